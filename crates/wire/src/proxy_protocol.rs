@@ -1,14 +1,14 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says about a connection before the first byte of its client.
+//! The PROXY protocol, versions 1 and 2: a proxy's description of a connection, before the client's first byte.
 //!
-//! In: the first bytes of a connection. Out: the [`Header`] and its length, or nothing yet. It is the receiver's side of
-//! HAProxy's proxy-protocol.txt. A header of version 1 has at most [`TEXT_BYTES_MAX`] bytes, one of version 2 at most
-//! [`BINARY_BYTES_MAX`] with its extensions (TLVs), which are skipped. Bytes that can no longer become a header are an
-//! error at once: a client that speaks without one never waits here.
+//! In: the first bytes of a connection. Out: the [`Header`] and its length, or nothing yet. It is the receiver's side
+//! of HAProxy's proxy-protocol.txt. A header of version 1 has at most [`TEXT_BYTES_MAX`] bytes. One of version 2 has
+//! at most [`BINARY_BYTES_MAX`] with its extensions (TLVs), which are skipped. Bytes that can no longer become a
+//! header are an error at once: a client that speaks without one never waits here.
 //!
-//! Only streams are understood. `LOCAL` is a connection of the proxy itself, as its health checks are. A proxy that does
+//! Only streams are understood. `LOCAL` is a connection of the proxy itself, such as a health check. A proxy that does
 //! not know its client's address (`UNKNOWN`, `UNSPEC`, a Unix socket) says so: [`Header::Unknown`].
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The longest header of version 1, with its CR LF (proxy-protocol.txt, 2.1).
 pub const TEXT_BYTES_MAX: usize = 107;

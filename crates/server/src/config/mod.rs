@@ -6,14 +6,18 @@ pub(crate) mod acme;
 pub(crate) mod address;
 pub(crate) mod api_key;
 pub(crate) mod authority;
+pub(crate) mod base_path;
 pub(crate) mod hosts;
 pub(crate) mod origin;
+pub(crate) mod proxies;
 pub(crate) mod tls;
 
 use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
+use crate::config::base_path::BasePath;
 use crate::config::hosts::Hosts;
 use crate::config::origin::Origins;
+use crate::config::proxies::TrustedProxy;
 use crate::config::tls::Tls;
 use fanfare_hub::{Limits, Pattern, Rule, Rules};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -37,6 +41,15 @@ pub struct Config {
     /// The hosts that requests may name; this excludes a name that an attacker points to this machine. Default: on
     /// loopback addresses this machine's and those of `origins`, elsewhere any.
     pub hosts: Hosts,
+    /// The path below which everything is served; `/healthz` also at the root. Default: the root.
+    pub base_path: BasePath,
+    /// The proxies that are believed when they say whom they speak for: by `Forwarded`, `X-Forwarded-For` and
+    /// `X-Forwarded-Proto`, and on the addresses of [`proxy_protocol`](Self::proxy_protocol) by its header. Default:
+    /// none.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// The addresses among those that the server listens on whose connections begin with a header of the PROXY
+    /// protocol, version 1 or 2, from a trusted proxy. Others are closed there. Default: none.
+    pub proxy_protocol: Vec<Address>,
     /// Time for the whole head of a request to arrive, and the longest pause in a body that the server waits for.
     /// Default 10 s.
     pub head_timeout: Duration,
@@ -47,8 +60,9 @@ pub struct Config {
     /// page is answered 503, and probes and the HTTP API still work. Default 0: the limit of open files, less a reserve
     /// for these.
     pub connections_max: usize,
-    /// Connections from one address (for IPv6: from one /64). Unix sockets are not counted. Default 0, no limit: all
-    /// clients behind a proxy share one address, and many behind a NAT do.
+    /// Connections from one address (for IPv6: from one /64). Unix sockets are not counted. Connections of a trusted
+    /// proxy are not counted, and a WebSocket or a stream over one counts for the client's own address. Default 0, no
+    /// limit: many clients behind a NAT share one address, and so do all behind a proxy that is not trusted.
     pub connections_per_address_max: usize,
     /// How long an HTTP connection may be idle between two requests; HTTP/1.1 answers announce it by `Keep-Alive:
     /// timeout=…`. It is longer than the 60 s of usual load balancers, so that the balancer closes idle connections
@@ -103,6 +117,9 @@ impl Default for Config {
             limits: Limits::default(),
             origins: Origins::default(),
             hosts: Hosts::default(),
+            base_path: BasePath::default(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: Vec::new(),
             head_timeout: Duration::from_secs(10),
             head_bytes_max: 16 << 10,
             connections_max: 0,

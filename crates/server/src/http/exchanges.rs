@@ -54,7 +54,7 @@ impl ExchangeKind {
 impl Routes {
     /// What is exchanged at a path, where the native protocol is served.
     pub(crate) fn exchange_at(&self, path: &str) -> Option<ExchangeKind> {
-        ExchangeKind::at(path).filter(|_| self.streams.is_some())
+        self.below(path).and_then(ExchangeKind::at).filter(|_| self.streams.is_some())
     }
 
     /// What a request exchanges, where its method does.

@@ -10,11 +10,16 @@
 //! behind it.
 
 use super::cors::Page;
+use super::forwarded::{ends_of_client, trusts};
+use crate::config::Config;
 use crate::config::authority::{Authority, shown};
+use crate::config::base_path::BasePath;
 use crate::config::hosts::{Hosts, Via};
 use crate::config::origin::Origins;
+use crate::config::proxies::TrustedProxy;
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::pairs;
+use crate::request::{Peer, pairs};
+use crate::transport::socket::Ends;
 use axum::body::Body;
 use axum::middleware::{Next, from_fn};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
@@ -23,11 +28,14 @@ use std::sync::Arc;
 /// The answer to `OPTIONS *`: the methods that the server as a whole takes.
 const ALLOWED: &str = "GET, HEAD, POST, OPTIONS";
 
-/// The hosts that are served, and the origins whose pages may connect.
+/// The hosts that are served, the origins whose pages may connect, the proxies that are believed, and the path below
+/// which everything is.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
-    pub(crate) hosts: Hosts,
-    pub(crate) origins: Origins,
+    hosts: Hosts,
+    origins: Origins,
+    proxies: Vec<TrustedProxy>,
+    pub(crate) base_path: BasePath,
 }
 
 /// The part of a head that is judged here.
@@ -48,6 +56,25 @@ pub(crate) enum Target {
 }
 
 impl Gate {
+    pub(crate) fn of(config: &Config) -> Self {
+        Gate {
+            hosts: config.hosts.clone(),
+            origins: config.origins.clone(),
+            proxies: config.trusted_proxies.clone(),
+            base_path: config.base_path.clone(),
+        }
+    }
+
+    /// Whether this peer is a proxy that is believed.
+    pub(crate) fn trusts(&self, peer: &Peer) -> bool {
+        trusts(&self.proxies, peer)
+    }
+
+    /// The ends of the client whose request came over a connection with these ends.
+    pub(crate) fn ends_of_client<'h>(&self, ends: Ends, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Ends {
+        if self.proxies.is_empty() { ends } else { ends_of_client(ends, &self.proxies, headers) }
+    }
+
     /// Judges a head.
     pub(crate) fn admit<'h>(
         &self,
@@ -267,7 +294,7 @@ mod tests {
     use super::*;
 
     fn gate(hosts: Hosts) -> Gate {
-        Gate { hosts, origins: Origins::SameHost }
+        Gate::of(&Config { hosts, ..Config::default() })
     }
 
     fn admit(version: Version, method: &str, target: &str, hosts: &[&str]) -> Result<String, u16> {

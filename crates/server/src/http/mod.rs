@@ -1,11 +1,13 @@
 //! HTTP requests: their checks and their routes.
 //!
-//! `gate` checks target, host and origin, `cors` tells pages what they may read, `routes` leads a request to an
-//! upgrade, the API or a page, `pages` runs the embedder's router, `gzip` compresses answers, and `streams` decodes
-//! requests for streams. The connections belong to `shard::http` or to another server.
+//! `forwarded` finds the client behind trusted proxies, `gate` checks target, host and origin, `cors` tells pages what
+//! they may read, `routes` leads a request to an upgrade, the API or a page, `pages` runs the embedder's router, `gzip`
+//! compresses answers, and `streams` decodes requests for streams. The connections belong to `shard::http` or to
+//! another server.
 
 pub(crate) mod cors;
 pub(crate) mod exchanges;
+pub(crate) mod forwarded;
 pub(crate) mod gate;
 pub(crate) mod gzip;
 pub(crate) mod pages;

@@ -12,14 +12,17 @@ use crate::logs;
 use crate::protocol::Protocol;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestId, RequestInfo};
+use crate::transport::socket::Ends;
 use crate::watch::Watch;
 use crate::watch::request;
 use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
+use axum::extract::OriginalUri;
 use bytes::Bytes;
 use fanfare_hub::WireId;
 use fanfare_wire::websocket::deflate::{Agreed, Window, negotiate};
 use fanfare_wire::websocket::{Accepted, accept, is_upgrade};
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use std::sync::Arc;
 use tower::ServiceExt as _;
@@ -115,13 +118,26 @@ impl Routes {
         http11 && is_upgrade(headers) && !self.is_api(path)
     }
 
+    /// The part of a path that routes are compared with; `None` for a path that is not below the server's own.
+    /// `/healthz` is at the root too, for balancers that know no other path.
+    pub(crate) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
+        self.gate.base_path.below(path).or_else(|| is_health(path).then_some(path))
+    }
+
+    /// The client's ends, of a request that came over a connection with these.
+    pub(crate) fn ends_of_client<'h>(&self, ends: Ends, headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Ends {
+        self.gate.ends_of_client(ends, headers)
+    }
+
     /// Judges an upgrade request.
     pub(crate) fn upgrade<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, HttpRefusal> {
         self.grant(request).map_err(|refused| {
             let id = RequestId::of_raw(request.headers);
             self.watch.requests.answered(refused.status());
             logs::upgrade_refused(&id, &request.peer, request.uri.path(), refused.status(), refused.reason());
-            refused.identified(id).to(Asker::of(request.method, request.uri.path(), request.headers.iter().copied()))
+            let path = request.uri.path();
+            let asker = Asker::of(request.method, self.below(path).unwrap_or(path), request.headers.iter().copied());
+            refused.identified(id).to(asker)
         })
     }
 
@@ -138,7 +154,8 @@ impl Routes {
             return Err(HttpRefusal::because(400, "the request for a WebSocket has a body".to_owned()));
         }
         let path = request.uri.path();
-        let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| upgrade.path == path).collect();
+        let below = self.below(path);
+        let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| Some(&*upgrade.path) == below).collect();
         if offered.is_empty() {
             let reason = format!("there is no protocol at {path:?}");
             return Err(HttpRefusal::because(404, reason));
@@ -167,13 +184,14 @@ impl Routes {
 
     /// True for paths that are served beyond the limits of connections too: probes, metrics and the application's API.
     pub(crate) fn is_vital(&self, path: &str) -> bool {
-        let probed = path.strip_suffix('/').unwrap_or(path);
+        let Some(below) = self.below(path) else { return false };
+        let probed = below.strip_suffix('/').unwrap_or(below);
         matches!(probed, "/healthz" | "/readyz" | "/metrics") || self.is_api(path)
     }
 
     /// True for paths of the HTTP API, for upgrades too.
     pub(crate) fn is_api(&self, path: &str) -> bool {
-        self.api.at(path).is_some()
+        self.below(path).is_some_and(|path| self.api.at(path).is_some())
     }
 
     /// Answers a request that is no upgrade.
@@ -183,17 +201,19 @@ impl Routes {
         B::Error: Into<BoxError> + std::fmt::Display,
     {
         let serve = async |mut request: Request<B>| {
+            let stream = self.stream_at(request.uri().path());
+            let exchange = self.exchange_at(request.uri().path()).is_some();
+            let outside = !self.enter(&mut request);
             let api = self.api.at(request.uri().path());
             let asker = Asker::of_request(&request);
             let accepts = Accepts::of(&request);
             let answer = match (self.gate.take(self.via, &mut request), api) {
                 (Err(refused), _) => refused.to(asker).into_response(),
                 (Ok(Some(answered)), _) => answered,
+                (Ok(None), _) if outside => nothing_at(request.uri().path()).to(asker).into_response(),
                 (Ok(None), Some(api)) => api.serve(request).await,
-                (Ok(None), None) if let Some(kind) = self.stream_at(request.uri().path()) => {
-                    self.about_stream(kind, &request)
-                }
-                (Ok(None), None) if self.exchange_at(request.uri().path()).is_some() => self.about_exchange(&request),
+                (Ok(None), None) if let Some(kind) = stream => self.about_stream(kind, &request),
+                (Ok(None), None) if exchange => self.about_exchange(&request),
                 (Ok(None), None) => self.page(request.map(Body::new), asker).await,
             };
             match self.gzip {
@@ -204,11 +224,29 @@ impl Routes {
         request::identified(&self.watch, request, serve).await
     }
 
+    /// Takes the server's own path off the target. False for a target that is not below it. Pages find the target as it
+    /// was sent in [`OriginalUri`].
+    fn enter<B>(&self, request: &mut Request<B>) -> bool {
+        let uri = request.uri();
+        if self.gate.base_path.is_root() || uri.path() == "*" {
+            return true;
+        }
+        let Some(path) = self.below(uri.path()) else { return false };
+        let target = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        let Ok(target) = target.parse::<PathAndQuery>() else { return false };
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(target);
+        let Ok(below) = Uri::from_parts(parts) else { return false };
+        let original = std::mem::replace(request.uri_mut(), below);
+        request.extensions_mut().insert(OriginalUri(original));
+        true
+    }
+
     /// A page, or the answer if there is none.
     async fn page(&self, request: Request<Body>, asker: Asker) -> Response<Body> {
         let (uri, method, version) = (request.uri().clone(), request.method().clone(), request.version());
         let reader = self.gate.reader(request.headers());
-        let is_probe = matches!(uri.path(), "/healthz" | "/healthz/");
+        let is_probe = is_health(uri.path());
         let asked = (method == Method::OPTIONS).then(|| request.headers().clone());
         if let Some(asked) = &asked
             && is_probe
@@ -249,6 +287,11 @@ impl Routes {
             },
         }
     }
+}
+
+/// True for the probe that every listener answers.
+fn is_health(path: &str) -> bool {
+    matches!(path, "/healthz" | "/healthz/")
 }
 
 /// The refusal for a path without a page.

@@ -141,7 +141,7 @@ impl StreamWires {
 impl Routes {
     /// The stream at a path, where streams are served.
     pub(crate) fn stream_at(&self, path: &str) -> Option<StreamKind> {
-        StreamKind::at(path).filter(|_| self.streams.is_some())
+        self.below(path).and_then(StreamKind::at).filter(|_| self.streams.is_some())
     }
 
     /// Judges a request for a stream. `body` is its `connect`, where the method is POST; `chunked` says how the body of

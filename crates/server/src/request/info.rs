@@ -20,11 +20,13 @@ pub struct RequestInfo {
     pub uri: Uri,
     /// All of them, in their order for each name.
     pub headers: HeaderMap,
-    /// The client's end of the connection. Behind a proxy it is the proxy's.
+    /// The client's end of the connection. Behind a proxy it is the proxy's, unless `Config::trusted_proxies` lists
+    /// that: then it is the client's as the proxy tells it, with port 0 where the port is not told.
     pub peer: Peer,
     /// Where it came in; `None` for a Unix socket, and where another server does not tell it.
     pub local: Option<SocketAddr>,
-    /// `https` over TLS, else `http`; within another server what its request says, if anything.
+    /// `https` over TLS, else `http`. A trusted proxy tells it of its client. Within another server it is the scheme of
+    /// the request's target, where that has one.
     pub scheme: Scheme,
     /// Of HTTP.
     pub version: Version,

@@ -28,7 +28,7 @@ use crate::error::ServeError;
 use crate::protocol::ProtocolAtPath;
 use crate::server::reload::{Code, Reloader};
 use crate::server::service::FanfareService;
-use crate::transport::listen::{Listener, Listeners, listen};
+use crate::transport::listen::{Listeners, ShardListener, listen};
 use crate::transport::listen_on::{ListenOn, Target};
 use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
@@ -153,15 +153,24 @@ impl Fanfare {
     /// [`ServeError`] names the address that cannot be listened on; nothing runs then.
     pub fn start_on(self, all: impl IntoIterator<Item = impl Into<ListenOn>>) -> Result<Running, ServeError> {
         let shards = self.config.shards;
-        let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut listeners: Vec<Vec<ShardListener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
+        let mut proxied = self.config.proxy_protocol.clone();
         for on in all {
-            for opened in open(on.into(), shards)? {
+            let on = on.into();
+            let asked = on.address().cloned();
+            for opened in open(on, shards)? {
+                let is_it = |address: &Address| *address == opened.address || asked.as_ref() == Some(address);
+                let expects_proxy = self.config.proxy_protocol.iter().any(is_it);
+                proxied.retain(|address| !is_it(address));
                 bound.push(opened.address);
                 for (listeners, listener) in listeners.iter_mut().zip(opened.sockets) {
-                    listeners.push(listener);
+                    listeners.push(ShardListener { listener, expects_proxy });
                 }
             }
+        }
+        for address in proxied {
+            tracing::warn!(%address, "proxy_protocol names an address that this server does not listen on");
         }
         let reloader = self.reloader();
         let (_, started) = self.start_shards(listeners)?;

@@ -93,15 +93,20 @@ impl Inner {
     async fn answer(self: Arc<Self>, mut request: Request<Body>) -> Response<Body> {
         // axum knows the address if the program has asked it for connect info.
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
-        let peer = address.map_or(Peer::Unknown, Peer::Tcp);
+        let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
+        let ends = Ends { peer: address.map_or(Peer::Unknown, Peer::Tcp), local: None, is_tls };
+        let ends = self.routes.ends_of_client(ends, pairs(request.headers()));
+        let (peer, address) = (ends.peer, ends.peer.address());
+        if let Some(address) = address {
+            request.extensions_mut().insert(ConnectInfo(address)); // for the log, and for pages of this server
+        }
         if let Some(kind) = self.routes.opens_stream(&request) {
             let open = |asked: StreamRequest, to| {
                 if self.next_shard().send(Control::Stream(Box::new(asked), to)).is_err() {
                     tracing::debug!("a stream was asked for after the server had stopped");
                 }
             };
-            let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
-            return self.routes.serve_stream(kind, request, Ends { peer, local: None, is_tls }, open).await;
+            return self.routes.serve_stream(kind, request, ends, open).await;
         }
         if let Some(kind) = self.routes.exchanges(&request) {
             let give = |exchange, answer| {
@@ -109,8 +114,7 @@ impl Inner {
                     tracing::debug!("a poll or send came after the server had stopped");
                 }
             };
-            let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
-            return self.routes.serve_exchange(kind, request, Ends { peer, local: None, is_tls }, give).await;
+            return self.routes.serve_exchange(kind, request, ends, give).await;
         }
         let http11 = request.version() == Version::HTTP_11;
         if !self.routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
@@ -119,7 +123,7 @@ impl Inner {
         let headers: Vec<_> = pairs(request.headers()).collect();
         let upgrade = UpgradeRequest::of(&request, &headers, peer);
         let (wire, response, request_info) = match self.routes.upgrade(&upgrade) {
-            Ok(granted) => (granted.wire, granted.response(), granted.request),
+            Ok(granted) => (granted.wire, granted.response(), granted.request.map(|request| ends.complete(request))),
             Err(refused) => return refused.into_response(),
         };
         let upgraded = hyper::upgrade::on(&mut request);

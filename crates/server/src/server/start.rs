@@ -23,7 +23,7 @@ use crate::server::ordering::Ordering;
 use crate::server::{Fanfare, admin};
 use crate::shard::{self, Batch, DrainBarrier, DrainReport, Inbox, Links, Shell, shard_id};
 use crate::transport::admission::Connections;
-use crate::transport::listen::Listener;
+use crate::transport::listen::ShardListener;
 use crate::transport::pace::Times;
 use crate::watch::{State, Watch};
 use fanfare_hub::{MemoryStore, Shard, ShardConfig, WireId};
@@ -121,7 +121,7 @@ impl Fanfare {
         (wires, upgrades, streams)
     }
 
-    pub(super) fn start_shards(self, listeners: Vec<Vec<Listener>>) -> Result<(Routes, Started), ServeError> {
+    pub(super) fn start_shards(self, listeners: Vec<Vec<ShardListener>>) -> Result<(Routes, Started), ServeError> {
         let admin = match &self.config.admin {
             AdminOn::Address(address) => Some(admin::Bound::at(address)?),
             AdminOn::MainPort | AdminOn::Off => None,
@@ -145,7 +145,7 @@ impl Fanfare {
         let mut secret = [0; 32];
         fill_random(&mut secret)?;
         let node = Arc::new(Node { id: random()?, secret, limits: self.config.limits.clone() });
-        let gate = Arc::new(Gate { hosts: self.config.hosts.clone(), origins: self.config.origins.clone() });
+        let gate = Arc::new(Gate::of(&self.config));
         let routes = Routes {
             upgrades: upgrades.into(),
             streams: streams.map(Arc::new),

@@ -7,8 +7,10 @@ use super::units::{self, Wrong};
 use super::written::{Raw, Written};
 use crate::config::AdminOn;
 use crate::config::address::Address;
+use crate::config::base_path::{BasePath, BasePathError};
 use crate::config::hosts::{HostError, HostPattern, Hosts};
 use crate::config::origin::{Origin, OriginError, Origins};
+use crate::config::proxies::{TrustedProxy, TrustedProxyError};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ pub(super) type At<T> = fn(&mut Settings) -> &mut T;
 
 pub(super) enum ValueKind {
     Addresses(At<Vec<Address>>),
+    /// The same, where none is allowed.
+    AnyAddresses(At<Vec<Address>>),
     Count {
         min: u64,
         max: u64,
@@ -39,6 +43,8 @@ pub(super) enum ValueKind {
     },
     Origins(At<Origins>),
     Hosts(At<Hosts>),
+    Proxies(At<Vec<TrustedProxy>>),
+    BasePath(At<BasePath>),
     Admin(At<AdminOn>),
     /// A text as it is.
     Text(At<String>),
@@ -60,7 +66,7 @@ pub(super) enum Millis {
 impl ValueKind {
     pub(super) fn placeholder(&self) -> &'static str {
         match self {
-            ValueKind::Addresses(_) => "ADDRESS",
+            ValueKind::Addresses(_) | ValueKind::AnyAddresses(_) => "ADDRESS",
             ValueKind::Count { .. } => "N",
             ValueKind::Bytes { .. } => "BYTES",
             ValueKind::Time { .. } => "TIME",
@@ -68,6 +74,8 @@ impl ValueKind {
             ValueKind::Word { .. } => "WORD",
             ValueKind::Origins(_) => "ORIGIN",
             ValueKind::Hosts(_) => "HOST",
+            ValueKind::Proxies(_) => "PROXY",
+            ValueKind::BasePath(_) => "PATH",
             ValueKind::Admin(_) => "ADDRESS",
             ValueKind::File(_) => "FILE",
             ValueKind::Text(_) | ValueKind::Texts(_) => "TEXT",
@@ -77,6 +85,11 @@ impl ValueKind {
     pub(super) fn allowed(&self) -> String {
         match self {
             ValueKind::Addresses(_) => "ADDRESS:PORT (\"127.0.0.1:8080\", \"[::1]:8080\") or unix:PATH, or a list of them".to_owned(),
+            ValueKind::AnyAddresses(_) => "a list of addresses (\"127.0.0.1:8080\"), or [] (none)".to_owned(),
+            ValueKind::Proxies(_) => {
+                "a list of addresses (\"10.0.0.7\"), networks (\"10.0.0.0/8\"), \"loopback\" and \"unix\", or [] (none)".to_owned()
+            }
+            ValueKind::BasePath(_) => "a path (\"/realtime\"), or \"/\" (none)".to_owned(),
             ValueKind::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
             ValueKind::Bytes { min, max, .. } => {
                 format!("{} to {}, like \"64KiB\", \"1MB\" or 65536", units::show_bytes(*min), units::show_bytes(*max))
@@ -117,22 +130,27 @@ impl ValueKind {
     /// Reads a value and puts it in its place.
     pub(super) fn set(&self, written: &Written, settings: &mut Settings) -> Result<(), Wrong> {
         match self {
-            ValueKind::Addresses(at) => {
-                if let Raw::Number(port) = &written.raw {
-                    return Err(kind_of(written, &address_hint(&port.to_string())));
-                }
-                let mut addresses: Vec<Address> = Vec::new();
-                for text in texts(written)? {
-                    let address = text.parse::<Address>().map_err(|_| Wrong {
-                        problem: format!("{text:?} is not an address"),
-                        hint: address_hint(&text),
+            ValueKind::AnyAddresses(at) => *at(settings) = addresses(written)?,
+            ValueKind::Proxies(at) => {
+                let parse = |text: String| {
+                    text.parse::<TrustedProxy>().map_err(|TrustedProxyError { found, problem }| Wrong {
+                        problem: format!("{found:?} is not a proxy"),
+                        hint: problem,
+                    })
+                };
+                *at(settings) = texts(written)?.into_iter().map(parse).collect::<Result<_, Wrong>>()?;
+            }
+            ValueKind::BasePath(at) => match &written.raw {
+                Raw::Text(text) => {
+                    *at(settings) = text.parse().map_err(|BasePathError { found, problem }| Wrong {
+                        problem: format!("{found:?} is not a path to serve below"),
+                        hint: problem.to_owned(),
                     })?;
-                    if addresses.contains(&address) {
-                        let problem = format!("{text:?} is listed twice");
-                        return Err(Wrong { problem, hint: "name each address once".to_owned() });
-                    }
-                    addresses.push(address);
                 }
+                _ => return Err(kind_of(written, "write the path in quotes")),
+            },
+            ValueKind::Addresses(at) => {
+                let addresses = addresses(written)?;
                 if addresses.is_empty() {
                     let problem = "no client could connect".to_owned();
                     return Err(Wrong { problem, hint: "leave `listen` out for the default".to_owned() });
@@ -200,7 +218,9 @@ impl ValueKind {
     /// The value as TOML.
     pub(super) fn show(&self, settings: &mut Settings) -> String {
         match self {
-            ValueKind::Addresses(at) => list(at(settings).iter().map(Address::to_string)),
+            ValueKind::Addresses(at) | ValueKind::AnyAddresses(at) => list(at(settings).iter().map(Address::to_string)),
+            ValueKind::Proxies(at) => list(at(settings).iter().map(TrustedProxy::to_string)),
+            ValueKind::BasePath(at) => format!("{:?}", at(settings).to_string()),
             ValueKind::Count { at: Number::Usize(at), .. } => at(settings).to_string(),
             ValueKind::Count { at: Number::U32(at), .. } => at(settings).to_string(),
             ValueKind::Bytes { at, .. } => format!("{:?}", units::show_bytes(*at(settings) as u64)),
@@ -242,6 +262,24 @@ fn list(texts: impl IntoIterator<Item = String>) -> String {
 
 pub(super) fn kind_of(written: &Written, hint: &str) -> Wrong {
     Wrong { problem: format!("it is {}", written.kind()), hint: hint.to_owned() }
+}
+
+fn addresses(written: &Written) -> Result<Vec<Address>, Wrong> {
+    if let Raw::Number(port) = &written.raw {
+        return Err(kind_of(written, &address_hint(&port.to_string())));
+    }
+    let mut addresses: Vec<Address> = Vec::new();
+    for text in texts(written)? {
+        let address = text
+            .parse::<Address>()
+            .map_err(|_| Wrong { problem: format!("{text:?} is not an address"), hint: address_hint(&text) })?;
+        if addresses.contains(&address) {
+            let problem = format!("{text:?} is listed twice");
+            return Err(Wrong { problem, hint: "name each address once".to_owned() });
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
 }
 
 /// One text, a list of them, or a loose text with commas.

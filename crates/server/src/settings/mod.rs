@@ -237,6 +237,7 @@ impl Settings {
             loading.take_dev_key(at, &key);
         }
         loading.load_tls();
+        loading.check_proxies();
         loading.check(file.as_ref().map(|file| file.path.as_str()), has_handlers);
         let Loading { mut settings, mut problems } = loading;
         // Problems with variables of the file are reported before the rest of it is read.
@@ -530,6 +531,42 @@ impl Loading {
             top().chain(["channels", "api_keys"]).collect::<Vec<_>>().join(", ")
         };
         self.refuse(key, at, shown, "there is no such setting", &allowed, &hint);
+    }
+
+    /// Checks that the addresses of `proxy_protocol` are listened on, and that somebody may speak there.
+    fn check_proxies(&mut self) {
+        const KEYS: [&str; 3] = ["listen", "trusted_proxies", "proxy_protocol"];
+        if KEYS.iter().any(|key| self.is_wrong(key)) {
+            return;
+        }
+        let [_, trusted, proxied] = KEYS;
+        let source = |this: &Self, key| this.settings.sources.get(key).cloned().unwrap_or(Source::Default);
+        let shown = |this: &Self, key| Setting::of(key).map(|setting| this.settings.shown(setting));
+        let Config { trusted_proxies, proxy_protocol, .. } = &self.settings.config;
+        let everybody = trusted_proxies.iter().find(|proxy| proxy.is_everybody()).cloned();
+        let nobody = trusted_proxies.is_empty() && !proxy_protocol.is_empty();
+        let elsewhere = proxy_protocol.iter().find(|address| !self.settings.listen.contains(address)).cloned();
+        if let Some(address) = elsewhere {
+            let problem = format!("\"{address}\" is not an address of listen");
+            let hint = "list it in `listen` too";
+            self.refuse(proxied, &source(self, proxied), shown(self, proxied), &problem, "addresses of listen", hint);
+        } else if nobody {
+            let problem = "trusted_proxies is empty, so every connection there would be closed";
+            let hint = "list the proxy in `trusted_proxies`: its address, its network, \"loopback\" or \"unix\"";
+            let allowed = "[] (none) as long as no proxy is trusted";
+            self.refuse(proxied, &source(self, proxied), shown(self, proxied), problem, allowed, hint);
+        }
+        if let Some(everybody) = everybody {
+            self.problems.push(Problem {
+                severity: Severity::Warning,
+                at: source(self, trusted),
+                key: trusted.to_owned(),
+                value: Some(format!("\"{everybody}\"")),
+                problem: "every peer is believed, so every client may claim any address".to_owned(),
+                allowed: "the addresses of your proxies".to_owned(),
+                hint: "list the network that your proxies are in".to_owned(),
+            });
+        }
     }
 
     /// Checks that need all settings. A problem that follows from a reported one is not reported.

@@ -245,7 +245,7 @@ of a refusal is 403 for an origin and 421 for a host; its text names the option 
 - **Hosts** are compared without their port. Addresses and `localhost` are always served, because an attacker cannot
   point them elsewhere. The hosts of `origins` are always served too; an `origins` of `"*"` names no host. An HTTP/1.0
   request without `Host` is served: browsers do not send such requests.
-- **Behind a proxy** that passes the client's `Host` on to a loopback address, list the name:
+- **Behind a proxy** ([how](proxies.md)) that passes the client's `Host` on to a loopback address, list the name:
   `hosts = ["app.example"]`, or `origins = ["https://app.example"]`. A Unix socket needs neither.
 - `fanfare dev` has `hosts = ["localhost"]`: it serves no other name on any address. To use the name of the machine,
   list it.

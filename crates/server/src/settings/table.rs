@@ -44,8 +44,6 @@ pub const SECTIONS: &[(&str, &str)] = &[
 /// Settings of later versions. The server knows their keys, so the error is better than that for a misspelt name.
 pub(super) const LATER: &[(&str, &str)] = &[
     ("secret", "a secret that several nodes share"),
-    ("base_path", "serving below a path"),
-    ("trusted_proxies", "proxies whose header gives the client's address"),
     ("auth", "tokens (JWT), HTTP hooks and `anonymous`"),
     ("hooks", "HTTP hooks"),
     ("socketio", "Socket.IO"),
@@ -73,7 +71,7 @@ settings! {
     "shards": ValueKind::Count { min: 1, max: 1024, at: Number::Usize(|s| &mut s.config.shards) }, ["one for each core"],
         "Shards, each a thread with its own connections and its own part of the channels.";
     "origins": ValueKind::Origins(|s| &mut s.config.origins),
-        "Pages in browsers that may open connections, besides pages of the same host: `https://app.example`, an app's own \
+        "Pages in browsers that may open connections and read answers (CORS), besides pages of the same host: `https://app.example`, an app's own \
          (`capacitor://localhost`), `null` (files and sandboxed frames), `localhost` for any port of this machine, `*` for any page. \
          Programs that are not browsers send no origin; this setting does not affect them.";
     "hosts": ValueKind::Hosts(|s| &mut s.config.hosts),
@@ -81,6 +79,16 @@ settings! {
          of `origins` are always served. With an empty list a loopback address serves no other host, because the page of an attacker \
          who points a name to this machine would count as a page of the same host; other addresses serve any host. Unix sockets \
          serve any host.";
+
+    "trusted_proxies": ValueKind::Proxies(|s| &mut s.config.trusted_proxies),
+        "Proxies that are believed when they say whom they speak for, by `Forwarded`, `X-Forwarded-For` and `X-Forwarded-Proto`: addresses, \
+         networks (`10.0.0.0/8`), `loopback` (this machine), `unix` (every peer of a Unix socket). The headers of all others are ignored.";
+    "proxy_protocol": ValueKind::AnyAddresses(|s| &mut s.config.proxy_protocol),
+        "Addresses of `listen` whose connections begin with a header of the PROXY protocol, version 1 or 2, before TLS and HTTP. It tells \
+         the client's address. A connection there without the header, or from a peer that `trusted_proxies` does not list, is closed.";
+    "base_path": ValueKind::BasePath(|s| &mut s.config.base_path),
+        "The path below which everything is served: with `/realtime` a WebSocket is opened at `/realtime/v1/ws`. `/healthz` is at the root too. \
+         `admin.listen` is not affected.";
 
     "shutdown_delay": ValueKind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.shutdown_delay) },
         "How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer sends \
@@ -148,8 +156,9 @@ settings! {
          limit a WebSocket is closed with code 4004 (come back later) and a page is answered 503; /healthz and the HTTP API still work.";
     "limits.connections_per_address_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_per_address_max) }, ["0"],
-        "Connections from one peer address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. All clients behind a \
-         proxy share one address, and many behind a NAT do: set this limit only if clients connect directly.";
+        "Connections from one address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. Connections of \
+         `trusted_proxies` are not counted either: a WebSocket or an event stream over one counts for its client's address. Many clients \
+         behind a NAT share one address.";
     "limits.message_bytes_max": ValueKind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
         "The payload of one command, and so of one publication. A larger one is refused as `too_large`.";
     "limits.outbox_bytes_max": ValueKind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.outbox_bytes_max },
@@ -299,7 +308,8 @@ impl Setting {
 
     /// True where a flag may be given several times.
     pub fn is_list(&self) -> bool {
-        matches!(self.kind, ValueKind::Addresses(_) | ValueKind::Origins(_) | ValueKind::Hosts(_))
+        use ValueKind::{Addresses, AnyAddresses, Hosts, Origins, Proxies};
+        matches!(self.kind, Addresses(_) | AnyAddresses(_) | Origins(_) | Hosts(_) | Proxies(_))
     }
 
     /// The allowed values, in words.

@@ -547,3 +547,37 @@ fn a_zero_in_code_is_refused_where_a_file_may_not_have_it() {
     let zeros = Config { connections_max: 0, shutdown_delay: none, ..Config::default() };
     assert!(crate::Fanfare::builder(()).config(zeros).build().is_ok(), "these say: no limit, no delay");
 }
+
+#[test]
+fn listeners_for_proxies_are_listened_on_and_have_a_trusted_proxy() {
+    let listen = "listen = [\"127.0.0.1:1\", \"unix:/run/a.sock\"]\n";
+    let rows = [
+        (
+            "proxy_protocol = \"127.0.0.1:2\"\ntrusted_proxies = \"loopback\"",
+            "proxy_protocol",
+            "not an address of listen",
+        ),
+        ("proxy_protocol = [\"127.0.0.1:1\"]", "proxy_protocol", "trusted_proxies is empty"),
+        ("trusted_proxies = [\"proxy.example\"]", "trusted_proxies", "is not a proxy"),
+        ("trusted_proxies = [\"10.0.0.1/8\"]", "trusted_proxies", "is not a proxy"),
+        ("trusted_proxies = [8]", "trusted_proxies", "the list holds"),
+        ("base_path = \"realtime\"", "base_path", "is not a path"),
+        ("base_path = 1", "base_path", "it is a number"),
+    ];
+    for (text, key, expected) in rows {
+        let problems = refused(&format!("{listen}{text}\n"));
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        assert!(problems[0].key == key && problems[0].problem.contains(expected), "{text}: {problems:?}");
+    }
+    let good = load(&format!(
+        "{listen}proxy_protocol = \"unix:/run/a.sock\"\ntrusted_proxies = [\"unix\", \"10.0.0.0/8\"]\nbase_path = \"/a/\"\n"
+    ));
+    assert_eq!((good.config.trusted_proxies.len(), good.config.base_path.to_string()), (2, "/a".to_owned()));
+    assert_eq!(good.config.proxy_protocol, [good.listen[1].clone()]);
+    let everybody = load("trusted_proxies = \"0.0.0.0/0\"\n");
+    let warned = everybody.warnings().iter().find(|problem| problem.key == "trusted_proxies");
+    assert!(warned.is_some_and(|problem| problem.problem.contains("every peer is believed")));
+    let by_variable = variables(&[("FANFARE__TRUSTED_PROXIES", "loopback, unix"), ("FANFARE__BASE_PATH", "/b")]);
+    let settings = Settings::load(Sources { environment: by_variable, ..sources("") }).expect("good");
+    assert_eq!((settings.config.trusted_proxies.len(), settings.config.base_path.to_string()), (2, "/b".to_owned()));
+}

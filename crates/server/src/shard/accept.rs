@@ -16,11 +16,11 @@ use crate::logs;
 use crate::protocol::stream::StreamRequest;
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestId, RequestInfo};
-use crate::transport::admission::{Handshake, Reason, hasten};
+use crate::transport::admission::{Counts, Handshake, ProxyHeader, Reason, hasten};
 use crate::transport::head::{self, HEADERS_MAX};
 use crate::transport::listen::{Listener, SocketFile};
 use crate::transport::pace::{self, FORGET_BYTES};
-use crate::transport::socket::Socket;
+use crate::transport::socket::{ProxyFault, Socket};
 use crate::transport::spare::{Answer, Outcome, PAUSE, Spare};
 use crate::watch::Watch;
 use ::http::{Uri, Version};
@@ -101,7 +101,7 @@ impl AsFd for Accepted {
 }
 
 /// Accepts for the life of the shard.
-pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
+pub(super) async fn run(shell: Shared, listener: Accepting, expects_proxy: bool, routes: Routes) {
     let _fatal = Fatal;
     listener.shallow();
     let routes = Routes { via: listener.via(), ..routes };
@@ -109,17 +109,20 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
         Accepting::Tcp(_) => shell.borrow().config.tls.as_ref().map(Tls::server),
         Accepting::Unix(..) => None,
     };
-    let mut spare = Spare::new(if tls.is_some() { Answer::None } else { Answer::Http });
+    let begins = Begins { expects_proxy, tls };
+    let mut spare = Spare::new(if begins.tls.is_some() { Answer::None } else { Answer::Http });
     loop {
         match spare.accept(|cx| listener.poll_accept(cx)).await {
             Ok(Accepted { socket, address }) => {
-                let Some(admitted) = routes.watch.connections.admit(address) else { continue };
+                let peer = address.map(|address| Peer::Tcp((address, 0).into())).unwrap_or_default();
+                let counts = if expects_proxy || routes.gate.trusts(&peer) { Counts::Later } else { Counts::Now };
+                let Some(admitted) = routes.watch.connections.admit(address, counts) else { continue };
                 let is_over = admitted.place().is_some();
                 let connection = HttpConnection::accepted(&shell);
                 tokio::task::spawn_local(begin(
                     shell.clone(),
                     socket.admitted(admitted),
-                    tls.clone(),
+                    begins.clone(),
                     routes.clone(),
                     connection,
                 ));
@@ -143,9 +146,20 @@ pub(super) async fn run(shell: Shared, listener: Accepting, routes: Routes) {
     }
 }
 
+/// How the connections of a listener begin, before HTTP.
+#[derive(Clone)]
+struct Begins {
+    /// With a header of the PROXY protocol.
+    expects_proxy: bool,
+    /// With a TLS handshake, behind that.
+    tls: Option<Arc<ServerConfig>>,
+}
+
 /// The result of reading the head.
 enum Head {
     Upgraded {
+        /// The client, which may be behind a proxy.
+        peer: Peer,
         wire: WireId,
         /// The bytes that came after the head.
         rest: Vec<u8>,
@@ -169,7 +183,7 @@ enum Head {
 async fn begin(
     shell: Shared,
     socket: Socket,
-    tls: Option<Arc<ServerConfig>>,
+    Begins { expects_proxy, tls }: Begins,
     routes: Routes,
     connection: HttpConnection,
 ) {
@@ -180,6 +194,13 @@ async fn begin(
         if socket.place().is_some() { hasten(time) } else { time }
     };
     let until = Instant::now() + head_timeout;
+    let socket = match expects_proxy {
+        false => socket,
+        true => match Box::pin(introduced(socket, until, &routes)).await {
+            Some(socket) => socket,
+            None => return,
+        },
+    };
     let mut socket = match tls {
         None => socket,
         // Boxed: large, and over before anything else begins.
@@ -202,11 +223,11 @@ async fn begin(
     };
     match head {
         Head::Gone => {}
-        Head::Upgraded { wire, rest, request } => {
-            let peer = socket.peer();
-            adopt(&shell, socket, peer, wire, rest, request);
-        }
+        Head::Upgraded { peer, wire, rest, request } => adopt(&shell, socket, peer, wire, rest, request),
         Head::Stream { request, rest } => {
+            if !socket.count_for(&request.start.peer) {
+                return;
+            }
             // It lives until the stream is answered, and is large.
             Box::pin(super::streams::serve(shell, socket, routes.watch, *request, rest)).await;
         }
@@ -222,6 +243,49 @@ async fn begin(
             Box::pin(refuse(&shell, socket, refused.identified(id))).await
         }
         Head::Refused(refused) => Box::pin(refuse(&shell, socket, refused)).await, // rare and large
+    }
+}
+
+/// Reads the header of the PROXY protocol, and gives the socket the ends that it tells. `None`: there is no connection.
+async fn introduced(mut socket: Socket, until: Instant, routes: &Routes) -> Option<Socket> {
+    let proxy = socket.peer();
+    let displaced = socket.displaced();
+    let refused = |outcome, why: &dyn std::fmt::Display| {
+        routes.watch.connections.proxy_header(outcome);
+        let why = &*why.to_string();
+        logs::limited!(Accept, WARN, peer = %proxy, why, "a connection to a listener for proxies was closed");
+    };
+    if !routes.gate.trusts(&proxy) {
+        refused(ProxyHeader::Untrusted, &"the option `trusted_proxies` does not list this peer");
+        return None;
+    }
+    let header = tokio::select! {
+        biased;
+        header = tokio::time::timeout_at(until, socket.take_proxy_header()) => header,
+        () = displaced => return None,
+    };
+    match header {
+        Ok(Ok(header)) => {
+            routes.watch.connections.proxy_header(ProxyHeader::Done);
+            socket.introduce(header);
+            let peer = socket.peer();
+            // One proxy may stand behind another: the next one's headers tell the client.
+            (routes.gate.trusts(&peer) || socket.count_for(&peer)).then_some(socket)
+        }
+        Ok(Err(ProxyFault::Gone(error))) => {
+            routes.watch.connections.proxy_header(ProxyHeader::Failed);
+            // Balancers probe a port by opening it.
+            tracing::debug!(peer = %proxy, %error, "a connection ended before its PROXY header was whole");
+            None
+        }
+        Ok(Err(error)) => {
+            refused(ProxyHeader::Failed, &error);
+            None
+        }
+        Err(late) => {
+            refused(ProxyHeader::Failed, &late);
+            None
+        }
     }
 }
 
@@ -307,9 +371,9 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
             Some((Judged::Http, _)) => return Head::Http(std::mem::take(read)),
             Some((Judged::Stream { request, .. }, rest)) => return Head::Stream { request, rest },
             Some((Judged::Refuse(refused), _)) => return Head::Refused(refused),
-            Some((Judged::Upgrade(Granted { wire, answer, request, .. }), rest)) => {
+            Some((Judged::Upgrade(Granted { peer, wire, answer, request, .. }), rest)) => {
                 return match socket.write_all(&answer).await {
-                    Ok(()) => Head::Upgraded { wire, rest, request: request.map(Arc::from) },
+                    Ok(()) => Head::Upgraded { peer, wire, rest, request: request.map(Arc::from) },
                     Err(_) => Head::Gone,
                 };
             }
@@ -330,6 +394,8 @@ enum Judged {
 
 /// An upgrade that is granted and not answered yet.
 struct Granted {
+    /// The client, which may be behind a proxy.
+    peer: Peer,
     wire: WireId,
     /// The bytes of the answer.
     answer: Vec<u8>,
@@ -372,7 +438,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     if (stream.is_none() && !is_upgrade) || head::refuse_whole(&request).is_some() {
         return Some(Judged::Http);
     }
-    let ends = socket.ends();
+    let ends = routes.ends_of_client(socket.ends(), headers.iter().copied());
     let request = UpgradeRequest { method, http_minor, uri: &uri, headers: &headers, peer: ends.peer };
     if let Some(kind) = stream.filter(|_| !is_upgrade) {
         let chunked = http_minor == 1;
@@ -390,7 +456,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
             let mut answer = Vec::with_capacity(256);
             granted.put_head(&mut answer);
             let request = granted.request.map(|request| Box::new(ends.complete(request)));
-            Judged::Upgrade(Granted { wire: granted.wire, answer, head_bytes: len, request })
+            Judged::Upgrade(Granted { peer: ends.peer, wire: granted.wire, answer, head_bytes: len, request })
         }
         Err(refused) => Judged::Refuse(refused),
     })
@@ -399,13 +465,16 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
 /// Makes a socket that has been upgraded a connection of this shard.
 pub(crate) fn adopt(
     shared: &Shared,
-    socket: Socket,
+    mut socket: Socket,
     peer: Peer,
     wire: WireId,
     rest: Vec<u8>,
     request: Option<Arc<RequestInfo>>,
 ) {
     let _fatal = Fatal;
+    if !socket.count_for(&peer) {
+        return; // it is over the limit of its address, and the reserve is used up
+    }
     if socket.place().is_some() {
         tokio::task::spawn_local(turn_away(shared.clone(), socket, wire));
         return;
@@ -435,7 +504,7 @@ pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
         Ok(socket) => {
             // A connection whose address is not known counts for no address.
             let address = peer.address().map(|address| address.ip());
-            let Some(admitted) = watch.connections.admit(address) else { return };
+            let Some(admitted) = watch.connections.admit(address, Counts::Now) else { return };
             let socket = socket.admitted(admitted);
             socket.set_nodelay();
             socket.shallow();

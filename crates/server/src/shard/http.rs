@@ -69,9 +69,10 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     let mut displaced = std::pin::pin!(socket.displaced());
     // A connection over a limit gets one answer and ends.
     let over = socket.over();
-    let ends = socket.ends();
+    let (ends, is_shared) = (socket.ends(), socket.is_shared());
     let asked_once = Notify::new();
     let service = service_fn(|mut request: Request<Incoming>| {
+        let ends = routes.ends_of_client(ends, pairs(request.headers()));
         // Pages can extract it, as under axum's own server.
         if let Peer::Tcp(address) = ends.peer {
             request.extensions_mut().insert(ConnectInfo(address));
@@ -82,7 +83,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
             asked_once.notify_one();
         }
         let version = request.version();
-        let answer = answer(shell.clone(), routes.clone(), request, ends, over.clone());
+        let answer = answer(shell.clone(), routes.clone(), request, (ends, is_shared), over.clone());
         connection.counted(version, asked, answering, over.is_some(), answer)
     });
     let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone(), head_bytes_max));
@@ -142,14 +143,20 @@ async fn answer(
     shell: Shared,
     routes: Routes,
     mut request: Request<Incoming>,
-    ends: Ends,
+    (ends, is_shared): (Ends, bool),
     over: Option<Over>,
 ) -> Result<Response<Body>, Infallible> {
     let http11 = request.version() == Version::HTTP_11;
     if let Some(kind) = routes.opens_stream(&request) {
-        let open = |asked: StreamRequest, to| match over {
-            Some(_) => drop(tokio::task::spawn_local(streams::turn_away(shell, asked, to))),
-            None => drop(tokio::task::spawn_local(streams::bridge(shell, asked, to))),
+        let address = ends.peer.address().map(|address| address.ip());
+        // Over the connection of a proxy each stream counts for its own client.
+        let counted = if is_shared { routes.watch.connections.enter(address).map(Some) } else { Some(None) };
+        let open = |asked: StreamRequest, to| match counted.filter(|_| over.is_none()) {
+            None => drop(tokio::task::spawn_local(streams::turn_away(shell, asked, to))),
+            Some(counted) => drop(tokio::task::spawn_local(async {
+                let _counted = counted;
+                streams::bridge(shell, asked, to).await;
+            })),
         };
         return Ok(routes.serve_stream(kind, request.map(Body::new), ends, open).await);
     }
@@ -178,7 +185,7 @@ async fn answer(
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::task::spawn_local(async move {
         match upgraded.await {
-            Ok(upgraded) => take_back(&shell, upgraded, wire, request_info),
+            Ok(upgraded) => take_back(&shell, upgraded, ends.peer, wire, request_info),
             Err(error) => tracing::debug!(error = error.to_string(), "an upgrade failed"),
         }
     });
@@ -198,14 +205,19 @@ fn overloaded(over: &Over) -> HttpRefusal {
 }
 
 /// Takes the socket back from hyper.
-fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, wire: WireId, request: Option<Arc<RequestInfo>>) {
+fn take_back(
+    shell: &Shared,
+    upgraded: hyper::upgrade::Upgraded,
+    peer: Peer,
+    wire: WireId,
+    request: Option<Arc<RequestInfo>>,
+) {
     match upgraded.downcast::<TokioIo<Paced<Rewound>>>() {
         Ok(parts) => {
             let (Rewound { read, socket }, ahead) = parts.io.into_inner().into_parts();
             let mut rest = parts.read_buf.to_vec();
             rest.extend_from_slice(&ahead);
             rest.extend_from_slice(&read);
-            let peer = socket.peer();
             adopt(shell, socket, peer, wire, rest, request);
         }
         Err(_) => tracing::error!("an upgraded connection was not one of ours"),

@@ -5,7 +5,7 @@ use super::polls::{self, Errand};
 use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush, streams};
 use crate::control::Control;
 use crate::http::routes::Routes;
-use crate::transport::listen::Listener;
+use crate::transport::listen::ShardListener;
 use crate::watch::Watch;
 use fanfare_hub::{Input, PeerMessage, ShardId};
 use std::cell::RefCell;
@@ -108,7 +108,7 @@ impl Links {
 /// connections, or the error, for example that no descriptor is left for its runtime.
 pub(crate) fn run(
     shell: Shell,
-    listeners: Vec<Listener>,
+    listeners: Vec<ShardListener>,
     routes: Routes,
     inbox: Inbox,
     ready: SyncSender<io::Result<()>>,
@@ -131,7 +131,10 @@ pub(crate) fn run(
             tokio::task::spawn_local(timer(shell.clone()));
         }
         tokio::task::spawn_local(hear(shell.clone(), batches));
-        let accepting: io::Result<Vec<_>> = listeners.into_iter().map(accept::Accepting::new).collect();
+        let accepting = listeners.into_iter().map(|ShardListener { listener, expects_proxy }| {
+            accept::Accepting::new(listener).map(|listener| (listener, expects_proxy))
+        });
+        let accepting: io::Result<Vec<_>> = accepting.collect();
         let listeners = match accepting {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -145,7 +148,9 @@ pub(crate) fn run(
         }
         let accepting: Vec<_> = listeners
             .into_iter()
-            .map(|listener| tokio::task::spawn_local(accept::run(shell.clone(), listener, routes.clone())))
+            .map(|(listener, expects_proxy)| {
+                tokio::task::spawn_local(accept::run(shell.clone(), listener, expects_proxy, routes.clone()))
+            })
             .collect();
         obey(&shell, &routes.watch, &mut control).await;
         accepting.iter().for_each(|task| task.abort());

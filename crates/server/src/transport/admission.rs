@@ -10,7 +10,10 @@
 //! room for a newcomer. So silent connections keep no probe out, even from the same address: all clients behind a proxy
 //! have its address.
 //!
-//! The address is the peer's, as the kernel reports it, and of IPv6 its first 64 bits. Unix sockets have none.
+//! The address is the peer's, as the kernel reports it, and of IPv6 its first 64 bits. Unix sockets have none. A
+//! connection of a trusted proxy may carry the requests of many clients, so it counts for no address; when it becomes
+//! one client's (a WebSocket, a stream, or a PROXY header told it), it counts for that client's
+//! ([`Admitted::count_for`]).
 
 use crate::config::Config;
 use crate::transport::places::{Place, Places};
@@ -49,7 +52,29 @@ pub(crate) struct Connections {
     by_address: Mutex<HashMap<Block, usize>>,
     reserve: Arc<Places>,
     refused: [AtomicU64; REASONS.len()],
+    proxy_headers: [AtomicU64; PROXY_HEADERS.len()],
     handshakes: [AtomicU64; HANDSHAKES.len()],
+}
+
+/// The words for what came of the headers of the PROXY protocol, in the order of [`ProxyHeader`].
+pub(crate) const PROXY_HEADERS: [&str; 3] = ["done", "failed", "untrusted"];
+
+/// What came of a header of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProxyHeader {
+    Done,
+    /// The connection did not begin with one, or not in time.
+    Failed,
+    /// The peer is none of the trusted proxies.
+    Untrusted,
+}
+
+/// When a connection is counted for an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    Now,
+    /// It came from a proxy: for its client's, when that is known.
+    Later,
 }
 
 /// The words for the outcomes of TLS handshakes, in the order of [`Handshake`].
@@ -112,12 +137,29 @@ struct OverLimit {
     place: Arc<Place>,
 }
 
+/// A client that uses the connection of a proxy for a while, counted for its address until this is dropped.
+#[derive(Debug)]
+pub(crate) struct ProxiedClient {
+    connections: Arc<Connections>,
+    block: Option<Block>,
+}
+
+impl Drop for ProxiedClient {
+    fn drop(&mut self) {
+        if let Some(block) = self.block {
+            leave(&self.connections.by_address, block);
+        }
+    }
+}
+
 /// A connection that is counted, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     connections: Arc<Connections>,
     /// The address that it counts for.
     block: Option<Block>,
+    /// It is not counted for an address yet: that of its proxy, if it has one.
+    waits: Option<Option<Block>>,
     over: Option<OverLimit>,
 }
 
@@ -152,14 +194,16 @@ impl Connections {
             by_address: Mutex::default(),
             reserve: reserve(kept / 2),
             refused: Default::default(),
+            proxy_headers: Default::default(),
             handshakes: Default::default(),
         })
     }
 
     /// Counts a connection. `None` if it must be closed at once.
-    pub(crate) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Admitted> {
+    pub(crate) fn admit(self: &Arc<Self>, peer: Option<IpAddr>, counts: Counts) -> Option<Admitted> {
         let peer = peer.map(Block::of);
-        let block = peer.filter(|_| self.per_address_max > 0);
+        let waits = (counts == Counts::Later).then_some(peer);
+        let block = peer.filter(|_| self.per_address_max > 0 && counts == Counts::Now);
         let over = if !take(&self.open, self.max) {
             Some(Reason::Node)
         } else if !block.is_none_or(|block| enter(&self.by_address, block, self.per_address_max)) {
@@ -168,19 +212,39 @@ impl Connections {
         } else {
             None
         };
-        let Some(reason) = over else { return Some(Admitted { connections: self.clone(), block, over: None }) };
+        let Some(reason) = over else { return Some(Admitted { connections: self.clone(), block, waits, over: None }) };
         self.refuse(reason);
         let entered = self.reserve.enter(peer);
         if entered.as_ref().is_none_or(|entered| entered.displaces) {
             self.refuse(Reason::NoReserve); // this one, or the one that makes room for it
         }
         let over = OverLimit { reason, place: Arc::new(entered?.place) };
-        Some(Admitted { connections: self.clone(), block: None, over: Some(over) })
+        Some(Admitted { connections: self.clone(), block: None, waits: None, over: Some(over) })
+    }
+
+    /// Counts a client that uses the connection of a proxy for a stream. `None`: its address has too many.
+    pub(crate) fn enter(self: &Arc<Self>, client: Option<IpAddr>) -> Option<ProxiedClient> {
+        let block = client.map(Block::of).filter(|_| self.per_address_max > 0);
+        if block.is_some_and(|block| !enter(&self.by_address, block, self.per_address_max)) {
+            self.refuse(Reason::Address);
+            return None;
+        }
+        Some(ProxiedClient { connections: self.clone(), block })
     }
 
     /// Counts a connection that was refused or is over a limit.
     pub(crate) fn refuse(&self, reason: Reason) {
         self.refused[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a header of the PROXY protocol, or its absence.
+    pub(crate) fn proxy_header(&self, outcome: ProxyHeader) {
+        self.proxy_headers[outcome as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many there were, by their outcome.
+    pub(crate) fn proxy_headers(&self) -> [u64; PROXY_HEADERS.len()] {
+        std::array::from_fn(|at| self.proxy_headers[at].load(Relaxed))
     }
 
     /// Counts a TLS handshake.
@@ -235,6 +299,27 @@ fn take(count: &AtomicUsize, max: usize) -> bool {
 }
 
 impl Admitted {
+    /// Counts a connection of a proxy for its client's address, once; for the proxy's where the client's is not known.
+    /// Over the limit of that address it gets a place of the reserve. False if none is left: it must be closed.
+    pub(crate) fn count_for(&mut self, client: Option<IpAddr>) -> bool {
+        let Some(proxy) = self.waits.take() else { return true };
+        let Connections { per_address_max, by_address, .. } = &*self.connections;
+        let Some(block) = client.map(Block::of).or(proxy).filter(|_| *per_address_max > 0) else { return true };
+        if enter(by_address, block, *per_address_max) {
+            self.block = Some(block);
+            return true;
+        }
+        self.connections.refuse(Reason::Address);
+        let entered = self.connections.reserve.enter(Some(block));
+        if entered.as_ref().is_none_or(|entered| entered.displaces) {
+            self.connections.refuse(Reason::NoReserve);
+        }
+        let Some(entered) = entered else { return false };
+        self.connections.open.fetch_sub(1, Relaxed);
+        self.over = Some(OverLimit { reason: Reason::Address, place: Arc::new(entered.place) });
+        true
+    }
+
     /// The limit that this one exceeds; `None` for most.
     pub(crate) fn over(&self) -> Option<Over> {
         let Connections { max, per_address_max, .. } = &*self.connections;
@@ -246,6 +331,11 @@ impl Admitted {
             _ => (*max, "limits.connections_max", ", the limit of this server"),
         };
         Some(Over { words: format!("there are {limit} connections{whose} ({option})"), option, limit })
+    }
+
+    /// True for the connection of a proxy, until it is one client's.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.waits.is_some()
     }
 
     /// Its place of the reserve, if it is over a limit.
@@ -286,27 +376,54 @@ mod tests {
     #[test]
     fn each_limit_holds_and_what_goes_makes_room() {
         let connections = connections(2, 0, 1);
-        let first = connections.admit(None).expect("room");
-        let second = connections.admit(None).expect("room");
+        let first = connections.admit(None, Counts::Now).expect("room");
+        let second = connections.admit(None, Counts::Now).expect("room");
         assert!(first.over().is_none() && second.over().is_none());
-        let over = connections.admit(None).expect("from the reserve");
+        let over = connections.admit(None, Counts::Now).expect("from the reserve");
         over.place().expect("over the limit").serves();
         let words = over.over().expect("over the limit").words;
         assert!(words.contains("there are 2 connections") && words.contains("limits.connections_max"), "{words}");
-        assert!(connections.admit(None).is_none(), "the reserve has an end");
+        assert!(connections.admit(None, Counts::Now).is_none(), "the reserve has an end");
         assert_eq!(connections.refused(), [2, 0, 1, 0, 0]);
         drop(first);
-        assert!(connections.admit(None).expect("room").place().is_none());
+        assert!(connections.admit(None, Counts::Now).expect("room").place().is_none());
         drop((second, over));
         assert_eq!(connections.open(), OpenCount { open: 0, max: 2 });
         assert_eq!(connections.reserve.used(), 0);
     }
 
     #[test]
+    fn a_connection_of_a_proxy_counts_for_its_client_once_that_is_known() {
+        let connections = connections(10, 1, 2);
+        let address = |text: &str| Some(text.parse::<IpAddr>().expect(text));
+        let proxy = address("10.0.0.1");
+        let admit = || connections.admit(proxy, Counts::Later).expect("room");
+        let (mut one, mut same, mut other, mut unknown, mut unknown_too) =
+            (admit(), admit(), admit(), admit(), admit());
+        assert!(connections.by_address.lock().expect("sound").is_empty(), "the proxy itself is not counted");
+        assert!(one.count_for(address("192.0.2.1")) && one.place().is_none());
+        assert!(one.count_for(address("192.0.2.2")), "it is counted once");
+        assert!(other.count_for(address("192.0.2.2")) && other.place().is_none(), "for the first address alone");
+        assert!(same.count_for(address("192.0.2.1")) && same.place().is_some(), "over the limit of its client");
+        same.place().expect("over the limit").serves();
+        assert!(unknown.count_for(None) && unknown.place().is_none(), "then it counts for the proxy");
+        assert!(unknown_too.count_for(None) && unknown_too.place().is_some());
+        unknown_too.place().expect("over the limit").serves();
+        let mut last = admit();
+        assert!(!last.count_for(address("192.0.2.2")), "the reserve has an end");
+        assert_eq!(connections.open().open, 4, "the two of the reserve are not counted");
+        let mut direct = connections.admit(address("192.0.2.3"), Counts::Now).expect("room");
+        assert!(direct.count_for(address("192.0.2.1")) && direct.place().is_none(), "nobody speaks for it");
+        drop((one, same, other, unknown, unknown_too, last, direct));
+        assert!(connections.by_address.lock().expect("sound").is_empty());
+        assert_eq!((connections.open().open, connections.reserve.used()), (0, 0));
+    }
+
+    #[test]
     fn one_address_has_a_quarter_of_the_reserve_and_its_newcomers_get_in() {
         let connections = connections(1, 0, 8);
-        let _open = connections.admit(None).expect("room");
-        let admit = |text: &str| connections.admit(Some(text.parse().expect(text)));
+        let _open = connections.admit(None, Counts::Now).expect("room");
+        let admit = |text: &str| connections.admit(Some(text.parse().expect(text)), Counts::Now);
         let hostile: Vec<_> = (0..8).filter_map(|_| admit("192.0.2.1")).collect();
         assert_eq!(hostile.len(), 8);
         assert_eq!(connections.reserve.used(), 2, "six were displaced by later ones");
@@ -329,12 +446,15 @@ mod tests {
         ];
         for (name, one, other, same) in rows {
             let connections = connections(10, 1, 10);
-            let admit = |text: &str| connections.admit(Some(text.parse().expect(text))).expect("room");
+            let admit = |text: &str| connections.admit(Some(text.parse().expect(text)), Counts::Now).expect("room");
             let first = admit(one);
             let second = admit(other);
             assert!(first.place().is_none(), "{name}");
             assert_eq!(second.place().is_some(), same, "{name}");
-            assert!(connections.admit(None).expect("room").place().is_none(), "{name}: a Unix socket is of no address");
+            assert!(
+                connections.admit(None, Counts::Now).expect("room").place().is_none(),
+                "{name}: a Unix socket is of no address"
+            );
             drop((first, second));
             assert!(connections.by_address.lock().expect("sound").is_empty(), "{name}: what has gone is not kept");
             assert_eq!(connections.open().open, 0, "{name}");

@@ -25,6 +25,14 @@ pub(crate) enum Listener {
     Unix(UnixListener, Option<Arc<SocketFile>>),
 }
 
+/// One shard's listener, and how its connections begin.
+#[derive(Debug)]
+pub(crate) struct ShardListener {
+    pub(crate) listener: Listener,
+    /// They begin with a header of the PROXY protocol.
+    pub(crate) expects_proxy: bool,
+}
+
 /// Removes the file of a Unix socket when the last listener of this server is closed: the listeners own it together.
 #[derive(Debug)]
 pub(crate) struct SocketFile {

@@ -59,6 +59,16 @@ impl Opened {
     }
 }
 
+impl ListenOn {
+    /// The address as it was asked for, before the system has chosen a port.
+    pub(crate) fn address(&self) -> Option<&Address> {
+        match &self.0 {
+            Target::Address(address) => Some(address),
+            Target::Name(_) | Target::Opened(_) | Target::Failed(_) => None,
+        }
+    }
+}
+
 impl From<&str> for ListenOn {
     fn from(text: &str) -> Self {
         ListenOn(text.parse().map_or_else(|_| Target::Name(text.to_owned()), Target::Address))

@@ -10,6 +10,7 @@ use crate::transport::pace;
 use crate::transport::places::Place;
 use crate::transport::tls::{HandshakeError, TlsSocket};
 use fanfare_hub::Outbox;
+use fanfare_wire::proxy_protocol::{self, Header, ProxyError};
 use http::uri::Scheme;
 use rustls::{ServerConfig, ServerConnection};
 use socket2::SockRef;
@@ -21,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 /// Frames in one vectored write.
@@ -34,6 +35,25 @@ const FORGET_BYTES: usize = 4 << 10;
 pub(crate) struct Socket {
     io: Io,
     admitted: Option<Admitted>,
+    /// The ends that a proxy told before the first byte, in place of the kernel's.
+    told: Option<Told>,
+}
+
+/// The ends of a connection, as a header of the PROXY protocol tells them.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    peer: Peer,
+    local: Option<SocketAddr>,
+}
+
+/// Why a connection has no header of the PROXY protocol.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyFault {
+    #[error(transparent)]
+    Header(#[from] ProxyError),
+    /// The peer has gone before it was whole.
+    #[error(transparent)]
+    Gone(#[from] io::Error),
 }
 
 /// The two ends of a connection.
@@ -114,19 +134,19 @@ pub(crate) fn last_words(socket: &impl AsFd, words: &[u8]) {
 
 impl From<TcpStream> for Socket {
     fn from(socket: TcpStream) -> Self {
-        Socket { io: Io::Tcp(socket), admitted: None }
+        Socket { io: Io::Tcp(socket), admitted: None, told: None }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(socket: UnixStream) -> Self {
-        Socket { io: Io::Unix(socket), admitted: None }
+        Socket { io: Io::Unix(socket), admitted: None, told: None }
     }
 }
 
 impl From<TlsSocket> for Socket {
     fn from(socket: TlsSocket) -> Self {
-        Socket { io: Io::Tls(Box::new(socket)), admitted: None }
+        Socket { io: Io::Tls(Box::new(socket)), admitted: None, told: None }
     }
 }
 
@@ -137,17 +157,17 @@ impl Socket {
     /// The peer speaks no TLS, shares nothing with this server, or has gone; the socket is there only in the first
     /// case.
     pub(crate) async fn secured(self, config: Arc<ServerConfig>) -> Result<Self, (Option<Self>, io::Error)> {
-        let Socket { io, admitted } = self;
-        let Io::Tcp(socket) = io else { return Ok(Socket { io, admitted }) };
+        let Socket { io, admitted, told } = self;
+        let Io::Tcp(socket) = io else { return Ok(Socket { io, admitted, told }) };
         match TlsSocket::accept(socket, config).await {
             Ok(socket) if socket.is_proof() => {
                 socket.shutdown_now();
                 Err((None, io::Error::other("it was the proof of a domain")))
             }
-            Ok(socket) => Ok(Socket { admitted, ..socket.into() }),
+            Ok(socket) => Ok(Socket { admitted, told, ..socket.into() }),
             Err(HandshakeError::Plain(socket)) => {
                 let error = io::Error::new(io::ErrorKind::InvalidData, "it does not begin with a TLS handshake");
-                Err((Some(Socket { admitted, ..socket.into() }), error))
+                Err((Some(Socket { admitted, told, ..socket.into() }), error))
             }
             Err(HandshakeError::Failed(error)) => Err((None, error)),
         }
@@ -188,14 +208,85 @@ impl Socket {
         }
     }
 
-    /// Its two ends, as the kernel tells them.
-    pub(crate) fn ends(&self) -> Ends {
-        let is_tls = matches!(self.io, Io::Tls(_));
-        Ends { peer: self.peer(), local: self.tcp().and_then(|socket| socket.local_addr().ok()), is_tls }
+    /// Counts it for the address of its client, if it came over a proxy. False if it must be closed.
+    pub(crate) fn count_for(&mut self, client: &Peer) -> bool {
+        let address = client.address().map(|address| address.ip());
+        self.admitted.as_mut().is_none_or(|admitted| admitted.count_for(address))
     }
 
-    /// Its other end, as the kernel tells it.
+    /// True for the connection of a proxy that may carry requests of many clients.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.admitted.as_ref().is_some_and(Admitted::is_shared)
+    }
+
+    /// Takes the header of the PROXY protocol off the beginning, and not a byte of what follows. The caller bounds the
+    /// time.
+    pub(crate) async fn take_proxy_header(&mut self) -> Result<Header, ProxyFault> {
+        let mut bytes = Vec::new();
+        let mut ahead = [0; 512];
+        loop {
+            self.readable().await?;
+            let count = match self.peek(&mut ahead) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let before = bytes.len();
+            bytes.extend_from_slice(&ahead[..count]);
+            let decoded = proxy_protocol::decode(&bytes)?;
+            // They were seen, so they are there. All bytes of a header that is not whole belong to it.
+            let taken = decoded.map_or(count, |(_, len)| len - before);
+            let read = self.try_read(&mut ahead[..taken])?;
+            if read != taken {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            if let Some((header, _)) = decoded {
+                return Ok(header);
+            }
+        }
+    }
+
+    /// Reads without taking the bytes off.
+    fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        let peek = |socket: BorrowedFd<'_>, into: &mut [u8]| {
+            rustix::net::recv(socket, into, rustix::net::RecvFlags::PEEK).map(|(_, count)| count).map_err(Into::into)
+        };
+        match &self.io {
+            Io::Tcp(socket) => socket.try_io(Interest::READABLE, || peek(socket.as_fd(), into)),
+            Io::Unix(socket) => socket.try_io(Interest::READABLE, || peek(socket.as_fd(), into)),
+            Io::Tls(_) => Err(io::ErrorKind::Unsupported.into()), // the header stands before the handshake
+        }
+    }
+
+    /// Takes the ends that a proxy tells for its own. A client whose address the proxy does not know is unknown here
+    /// too: counted as the proxy, its own headers would be believed.
+    pub(crate) fn introduce(&mut self, header: Header) {
+        self.told = match header {
+            Header::Local => None,
+            Header::Unknown => Some(Told { peer: Peer::Unknown, local: None }),
+            Header::Client { source, destination } => {
+                let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+                Some(Told { peer: Peer::Tcp(canonical(source)), local: Some(canonical(destination)) })
+            }
+        };
+    }
+
+    /// Its two ends, as its proxy or the kernel tells them.
+    pub(crate) fn ends(&self) -> Ends {
+        let is_tls = matches!(self.io, Io::Tls(_));
+        let local = match self.told {
+            Some(Told { local, .. }) => local,
+            None => self.tcp().and_then(|socket| socket.local_addr().ok()),
+        };
+        Ends { peer: self.peer(), local, is_tls }
+    }
+
+    /// Its other end, as its proxy or the kernel tells it.
     pub(crate) fn peer(&self) -> Peer {
+        if let Some(Told { peer, .. }) = self.told {
+            return peer;
+        }
         let tcp = |socket: &TcpStream| socket.peer_addr().map_or(Peer::Unknown, Peer::Tcp);
         match &self.io {
             Io::Tcp(socket) => tcp(socket),

@@ -8,7 +8,7 @@ use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
 use crate::counters::{BOUNDS_NS, Figures, Histogram, HttpOpen, STORE_OPS, StoreTimes, WireCounts};
 use crate::framing::WireLabel;
 use crate::logs;
-use crate::transport::admission::{HANDSHAKES, OpenCount, REASONS};
+use crate::transport::admission::{HANDSHAKES, OpenCount, PROXY_HEADERS, REASONS};
 use fanfare_hub::{Counts, ERRORS};
 use fanfare_wire::websocket::deflate::Totals;
 use prometheus_client::collector::Collector;
@@ -62,6 +62,7 @@ pub(crate) struct Scrape {
     refused: [u64; REASONS.len()],
     admitted: OpenCount,
     handshakes: [u64; HANDSHAKES.len()],
+    proxy_headers: [u64; PROXY_HEADERS.len()],
     admin_open: u64,
     lines_left_out: u64,
     lines_lost: u64,
@@ -210,13 +211,18 @@ metrics! {
         night "Far more than `fanfare_connections_opened_total`: probes, pages, or a client that only connects.";
         |scrape, out| scrape.per_shard(out, |figures| figures.accepted);
     Counter "fanfare_connections_refused" ("reason") "Connections over a limit, by its setting: each is asked to come back, but probes and the API are served. `no_reserve`: of these, closed without an answer. `no_descriptor`: answered 503 and closed, because the system had no descriptor left. `accept_failed`: attempts to accept that failed for another reason.";
-        night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a proxy or NAT that has many. `accept_failed`: the limit of open files is lower than the settings need.";
+        night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a NAT that has many, or a proxy that `trusted_proxies` does not list. `accept_failed`: the limit of open files is lower than the settings need.";
         |scrape, out| for (reason, count) in REASONS.iter().zip(scrape.refused) {
             out.whole(&[reason], count);
         };
     Counter "fanfare_tls_handshakes" ("result") "TLS handshakes, with `[tls]`: `done`, or `failed` (the peer spoke no TLS, refused the certificate, was too slow or left).";
         night "Many `failed`: clients do not trust the certificate (expired, another name, a missing intermediate one), or a probe speaks plain HTTP. `FANFARE__LOG__LEVEL=debug` logs the reason of each.";
         |scrape, out| for (result, count) in HANDSHAKES.iter().zip(scrape.handshakes) {
+            out.whole(&[result], count);
+        };
+    Counter "fanfare_proxy_headers" ("result") "Connections to the addresses of `proxy_protocol`: `done`; `failed` (no PROXY header, a broken one, or not in time); `untrusted` (the peer is none of `trusted_proxies`). The last two are closed.";
+        night "`untrusted`: the proxy has another address than `trusted_proxies` says, or somebody goes past it. `failed`: the proxy does not send the header (`send-proxy-v2`, `proxy_protocol on`), or its probes do not. The log has the peer and the reason.";
+        |scrape, out| for (result, count) in PROXY_HEADERS.iter().zip(scrape.proxy_headers) {
             out.whole(&[result], count);
         };
     Gauge "fanfare_connections_admitted" () "Connections of all kinds that count into `limits.connections_max`.";
@@ -404,6 +410,7 @@ impl Watch {
             requests,
             refused: self.connections.refused(),
             handshakes: self.connections.handshakes(),
+            proxy_headers: self.connections.proxy_headers(),
             admitted: self.connections.open(),
             admin_open: self.admin_open.load(Relaxed) as u64,
             lines_left_out: logs::lines_left_out(),
