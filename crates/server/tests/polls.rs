@@ -6,7 +6,7 @@ mod support;
 use fanfare::{Config, Native};
 use fanfare_fault_proxy::{FaultProxy, Faults};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use support::polls::{Poller, ask, json_of, messages, post, replies, request};
@@ -416,4 +416,70 @@ fn a_poll_that_waits_is_answered_when_the_server_stops() {
     let last = messages(&answer);
     assert_eq!((&last[0]["type"], &last[0]["code"]), (&json!("disconnect"), &json!(4000)), "{answer}");
     drop(stopping);
+}
+
+#[test]
+fn long_answers_are_compressed_for_clients_that_accept_it_except_those_with_a_ticket() {
+    let server = Server::native(support::config());
+    let mut poller = poller(&server, "chat:a");
+    let text = "long ".repeat(2_000);
+    poller.ask("publish", json!({"channel": "chat:a", "data": text}));
+    let asked = |path: &str, body: &Value| {
+        let mut socket = connect(server.address);
+        let request = request("POST", path, "Accept-Encoding: gzip\r\nConnection: close\r\n", &body.to_string());
+        socket.write_all(request.as_bytes()).expect("written");
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).expect("an answer");
+        let at = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+        (String::from_utf8_lossy(&answer[..at]).to_ascii_lowercase(), answer[at + 4..].to_vec())
+    };
+    let (head, body) = asked("/v1/poll", &poller.poll_body(20_000));
+    assert!(head.contains("content-encoding: gzip") && body.len() < 1_000, "{head}");
+    let mut plain = String::new();
+    flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut plain).expect("gzip");
+    assert_eq!(data(&messages(&serde_json::from_str(&plain).expect("JSON"))), [text]);
+    let connect = json!({"type": "connect", "id": 1, "subscribe": [{"channel": "chat:a", "recent": 5}]});
+    let (head, _) = asked("/v1/poll", &connect);
+    assert!(!head.contains("content-encoding"), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_and_sends_share_one_connection_of_http2() {
+    let server = Server::native(support::config());
+    let socket = tokio::net::TcpStream::connect(server.address).await.expect("it accepts");
+    let (sender, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    let post = async |path: &str, body: Value| {
+        let mut sender = sender.clone().ready().await.expect("room");
+        let request = http::Request::post(format!("http://localhost{path}")).body(()).expect("a request");
+        let (response, mut send) = sender.send_request(request, false).expect("it is sent");
+        send.send_data(bytes::Bytes::from(body.to_string()), true).expect("it is sent");
+        let response = response.await.expect("an answer");
+        let (status, mut body, mut text) = (response.status(), response.into_body(), Vec::new());
+        while let Some(bytes) = body.data().await {
+            text.extend_from_slice(&bytes.expect("data"));
+        }
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&text));
+        serde_json::from_slice::<Value>(&text).expect("JSON")
+    };
+    let connected = post("/v1/poll", json!({"type": "connect", "id": 1})).await;
+    let mut poller = Poller::of(server.address, &connected);
+    post("/v1/send", poller.send_body(json!({"type": "subscribe", "id": 2, "channel": "chat:a"}))).await;
+    for number in 0..3 {
+        let poll = post("/v1/poll", poller.poll_body(25_000));
+        let send = poller.send_body(json!([publish("chat:a", number)]));
+        let (answer, sent) = tokio::join!(poll, post("/v1/send", send));
+        assert_eq!(replies(&sent)[0]["offset"], number + 1);
+        assert_eq!(data(&poller.take(&answer)), [number]);
+    }
+    tokio::task::spawn_blocking(move || drop(server)).await.expect("it ends");
+}
+
+#[test]
+fn a_server_without_streams_has_no_polls_either() {
+    let server = Server::native(Config { streams: false, ..support::config() });
+    for path in ["/v1/poll", "/v1/send"] {
+        let answer = post(server.address, path, &json!({"type": "connect", "id": 1}));
+        assert_eq!(answer.status(), 404, "{path}: {}", answer.body);
+    }
 }

@@ -133,6 +133,30 @@ fn http2_is_spoken_where_alpn_chooses_it() {
     assert_eq!(stream.conn.alpn_protocol(), Some(&b"h2"[..]));
 }
 
+#[test]
+fn polls_and_sends_work_over_tls() {
+    let pair = pair();
+    let server = Server::of(builder(config(), &pair).protocol("/v1/ws", fanfare::Native::default()));
+    let mut stream = secure(server.address, client(&pair.pem, &["http/1.1"]));
+    let mut post = |path: &str, body: &str| {
+        let len = body.len();
+        let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).expect("the server reads");
+        let head = head(&mut stream).to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+        let mut body = vec![0; len.parse().expect("a number")];
+        stream.read_exact(&mut body).expect("a body");
+        serde_json::from_slice::<serde_json::Value>(&body).expect("JSON")
+    };
+    let connected = post("/v1/poll", r#"{"type":"connect","id":1}"#);
+    let ticket = &connected["messages"][0]["ticket"];
+    let send = r#""n":1,"commands":[{"type":"signal","id":2,"channel":"a","event":"e"}]"#;
+    let sent = post("/v1/send", &format!(r#"{{"ticket":{ticket},{send}}}"#));
+    assert_eq!(sent["replies"][0]["id"], 2, "{sent}");
+    assert_eq!(post("/v1/poll", &format!(r#"{{"ticket":{ticket},"ack":1,"wait":1}}"#))["n"], 1);
+}
+
 /// Much more than the kernel and the session hold: records that wait in the session are written when the socket
 /// takes them.
 #[test]

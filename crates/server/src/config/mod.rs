@@ -79,8 +79,8 @@ pub struct Config {
     /// How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer
     /// sends no more clients. Then the drain begins. Default none.
     pub shutdown_delay: Duration,
-    /// Whether `/events`, `/v1/sse` and `/v1/stream` are served. Default: they are. Without them these paths belong to
-    /// the pages of the program.
+    /// Whether `/events`, `/v1/sse`, `/v1/stream`, `/v1/poll` and `/v1/send` are served. Default: they are. Without
+    /// them these paths belong to the pages of the program.
     pub streams: bool,
     /// Compression, for clients that can read it. Default: messages of 1 KiB and more.
     pub compression: Compression,
@@ -144,8 +144,8 @@ pub struct Compression {
     /// Messages to WebSockets whose clients offer permessage-deflate (RFC 7692), as browsers do. Such a client may also
     /// compress its own messages. Default true.
     pub websocket: bool,
-    /// Answers of the HTTP API and pages, by gzip, for clients that accept it. Event streams and answers whose length
-    /// is not known are sent as they are. Default true.
+    /// Pages and answers of the HTTP API, of polls and of sends, by gzip, for clients that accept it. Event streams and
+    /// answers whose length is not known are sent as they are. Default true.
     pub http: bool,
     /// Shorter messages and answers are sent as they are. Default 1 KiB. So are messages of more than 1 MiB.
     pub bytes_min: usize,

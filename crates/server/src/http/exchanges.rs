@@ -5,6 +5,7 @@
 //! mean nothing here, so no page can send in another's name.
 
 use super::gate::{RequestLine, Target};
+use super::gzip::Accepts;
 use super::routes::{Routes, UpgradeRequest};
 use super::streams::StreamWires;
 use crate::api::body;
@@ -71,16 +72,19 @@ impl Routes {
         give: impl FnOnce(Exchange, ExchangeAnswer),
     ) -> Response<Body> {
         let serve = async |mut request: Request<Body>| {
-            let asker = Asker::of_request(&request);
+            let (asker, accepts) = (Asker::of_request(&request), Accepts::of(&request));
             let mut cors = HeaderMap::new();
             match self.exchange(kind, &mut request, ends, &mut cors, give).await {
-                Ok(body) => {
+                Ok((body, has_secrets)) => {
                     let mut response = Response::new(Body::from(body));
                     *response.headers_mut() = cors;
                     let headers = response.headers_mut();
                     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                    response
+                    match self.gzip.filter(|_| !has_secrets) {
+                        Some(gzip) => gzip.encode(accepts, response),
+                        None => response,
+                    }
                 }
                 Err(refused) => refused.to(asker).in_json().with_all(&cors).into_response(),
             }
@@ -88,6 +92,8 @@ impl Routes {
         request::identified(&self.watch, request, serve).await
     }
 
+    /// The body of an answer, and whether it must not be compressed: its length would then tell how much the ticket in
+    /// it has in common with texts of strangers.
     async fn exchange(
         &self,
         kind: ExchangeKind,
@@ -95,7 +101,7 @@ impl Routes {
         ends: Ends,
         cors: &mut HeaderMap,
         give: impl FnOnce(Exchange, ExchangeAnswer),
-    ) -> Result<Bytes, HttpRefusal> {
+    ) -> Result<(Bytes, bool), HttpRefusal> {
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri().path())) };
         {
             let headers = || pairs(request.headers());
@@ -125,9 +131,11 @@ impl Routes {
                 }
             },
         };
+        let has_secrets = matches!(exchange, Exchange::Connect(_));
         let (to, answered) = oneshot::channel();
         give(exchange, to);
-        answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")))
+        let answer = answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")));
+        Ok((answer?, has_secrets))
     }
 }
 

@@ -183,3 +183,32 @@ impl std::fmt::Debug for NativeConversation {
         f.debug_struct("NativeConversation").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Node;
+    use fanfare_hub::ShardId;
+
+    fn place(id: u64) -> Place {
+        Place::new(Arc::new(Node { id, secret: [7; 32], limits: Limits::default() }), ShardId(0))
+    }
+
+    fn at(wall_ms: u64) -> Now {
+        Now { mono_ms: 0, wall_ms }
+    }
+
+    #[test]
+    fn a_ticket_is_renewed_from_half_its_life_on_and_opened_by_the_node_that_sealed_it() {
+        let mut session = Ticketed { client: ClientId(5), expires_ms: 0 };
+        let ticket = session.seal(&place(1), at(1_000));
+        let claims = open_ticket(&place(1), at(2_000), &ticket).expect("a valid ticket");
+        assert_eq!(open_ticket(&place(2), at(2_000), &ticket), None, "it is of another run");
+        assert_eq!(open_ticket(&place(1), at(1_000 + TICKET_MS), &ticket), None, "it is over");
+        let half = 1_000 + TICKET_MS / 2;
+        assert_eq!(renew_ticket(&place(1), at(half - 1), claims), None);
+        let renewed = renew_ticket(&place(1), at(half), claims).expect("a new one");
+        let again = open_ticket(&place(1), at(1_000 + TICKET_MS), &renewed).expect("it lives longer");
+        assert_eq!((again.resume(), again.expires_ms), (claims.resume(), half + TICKET_MS));
+    }
+}

@@ -137,14 +137,14 @@ settings! {
         "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";
 
     "streams.enabled": ValueKind::Switch(|s| &mut s.config.streams),
-        "Serves `/events`, `/v1/sse` and `/v1/stream`. With `false` a program that embeds the server can have pages \
+        "Serves `/events`, `/v1/sse`, `/v1/stream`, `/v1/poll` and `/v1/send`. With `false` a program that embeds the server can have pages \
          of its own there.";
 
     "compression.websocket": ValueKind::Switch(|s| &mut s.config.compression.websocket),
         "Compresses messages to WebSockets whose clients offer permessage-deflate, as browsers do, and reads compressed messages from \
          them. A publication is compressed once for all its receivers.";
     "compression.http": ValueKind::Switch(|s| &mut s.config.compression.http),
-        "Compresses answers of the HTTP API and pages by gzip, for clients that accept it. Event streams and answers whose length is not \
+        "Compresses pages and answers of the HTTP API, of polls and of sends by gzip, for clients that accept it. Event streams and answers whose length is not \
          known are sent as they are.";
     "compression.bytes_min": ValueKind::Bytes { min: 0, max: 1 << 20, at: |s| &mut s.config.compression.bytes_min },
         "Shorter messages and answers are sent as they are. So are messages of more than 1 MiB, because all clients of a shard wait while one is \

@@ -185,7 +185,7 @@ metrics! {
                 out.whole(&[transport, protocol, &shard], counts.open);
             }
         };
-    Counter "fanfare_connections_opened" ("transport", "protocol") "Connections that were opened: by an upgrade (`websocket`), or by a request for an event stream (`sse`) or for lines of JSON (`stream`).";
+    Counter "fanfare_connections_opened" ("transport", "protocol") "Connections that were opened: by an upgrade (`websocket`), or by a request for an event stream (`sse`) or for lines of JSON (`stream`), or by the `connect` of a poll session (`poll`).";
         night "Far more than usual with as many open: clients reconnect in a loop. `fanfare_connections_ended_total` has the reasons.";
         |scrape, out| for (wire, WireLabel { transport, protocol }) in scrape.labels.iter().enumerate() {
             let opened = scrape.known().map(|(_, figures)| figures.wires.get(wire).map_or(0, |counts| counts.opened));
