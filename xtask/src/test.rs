@@ -108,6 +108,16 @@ pub(crate) const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "proxies",
+        about: "the configurations of docs/proxies.md with the real nginx, Caddy and HAProxy",
+        needs: &["nginx", "caddy", "haproxy"],
+        folders: &["crates/server"],
+        run: |workspace| {
+            let cargo = workspace.cargo().args(["test", "--package", "fanfare", "--test", "behind_proxies", "--"]);
+            cargo.args(["--ignored", "--test-threads=1"]).go()
+        },
+    },
+    Step {
         name: "clients",
         about: "real clients from npm and Chromium, server with one shard",
         needs: &["git", "node", "npm", "chromium", "curl"],

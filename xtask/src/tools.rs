@@ -22,6 +22,8 @@ struct Tool {
 
 const NPM_USERS: &str = "tests/clients and the peers of the bench";
 
+const PROXIES: &str = "the configurations of docs/proxies.md, which a test runs";
+
 /// Debian ships Python without the module that makes environments.
 const PYTHON_PACKAGE: &str = "python3-venv";
 
@@ -37,6 +39,9 @@ const TOOLS: &[Tool] = &[
         needed_by: "schemathesis, which tries the HTTP API",
     },
     Tool { command: "pebble", package: "pebble", instead: None, needed_by: "the tests of certificates by ACME" },
+    Tool { command: "nginx", package: "nginx-light", instead: None, needed_by: PROXIES },
+    Tool { command: "caddy", package: "caddy", instead: None, needed_by: PROXIES },
+    Tool { command: "haproxy", package: "haproxy", instead: None, needed_by: PROXIES },
     Tool {
         command: "chromium",
         package: "chromium",
