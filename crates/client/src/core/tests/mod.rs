@@ -1,6 +1,7 @@
 //! The core in virtual time, against a server whose messages the test writes.
 
 mod link;
+mod retries;
 mod trouble;
 
 use super::*;
@@ -621,6 +622,10 @@ fn presence_is_told_by_its_number() {
     assert_eq!(world.hear(&join(4)), []);
     assert!(matches!(&events(&world.hear(&join(5)))[..], [Event::PresenceChange(change)] if change.seq == 5));
     assert!(matches!(&events(&world.hear(&snapshot("", 9)))[..], [Event::Presence(_)]), "the server's own snapshot");
+    assert_eq!(world.hear(&join(9)), []);
+    // Signals have no number, and do not change what is known.
+    let signal = r#"{"type":"signal","channel":"c","event":"typing","data":1,"from":{"client":"you"},"ts":1}"#;
+    assert!(matches!(events(&world.hear(signal))[..], [Event::Signal(_)]));
     assert_eq!(world.hear(&join(9)), []);
     let count = r#"{"type":"presence_update","channel":"c","count":2000,"seq":10}"#;
     assert_eq!(events(&world.hear(count)), [Event::PresenceCount { count: 2000 }]);
