@@ -7,7 +7,7 @@
 //! Two counts: [`Outbox::bytes`] are written to the peer, [`Outbox::memory_bytes`] is the memory that holds them. The
 //! second bounds answers, since half a million frames of two bytes are one mebibyte by the first.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -24,30 +24,33 @@ pub struct Outbox {
     full: bool,
 }
 
-/// The frames behind the first: the pong, then the others.
+/// The frames behind the first: the pongs, then the others.
 #[derive(Debug, Default)]
 struct Rest {
-    /// Empty where there is none. A newer one takes its place.
-    pong: Bytes,
+    /// One after the other; empty where there is none.
+    pongs: Bytes,
     tail: VecDeque<Bytes>,
 }
 
 impl Rest {
     fn next(&mut self) -> Option<Bytes> {
-        if self.pong.is_empty() { self.tail.pop_front() } else { Some(std::mem::take(&mut self.pong)) }
+        if self.pongs.is_empty() { self.tail.pop_front() } else { Some(std::mem::take(&mut self.pongs)) }
     }
 
     fn is_empty(&self) -> bool {
-        self.pong.is_empty() && self.tail.is_empty()
+        self.pongs.is_empty() && self.tail.is_empty()
     }
 
     fn frames(&self) -> impl Iterator<Item = &Bytes> {
-        std::iter::once(&self.pong).filter(|pong| !pong.is_empty()).chain(&self.tail)
+        std::iter::once(&self.pongs).filter(|pongs| !pongs.is_empty()).chain(&self.tail)
     }
 }
 
 /// The memory of a frame beside its bytes: its place in a queue that grows by doubling, and its allocation.
 const FRAME_BYTES: usize = 2 * size_of::<Bytes>() + 16;
+
+/// Pongs that wait, in bytes: 16 of the longest.
+const PONGS_BYTES_MAX: usize = 2 << 10;
 
 /// The effect of an append on the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,17 +77,27 @@ impl Outbox {
         Appended::Room
     }
 
-    /// Puts the answer to a ping behind the first frame, which may be partly written. One that waits there is
-    /// replaced: RFC 6455 §5.5.3 asks for an answer to the newest ping only, so pings of a peer that does not read
-    /// make nothing grow.
+    /// Puts the answer to a ping behind the first frame, which may be partly written, and behind earlier answers. Where
+    /// these take [`PONGS_BYTES_MAX`] already, it replaces them: RFC 6455 §5.5.3 asks for an answer to the newest ping
+    /// only, so pings of a peer that does not read make nothing grow.
     pub fn pong(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         if self.head.is_empty() {
             self.head = frame;
-        } else {
-            let replaced = std::mem::replace(&mut self.rest().pong, frame);
-            self.bytes -= replaced.len();
+            return;
         }
+        let pongs = &mut self.rest().pongs;
+        let waiting = std::mem::take(pongs);
+        let has_room = waiting.len() + frame.len() <= PONGS_BYTES_MAX;
+        if waiting.is_empty() || !has_room {
+            *pongs = frame;
+            self.bytes -= waiting.len();
+            return;
+        }
+        // Nobody else has these bytes, so nothing is copied but the new ones.
+        let mut all = waiting.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        all.extend_from_slice(&frame);
+        *pongs = all.freeze();
     }
 
     fn rest(&mut self) -> &mut Rest {
@@ -98,7 +111,7 @@ impl Outbox {
 
     /// The memory that holds them: the bytes, and an overhead for each frame.
     pub fn memory_bytes(&self) -> usize {
-        let rest = self.rest.as_ref().map_or(0, |rest| usize::from(!rest.pong.is_empty()) + rest.tail.len());
+        let rest = self.rest.as_ref().map_or(0, |rest| usize::from(!rest.pongs.is_empty()) + rest.tail.len());
         let frames = usize::from(!self.head.is_empty()) + rest;
         self.bytes + frames * FRAME_BYTES
     }
@@ -175,14 +188,17 @@ mod tests {
     }
 
     #[test]
-    fn a_pong_that_waits_is_replaced_and_stands_between_whole_frames() {
+    fn pongs_that_wait_are_bounded_and_stand_between_whole_frames() {
         let mut outbox = Outbox::default();
         let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
         outbox.pong(bytes("p1"));
         outbox.pong(bytes("p2"));
         assert_eq!(text(&outbox), b"p1p2", "the first may be under way");
         outbox.pong(bytes("pong3"));
-        assert_eq!((text(&outbox), outbox.bytes()), (b"p1pong3".to_vec(), 7));
+        assert_eq!((text(&outbox), outbox.bytes()), (b"p1p2pong3".to_vec(), 9), "each ping of a burst is answered");
+        outbox.advance(2, 100);
+        outbox.advance(7, 100);
+        outbox.pong(bytes("p1"));
         outbox.push(bytes("abc"), 100);
         outbox.push(bytes("de"), 100);
         assert_eq!(outbox.single(), None);
@@ -194,9 +210,10 @@ mod tests {
         assert_eq!((text(&outbox), outbox.bytes()), (b"bcp5de".to_vec(), 6), "not within a frame");
         outbox.advance(6, 100);
         assert!(outbox.is_empty() && outbox.rest.is_none());
-        for _ in 0..100_000 {
+        for n in 0..100_000 {
             outbox.pong(Bytes::from(vec![b'p'; 127]));
-            assert!(outbox.memory_bytes() <= 2 * (127 + FRAME_BYTES));
+            assert!(outbox.memory_bytes() <= PONGS_BYTES_MAX + 127 + 2 * FRAME_BYTES);
+            assert!(n < 17 || outbox.bytes() >= 2 * 127, "the newest is there");
         }
     }
 

@@ -117,6 +117,19 @@ fn a_client_that_reads_no_answers_is_not_read() {
 
 /// RFC 6455 §5.5.3: a peer that does not read gets an answer to its newest ping only. Pongs need no order relative to
 /// messages.
+/// Autobahn 2.10.
+#[test]
+fn each_ping_of_a_burst_is_answered_in_order() {
+    let server = Server::start(config());
+    let mut client = Client::open(server.address, "/echo");
+    let payloads: Vec<Vec<u8>> = (0..10).map(|n| format!("ping {n}").into_bytes()).collect();
+    let burst: Vec<u8> = payloads.iter().flat_map(|payload| frame(Opcode::Ping, payload)).collect();
+    client.socket.write_all(&burst).unwrap();
+    for payload in payloads {
+        assert_eq!(client.next(), Frame::Pong(payload));
+    }
+}
+
 #[test]
 fn the_newest_ping_is_answered_however_many_came() {
     let server = Server::start(config());
