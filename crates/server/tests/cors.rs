@@ -124,6 +124,26 @@ fn streams_are_for_pages_that_may_connect() {
     }
 }
 
+/// Polls and sends are judged alike, and have no HEAD.
+#[test]
+fn polls_and_sends_are_for_pages_that_may_connect() {
+    let server = listed();
+    let asks = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n";
+    for path in ["/v1/poll", "/v1/send"] {
+        let preflight = ask(&server, "OPTIONS", path, &format!("Origin: {NAMED}\r\n{asks}"));
+        assert_eq!((preflight.status(), preflight.header(ORIGIN)), (204, Some(NAMED)), "{path}: {}", preflight.head);
+        assert_eq!(preflight.header("access-control-allow-methods"), Some("options, post"), "{path}");
+        assert_eq!(preflight.header("access-control-allow-headers"), Some("content-type"), "{path}");
+        // Too little for a poll: the page may read why.
+        let bad = ask(&server, "POST", path, &format!("Origin: {NAMED}\r\nContent-Length: 0\r\n"));
+        assert!(bad.status() >= 400 && bad.header(ORIGIN) == Some(NAMED), "{path}: {}", bad.head);
+        for method in ["OPTIONS", "POST", "GET"] {
+            let refused = ask(&server, method, path, "Origin: https://evil.example\r\nContent-Length: 0\r\n");
+            assert_eq!((refused.status(), refused.header(ORIGIN)), (403, None), "{method} {path}: {}", refused.head);
+        }
+    }
+}
+
 /// Its keys are the application's: a page that had one could do everything.
 #[test]
 fn the_api_is_for_no_page() {

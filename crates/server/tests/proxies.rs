@@ -328,3 +328,31 @@ fn a_proxy_header_that_does_not_come_ends_with_the_head_timeout() {
     let _ = socket.read_to_end(&mut answer); // it ends, or the deadline of the test does
     assert!(answer.is_empty());
 }
+
+/// The header stands before the handshake, and nothing of the handshake is taken with it.
+#[test]
+fn a_proxy_header_stands_before_tls() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let tls = fanfare::Tls::from_pem(pem.as_bytes(), key.as_bytes()).expect("a pair");
+    let running = proxied(Config { tls: Some(tls), ..trusting(&["loopback"]) });
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let client = Arc::new(client.expect("versions").with_root_certificates(roots).with_no_client_auth());
+    for header in [&b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n"[..], &[SIGNATURE, &CLIENT].concat()] {
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        let mut session = rustls::ClientConnection::new(client.clone(), name).expect("a client");
+        let mut hello = header.to_vec();
+        session.write_tls(&mut hello).expect("a handshake begins"); // in the same write as the header
+        let mut socket = connect(running.tcp_address().expect("TCP"));
+        socket.write_all(&hello).expect("the server reads");
+        let mut stream = rustls::StreamOwned::new(session, socket);
+        let request = "GET /peer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("the server reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("192.0.2.1:56324"), "{answer}");
+    }
+}
