@@ -68,30 +68,39 @@ fn greeting(running: &Running, settings: &Settings, file: Option<&str>, api_key:
 /// The first steps for a user.
 fn to_try(running: &Running, settings: &Settings, api_key: &str) -> String {
     let mut text = String::new();
+    let base = settings.config.base_path.to_string();
+    let base = base.trim_end_matches('/'); // nothing for the root
     let _ = writeln!(text, "API key: {api_key}"); // writing to a String cannot fail
     let has_demo = settings.config.rules.of("chat:general").is_some(); // else of a file without a rule for it
     if let Some(address) = running.tcp_address().filter(|_| has_demo && settings.chat.enabled) {
         let scheme = if settings.config.tls.is_some() { "https" } else { "http" };
-        let _ = writeln!(text, "open {scheme}://localhost:{} in two windows: a chat", address.port());
+        let _ = writeln!(text, "open {scheme}://localhost:{}{} in two windows: a chat", address.port(), page(base));
     }
     if let Some(address) = running.addresses().first().filter(|_| has_demo) {
-        let _ = writeln!(text, "publish to it:\n  {}", curl(address, settings.config.tls.is_some(), api_key));
+        let _ = writeln!(text, "publish to it:\n  {}", curl(address, settings.config.tls.is_some(), base, api_key));
     }
     if let Some(address) = running.addresses().first().filter(|_| settings.config.rules.of(feed::CHANNEL).is_some()) {
-        let place = place(address, settings.config.tls.is_some());
+        let place = place(address, settings.config.tls.is_some(), base);
         let _ = writeln!(text, "follow an update every 5 s:\n  curl -N {place}/events");
     }
     text
 }
 
-/// The server's address as curl takes it.
-fn place(address: &Address, has_tls: bool) -> String {
+/// The path of the demo page: its links are relative, so it ends with a slash.
+fn page(base: &str) -> String {
+    if base.is_empty() { String::new() } else { format!("{base}/") }
+}
+
+/// The server's address as curl takes it, with the path below which it serves.
+fn place(address: &Address, has_tls: bool, base: &str) -> String {
     // Nobody trusts a certificate that a process has made for itself.
     let http = if has_tls { "--insecure https" } else { "http" };
     match address {
-        Address::Tcp(address) if address.ip().is_unspecified() => format!("{http}://localhost:{}", address.port()),
-        Address::Tcp(address) => format!("{http}://{address}"),
-        Address::Unix(path) => format!("--unix-socket {} http://localhost", quoted(&path.to_string_lossy())),
+        Address::Tcp(address) if address.ip().is_unspecified() => {
+            format!("{http}://localhost:{}{base}", address.port())
+        }
+        Address::Tcp(address) => format!("{http}://{address}{base}"),
+        Address::Unix(path) => format!("--unix-socket {} http://localhost{base}", quoted(&path.to_string_lossy())),
     }
 }
 
@@ -101,8 +110,8 @@ fn quoted(text: &str) -> String {
 }
 
 /// A line to paste into a shell: everybody in the demo's first room sees it.
-fn curl(address: &Address, has_tls: bool, api_key: &str) -> String {
-    let place = place(address, has_tls);
+fn curl(address: &Address, has_tls: bool, base: &str, api_key: &str) -> String {
+    let place = place(address, has_tls, base);
     let key = quoted(&format!("Authorization: Bearer {api_key}"));
     let body = quoted(r#"{"channel":"chat:general","data":{"content":"Hello from curl"}}"#);
     format!("curl {place}/api/v1/publish -H {key} -d {body}")
@@ -137,8 +146,10 @@ mod tests {
             ),
         ];
         for (address, has_tls, key, start) in rows {
-            let line = curl(&address.parse().expect("an address"), has_tls, key);
+            let line = curl(&address.parse().expect("an address"), has_tls, "", key);
             assert!(line.starts_with(start) && line.ends_with("}}'"), "{address}: {line}");
+            let below = curl(&address.parse().expect("an address"), has_tls, "/realtime", key);
+            assert_eq!(below, line.replace("/api/v1/", "/realtime/api/v1/"), "{address}");
         }
     }
 }
