@@ -5,8 +5,9 @@
 //! read.
 
 use super::client::{self, ClientCommand, ClientRequest};
+use super::requests::{self, PollBody, SendBody};
 use super::{Decoded, Limits, decode as decode_commands, encode_reply};
-use fanfare_hub::{Command, HistoryFrom, Position, Reply, ReplyBody, Request, SubOptions};
+use fanfare_hub::{Command, HistoryFrom, NUMBER_MAX, Position, Reply, ReplyBody, Request, SubOptions};
 use std::sync::Arc;
 
 /// One round.
@@ -34,6 +35,14 @@ pub fn decode(data: &[u8]) {
     }
     let _ = client::decode(text, &mut Vec::new());
     let _ = client::decode_many(data);
+    if let Ok(PollBody::Poll { ack, wait_ms, .. }) = requests::decode_poll(text) {
+        assert!(ack <= NUMBER_MAX && wait_ms.is_none_or(|ms| ms <= requests::WAIT_MS_MAX));
+    }
+    for body in [text, &format!(r#"{{"ticket":"t","n":1,"commands":{text}}}"#)] {
+        if let Ok(SendBody { n, requests, .. }) = requests::decode_send(body, &limits) {
+            assert!(n.is_none_or(|n| (1..=NUMBER_MAX).contains(&n)) && requests.len() <= super::COMMANDS_MAX);
+        }
+    }
 }
 
 /// The request that a client must have sent for this.
