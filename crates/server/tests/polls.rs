@@ -3,7 +3,7 @@
 
 mod support;
 
-use fanfare::{Config, Native};
+use fanfare::{Config, Identity, Native, Refusal, Token};
 use fanfare_fault_proxy::{FaultProxy, Faults};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -415,7 +415,7 @@ fn a_poll_that_waits_is_answered_when_the_server_stops() {
     let answer = json_of(response(&mut waits));
     let last = messages(&answer);
     assert_eq!((&last[0]["type"], &last[0]["code"]), (&json!("disconnect"), &json!(4000)), "{answer}");
-    drop(stopping);
+    stopping.join().expect("it stops without an acknowledgement");
 }
 
 #[test]
@@ -482,4 +482,65 @@ fn a_server_without_streams_has_no_polls_either() {
         let answer = post(server.address, path, &json!({"type": "connect", "id": 1}));
         assert_eq!(answer.status(), 404, "{path}: {}", answer.body);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_lets_clients_in_and_ends_their_sessions() {
+    let identify = async |token: Option<Token>| match token.as_ref().map(Token::as_str) {
+        Some("wrong") => Err(Refusal::unauthorized("no such token")),
+        Some(user) => Ok(Identity::user(user)),
+        None => Ok(Identity::anonymous()),
+    };
+    let server = fanfare::Fanfare::builder(()).config(support::config()).on_connect(identify);
+    let server = server.build().expect("good settings");
+    let handle = server.handle();
+    let running = server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
+    let address = running.tcp_address().expect("TCP");
+    let connect_body = |token: &str| json!({"type": "connect", "id": 1, "attempt": "a", "token": token});
+    let poller = tokio::task::spawn_blocking(move || {
+        for _ in 0..2 {
+            let refused = post(address, "/v1/poll", &connect_body("wrong"));
+            assert_eq!(code(&refused), (401, "unauthorized".to_owned()));
+            assert!(refused.body.contains("no such token"), "{}", refused.body);
+        }
+        let poller = Poller::connect(address, json!({"attempt": "a", "token": "ada"}));
+        assert_eq!(poller.connected["user"], "ada");
+        poller
+    })
+    .await
+    .expect("it passes");
+    let whom = fanfare::hub::Whom::User(fanfare::hub::UserId("ada".into()));
+    assert_eq!(handle.disconnect(whom, fanfare::hub::Disconnect::Kicked).await, Ok(1));
+    tokio::task::spawn_blocking(move || {
+        let mut poller = poller;
+        let last = poller.poll(20_000);
+        assert_eq!((&last[0]["type"], &last[0]["code"]), (&json!("disconnect"), &json!(4503)), "{last:?}");
+        assert_eq!(post(address, "/v1/poll", &poller.poll_body(0)).status(), 401);
+    })
+    .await
+    .expect("it passes");
+    running.drain().await.expect("no shard failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mounted_server_answers_polls_and_sends_too() {
+    // No poll takes the last words of the session.
+    let config = Config { close_timeout: Duration::from_millis(200), ..support::config() };
+    let server = fanfare::Fanfare::builder(()).config(config).build().expect("good settings");
+    let (service, running) = server.into_service().expect("it starts");
+    let app = axum::Router::new().fallback_service(service);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+    tokio::task::spawn_blocking(move || {
+        let mut poller = Poller::connect(address, subscribed("chat:a"));
+        assert_eq!(poller.message()["type"], "subscribed");
+        poller.ask("publish", json!({"channel": "chat:a", "data": 1}));
+        assert_eq!(data(&poller.poll(20_000)), [1]);
+        assert_eq!(post(address, "/v1/poll", &json!({"ticket": "x", "ack": 1})).status(), 401);
+    })
+    .await
+    .expect("it passes");
+    running.drain().await.expect("no shard failed");
+    serving.abort();
 }

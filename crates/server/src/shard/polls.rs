@@ -243,6 +243,12 @@ async fn wait(shared: Shared, id: ConnId, ack: u64, wait_ms: Option<u64>, mut an
     }
     let n = shell.poll_state(id).map_or(0, |state| state.polls.answer(messages.len()));
     give(answer, n, &messages);
+    // A server that stops accepts no connection for another poll: it does not wait for the acknowledgement.
+    let is_last = |conn: &mut super::Connection| conn.closing && conn.outbox.bytes() == messages.len();
+    if shell.draining && shell.conn(id).is_some_and(is_last) {
+        let now = shell.now();
+        shell.fetched(now, id, messages.len());
+    }
 }
 
 /// Gives commands to their session, and their answers to the request.
