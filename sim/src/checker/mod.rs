@@ -59,6 +59,8 @@ struct LastSignal {
     asked: (usize, u64),
     /// Connections that were subscribed when it was sent, and have not received it.
     due: BTreeSet<usize>,
+    /// Its sender was told that it is done.
+    accepted: bool,
 }
 
 /// A directed signal.
@@ -169,6 +171,9 @@ impl Checker {
                     last.asked.0 == pipe && reply.id == Some(id) && matches!(reply.body, ReplyBody::Error(_))
                 };
                 self.last_signals.retain(|last| !refused(last));
+                let is_answered =
+                    |last: &&mut LastSignal| last.asked.0 == pipe && reply.id == Some(RequestId::Number(last.asked.1));
+                self.last_signals.iter_mut().filter(is_answered).for_each(|last| last.accepted = true);
                 let asked = match &reply.id {
                     Some(RequestId::Number(id)) => Some(view.pending.remove(id).ok_or_else(|| {
                         format!("an answer to {id}, which this connection never asked or has had answered: {reply:?}")
@@ -192,12 +197,19 @@ impl Checker {
         let due = self.views.iter().filter(|(_, view)| view.open && view.client.is_some() && view.client != from);
         let due = due.filter(|(_, view)| view.subs.get(channel).is_some_and(|sub| sub.signals));
         let due = due.map(|(pipe, _)| *pipe).collect();
-        self.last_signals.push(LastSignal { channel: channel.clone(), data: data.to_vec(), asked, due });
+        self.last_signals.push(LastSignal {
+            channel: channel.clone(),
+            data: data.to_vec(),
+            asked,
+            due,
+            accepted: false,
+        });
     }
 
-    /// Every connection that was subscribed then and still is has received it.
+    /// Every connection that was subscribed then and still is has received it. A sender that is closed as too slow may
+    /// be closed before its signal is read; then there is no answer, and nobody is owed anything.
     pub(crate) fn finish_last_signal(&self) -> Verdict {
-        for LastSignal { channel, due, .. } in &self.last_signals {
+        for LastSignal { channel, due, .. } in self.last_signals.iter().filter(|last| last.accepted) {
             let owed =
                 |pipe: &&usize| self.views.get(*pipe).is_some_and(|view| view.open && view.subs.contains_key(channel));
             if let Some(pipe) = due.iter().find(owed) {
