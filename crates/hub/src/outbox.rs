@@ -78,7 +78,7 @@ impl Outbox {
     }
 
     /// Puts the answer to a ping behind the first frame, which may be partly written, and behind earlier answers. Where
-    /// these take [`PONGS_BYTES_MAX`] already, it replaces them: RFC 6455 §5.5.3 asks for an answer to the newest ping
+    /// these take 2 KiB already, it replaces them: RFC 6455 §5.5.3 asks for an answer to the newest ping
     /// only, so pings of a peer that does not read make nothing grow.
     pub fn pong(&mut self, frame: Bytes) {
         self.bytes += frame.len();
