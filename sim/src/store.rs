@@ -303,7 +303,9 @@ impl Store for FaultyStore {
     }
 
     fn tidy(&mut self, now: Now) {
-        self.shared.borrow_mut().shards[self.shard].memory.tidy(now);
+        let inner = &mut self.shared.borrow_mut().shards[self.shard];
+        inner.wall_max_ms = inner.wall_max_ms.max(now.wall_ms); // what is too old goes here too
+        inner.memory.tidy(now);
     }
 
     fn bytes_used(&self) -> usize {
