@@ -400,14 +400,21 @@ describe('the WebSocket below', options, () => {
     await bob.close()
   })
 
-  test('so does one in fragments, each below it', async () => {
-    const [ada, bob] = await roomOf('ada', 'bob')
-    for (let n = 0; n < 5; n++) ada.socket.send('x'.repeat(20_000), { fin: false })
-    assert.equal((await ada.closed).code, 1009)
-    await bob.expect('leave', { userId: 'ada' })
-    await stillChats(server.ws)
-    await bob.close()
-  })
+  // Compressed, the length of a message is known at its end.
+  for (const [how, fragment, last] of [
+    ['plain', { fin: false, compress: false }, { fin: false, compress: false }],
+    ['compressed', { fin: false }, { fin: true }],
+  ]) {
+    test(`so does one in ${how} fragments, each below it`, async () => {
+      const [ada, bob] = await roomOf('ada', 'bob')
+      for (let n = 0; n < 4; n++) ada.socket.send('x'.repeat(20_000), fragment)
+      ada.socket.send('x'.repeat(20_000), last)
+      assert.equal((await ada.closed).code, 1009)
+      await bob.expect('leave', { userId: 'ada' })
+      await stillChats(server.ws)
+      await bob.close()
+    })
+  }
 
   test('a message in fragments is one message', async () => {
     const [ada, bob] = await roomOf('ada', 'bob')
