@@ -210,7 +210,7 @@ struct Client {
     decoder: Decoder,
 }
 
-/// What a client of the proxy could pretend.
+/// Headers by which a client of the proxy could pretend.
 const PRETENDED: [(&str, &str); 4] = [
     ("X-Forwarded-For", "6.6.6.6"),
     ("X-Forwarded-Proto", "http"),
@@ -303,7 +303,7 @@ fn suite(proxy: &Proxy, base: &str, mut running: Running, restart: impl Fn() -> 
     client.send(&json!({"type": "publish", "id": 4, "channel": "chat:a", "data": "x".repeat(60_000)}));
     while client.until("message")["data"].as_str().map(str::len) != Some(60_000) {}
 
-    // Streams: what was published arrives before the next is.
+    // Streams: each publication arrives before the next is made.
     let mut streams = Vec::new();
     for path in ["/events?channel=chat:b", "/v1/sse?connect=", "/v1/stream?connect="] {
         let connect =

@@ -23,7 +23,7 @@ const TEXT: &[u8; 6] = b"PROXY ";
 /// Signature, version and command, family and protocol, and the length of the rest.
 const BINARY_HEAD: usize = 16;
 
-/// What a proxy says about a connection.
+/// The statement of a proxy about a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
     /// The proxy's own connection: its ends are those of the socket.
@@ -66,7 +66,7 @@ pub enum ProxyError {
     TooShort {
         /// As it says.
         len: usize,
-        /// What the addresses take.
+        /// The bytes of the addresses.
         needed: usize,
     },
     /// It says that it is longer than any that is taken.

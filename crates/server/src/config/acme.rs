@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The protocol that the authority names when it proves a domain (RFC 8737 §3).
 pub(crate) const ACME_ALPN: &[u8] = rustls_acme::acme::ACME_TLS_ALPN_NAME;
 
-/// What is to be ordered, and from whom.
+/// An order of a certificate: its names, and its authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Acme {

@@ -143,7 +143,7 @@ impl Tls {
         Ok(Tls { server: Arc::new(server), from: From::Ordered(order) })
     }
 
-    /// What is to be done for certificates that are ordered.
+    /// The order of certificates, if they are ordered.
     #[cfg(feature = "acme")]
     pub(crate) fn order(&self) -> Option<&Order> {
         match &self.from {

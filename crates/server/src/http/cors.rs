@@ -14,7 +14,7 @@ use crate::config::origin::PageTrust;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-/// What a page may send where it does not ask for headers by name.
+/// The headers that a page may send where it does not ask for them by name.
 const HEADERS_USUAL: &str = "authorization, cache-control, content-type, last-event-id";
 /// The headers of an answer that a page may read, besides those that need no permission.
 const HEADERS_EXPOSED: &str = "retry-after, x-request-id";

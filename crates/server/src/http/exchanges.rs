@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 /// The methods of both addresses.
 pub(super) const ALLOWED: &str = "OPTIONS, POST";
 
-/// What is exchanged at an address.
+/// The exchange at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExchangeKind {
     /// Messages for a client.
@@ -53,12 +53,12 @@ impl ExchangeKind {
 }
 
 impl Routes {
-    /// What is exchanged at a path, where the native protocol is served.
+    /// The exchange at a path, where the native protocol is served.
     pub(crate) fn exchange_at(&self, path: &str) -> Option<ExchangeKind> {
         self.below(path).and_then(ExchangeKind::at).filter(|_| self.streams.is_some())
     }
 
-    /// What a request exchanges, where its method does.
+    /// The exchange of a request, where its method has one.
     pub(crate) fn exchanges<B>(&self, request: &Request<B>) -> Option<ExchangeKind> {
         self.exchange_at(request.uri().path()).filter(|_| request.method() == Method::POST)
     }
@@ -139,7 +139,7 @@ impl Routes {
     }
 }
 
-/// What a `connect` for a poll session asks of the hub.
+/// The question of a `connect` for a poll session to the hub.
 fn start(wires: &StreamWires, text: &str, request: &Request<Body>, ends: Ends) -> Result<StreamStart, HttpRefusal> {
     let connect = wires.connect_of(text)?;
     let kept = || {

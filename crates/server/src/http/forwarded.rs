@@ -42,7 +42,7 @@ pub(crate) fn trusts(proxies: &[TrustedProxy], peer: &Peer) -> bool {
     })
 }
 
-/// What the headers say.
+/// The statement of the headers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Told {
     /// Port 0 where it is not told.
@@ -303,7 +303,7 @@ mod tests {
             (&[(X, "192.0.2.1,, ,")], TOLD),
             (&[(X, "")], PEER),
             (&[(X, ",")], PEER),
-            // What is no address ends the walk.
+            // An element without an address ends the walk.
             (&[(X, "192.0.2.1, unknown")], PEER),
             (&[(X, "192.0.2.1, garbage, 10.0.0.2")], "10.0.0.2:0"),
             (&[(X, "192.0.2.1, 10.0.0.2, 10.0.0.3:x")], PEER),

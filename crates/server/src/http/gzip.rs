@@ -31,7 +31,7 @@ pub(crate) struct Gzip {
     pub(crate) bytes_min: usize,
 }
 
-/// What a request says of the form of its answer.
+/// The form of the answer that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Accepts {
     gzip: bool,

@@ -59,7 +59,7 @@ pub(crate) struct Connections {
 /// The words for what came of the headers of the PROXY protocol, in the order of [`ProxyHeader`].
 pub(crate) const PROXY_HEADERS: [&str; 3] = ["done", "failed", "untrusted"];
 
-/// What came of a header of the PROXY protocol.
+/// The outcome of a header of the PROXY protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyHeader {
     Done,
