@@ -18,8 +18,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod http;
 mod pass;
 
+pub use http::Meddling;
 use pass::{Ended, Joined, join};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -40,6 +42,10 @@ pub struct Faults {
     /// The server sees this connection after the next one, or after this time where no other comes: connections that
     /// overtake each other.
     pub behind_the_next: Option<Duration>,
+    /// The connection ends when no byte has passed in either direction for so long.
+    pub idle_max: Option<Duration>,
+    /// The connection is one of a bad HTTP proxy; [`up`](Self::up) and [`down`](Self::down) do not apply to it.
+    pub http: Option<Meddling>,
 }
 
 /// One direction.
@@ -96,6 +102,16 @@ impl Faults {
     /// The request arrives, and its answer does not: the connection ends instead.
     pub fn answer_lost() -> Self {
         Faults { down: Way::broken(0, Break::End), ..Faults::default() }
+    }
+
+    /// A proxy that ends connections which are silent for so long.
+    pub fn idle_max(time: Duration) -> Self {
+        Faults { idle_max: Some(time), ..Faults::default() }
+    }
+
+    /// A bad HTTP proxy.
+    pub fn meddling(how: Meddling) -> Self {
+        Faults { http: Some(how), ..Faults::default() }
     }
 }
 
@@ -213,6 +229,8 @@ async fn accept(
 async fn serve(near: TcpStream, server: SocketAddr, number: u64, faults: Faults, shared: Arc<Shared>) {
     let mut cuts = shared.cuts.subscribe();
     cuts.mark_unchanged();
+    let passing = watch::Sender::new(());
+    let mut passed = passing.subscribe();
     let joined = async {
         if let Some(patience) = faults.behind_the_next {
             let mut seen = shared.seen.subscribe();
@@ -221,7 +239,10 @@ async fn serve(near: TcpStream, server: SocketAddr, number: u64, faults: Faults,
             let _ = tokio::time::timeout(patience, next).await;
         }
         let Ok(far) = TcpStream::connect(server).await else { return };
-        match join(Joined { near, far, faults, number }, &shared).await {
+        if let Some(how) = faults.http {
+            return http::meddle(near, far, how, &passing).await;
+        }
+        match join(Joined { near, far, faults, number }, &shared, &passing).await {
             Ended::Whole | Ended::Broken => {}
             Ended::Silent(sockets) => {
                 let _ = shared.healed.subscribe().wait_for(|healed| *healed).await;
@@ -229,8 +250,18 @@ async fn serve(near: TcpStream, server: SocketAddr, number: u64, faults: Faults,
             }
         }
     };
+    let idle = async {
+        match faults.idle_max {
+            Some(time) => {
+                while tokio::time::timeout(time, passed.changed()).await.is_ok() {}
+                shared.broken.fetch_add(1, SeqCst); // before the ends can know of it
+            }
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = joined => {}
         _ = cuts.changed() => {}
+        () = idle => {}
     }
 }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Bytes that are read at once.
@@ -49,7 +50,7 @@ enum Passed {
 }
 
 /// Passes bytes on in both directions until the connection is over.
-pub(crate) async fn join(joined: Joined, shared: &Shared) -> Ended {
+pub(crate) async fn join(joined: Joined, shared: &Shared, passing: &watch::Sender<()>) -> Ended {
     let Joined { near, far, faults, number } = joined;
     for socket in [&near, &far] {
         let _ = socket.set_nodelay(true); // without it the bytes still pass
@@ -65,8 +66,8 @@ pub(crate) async fn join(joined: Joined, shared: &Shared) -> Ended {
                 is_new
             });
         };
-        let mut upward = std::pin::pin!(pass(&mut up, faults.up, shared, seen));
-        let mut downward = std::pin::pin!(pass(&mut down, faults.down, shared, || {}));
+        let mut upward = std::pin::pin!(pass(&mut up, faults.up, shared, passing, seen));
+        let mut downward = std::pin::pin!(pass(&mut down, faults.down, shared, passing, || {}));
         let (mut is_up, mut is_down) = (true, true);
         loop {
             let passed = tokio::select! {
@@ -106,10 +107,10 @@ pub(crate) async fn join(joined: Joined, shared: &Shared) -> Ended {
 }
 
 /// Passes bytes on in one direction.
-async fn pass(halves: &mut Halves, way: Way, shared: &Shared, seen: impl Fn()) -> Passed {
+async fn pass(halves: &mut Halves, way: Way, shared: &Shared, passing: &watch::Sender<()>, seen: impl Fn()) -> Passed {
     let Halves { from, to } = halves;
     let (sender, receiver) = channel(CHUNKS);
-    let reading = read(from, way, shared, sender);
+    let reading = read(from, way, shared, passing, sender);
     let writing = write(&mut *to, way.delay, receiver, seen);
     // The reader's end closes the channel; bytes under way are written first.
     let (read, written) = tokio::join!(reading, writing);
@@ -121,7 +122,13 @@ async fn pass(halves: &mut Halves, way: Way, shared: &Shared, seen: impl Fn()) -
 
 type Chunk = (Instant, Vec<u8>);
 
-async fn read(from: &mut OwnedReadHalf, way: Way, shared: &Shared, sender: Sender<Chunk>) -> Passed {
+async fn read(
+    from: &mut OwnedReadHalf,
+    way: Way,
+    shared: &Shared,
+    passing: &watch::Sender<()>,
+    sender: Sender<Chunk>,
+) -> Passed {
     let mut fault = way.fault;
     let mut healed = shared.healed.subscribe();
     let mut buffer = vec![0; CHUNK];
@@ -131,6 +138,7 @@ async fn read(from: &mut OwnedReadHalf, way: Way, shared: &Shared, sender: Sende
             Ok(count) => count,
             Err(_) => return Passed::Gone,
         };
+        passing.send_replace(());
         let mut rest = &buffer[..count];
         if let Some(at) = fault.filter(|_| !*healed.borrow()) {
             let passed = rest.len().min(at.after);

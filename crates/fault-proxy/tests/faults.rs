@@ -1,6 +1,6 @@
 //! Each fault, as both ends see it. Nothing here sleeps: ends wait for bytes, and fail after a generous deadline.
 
-use fanfare_fault_proxy::{Break, FaultProxy, Faults, Way};
+use fanfare_fault_proxy::{Break, FaultProxy, Faults, Meddling, Way};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
@@ -186,4 +186,90 @@ fn connections_are_cut_and_new_ones_kept_out() {
     let address = proxy.address;
     drop(proxy);
     assert!(TcpStream::connect(address).is_err(), "its port is closed with it");
+}
+
+#[test]
+fn a_connection_that_is_silent_for_too_long_ends() {
+    let (proxy, connections) = always(Faults::idle_max(Duration::from_millis(50)));
+    let mut near = through(&proxy, b'a');
+    let (_, mut far) = connections.recv_timeout(DEADLINE).expect("a connection");
+    assert_eq!(end(&mut near), Ok(Vec::new()));
+    assert_eq!((end(&mut far), proxy.broken()), (Ok(Vec::new()), 1));
+}
+
+/// One request through a bad HTTP proxy: the request as the server gets it, and the answer as the client gets it. The
+/// server ends the answer when `goes_on` says so, which sees the client's end.
+fn exchange(how: Meddling, request: &str, answer: &[u8], goes_on: impl FnOnce(&mut TcpStream)) -> (String, Vec<u8>) {
+    let (proxy, connections) = always(Faults::meddling(how));
+    let mut near = through(&proxy, request.as_bytes()[0]);
+    near.write_all(&request.as_bytes()[1..]).expect("the proxy reads");
+    let (first, mut far) = connections.recv_timeout(DEADLINE).expect("a connection");
+    let mut head = vec![first];
+    while !head.ends_with(b"\r\n\r\n") {
+        head.extend(read(&mut far, 1));
+    }
+    far.write_all(answer).expect("the proxy reads");
+    goes_on(&mut near);
+    drop(far);
+    (String::from_utf8(head).expect("text"), end(&mut near).expect("a good end"))
+}
+
+const ASKED: &str =
+    "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nLast-Event-ID: 1\r\n\r\n";
+const STREAM: &[u8] =
+    b"HTTP/1.1 200 OK\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+
+#[test]
+fn a_bad_http_proxy_removes_headers_and_adds_others() {
+    let how = Meddling {
+        request_strips: &["upgrade", "last-event-id"],
+        answer_strips: &["cache-control"],
+        answer_adds: &[("Via", "1.1 bad")],
+        ..Meddling::default()
+    };
+    let (request, answer) = exchange(how, ASKED, STREAM, |_| {});
+    assert_eq!(request, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nVia: 1.1 bad\r\nConnection: close\r\n\r\n";
+    assert_eq!(String::from_utf8(answer).expect("text"), format!("{head}5\r\nhello\r\n0\r\n\r\n"));
+}
+
+#[test]
+fn an_upgrade_passes_unless_the_proxy_speaks_http_1_0() {
+    let granted = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello";
+    let (request, answer) = exchange(Meddling::default(), ASKED, granted, |_| {});
+    assert_eq!((request.as_str(), answer), (ASKED, granted.to_vec()));
+    let how = Meddling { is_http_1_0: true, ..Meddling::default() };
+    let (request, answer) = exchange(how, ASKED, b"HTTP/1.0 426 Upgrade Required\r\n\r\nno", |_| {});
+    assert_eq!(request, "GET / HTTP/1.0\r\nHost: x\r\nLast-Event-ID: 1\r\nConnection: close\r\n\r\n");
+    assert_eq!(answer, b"HTTP/1.0 426 Upgrade Required\r\nConnection: close\r\n\r\nno");
+}
+
+#[test]
+fn a_bad_http_proxy_holds_answers_back_until_they_are_over() {
+    let how = Meddling { holds_bytes: usize::MAX, ..Meddling::default() };
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let held = |near: &mut TcpStream| {
+        assert_eq!(read(near, 4), b"HTTP");
+        near.set_nonblocking(true).expect("an option");
+        let mut rest = Vec::new();
+        // The head was passed on in one piece before the body was read.
+        assert_eq!(near.read_to_end(&mut rest).expect_err("not over").kind(), ErrorKind::WouldBlock);
+        assert_eq!(rest, &head[4..]);
+        near.set_nonblocking(false).expect("an option");
+    };
+    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let (_, rest) = exchange(how, ASKED, answer, held);
+    assert_eq!(rest, b"5\r\nhello\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_bad_http_proxy_compresses_streams() {
+    let how = Meddling { gzips: true, ..Meddling::default() };
+    let (_, answer) = exchange(how, ASKED, STREAM, |_| {});
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    let head = "HTTP/1.1 200 OK\r\nCache-Control: no-cache\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n";
+    assert_eq!(std::str::from_utf8(&answer[..end]), Ok(head));
+    let mut plain = String::new();
+    flate2::read::GzDecoder::new(&answer[end..]).read_to_string(&mut plain).expect("gzip");
+    assert_eq!(plain, "hello");
 }
