@@ -58,7 +58,7 @@ pub fn payload(json: &[u8]) -> Result<Cow<'_, [u8]>, TooDeep> {
 }
 
 /// The place after the quote that ends the string whose content begins at `at`.
-fn string_end(json: &[u8], mut at: usize) -> usize {
+pub(crate) fn string_end(json: &[u8], mut at: usize) -> usize {
     while let Some(found) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         at += found;
         if json[at] == b'"' {

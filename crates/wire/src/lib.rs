@@ -5,9 +5,11 @@
 //! each comes with vectors, a round trip, cuts and a fuzz body.
 
 pub mod chat;
+pub mod engineio;
 pub mod json;
 pub mod native;
 pub mod proxy_protocol;
+pub mod socketio;
 pub mod sse;
 pub mod ticket;
 pub mod websocket;
