@@ -116,6 +116,11 @@ impl Outbox {
         self.bytes + frames * FRAME_BYTES
     }
 
+    /// True from [`Appended::Full`] until it has drained.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// True when nothing waits.
     pub fn is_empty(&self) -> bool {
         self.head.is_empty()

@@ -80,17 +80,20 @@ impl Shell {
         conn.outbox.frames().take_while(within).cloned().collect()
     }
 
-    /// The client has received the first `bytes` bytes.
+    /// The first `bytes` bytes have gone: the client has acknowledged them, or hyper has taken them.
     pub(super) fn fetched(&mut self, now: Now, id: ConnId, bytes: usize) {
         let mark = self.config.limits.outbox_bytes_max;
         let Some(conn) = self.conn(id) else { return };
         let bytes = bytes.min(conn.outbox.bytes());
         let drained = conn.outbox.advance(bytes, mark);
+        let is_alive = conn.reading_is_life() && bytes > 0;
         conn.choked &= conn.outbox.memory_bytes() > mark;
         let (wire, closing, is_empty) = (conn.wire, conn.closing, conn.outbox.is_empty());
         self.counters.outbox_bytes -= bytes;
         self.counters.wire(wire).bytes_out += bytes as u64;
-        self.act(now, Input::Alive(id));
+        if is_alive {
+            self.act(now, Input::Alive(id));
+        }
         if drained && !closing {
             self.act(now, Input::Drained(id));
         }

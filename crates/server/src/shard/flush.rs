@@ -144,6 +144,7 @@ impl Shell {
         // Blocked: this place was dirty for a connection that is gone, and its successor has a waiter.
         let Some(conn) = slot.conn.as_mut().filter(|conn| !conn.blocked) else { return };
         conn.dirty = false;
+        let reading_is_life = conn.reading_is_life();
         let (mut drained, mut wrote) = (false, false);
         let mut writes = 0;
         while !conn.outbox.is_empty() || conn.sink.is_pending() {
@@ -177,15 +178,13 @@ impl Shell {
                 }
             }
         }
-        let listens = conn.choked && wrote;
         if conn.choked && conn.outbox.memory_bytes() <= mark {
             conn.choked = false;
             wake(&mut conn.reader);
         }
         let closing = conn.closing;
         let done = closing && conn.outbox.is_empty() && !conn.sink.is_pending();
-        if listens {
-            // It is not read at the moment: only the bytes that it accepts show that its peer is alive.
+        if reading_is_life && wrote {
             let now = self.now();
             self.act(now, Input::Alive(id));
         }
@@ -203,7 +202,7 @@ impl Shell {
 /// does not write: a thousand slow peers that read at the same moment are written to in slices, as all others.
 ///
 /// A peer that accepts no byte for `write_timeout` is disconnected, even while it sends. A slow peer that accepts some
-/// bytes stays.
+/// bytes stays, and they are a sign of life where nobody pings it.
 async fn wait_writable(shared: Shared, id: ConnId) {
     let _fatal = Fatal;
     let mut taking = {
@@ -223,8 +222,13 @@ async fn wait_writable(shared: Shared, id: ConnId) {
         }
         let mut shell = shared.borrow_mut();
         let Some(Sink::Socket(socket)) = shell.conn(id).map(|conn| &conn.sink) else { return };
+        let before = taking.taken();
         if taking.is_over(socket.as_fd()) {
             break true;
+        }
+        if taking.taken() > before && shell.conn(id).is_some_and(|conn| conn.reading_is_life()) {
+            let now = shell.now();
+            shell.act(now, Input::Alive(id));
         }
     };
     let mut shell = shared.borrow_mut();
@@ -247,12 +251,18 @@ async fn wait_writable(shared: Shared, id: ConnId) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::shell;
+    use super::super::tests::{shell, shell_of};
+    use super::super::{Links, shard_id};
     use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::protocol::native::Native;
     use crate::request::Peer;
     use crate::transport::socket::Socket;
     use bytes::Bytes;
-    use fanfare_hub::WireId;
+    use fanfare_hub::{Limits, WireId};
+    use std::sync::Arc;
+    use std::time::Duration;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -378,6 +388,61 @@ mod tests {
                 }
             });
             assert!(stays.await.is_ok(), "it read nothing for {:?}", write_timeout * 2);
+        });
+    }
+
+    /// A peer that has a backlog gets no ping, so it has nothing to answer.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_peer_that_reads_a_backlog_slowly_is_not_taken_for_silent() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("bound");
+            let peer = TcpSocket::new_v4().expect("a socket");
+            peer.set_recv_buffer_size(32 << 10).expect("a socket"); // so that each round opens its window
+            let (far, near) = tokio::join!(peer.connect(address), listener.accept());
+            let (mut far, (near, _)) = (far.expect("a listener"), near.expect("a connection"));
+            let (_reader, writer) = Socket::from(near).into_split();
+            // The outbox is full, but not so much that the peer is not read.
+            let limits = Limits { outbox_bytes_max: 4 << 20, connect_timeout_ms: 100_000_000, ..Limits::default() };
+            let config = Config { limits, write_timeout: Duration::from_secs(3600), ..Config::default() };
+            let interval_ms = config.limits.heartbeat_ms;
+            let shared = shell_of(config, Arc::new(Native::default()), 1, Links::new(shard_id(0), Vec::new()));
+            let id = {
+                let mut shell = shared.borrow_mut();
+                shell.clock = Clock::manual();
+                let now = shell.now();
+                let id = shell.open(now, writer, Peer::Unknown, WireId(0), None);
+                (0..8).for_each(|_| shell.append(id, Bytes::from(vec![b'x'; 1 << 20])));
+                shell.settle(now);
+                assert!(shell.conn(id).is_some_and(|conn| conn.outbox.is_full() && !conn.choked));
+                id
+            };
+            let flush = || {
+                let mut shell = shared.borrow_mut();
+                while !shell.dirty.is_empty() {
+                    shell.flush_slice(&shared, &mut Slice::new());
+                }
+            };
+            flush();
+            let interval = async || {
+                flush();
+                tokio::time::advance(Duration::from_secs(3600) / 4).await;
+                tokio::task::yield_now().await; // the task that waits for the socket looks
+                let mut shell = shared.borrow_mut();
+                let now_ms = shell.now().mono_ms + interval_ms;
+                shell.clock.set(now_ms);
+                let now = shell.now();
+                shell.act(now, Input::Wake);
+                shell.conn(id).is_some_and(|conn| !conn.closing)
+            };
+            for round in 0..12 {
+                let mut some = [0; 64 << 10];
+                far.read_exact(&mut some).await.expect("the connection is there");
+                assert!(interval().await, "round {round}");
+            }
+            assert!([interval().await, interval().await, interval().await].contains(&false), "it reads nothing more");
         });
     }
 

@@ -160,6 +160,13 @@ struct Connection {
     reader: Option<Waker>,
 }
 
+impl Connection {
+    /// Bytes that the peer takes are a sign of life: it is not pinged while so much waits for it, or it is not read.
+    fn reading_is_life(&self) -> bool {
+        self.choked || self.outbox.is_full()
+    }
+}
+
 /// Where the bytes of a connection go.
 enum Sink {
     Socket(WriteHalf),

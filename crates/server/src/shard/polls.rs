@@ -19,7 +19,8 @@ use crate::protocol::{Message, Place};
 use crate::refusal::HttpRefusal;
 use bytes::Bytes;
 use fanfare_hub::{
-    ClientId, ConnId, Disconnect, ErrorCode, HeartbeatKind, Polled, Polls, Resume, SendRequest, ShardId, Whereabouts,
+    ClientId, ConnId, Disconnect, ErrorCode, HeartbeatKind, Input, Polled, Polls, Resume, SendRequest, ShardId,
+    Whereabouts,
 };
 use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
 use http::StatusCode;
@@ -195,6 +196,7 @@ async fn wait(shared: Shared, id: ConnId, ack: u64, wait_ms: Option<u64>, mut an
     let (turn, wait_ms) = {
         let mut shell = shared.borrow_mut();
         let now = shell.now();
+        shell.act(now, Input::Alive(id));
         match shell.begin_poll(id, ack) {
             None => return refuse(answer, gone()),
             Some(Polled::Take { turn, acknowledged }) => {

@@ -33,6 +33,11 @@ impl Taking {
         (now + self.time / LOOKS).min(self.taken + self.time)
     }
 
+    /// When the peer was last seen to have taken something.
+    pub(crate) fn taken(&self) -> Instant {
+        self.taken
+    }
+
     /// True when the peer has taken nothing for the whole time. Nothing may be written between two calls.
     pub(crate) fn is_over(&mut self, socket: BorrowedFd<'_>) -> bool {
         self.judge(Instant::now(), unacknowledged(socket))
