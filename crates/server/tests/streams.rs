@@ -3,11 +3,12 @@
 
 mod support;
 
-use fanfare::{Config, Fanfare, Handle, Identity, Refusal, Running, Token};
+use fanfare::{Config, Fanfare, Handle, Identity, Native, Refusal, Running, Token};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use support::polls::{json_of, post};
 use support::stream::{Stream, Way};
-use support::{config, connect, rules};
+use support::{Server, config, connect, rules};
 
 const CONNECT: &str = r#"{"type":"connect","id":1,"page":"p","subscribe":[{"channel":"a"}]}"#;
 
@@ -205,4 +206,47 @@ async fn streams_of_one_http2_connection_do_not_wait_for_one_that_is_not_read() 
         assert_eq!(numbers, (0..100).collect::<Vec<_>>());
         assert!(!heard.contains("fanfare.gap"));
     }
+}
+
+/// Behind a proxy the socket tells nothing: the proxy reads on.
+#[test]
+fn a_stream_stays_while_its_client_sends_and_ends_when_it_is_silent() {
+    let native = Native::default().heartbeat_ms(2_000);
+    let server = Server::of(Fanfare::builder(()).config(config()).protocol("/v1/ws", native));
+    let address = server.address;
+    let check = |path: &'static str, way: Way| {
+        let name = format!("{path}, {way:?}");
+        let mut stream = Stream::by(way, address, path, "");
+        let connected = next(&mut stream, path);
+        let ping = |stream: &mut Stream| {
+            let message = next(stream, path);
+            assert_eq!(message["type"], "ping", "{name}: {message}");
+        };
+        let mut n = 0;
+        let mut send = |commands: Value, numbered: bool| {
+            n += u64::from(numbered);
+            let number = numbered.then_some(n);
+            let body = json!({"ticket": connected["ticket"], "n": number, "commands": commands});
+            json_of(post(address, "/v1/send", &body));
+        };
+        for round in 0..3 {
+            ping(&mut stream);
+            // A request of its own, so any shard takes it in.
+            match round {
+                0 => send(json!({"type": "pong"}), false),
+                1 => send(json!([]), false),
+                _ => send(json!({"type": "pong"}), true),
+            }
+        }
+        ping(&mut stream);
+        let last = next(&mut stream, path);
+        assert_eq!((&last["type"], &last["code"]), (&json!("disconnect"), &json!(4001)), "{name}: {last}");
+    };
+    std::thread::scope(|threads| {
+        for path in ["/v1/sse", "/v1/stream"] {
+            for way in [Way::First, Way::Http10, Way::KeptAlive] {
+                threads.spawn(move || check(path, way));
+            }
+        }
+    });
 }

@@ -69,14 +69,13 @@ pub(crate) struct Cx<'a> {
 /// The kind of a connection's heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HeartbeatKind {
-    /// A ping, and the client must give a sign of life until the next one.
+    /// A ping, and the client must give a sign of life until the next one. Bytes on this connection are one, and
+    /// commands that come for its session by a request of their own ([`Input::Forward`](crate::Input)), on any shard.
     #[default]
     Asks,
-    /// A ping. The client cannot answer on this connection, so its silence means nothing.
-    Tells,
-    /// The same, with the client's positions ([`Push::Mark`]) where it has live subscriptions. The client keeps the
-    /// positions of the channels that it has asked for and of no others, so the application makes no subscriptions on
-    /// this connection. Channels that it grants may be asked for.
+    /// A ping, with the client's positions ([`Push::Mark`]) where it has live subscriptions. The client cannot answer,
+    /// so its silence means nothing. It keeps the positions of the channels that it has asked for and of no others, so
+    /// the application makes no subscriptions on this connection. Channels that it grants may be asked for.
     Marks,
     /// Nothing. The client asks by itself, and is closed after two intervals in which it has not.
     Polls,
@@ -257,7 +256,7 @@ impl Sessions {
         let was_due = match kind {
             HeartbeatKind::Asks => std::mem::replace(&mut conn.heartbeat.pinged, true),
             HeartbeatKind::Polls => std::mem::replace(&mut conn.heartbeat.pinged, !heard),
-            HeartbeatKind::Tells | HeartbeatKind::Marks => false,
+            HeartbeatKind::Marks => false,
         };
         if was_due && !heard {
             return self.close(cx, id, Disconnect::HeartbeatTimeout);

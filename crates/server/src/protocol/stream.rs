@@ -68,7 +68,8 @@ impl StreamStart {
     pub(crate) fn heartbeat(&self) -> HeartbeatKind {
         match self.content {
             StreamContent::Events(..) => HeartbeatKind::Marks,
-            StreamContent::Native(..) => HeartbeatKind::Tells,
+            // The client answers by a send: a proxy takes bytes for clients that have gone.
+            StreamContent::Native(..) => HeartbeatKind::Asks,
         }
     }
 
