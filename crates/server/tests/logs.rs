@@ -49,6 +49,7 @@ impl Captured {
 fn an_attack_logs_a_bounded_number_of_lines_and_no_secret() {
     let captured = Captured::from("trace");
     secrets(&captured);
+    refusals(&captured);
     peers(&captured);
     attack(&captured);
 }
@@ -108,6 +109,42 @@ fn secrets(captured: &Captured) {
     }
     let request = text.lines().find(|line| line.contains("path=\"/page\"")).expect("the request was logged");
     assert!(request.contains("request_id=") && request.contains("status=404"), "{request}");
+}
+
+/// A refused request is logged in the words of its transport, with the id of its answer.
+fn refusals(captured: &Captured) {
+    let server = Server::native(config());
+    let evil = "Origin: http://evil.example\r\n";
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // Not more than one shard logs at once; the second column: first on its connection.
+    let rows = [
+        ("GET /v1/ws", true, upgrade, "a WebSocket was refused"),
+        ("GET /v1/ws", false, upgrade, "a WebSocket was refused"),
+        ("GET /events", true, "", "a stream was refused"),
+        ("GET /v1/sse", false, "", "a stream was refused"),
+        ("POST /v1/stream", true, "Content-Length: 0\r\n", "a stream was refused"),
+        ("POST /v1/poll", false, "Content-Length: 0\r\n", "a poll was refused"),
+        ("POST /v1/send", true, "Content-Length: 0\r\n", "a send was refused"),
+    ];
+    for (asked, is_first, headers, words) in rows {
+        let mut socket = connect(server.address);
+        if !is_first {
+            socket.write_all(first).expect("the server reads");
+            assert_eq!(response(&mut socket).status(), 200);
+        }
+        let head = format!("{asked} HTTP/1.1\r\nHost: localhost\r\n{evil}{headers}\r\n");
+        socket.write_all(head.as_bytes()).expect("the server reads");
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), 403, "{asked}: {}", answer.head);
+        let id = answer.header("x-request-id").expect("an id").to_owned();
+        let text = captured.text();
+        let line = text.lines().find(|line| line.contains(&id) && line.contains(" was refused "));
+        let line = line.unwrap_or_else(|| panic!("{asked}: no line with {id}"));
+        let peer = format!("peer={}", socket.local_addr().expect("it is connected"));
+        assert!(line.contains(words) && line.contains(&peer) && line.contains("status=403"), "{asked}: {line}");
+    }
 }
 
 /// The lines about a client name its address.

@@ -9,10 +9,11 @@ use super::gzip::Accepts;
 use super::routes::{Routes, UpgradeRequest};
 use super::streams::StreamWires;
 use crate::api::body;
+use crate::logs::{self, Asked};
 use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::stream::{StreamContent, StreamStart};
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::{RequestInfo, pairs};
+use crate::request::{RequestId, RequestInfo, pairs};
 use crate::transport::socket::Ends;
 use crate::watch::request;
 use axum::body::Body;
@@ -41,6 +42,13 @@ impl ExchangeKind {
             "/v1/poll" => Some(ExchangeKind::Poll),
             "/v1/send" => Some(ExchangeKind::Send),
             _ => None,
+        }
+    }
+
+    fn asked(self) -> Asked {
+        match self {
+            ExchangeKind::Poll => Asked::Poll,
+            ExchangeKind::Send => Asked::Send,
         }
     }
 
@@ -102,6 +110,26 @@ impl Routes {
         cors: &mut HeaderMap,
         give: impl FnOnce(Exchange, ExchangeAnswer),
     ) -> Result<(Bytes, bool), HttpRefusal> {
+        let read = self.read_exchange(kind, request, ends, cors).await;
+        let exchange = read.inspect_err(|refused| {
+            let (id, path) = (RequestId::of(request.headers()), request.uri().path());
+            logs::refused(kind.asked(), &id, &ends.peer, path, refused.status(), refused.reason());
+        })?;
+        let has_secrets = matches!(exchange, Exchange::Connect(_));
+        let (to, answered) = oneshot::channel();
+        give(exchange, to);
+        let answer = answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")));
+        Ok((answer?, has_secrets))
+    }
+
+    /// Judges a request, and reads its body.
+    async fn read_exchange(
+        &self,
+        kind: ExchangeKind,
+        request: &mut Request<Body>,
+        ends: Ends,
+        cors: &mut HeaderMap,
+    ) -> Result<Exchange, HttpRefusal> {
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri().path())) };
         {
             let headers = || pairs(request.headers());
@@ -117,7 +145,7 @@ impl Routes {
         let max = wires.connect_bytes_max;
         let read = body::read_whole(request.body_mut(), max, wires.pause_max, kind.word()).await?;
         let text = std::str::from_utf8(&read).map_err(|_| HttpRefusal::because(400, "the body is not UTF-8"))?;
-        let exchange = match kind {
+        Ok(match kind {
             ExchangeKind::Send => {
                 let SendBody { ticket, n, requests } = decode_send(text, &wires.limits)?;
                 Exchange::Send(SendCommands { ticket, n, requests, bytes: text.len() })
@@ -130,12 +158,7 @@ impl Routes {
                     Exchange::Connect(Box::new(PollConnect { wire: wires.polls(), start, attempt }))
                 }
             },
-        };
-        let has_secrets = matches!(exchange, Exchange::Connect(_));
-        let (to, answered) = oneshot::channel();
-        give(exchange, to);
-        let answer = answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")));
-        Ok((answer?, has_secrets))
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use super::gzip::{Accepts, Gzip};
 use super::streams::StreamWires;
 use crate::api::{self, CurrentApi};
 use crate::config::hosts::Via;
-use crate::logs;
+use crate::logs::{self, Asked};
 use crate::protocol::Protocol;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestId, RequestInfo};
@@ -134,7 +134,8 @@ impl Routes {
         self.grant(request).map_err(|refused| {
             let id = RequestId::of_raw(request.headers);
             self.watch.requests.answered(refused.status());
-            logs::upgrade_refused(&id, &request.peer, request.uri.path(), refused.status(), refused.reason());
+            let (status, why) = (refused.status(), refused.reason());
+            logs::refused(Asked::WebSocket, &id, &request.peer, request.uri.path(), status, why);
             let path = request.uri.path();
             let asker = Asker::of(request.method, self.below(path).unwrap_or(path), request.headers.iter().copied());
             refused.identified(id).to(asker)

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::config::authority::Authority;
 use crate::framing::stream::{Lines, Stream};
 use crate::framing::{Framing, Wire};
-use crate::logs;
+use crate::logs::{self, Asked};
 use crate::protocol::Protocol;
 use crate::protocol::events::{Events, EventsRequest};
 use crate::protocol::stream::{Bridged, StreamAnswer, StreamContent, StreamRequest, StreamStart, headers};
@@ -160,7 +160,8 @@ impl Routes {
         let (content, wires) = match judged {
             Ok(judged) => judged,
             Err(refused) => {
-                logs::upgrade_refused(&id, &request.peer, request.uri.path(), refused.status(), refused.reason());
+                let (status, why) = (refused.status(), refused.reason());
+                logs::refused(Asked::Stream, &id, &request.peer, request.uri.path(), status, why);
                 return Err(refused.identified(id).to(asker).with_all(&cors));
             }
         };

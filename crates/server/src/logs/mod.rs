@@ -36,7 +36,7 @@ pub(crate) enum LineKind {
     Behind,
     Closed,
     Ignored,
-    Upgrade,
+    Refused,
     Request,
     Accept,
     Handler,
@@ -182,19 +182,30 @@ pub(crate) fn request(id: &RequestId, peer: Option<SocketAddr>, method: &str, pa
     }
 }
 
-/// Logs an upgrade that was refused: why a page or a client cannot connect.
-pub(crate) fn upgrade_refused(id: &RequestId, peer: &Peer, path: &str, status: u16, why: &str) {
+/// A request by which a client connects, or talks without a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    WebSocket,
+    Stream,
+    Poll,
+    Send,
+}
+
+/// Logs a request that was refused for its form or its page: why a client cannot connect.
+pub(crate) fn refused(asked: Asked, id: &RequestId, peer: &Peer, path: &str, status: u16, why: &str) {
     let path = &path[..path.char_indices().nth(128).map_or(path.len(), |(at, _)| at)];
-    limited!(
-        Upgrade,
-        INFO,
-        request_id = id.as_str(),
-        peer = display(peer),
-        path,
-        status,
-        why,
-        "a WebSocket was refused"
-    );
+    let (request_id, peer) = (id.as_str(), display(peer));
+    macro_rules! refused {
+        ($words:literal) => {
+            limited!(Refused, INFO, request_id, peer, path, status, why, $words)
+        };
+    }
+    match asked {
+        Asked::WebSocket => refused!("a WebSocket was refused"),
+        Asked::Stream => refused!("a stream was refused"),
+        Asked::Poll => refused!("a poll was refused"),
+        Asked::Send => refused!("a send was refused"),
+    }
 }
 
 /// Logs the error of a handler. Its caller does not get the cause.

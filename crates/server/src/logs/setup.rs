@@ -305,6 +305,7 @@ fn coloured(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Asked;
     use super::*;
     use crate::request::{Peer, RequestId};
     use fanfare_hub::{Caller, ChannelName, ClientId, Disconnect, Error, ErrorCode, Note, Noted, UserId, is_format};
@@ -414,7 +415,9 @@ mod tests {
         super::super::ignored(&HOSTILE, &Peer::Unknown);
         super::super::request(&RequestId::new(), None, HOSTILE, HOSTILE, 503, Duration::ZERO);
         super::super::request(&RequestId::new(), None, HOSTILE, HOSTILE, 200, Duration::ZERO);
-        super::super::upgrade_refused(&RequestId::new(), &Peer::Unknown, HOSTILE, 403, HOSTILE);
+        for asked in [Asked::WebSocket, Asked::Stream, Asked::Poll, Asked::Send] {
+            super::super::refused(asked, &RequestId::new(), &Peer::Unknown, HOSTILE, 403, HOSTILE);
+        }
         let caller = Caller { client: Some(ClientId(7)), user: Some(UserId(HOSTILE.into())), info: None };
         super::super::handler_failed(HOSTILE, Some("a:b"), &caller, None, HOSTILE);
     }
