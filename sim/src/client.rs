@@ -158,7 +158,8 @@ impl Client {
         let info = (self.user.is_some() && rng.below(2) == 0).then(|| Bytes::from_static(b"{\"name\":\"n\"}"));
         let user = self.user.clone();
         let proof = Proof { info, ..Proof::default() };
-        let connect = Connect { token: None, user, proof, resume: self.ticket, page: self.page.clone(), subscribe };
+        let (resume, page) = (self.ticket, self.page.clone());
+        let connect = Connect { token: None, user, proof, resume, page, ack: None, subscribe };
         self.request(Command::Connect(Box::new(connect)), PendingCommand::Connect)
     }
 

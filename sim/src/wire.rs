@@ -103,17 +103,17 @@ pub(crate) fn read_commands(text: &str, reading: Reading<'_>) -> Result<Vec<Requ
 fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String> {
     match decoded {
         Decoded::Request(request) => Ok(request),
-        Decoded::Connect { id, token, ticket, page, subscribe } => {
+        Decoded::Connect { id, token, ticket, page, ack, subscribe } => {
             let claims = ticket.and_then(|text| ticket::open(&text, KEY, reading.wall_ms).ok());
             let resume = claims.map(ticket::Claims::resume);
             if reading.asks {
-                let connect = Connect { token, resume, page, subscribe, ..Connect::default() };
+                let connect = Connect { token, resume, page, ack, subscribe, ..Connect::default() };
                 return Ok(Request { id, command: Command::Connect(Box::new(connect)) });
             }
             let user = token.as_deref().map(user_of);
             let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
             let proof = Proof { info, ..Proof::default() };
-            let connect = Connect { token: None, user, proof, resume, page, subscribe };
+            let connect = Connect { token: None, user, proof, resume, page, ack, subscribe };
             Ok(Request { id, command: Command::Connect(Box::new(connect)) })
         }
     }
@@ -126,7 +126,7 @@ pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: 
         Command::Connect(connect) => {
             let subscribe = connect.subscribe.iter().map(subscribe_of).collect();
             let page = connect.page.as_ref().map(|page| page.as_str().into());
-            ClientCommand::Connect { token, ticket, page, subscribe }
+            ClientCommand::Connect { token, ticket, page, ack: connect.ack, subscribe }
         }
         Command::Subscribe { subs, many: true } => {
             ClientCommand::SubscribeMany(subs.iter().map(subscribe_of).collect())

@@ -223,6 +223,10 @@ pub struct Connect {
     /// The page that it comes from. A session with an open connection is taken over by the page that opened it and by
     /// no other.
     pub page: Option<PageId>,
+    /// The last answer to its polls that the client has had, where the session was polled: the signals for it alone in
+    /// later answers ([`Input::PollAnswered`](crate::Input)) come again. `None`: it says nothing, and all come again that
+    /// it has not acknowledged.
+    pub ack: Option<u64>,
     /// Subscriptions made in the same step.
     pub subscribe: Vec<SubOptions>,
 }

@@ -29,6 +29,7 @@ use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::store::{Entry, Reader};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A message from one shard to another. Opaque to its carrier.
@@ -108,6 +109,7 @@ pub(crate) struct Adopted {
     pub(crate) directed: Vec<LastDirected>,
     pub(crate) rates: Vec<RateWindow>,
     pub(crate) sends: Option<Box<AdoptedSends>>,
+    pub(crate) unheard: Option<Box<AdoptedUnheard>>,
     /// Of its last connection, for the notice of its end: the client may be away again when it arrives.
     pub(crate) attachment: Option<Attachment>,
 }
@@ -119,6 +121,17 @@ pub(crate) struct AdoptedSends {
     pub(crate) begun: u64,
     /// The answers to the last ones, oldest first, as far as they are kept.
     pub(crate) answers: Vec<(u64, Option<Arc<[Reply]>>)>,
+}
+
+/// The signals for it alone that a session may not have had.
+#[derive(Debug)]
+pub(crate) struct AdoptedUnheard {
+    /// Oldest first.
+    pub(crate) signals: VecDeque<Arc<SignalPush>>,
+    /// The number of the last answer with some of them.
+    pub(crate) answer: u64,
+    /// So many of the first are in it, or were in earlier ones.
+    pub(crate) in_answer: usize,
 }
 
 /// The last signal for it alone that a session has had in a channel.

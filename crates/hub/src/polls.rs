@@ -7,6 +7,8 @@
 //! In: the `ack` of a poll ([`Polls::poll`]), and the bytes with which one is answered ([`Polls::answer`]). Out: what
 //! to do with the poll. One poll waits at a time: a later one takes its place, if its `ack` is not lower.
 
+use std::collections::VecDeque;
+
 /// See the module's description.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Polls {
@@ -14,6 +16,8 @@ pub struct Polls {
     last: u64,
     /// Its bytes, until it is acknowledged.
     unacknowledged: Option<usize>,
+    /// Where signals for this client alone end in the outbox, in bytes from its front.
+    directed: VecDeque<usize>,
     /// Counts the polls that may wait: the last one does.
     turn: u64,
 }
@@ -52,6 +56,7 @@ impl Polls {
             (unacknowledged, Some(0)) => {
                 self.unacknowledged = None;
                 self.turn += 1;
+                self.gone(unacknowledged.unwrap_or(0));
                 Polled::Take { turn: self.turn, acknowledged: unacknowledged.unwrap_or(0) }
             }
             (Some(bytes), Some(1)) => Polled::Again { n: self.last, bytes },
@@ -62,6 +67,25 @@ impl Polls {
     /// Whether this poll is the one that is answered next.
     pub fn is_turn(&self, turn: u64) -> bool {
         self.turn == turn && self.unacknowledged.is_none()
+    }
+
+    /// A signal for this client alone is the last in the outbox, which has so many bytes now.
+    pub fn directed(&mut self, bytes: usize) {
+        self.directed.push_back(bytes);
+    }
+
+    /// How many of these signals are in the last answer, if that is not acknowledged.
+    pub fn signals(&self) -> usize {
+        let bytes = self.unacknowledged.unwrap_or(0);
+        self.directed.iter().take_while(|end| **end <= bytes).count()
+    }
+
+    /// The first bytes of the outbox are removed from it.
+    fn gone(&mut self, bytes: usize) {
+        while self.directed.front().is_some_and(|end| *end <= bytes) {
+            self.directed.pop_front();
+        }
+        self.directed.iter_mut().for_each(|end| *end -= bytes);
     }
 
     /// The poll whose turn it is gets so many bytes from the front of the outbox. Returns the number of the answer.
@@ -75,6 +99,25 @@ impl Polls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_signals_of_an_answer_are_counted_until_it_is_acknowledged() {
+        let mut polls = Polls::default();
+        polls.poll(0);
+        [5, 10, 15].into_iter().for_each(|end| polls.directed(end));
+        assert_eq!(polls.signals(), 0);
+        polls.answer(10);
+        assert_eq!(polls.signals(), 2);
+        polls.poll(0);
+        assert_eq!(polls.signals(), 2, "the same again");
+        polls.poll(1);
+        assert_eq!(polls.signals(), 0);
+        polls.answer(4);
+        assert_eq!(polls.signals(), 0, "the third one ends behind it");
+        polls.poll(2);
+        polls.answer(1);
+        assert_eq!(polls.signals(), 1);
+    }
 
     fn take(turn: u64, acknowledged: usize) -> Polled {
         Polled::Take { turn, acknowledged }

@@ -99,6 +99,25 @@ pub enum Input {
         /// The commands.
         send: SendRequest,
     },
+    /// An answer to a poll on a connection of [`HeartbeatKind::Polls`](crate::HeartbeatKind) has signals for its client
+    /// alone ([`Polls::directed`](crate::Polls)).
+    PollAnswered {
+        /// The client.
+        client: ClientId,
+        /// Its connection, which may be over.
+        conn: ConnId,
+        /// The number of the answer.
+        number: u64,
+        /// How many of these signals, oldest first, it has.
+        signals: usize,
+    },
+    /// The client has that answer.
+    PollAcknowledged {
+        /// The client.
+        client: ClientId,
+        /// Its connection, which may be over.
+        conn: ConnId,
+    },
     /// The application answers a question of the hub. One that comes too late finds nothing.
     HookAnswer {
         /// The question's.
@@ -283,6 +302,10 @@ impl Shard {
             Input::Forward { token, to, send } => {
                 self.sessions(now, effects, |sessions, cx| sessions.forward(cx, token, to, send));
             }
+            Input::PollAnswered { client, conn, number, signals } => {
+                self.sessions.poll_answered(client, conn, number, signals);
+            }
+            Input::PollAcknowledged { client, conn } => self.sessions.poll_acknowledged(client, conn),
             Input::HookAnswer { token, answer } => {
                 self.sessions(now, effects, |sessions, cx| sessions.hook_answer(cx, token, *answer));
             }

@@ -377,3 +377,39 @@ fn a_client_that_changes_its_transport_at_each_step_misses_and_repeats_nothing()
     heard.extend(rest["publications"].as_array().expect("a list").iter().map(|it| it["data"].clone()));
     assert_eq!(heard, (0..=published).collect::<Vec<_>>());
 }
+
+/// An answer to a poll may be lost, and the client come back by another transport instead of polling again.
+#[test]
+fn signals_for_one_client_follow_it_from_a_poll_to_any_transport_once() {
+    let server = Server::native(support::config());
+    for transport in TRANSPORTS {
+        for arrives in [false, true] {
+            let name = format!("{transport:?}, the answer arrives: {arrives}");
+            let channel = format!("chat:{transport:?}:{arrives}");
+            let mut other = Peer::connect(Transport::WebSocket, server.address, subscribe_to(&channel));
+            let mut poller = Poller::connect(server.address, json!({"page": "p", "subscribe": [{"channel": channel}]}));
+            assert_eq!(poller.message()["type"], "subscribed", "{name}");
+            let to = poller.connected["client"].clone();
+            let signal = |number: u64| json!({"channel": channel, "event": "offer", "data": number, "to": to});
+            for number in [1, 2] {
+                assert_eq!(other.ask("signal", signal(number))["type"], "result", "{name}");
+            }
+            let answer = json_of(post(poller.address, "/v1/poll", &poller.poll_body(20_000)));
+            assert_eq!(answer["messages"].as_array().map(Vec::len), Some(2), "{name}: {answer}");
+            if arrives {
+                poller.take(&answer);
+            }
+            assert_eq!(other.ask("signal", signal(3))["type"], "result", "{name}");
+            let fields = json!({
+                "ticket": poller.ticket, "page": "p", "ack": poller.ack, "subscribe": [{"channel": channel}],
+            });
+            let mut back = Peer::connect(transport, server.address, fields);
+            assert_eq!(back.connected["session_resumed"], true, "{name}: {}", back.connected);
+            assert_eq!(back.push("subscribed")["channel"], channel, "{name}");
+            assert_eq!(other.ask("signal", signal(4))["type"], "result", "{name}");
+            let expected: &[u64] = if arrives { &[3, 4] } else { &[1, 2, 3, 4] };
+            let heard: Vec<Value> = expected.iter().map(|_| back.push("signal")["data"].clone()).collect();
+            assert_eq!(heard, expected, "{name}");
+        }
+    }
+}

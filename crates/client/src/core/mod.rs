@@ -294,7 +294,7 @@ impl Core {
         let subscribe = self.subscriptions.connect(deadline_ms);
         let (token, ticket) = (self.config.token.clone(), self.session.ticket.clone());
         let page = Some(self.page.clone());
-        self.out.send(Some(id), ClientCommand::Connect { token, ticket, page, subscribe });
+        self.out.send(Some(id), ClientCommand::Connect { token, ticket, page, ack: None, subscribe });
         self.link = Link::Greeting { deadline_ms, id };
     }
 

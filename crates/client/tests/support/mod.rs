@@ -231,10 +231,10 @@ impl Hub {
     fn decoded(&mut self, conn: ConnId, decoded: Decoded) {
         let request = match decoded {
             Decoded::Request(request) => request,
-            Decoded::Connect { id, token, ticket, page, subscribe } => {
+            Decoded::Connect { id, token, ticket, page, ack, subscribe } => {
                 let claims = ticket.and_then(|ticket| ticket::open(&ticket, KEY, 1).ok());
                 let resume = claims.map(Claims::resume);
-                let connect = Connect { token, resume, page, subscribe, ..Connect::default() };
+                let connect = Connect { token, resume, page, ack, subscribe, ..Connect::default() };
                 Request { id, command: Command::Connect(Box::new(connect)) }
             }
         };

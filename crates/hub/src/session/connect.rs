@@ -13,6 +13,7 @@ use super::question::no_tokens;
 use super::sends::Sends;
 use super::subscribe::may_enter;
 use super::table::Extra;
+use super::unheard::Unheard;
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
@@ -20,7 +21,7 @@ use crate::error::{Error, ErrorCode};
 use crate::hook::{Caller, Ended, Notice};
 use crate::identity::Identity;
 use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
-use crate::message::{Connect, Connected, Proof, ReplyBody, Resume};
+use crate::message::{Connect, Connected, Proof, ReplyBody, Resume, SignalPush};
 use crate::peer::{Adopted, Claim, Entered, Found, PeerBody, PendingToken, ToHome};
 use crate::timer::Timer;
 use std::collections::VecDeque;
@@ -135,6 +136,9 @@ impl Sessions {
             if adopted.sends.is_some() {
                 session.extra().sends = adopted.sends.map(|sends| Box::new(Sends::adopted(*sends)));
             }
+            if let Some(unheard) = adopted.unheard {
+                session.extra().unheard = Some(Box::new(Unheard::adopted(*unheard)));
+            }
             if !adopted.directed.is_empty() {
                 session.extra().directed = adopted.directed;
             }
@@ -201,6 +205,7 @@ impl Sessions {
         if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
             extra.granted.retain(|granted| connect.subscribe.iter().any(|options| options.channel == *granted));
         }
+        self.say_again(cx, at, &connect);
         let mut going_on = Vec::new();
         for Entered { channel, entry } in entered {
             let Some(session) = self.sessions.get(at) else { return };
@@ -227,6 +232,19 @@ impl Sessions {
             self.command(cx, id, request);
         }
         self.pause_as_due(cx, id);
+    }
+
+    /// Signals of its polled connection that the client has not had wait for its new connection, before those that wait
+    /// already: on the channels that it subscribes to.
+    fn say_again(&mut self, cx: &Cx<'_>, at: SessionRef, connect: &Connect) {
+        let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) else { return };
+        let Some(unheard) = extra.unheard.take() else { return };
+        let later = extra.mailbox.take();
+        let follows =
+            |signal: &Arc<SignalPush>| connect.subscribe.iter().any(|options| options.channel == signal.signal.channel);
+        for signal in unheard.after(connect.ack).filter(follows).chain(later) {
+            extra.mailbox.put(signal, MailboxMax::of(cx.limits));
+        }
     }
 
     /// Another shard asks for a session of ours whose client has come back there. One that has gone on from here is
@@ -280,6 +298,7 @@ impl Sessions {
                 directed: extra.directed,
                 rates: extra.rates,
                 sends: extra.sends.map(|sends| Box::new(sends.into_adopted())),
+                unheard: extra.unheard.map(|unheard| Box::new(unheard.into_adopted())),
                 attachment: attachment.or(extra.attachment).filter(|_| cx.hooks.disconnect),
             }))
         });
@@ -321,6 +340,7 @@ impl Sessions {
         session.extra().rates = adopted.rates;
         session.extra().directed = adopted.directed;
         session.extra().sends = adopted.sends.map(|sends| Box::new(Sends::adopted(*sends)));
+        session.extra().unheard = adopted.unheard.map(|unheard| Box::new(Unheard::adopted(*unheard)));
         session.extra().attachment = adopted.attachment;
         for signal in adopted.mailbox {
             session.extra().mailbox.put(signal, MailboxMax::of(cx.limits));

@@ -5,12 +5,13 @@
 
 use super::mailbox::MailboxMax;
 use super::pending::{Pending, ReplyTo, Requester};
-use super::table::Sub;
-use super::{Cx, Sessions};
+use super::table::{Conn, Session, Sub};
+use super::unheard::Unheard;
+use super::{Cx, HeartbeatKind, Sessions};
 use crate::app::AppAnswer;
 use crate::edge::{Behind, EdgeRef, WaitingMax};
 use crate::error::{Error, ErrorCode};
-use crate::ids::SessionRef;
+use crate::ids::{ClientId, ConnId, SessionRef};
 use crate::message::{Push, ReplyBody, SignalPush};
 use crate::name::ChannelName;
 use crate::peer::{Directed, PeerBody, PendingToken, Puller, ToEdge, ToHome};
@@ -212,7 +213,8 @@ impl Sessions {
         };
         match session.conn {
             Some(conn) if subscribed && !session.is_full(&self.conns) => {
-                cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn)
+                cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn);
+                said(&self.conns, session, conn, signal, MailboxMax::of(cx.limits));
             }
             _ if subscribed || away => session.extra().mailbox.put(signal.clone(), MailboxMax::of(cx.limits)),
             _ => return false,
@@ -260,11 +262,44 @@ impl Sessions {
         let wants = session.sub_on(edge).is_some_and(|slot| session.subs[slot].signals);
         let (Some(conn), Some(extra)) = (session.conn, session.extra.as_mut()) else { return };
         for signal in extra.mailbox.take_of(&self.edges.edges[edge as usize].name).into_iter().filter(|_| wants) {
-            cx.effects.push_one(Push::Signal(signal), session.wire, conn);
+            cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn);
+            said(&self.conns, session, conn, &signal, MailboxMax::of(cx.limits));
         }
+    }
+
+    /// An answer to a poll on this connection has so many signals for its client alone.
+    pub(crate) fn poll_answered(&mut self, client: ClientId, conn: ConnId, number: u64, signals: usize) {
+        if let Some(unheard) = self.unheard(client, conn) {
+            unheard.answered(number, signals);
+        }
+    }
+
+    /// The client has that answer.
+    pub(crate) fn poll_acknowledged(&mut self, client: ClientId, conn: ConnId) {
+        if self.unheard(client, conn).is_some_and(|unheard| unheard.acknowledged()) {
+            let index = self.sessions.by_client[&client];
+            if let Some(extra) = &mut self.sessions.slab[index as usize].extra {
+                extra.unheard = None;
+            }
+        }
+    }
+
+    fn unheard(&mut self, client: ClientId, conn: ConnId) -> Option<&mut Unheard> {
+        let &index = self.sessions.by_client.get(&client)?;
+        let unheard = self.sessions.slab[index as usize].extra.as_mut()?.unheard.as_deref_mut()?;
+        unheard.is_of(conn).then_some(unheard)
     }
 
     pub(super) fn channel_ask(&mut self, session: SessionRef, reply: ReplyTo) -> PendingToken {
         self.pending.insert(Pending::Command { session, reply })
+    }
+}
+
+/// A signal has been said on a connection. If that is polled, the client has it only when it says so.
+fn said(conns: &[Conn], session: &mut Session, conn: ConnId, signal: &Arc<SignalPush>, max: MailboxMax) {
+    let is_polled = conns.get(conn.index as usize).is_some_and(|conn| conn.heartbeat.kind == HeartbeatKind::Polls);
+    if is_polled && signal.signal.to.is_some() {
+        let unheard = session.extra().unheard.get_or_insert_with(|| Box::new(Unheard::new(conn)));
+        unheard.put(signal.clone(), max);
     }
 }

@@ -24,6 +24,7 @@ mod sends;
 mod settle;
 mod subscribe;
 mod table;
+mod unheard;
 
 use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;

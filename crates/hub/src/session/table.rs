@@ -10,6 +10,7 @@ use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
 use super::pending::QueuedQuestion;
 use super::sends::Sends;
+use super::unheard::Unheard;
 use crate::attachment::Attachment;
 use crate::edge::{MemberSessions, Variant};
 use crate::hook::Caller;
@@ -139,6 +140,8 @@ pub(crate) struct Extra {
     pub(crate) refreshes: Refreshes,
     /// The numbers of its sends, if it numbers them.
     pub(crate) sends: Option<Box<Sends>>,
+    /// Signals for it alone that it may not have had: those of a connection that is polled, or was.
+    pub(crate) unheard: Option<Box<Unheard>>,
     /// Questions about its commands that the application has not answered.
     pub(crate) questions: usize,
     /// Those that wait until it has.
@@ -162,6 +165,7 @@ impl Extra {
             queued_questions,
             attachment,
             sends,
+            unheard,
         } = self;
         let lists = directed.is_empty()
             && entered.is_empty()
@@ -170,6 +174,7 @@ impl Extra {
             && queued_questions.is_empty();
         attachment.is_none()
             && sends.is_none()
+            && unheard.is_none()
             && lists
             && lanes.is_empty()
             && mailbox.is_empty()

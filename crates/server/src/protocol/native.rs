@@ -107,9 +107,9 @@ impl Conversation for NativeConversation {
         for command in decoded {
             actions.requests.push(match command {
                 Decoded::Request(request) => request,
-                Decoded::Connect { id, token, ticket, page, subscribe } => {
+                Decoded::Connect { id, token, ticket, page, ack, subscribe } => {
                     let resume = ticket.and_then(|ticket| self.resume(actions.now, &ticket));
-                    let connect = Connect { token, resume, page, subscribe, ..Connect::default() };
+                    let connect = Connect { token, resume, page, ack, subscribe, ..Connect::default() };
                     Request { id, command: Command::Connect(Box::new(connect)) }
                 }
             });

@@ -502,6 +502,9 @@ impl Shell {
                     Ok(Some(form)) => {
                         self.counters.pushed(wire, &push, recipients.len());
                         self.push(recipients, wire, form, &scratch);
+                        if matches!(&push, Push::Signal(signal) if signal.signal.to.is_some()) {
+                            recipients.iter().for_each(|&id| self.poll_directed(id));
+                        }
                         if let Encoded::Last(reason) = encoded {
                             recipients.iter().for_each(|&id| self.part(id, reason));
                         }

@@ -19,7 +19,7 @@ use crate::protocol::{Message, Place};
 use crate::refusal::HttpRefusal;
 use bytes::Bytes;
 use fanfare_hub::{
-    ClientId, ConnId, Disconnect, ErrorCode, HeartbeatKind, Input, Polled, Polls, Resume, SendRequest, ShardId,
+    ClientId, ConnId, Disconnect, ErrorCode, HeartbeatKind, Input, Now, Polled, Polls, Resume, SendRequest, ShardId,
     Whereabouts,
 };
 use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
@@ -197,7 +197,7 @@ async fn wait(shared: Shared, id: ConnId, ack: u64, wait_ms: Option<u64>, mut an
         let mut shell = shared.borrow_mut();
         let now = shell.now();
         shell.act(now, Input::Alive(id));
-        match shell.begin_poll(id, ack) {
+        match shell.begin_poll(now, id, ack) {
             None => return refuse(answer, gone()),
             Some(Polled::Take { turn, acknowledged }) => {
                 // One that waits already is answered empty.
@@ -243,7 +243,8 @@ async fn wait(shared: Shared, id: ConnId, ack: u64, wait_ms: Option<u64>, mut an
     if messages.is_empty() {
         return give(answer, ack, &[]);
     }
-    let n = shell.poll_state(id).map_or(0, |state| state.polls.answer(messages.len()));
+    let now = shell.now();
+    let n = shell.number_answer(now, id, messages.len());
     give(answer, n, &messages);
     // A server that stops accepts no connection for another poll: it does not wait for the acknowledgement.
     let is_last = |conn: &mut super::Connection| conn.closing && conn.outbox.bytes() == messages.len();
@@ -323,8 +324,39 @@ impl Shell {
         }
     }
 
-    fn begin_poll(&mut self, id: ConnId, ack: u64) -> Option<Polled> {
-        Some(self.poll_state(id)?.polls.poll(ack))
+    fn begin_poll(&mut self, now: Now, id: ConnId, ack: u64) -> Option<Polled> {
+        let state = self.poll_state(id)?;
+        let (signals, client) = (state.polls.signals(), state.client);
+        let polled = state.polls.poll(ack);
+        if let (Polled::Take { .. }, Some(client)) = (polled, client)
+            && signals > 0
+        {
+            self.act(now, Input::PollAcknowledged { client, conn: id });
+        }
+        Some(polled)
+    }
+
+    /// The number of the answer to the poll whose turn it is, which gets so many bytes.
+    fn number_answer(&mut self, now: Now, id: ConnId, bytes: usize) -> u64 {
+        let Some(state) = self.poll_state(id) else { return 0 };
+        let number = state.polls.answer(bytes);
+        let (signals, client) = (state.polls.signals(), state.client);
+        if let Some(client) = client.filter(|_| signals > 0) {
+            self.act(now, Input::PollAnswered { client, conn: id, number, signals });
+        }
+        number
+    }
+
+    /// The last message for a polled connection is a signal for its client alone.
+    pub(super) fn poll_directed(&mut self, id: ConnId) {
+        if self.poll_state(id).is_none() {
+            return;
+        }
+        self.uncork();
+        let bytes = self.conn(id).map_or(0, |conn| conn.outbox.bytes());
+        if let Some(state) = self.poll_state(id) {
+            state.polls.directed(bytes);
+        }
     }
 
     /// A client that polls this often is not taken for gone.

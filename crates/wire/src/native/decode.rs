@@ -76,7 +76,8 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
             let token = object.text(Field::Token, usize::MAX)?.map(Into::into);
             let ticket = object.text(Field::Ticket, usize::MAX)?.map(Into::into);
             let page = page(object)?;
-            return Ok(Decoded::Connect { id, token, ticket, page, subscribe });
+            let ack = object.number(Field::Ack, 0, NUMBER_MAX)?;
+            return Ok(Decoded::Connect { id, token, ticket, page, ack, subscribe });
         }
         "refresh" => {
             let token = object.needed_text(Field::Token, usize::MAX)?.into();

@@ -49,10 +49,10 @@ pub fn decode(data: &[u8]) {
 pub fn request_of(decoded: &Decoded) -> ClientRequest {
     let (id, command) = match decoded.clone() {
         Decoded::Request(Request { id, command }) => (id, command_of(command)),
-        Decoded::Connect { id, token, ticket, page, subscribe } => {
+        Decoded::Connect { id, token, ticket, page, ack, subscribe } => {
             let subscribe = subscribe.into_iter().map(subscribe_of).collect();
             let page = page.map(|page| page.as_str().into());
-            (id, ClientCommand::Connect { token: token.map(Into::into), ticket, page, subscribe })
+            (id, ClientCommand::Connect { token: token.map(Into::into), ticket, page, ack, subscribe })
         }
     };
     ClientRequest { id, command }

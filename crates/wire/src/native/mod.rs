@@ -105,6 +105,8 @@ pub enum Decoded {
         ticket: Option<Box<str>>,
         /// The page that it connects from.
         page: Option<PageId>,
+        /// The last answer to its polls that it has had, where it polled before.
+        ack: Option<u64>,
         /// Subscriptions made in the same step.
         subscribe: Vec<SubOptions>,
     },

@@ -11,10 +11,10 @@ pub const PONG: &str = r#"{"type":"pong"}"#;
 pub fn encode(out: &mut Vec<u8>, request: &ClientRequest) {
     let id = request.id.as_ref();
     match &request.command {
-        ClientCommand::Connect { token, ticket, page, subscribe } => {
+        ClientCommand::Connect { token, ticket, page, ack, subscribe } => {
             let mut message = open(out, "connect", id);
             message.text_if("token", token.as_deref()).text_if("ticket", ticket.as_deref());
-            message.text_if("page", page.as_deref());
+            message.text_if("page", page.as_deref()).number_if("ack", *ack);
             if !subscribe.is_empty() {
                 message.list("subscribe", subscribe, put_subscribe);
             }

@@ -44,6 +44,8 @@ pub enum ClientCommand {
         ticket: Option<Box<str>>,
         /// A random value of this client, the same on all its connections and on no other's.
         page: Option<Box<str>>,
+        /// The last answer to its polls that it has had, where it polled before.
+        ack: Option<u64>,
         /// Subscriptions made in the same step.
         subscribe: Vec<Subscribe>,
     },

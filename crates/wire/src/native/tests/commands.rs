@@ -51,12 +51,20 @@ pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
         token: token.map(Into::into),
         ticket: ticket.map(Into::into),
         page: None,
+        ack: None,
         subscribe,
     };
     vec![
         (
-            r#"{"type":"connect","id":1,"page":"p~ 1"}"#,
-            Decoded::Connect { id: id(1), token: None, ticket: None, page: PageId::new("p~ 1"), subscribe: vec![] },
+            r#"{"type":"connect","id":1,"page":"p~ 1","ack":7}"#,
+            Decoded::Connect {
+                id: id(1),
+                token: None,
+                ticket: None,
+                page: PageId::new("p~ 1"),
+                ack: Some(7),
+                subscribe: vec![],
+            },
         ),
         (r#"{"type":"connect"}"#, connect(None, None, None, vec![])),
         (
