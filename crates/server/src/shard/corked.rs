@@ -6,12 +6,16 @@
 //! No connection sees another order than the hub's. Another message for a receiver (a publisher's answer, say) sets it
 //! apart: its outbox gets the corked frames so far, then that message, and later the rest. If many are set apart, or
 //! the receivers change, the cork is pulled: the remaining frames go to the outboxes.
+//!
+//! Each wire has a cork of its own. A connection has one wire for its life, so corks of two wires have no receiver in
+//! common: the publications of a room come once for each of its wires in turn, and pull no cork.
 
 use super::flush::Slice;
 use super::{Shell, Sink};
-use crate::framing::{Form, Framing, Payload};
+use crate::framing::{Form, Payload};
 use bytes::Bytes;
 use fanfare_hub::{ConnId, WireId};
+use std::collections::VecDeque;
 
 /// Beyond this a cork is pulled: so the extra copy is small, and outboxes exceed their limit by this at most.
 const BYTES_MAX: usize = 16 << 10;
@@ -21,8 +25,29 @@ const PAYLOAD_BYTES_MAX: usize = 4 << 10;
 /// Searches among the receivers before the cork is pulled: together they cost less than pulling it.
 const LOOKS_MAX: usize = 16;
 
+/// The corks of a shard.
+pub(super) struct Corks {
+    by_wire: Box<[Corked]>,
+    /// Those with frames, in the order in which they began.
+    active: VecDeque<WireId>,
+}
+
+impl Corks {
+    pub(super) fn new(wires: usize) -> Self {
+        Corks { by_wire: (0..wires).map(|_| Corked::default()).collect(), active: VecDeque::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.active.is_empty()
+    }
+
+    fn of(&mut self, wire: WireId) -> &mut Corked {
+        &mut self.by_wire[usize::from(wire.0)]
+    }
+}
+
 #[derive(Default)]
-pub(super) struct Corked {
+struct Corked {
     receivers: Vec<ConnId>,
     frames: Vec<u8>,
     /// The receivers that got a part of the frames before the others.
@@ -49,7 +74,7 @@ struct Writing {
 }
 
 impl Corked {
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
@@ -104,38 +129,44 @@ impl Shell {
     pub(super) fn push(&mut self, receivers: &[ConnId], wire: WireId, form: Form, message: &[u8]) {
         let framing = self.wire(wire).framing;
         match framing.deflates(form, message.len()) {
-            None => self.push_payload(receivers, framing, form, Payload::Plain(message)),
+            None => self.push_payload(receivers, wire, form, Payload::Plain(message)),
             Some(deflate) => {
                 let mut deflaters = std::mem::take(&mut self.deflaters);
                 let payload = deflaters.deflate(deflate, message);
                 self.counters.deflated(wire, message.len(), payload.len());
-                self.push_payload(receivers, framing, form, payload);
+                self.push_payload(receivers, wire, form, payload);
                 self.deflaters = deflaters;
             }
         }
     }
 
-    fn push_payload(&mut self, receivers: &[ConnId], framing: Framing, form: Form, payload: Payload<'_>) {
+    fn push_payload(&mut self, receivers: &[ConnId], wire: WireId, form: Form, payload: Payload<'_>) {
+        let framing = self.wire(wire).framing;
         if payload.len() > PAYLOAD_BYTES_MAX {
             let frame = framing.frame(form, payload);
             return receivers.iter().for_each(|&id| self.append(id, frame.clone()));
         }
-        if !self.corked.takes(receivers) {
-            self.uncork();
+        if !self.corks.of(wire).takes(receivers) {
+            self.uncork(wire);
         }
-        if self.corked.is_empty() {
-            self.corked.clear();
-            self.corked.receivers.extend_from_slice(receivers);
+        if self.corks.of(wire).is_empty() {
+            let corked = self.corks.of(wire);
+            corked.clear();
+            corked.receivers.extend_from_slice(receivers);
+            self.corks.active.push_back(wire);
             super::wake(&mut self.flusher);
         }
-        framing.put(&mut self.corked.frames, form, payload);
+        framing.put(&mut self.corks.of(wire).frames, form, payload);
     }
 
     /// Appends a frame to a connection's outbox, after all earlier messages. It is written at the end of this turn.
     pub(super) fn append(&mut self, id: ConnId, frame: Bytes) {
-        match self.corked.set_apart(id) {
-            Some(owed) => self.append_rest(id, &owed, 0),
-            None => self.uncork(),
+        if !self.corks.is_empty() {
+            let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
+            match self.corks.of(wire).set_apart(id) {
+                Some(owed) => self.append_rest(id, &owed, 0),
+                None => self.uncork(wire),
+            }
         }
         self.append_uncorked(id, frame);
     }
@@ -146,41 +177,44 @@ impl Shell {
         }
     }
 
-    /// Moves corked frames that are not written yet to the outboxes.
-    pub(super) fn uncork(&mut self) {
-        if self.corked.is_empty() {
+    /// Moves the corked frames of a wire that are not written yet to the outboxes.
+    pub(super) fn uncork(&mut self, wire: WireId) {
+        if self.corks.of(wire).is_empty() {
             return;
         }
-        let mut corked = std::mem::take(&mut self.corked);
+        self.corks.active.retain(|active| *active != wire);
+        let mut corked = std::mem::take(self.corks.of(wire));
         let Writing { frames, done } = corked.begin();
         for (index, &id) in corked.receivers.iter().enumerate().skip(done) {
             self.append_rest(id, &frames, corked.has(index));
         }
         corked.clear();
-        self.corked = corked;
+        *self.corks.of(wire) = corked;
     }
 
     /// Writes the corked frames to as many receivers as the slice allows.
     pub(super) fn write_corked(&mut self, slice: &mut Slice) {
-        if self.corked.is_empty() {
-            return;
-        }
-        let mut corked = std::mem::take(&mut self.corked);
-        let Writing { frames, mut done } = corked.begin();
-        while done < corked.receivers.len() && !slice.is_spent() {
-            match corked.has(done) {
-                0 => self.write_through(corked.receivers[done], &frames),
-                has => self.append_rest(corked.receivers[done], &frames, has),
+        while !slice.is_spent()
+            && let Some(&wire) = self.corks.active.front()
+        {
+            let mut corked = std::mem::take(self.corks.of(wire));
+            let Writing { frames, mut done } = corked.begin();
+            while done < corked.receivers.len() && !slice.is_spent() {
+                match corked.has(done) {
+                    0 => self.write_through(corked.receivers[done], &frames),
+                    has => self.append_rest(corked.receivers[done], &frames, has),
+                }
+                slice.spend(frames.len());
+                done += 1;
             }
-            slice.spend(frames.len());
-            done += 1;
+            if done < corked.receivers.len() {
+                corked.writing = Some(Writing { frames, done });
+            } else {
+                corked.clear();
+                self.corks.active.pop_front();
+            }
+            *self.corks.of(wire) = corked;
         }
-        if done < corked.receivers.len() {
-            corked.writing = Some(Writing { frames, done });
-        } else {
-            corked.clear();
-        }
-        self.corked = corked;
     }
 
     /// Writes directly if nothing waits for the connection. Bytes that its socket does not take go to its outbox.
@@ -208,29 +242,37 @@ mod tests {
 
     const COUNT: usize = 3;
 
-    /// The texts that each of three connections reads after `say`, and the number of outboxes in use before the flush.
+    /// The texts that each of three connections of one wire reads after `say`, and the number of outboxes in use before
+    /// the flush.
     fn heard(say: fn(&mut Shell, &[ConnId])) -> (Vec<Vec<String>>, usize) {
+        let (heard, used, _) = heard_on([WireId(0); COUNT], say);
+        (heard, used)
+    }
+
+    /// The same for connections of these wires, and the number of system calls that wrote.
+    fn heard_on(wires: [WireId; COUNT], say: fn(&mut Shell, &[ConnId])) -> (Vec<Vec<String>>, usize, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             let address = listener.local_addr().expect("bound");
             let (shared, mut peers, mut ids) = (shell(), Vec::new(), Vec::new());
-            for _ in 0..COUNT {
+            for wire in wires {
                 let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
                 let (_, writer) = Socket::from(near.expect("a listener")).into_split();
                 peers.push(far.expect("a connection").0);
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                ids.push(shell.open(now, writer, Peer::Unknown, WireId(0), None));
+                ids.push(shell.open(now, writer, Peer::Unknown, wire, None));
             }
-            let used = {
+            let (used, writes) = {
                 let mut shell = shared.borrow_mut();
                 say(&mut shell, &ids);
                 let used = ids.iter().filter(|&&id| shell.conn(id).is_some_and(|conn| !conn.outbox.is_empty())).count();
-                shell.write_corked(&mut Slice::new());
-                shell.flush_slice(&shared, &mut Slice::new());
+                let mut slice = Slice::new();
+                shell.write_corked(&mut slice);
+                shell.flush_slice(&shared, &mut slice);
                 ids.iter().for_each(|&id| shell.remove(id)); // ends the stream, so that the peers can read to its end
-                used
+                (used, slice.writes_spent())
             };
             let mut heard = Vec::new();
             for peer in &mut peers {
@@ -244,7 +286,7 @@ mod tests {
                 }
                 heard.push(texts);
             }
-            (heard, used)
+            (heard, used, writes)
         })
     }
 
@@ -311,10 +353,51 @@ mod tests {
             let mut slice = Slice::new();
             (0..255).for_each(|_| slice.spend(0)); // one write is left of 256
             shell.write_corked(&mut slice);
-            assert_eq!(shell.corked.writing.as_ref().map(|writing| writing.done), Some(1));
+            assert_eq!(shell.corks.of(WireId(0)).writing.as_ref().map(|writing| writing.done), Some(1));
             answer(shell, ids[2], "a");
             push(shell, ids, b"p2");
         });
         assert_eq!(heard, [vec!["p1", "p2"], vec!["p1", "p2"], vec!["p1", "a", "p2"]]);
+    }
+
+    /// A room with clients of two wires: each publication comes for one wire, then for the other.
+    #[test]
+    fn publications_for_two_wires_in_turn_are_one_write_for_each_receiver() {
+        let (heard, used, writes) = heard_on([WireId(0), WireId(1), WireId(1)], |shell, ids| {
+            for text in ["p1", "p2", "p3"] {
+                shell.push(&ids[..1], WireId(0), Form::Text, text.as_bytes());
+                shell.push(&ids[1..], WireId(1), Form::Text, text.as_bytes());
+            }
+        });
+        assert_eq!(heard, [["p1", "p2", "p3"]; COUNT]);
+        assert_eq!((used, writes), (0, COUNT), "outboxes in use, and writes");
+    }
+
+    #[test]
+    fn an_answer_sets_its_receiver_apart_on_its_own_wire() {
+        let (heard, used, _) = heard_on([WireId(0), WireId(1), WireId(1)], |shell, ids| {
+            shell.push(&ids[..1], WireId(0), Form::Text, b"p1");
+            shell.push(&ids[1..], WireId(1), Form::Text, b"p1");
+            answer(shell, ids[2], "a");
+            shell.push(&ids[1..], WireId(1), Form::Text, b"p2");
+        });
+        assert_eq!(heard, [vec!["p1"], vec!["p1", "p2"], vec!["p1", "a", "p2"]]);
+        assert_eq!(used, 1);
+    }
+
+    #[test]
+    fn a_slice_ends_within_the_corks_and_the_next_one_goes_on() {
+        let (heard, _, _) = heard_on([WireId(0), WireId(1), WireId(1)], |shell, ids| {
+            for text in ["p1", "p2"] {
+                shell.push(&ids[..1], WireId(0), Form::Text, text.as_bytes());
+                shell.push(&ids[1..], WireId(1), Form::Text, text.as_bytes());
+            }
+            let mut slice = Slice::new();
+            (0..254).for_each(|_| slice.spend(0)); // two writes are left of 256
+            shell.write_corked(&mut slice);
+            assert_eq!(shell.corks.active, [WireId(1)]);
+            shell.push(&ids[1..], WireId(1), Form::Text, b"p3");
+        });
+        assert_eq!(heard, [vec!["p1", "p2"], vec!["p1", "p2", "p3"], vec!["p1", "p2", "p3"]]);
     }
 }

@@ -40,6 +40,12 @@ impl Slice {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
+    /// How many writes it has counted.
+    #[cfg(test)]
+    pub(super) fn writes_spent(&self) -> usize {
+        Self::WRITES - self.writes
+    }
+
     pub(super) fn is_spent(&self) -> bool {
         self.writes == 0 || self.bytes == 0
     }
@@ -82,7 +88,7 @@ pub(super) async fn run(shell: Shared) {
     loop {
         poll_fn(|cx| {
             let mut shell = shell.borrow_mut();
-            if shell.dirty.is_empty() && shell.corked.is_empty() && !shell.again && !shell.links.waiting() {
+            if shell.dirty.is_empty() && shell.corks.is_empty() && !shell.again && !shell.links.waiting() {
                 shell.flusher = Some(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -101,11 +107,11 @@ pub(super) async fn run(shell: Shared) {
                 this.act(now, Input::Continue);
             }
             if this.counters.is_delivering() {
-                let all = this.dirty.is_empty() && this.corked.is_empty();
+                let all = this.dirty.is_empty() && this.corks.is_empty();
                 let (now, at) = this.clock.now_at();
                 this.counters.flushed(all, now, at);
             }
-            this.again || !this.dirty.is_empty() || !this.corked.is_empty()
+            this.again || !this.dirty.is_empty() || !this.corks.is_empty()
         };
         if more {
             tokio::task::yield_now().await; // goes on after the runtime has looked for input

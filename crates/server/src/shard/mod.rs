@@ -42,7 +42,7 @@ use std::task::Waker;
 
 use crate::request::{Peer, RequestInfo};
 use crate::transport::socket::WriteHalf;
-use corked::Corked;
+use corked::Corks;
 use detached::Detached;
 use flush::Dirty;
 
@@ -78,7 +78,7 @@ pub(crate) struct Shell {
     free: Vec<u32>,
     open: usize,
     /// These frames go to the outboxes before any other.
-    corked: Corked,
+    corks: Corks,
     /// Readers that have not ended: a connection that was closed is not over before its peer has seen it.
     readers: usize,
     /// Other connections: of HTTP, or of no known protocol yet.
@@ -204,12 +204,12 @@ impl Shell {
             hub,
             effects: Effects::new(),
             inputs: VecDeque::new(),
+            corks: Corks::new(wires.len()),
             wires,
             place,
             conns: Vec::new(),
             free: Vec::new(),
             open: 0,
-            corked: Corked::default(),
             readers: 0,
             http_connections: Slab::new(),
             dirty: Dirty::default(),
@@ -788,7 +788,8 @@ mod tests {
             ShardConfig { me, shards, rules, hooks: Arc::default(), limits: limits.clone(), seed: 2, placement_key: 3 };
         let place = Place::new(Arc::new(Node { id: 4, secret: [0; 32], limits: (*limits).clone() }), me);
         let hub = Shard::new(shard, store, clock.now());
-        let wires = vec![Wire { protocol, framing: Framing::WebSocket }];
+        // Two wires alike.
+        let wires = vec![Wire { protocol, framing: Framing::WebSocket }; 2];
         let shell = Shell::new(hub, Arc::new(config), wires, place, links, None, clock);
         Rc::new(RefCell::new(shell))
     }

@@ -352,7 +352,9 @@ impl Shell {
         if self.poll_state(id).is_none() {
             return;
         }
-        self.uncork();
+        if let Some(wire) = self.conn(id).map(|conn| conn.wire) {
+            self.uncork(wire);
+        }
         let bytes = self.conn(id).map_or(0, |conn| conn.outbox.bytes());
         if let Some(state) = self.poll_state(id) {
             state.polls.directed(bytes);
