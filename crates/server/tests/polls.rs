@@ -419,6 +419,41 @@ fn a_poll_that_waits_is_answered_when_the_server_stops() {
 }
 
 #[test]
+fn a_client_between_two_polls_does_not_hold_up_a_stop() {
+    let server = Server::native(Config { close_timeout: Duration::from_secs(3600), ..support::config() });
+    let _poller = poller(&server, "chat:a");
+    let (stopped, is_stopped) = std::sync::mpsc::channel();
+    let stopping = std::thread::spawn(move || {
+        server.drain();
+        stopped.send(()).expect("the test waits");
+    });
+    is_stopped.recv_timeout(support::DEADLINE).expect("it does not wait for a poll");
+    stopping.join().expect("it stops");
+}
+
+#[test]
+fn the_last_words_for_a_client_between_two_polls_are_kept_while_the_server_stops() {
+    let server = Server::native(Config { close_timeout: Duration::from_secs(3600), ..support::config() });
+    let address = server.address;
+    let mut poller = poller(&server, "chat:a");
+    // Its connection is kept alive.
+    let mut socket = connect(address);
+    ask(&mut socket, "/v1/poll", &poller.poll_body(0));
+    poller.take(&json_of(response(&mut socket)));
+    // This client does not leave before the test lets it.
+    let mut other = Client::native(address);
+    other.text(r#"{"type":"connect","id":1}"#);
+    other.until("connected");
+    let stopping = std::thread::spawn(move || server.drain());
+    other.until("disconnect");
+    ask(&mut socket, "/v1/poll", &poller.poll_body(25_000));
+    let last = poller.take(&json_of(response(&mut socket)));
+    assert_eq!((&last[0]["type"], &last[0]["code"]), (&json!("disconnect"), &json!(4000)), "{last:?}");
+    drop(other);
+    stopping.join().expect("it stops");
+}
+
+#[test]
 fn long_answers_are_compressed_for_clients_that_accept_it_except_those_with_a_ticket() {
     let server = Server::native(support::config());
     let mut poller = poller(&server, "chat:a");
@@ -524,9 +559,7 @@ async fn the_application_lets_clients_in_and_ends_their_sessions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mounted_server_answers_polls_and_sends_too() {
-    // No poll takes the last words of the session.
-    let config = Config { close_timeout: Duration::from_millis(200), ..support::config() };
-    let server = fanfare::Fanfare::builder(()).config(config).build().expect("good settings");
+    let server = fanfare::Fanfare::builder(()).config(support::config()).build().expect("good settings");
     let (service, running) = server.into_service().expect("it starts");
     let app = axum::Router::new().fallback_service(service);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");

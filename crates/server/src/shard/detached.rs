@@ -5,7 +5,7 @@
 //! once the client has them. Until then they count into the outbox's bound. So a lost answer can be sent again, and a
 //! client that never fetches is *behind* as any client that does not read. Up: [`Shell::forward`] gives a command to
 //! the shard of the session. For the hub it is a connection like the others. When it ends, its last messages wait for
-//! `close_timeout`.
+//! `close_timeout`, or until the shard ends: a shard that stops does not wait for them to be fetched.
 
 use super::polls::PollState;
 use super::streams::Opening;
@@ -31,7 +31,9 @@ pub(super) struct Detached {
 /// Receives the answers to forwarded commands.
 pub(super) type Answer = oneshot::Sender<Result<Arc<[Reply]>, Error>>;
 
-/// Replaces the reader: runs as long as the connection, and ends it if its last messages are not fetched in time.
+/// Replaces the reader: runs as long as the connection, and ends it if its last messages are not fetched in time. From
+/// its end on it does not count as a reader. A client that fetches nothing at the moment has no connection to end in
+/// good order, and a request that waits counts by itself.
 pub(super) async fn keep(shared: Shared, id: ConnId) {
     let _fatal = Fatal;
     let until = async |is_over: fn(&super::Connection) -> bool| {
@@ -45,12 +47,13 @@ pub(super) async fn keep(shared: Shared, id: ConnId) {
         .await;
     };
     until(|conn| conn.closing).await;
-    let timeout = shared.borrow().config.close_timeout;
-    let went = tokio::time::timeout(timeout, until(|_| false)).await.is_ok();
-    let mut shell = shared.borrow_mut();
-    shell.remove(id);
-    shell.readers -= 1;
-    shell.cut_off += usize::from(!went && shell.draining);
+    let timeout = {
+        let mut shell = shared.borrow_mut();
+        shell.readers -= 1;
+        shell.config.close_timeout
+    };
+    let _ = tokio::time::timeout(timeout, until(|_| false)).await; // it is removed in both cases
+    shared.borrow_mut().remove(id);
 }
 
 impl Shell {
