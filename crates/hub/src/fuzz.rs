@@ -115,6 +115,8 @@ struct World {
     asked: Vec<(usize, HookToken, Question)>,
     clients: Vec<ClientId>,
     places: Vec<Position>,
+    /// The application may have let clients in: their subscriptions can begin anew.
+    lets_in: bool,
     next_id: u64,
 }
 
@@ -177,6 +179,7 @@ impl World {
             asked: Vec::new(),
             clients: Vec::new(),
             places: Vec::new(),
+            lets_in: false,
             next_id: 0,
         }
     }
@@ -241,7 +244,10 @@ impl World {
             4 => AppCommand::HistoryRemove { channel },
             5 => AppCommand::Presence { channel },
             6 => AppCommand::Channels { pattern: None, after: None, limit: bytes.byte().into() },
-            7 => AppCommand::Subscribe { whom, options: Box::new(self.options(bytes)) },
+            7 => {
+                self.lets_in = true;
+                AppCommand::Subscribe { whom, options: Box::new(self.options(bytes)) }
+            }
             8 => AppCommand::Unsubscribe { whom, channel },
             9 => {
                 let reason = [Disconnect::Kicked, Disconnect::Overloaded][bytes.below(2)];
@@ -296,6 +302,7 @@ impl World {
             _ if how & 7 == 6 => HookAnswer::Allowed,
             Question::Connect { .. } | Question::Refresh { .. } => {
                 let granted = usize::from(how >> 3) % 3;
+                self.lets_in |= granted > 0;
                 HookAnswer::Identity(Identified {
                     user: (how & 8 == 8).then(|| UserId(["u1", "u2"][usize::from(how >> 4) & 1].into())),
                     info: None,
@@ -571,17 +578,19 @@ impl World {
         match effect {
             Effect::Push { push, to, .. } => {
                 for id in effects.recipients(to) {
+                    let lets_in = self.lets_in;
                     let conn = self.received(shard, *id, bytes_of_push(&push), inputs);
-                    pushed(conn, &push);
+                    pushed(conn, &push, lets_in);
                 }
             }
             Effect::Reply { conn: id, reply: Reply { id: request, body } } => {
+                let lets_in = self.lets_in;
                 let conn = self.received(shard, id, bytes_of_reply(&body), inputs);
                 if let Some(RequestId::Number(request)) = request {
                     let asked = conn.pending.remove(&request);
                     assert!(asked.is_some(), "{request} was not asked, or has had its answer: {body:?}");
                 }
-                replied(conn, &body);
+                replied(conn, &body, lets_in);
                 match &body {
                     ReplyBody::Connected(connected) => self.clients.push(connected.client),
                     ReplyBody::Published { position, .. } => self.places.push(*position),
@@ -642,23 +651,23 @@ impl World {
     }
 }
 
-fn replied(conn: &mut Conn, body: &ReplyBody) {
+fn replied(conn: &mut Conn, body: &ReplyBody, lets_in: bool) {
     match body {
         ReplyBody::Subscribed(subscribed) => {
             let rising = subscribed.publications.is_sorted_by(|a, b| a.offset < b.offset);
             assert!(rising && subscribed.publications.iter().all(|p| p.offset <= subscribed.position.offset));
             let before = conn.subs.insert(subscribed.channel.clone(), (subscribed.position, 0));
-            assert!(before.is_none(), "subscribed to {} twice", subscribed.channel);
+            assert!(before.is_none() || lets_in, "subscribed to {} twice", subscribed.channel);
         }
         ReplyBody::Unsubscribed { channel } => {
             assert!(conn.subs.remove(channel).is_some(), "unsubscribed from {channel}, which was not subscribed");
         }
-        ReplyBody::Many(bodies) => bodies.iter().for_each(|body| replied(conn, body)),
+        ReplyBody::Many(bodies) => bodies.iter().for_each(|body| replied(conn, body, lets_in)),
         _ => {}
     }
 }
 
-fn pushed(conn: &mut Conn, push: &Push) {
+fn pushed(conn: &mut Conn, push: &Push, lets_in: bool) {
     match push {
         Push::Message { channel, publication, .. } => published(conn, channel, std::slice::from_ref(publication)),
         Push::Messages { channel, publications } => {
@@ -676,7 +685,7 @@ fn pushed(conn: &mut Conn, push: &Push) {
         Push::PresenceCount { channel, .. } | Push::PresenceSnapshot { channel, .. } => {
             _ = subscription(conn, channel);
         }
-        Push::Subscribed(subscribed) => replied(conn, &ReplyBody::Subscribed(subscribed.clone())),
+        Push::Subscribed(subscribed) => replied(conn, &ReplyBody::Subscribed(subscribed.clone()), lets_in),
         Push::Unsubscribed { channel, .. } => {
             assert!(conn.subs.remove(channel).is_some(), "{channel} was not subscribed");
         }

@@ -21,11 +21,15 @@ impl Sessions {
     /// The home of `channel` says something.
     pub(crate) fn handle(&mut self, cx: &mut Cx<'_>, channel: ChannelName, message: ToEdge) {
         match message {
-            ToEdge::Subscribed { token, result } => {
-                if let Some(Pending::Subscribe { session, sub, edge, reply }) = self.pending.take(token) {
+            ToEdge::Subscribed { token, result } => match self.pending.take(token) {
+                Some(Pending::Subscribe { session, sub, edge, reply }) => {
                     self.subscribed(cx, session, sub, edge, reply, result);
                 }
-            }
+                Some(Pending::Anew { session, sub, reply, options }) => {
+                    self.begins_anew(cx, session, sub, reply, *options, result);
+                }
+                _ => {}
+            },
             ToEdge::Published { token, result } => match self.pending.take(token) {
                 Some(Pending::Command { session, reply }) => {
                     let body = result.map(|p| ReplyBody::Published { position: p.position, duplicate: p.duplicate });

@@ -8,6 +8,7 @@
 //! over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are
 //! in `edge`, which knows no session.
 
+mod anew;
 mod app;
 mod command;
 mod connect;

@@ -4,7 +4,7 @@ use crate::app::{AppAnswer, AppToken};
 use crate::forward::ForwardToken;
 use crate::hook::Question;
 use crate::ids::{ClientId, ConnId, SessionRef};
-use crate::message::{Connect, PresenceEntry, Reply, ReplyBody, Request, RequestId};
+use crate::message::{Connect, PresenceEntry, Reply, ReplyBody, Request, RequestId, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{PendingToken, ReplyAddress, Want};
 use slab::Slab;
@@ -79,6 +79,13 @@ pub(crate) enum Pending {
         sub: u32,
         edge: u32,
         reply: ReplyTo,
+    },
+    /// A subscription that the application let in begins anew with its client's options.
+    Anew {
+        session: SessionRef,
+        sub: u32,
+        reply: ReplyTo,
+        options: Box<SubOptions>,
     },
     /// A directed signal: how many edges were asked, how many have answered.
     Directed {

@@ -10,7 +10,7 @@ use super::question::asks;
 use super::table::{AdmittedBy, Extra, Membership, Sub, SubState};
 use super::{Cx, Sessions};
 use crate::edge::batch;
-use crate::edge::{EdgeRef, Member, MemberState, MovedMember};
+use crate::edge::{EdgeRef, Member, MemberState, MovedMember, Variant};
 use crate::error::{Error, ErrorCode};
 use crate::hook::Question;
 use crate::ids::{Epoch, Position, SessionRef, UserId};
@@ -28,6 +28,14 @@ use std::sync::Arc;
 pub(super) struct SubRef {
     pub(super) id: u32,
     pub(super) edge: u32,
+}
+
+/// How a `subscribe` is let in.
+enum Admitted {
+    /// As a new subscription, for this reason.
+    New(AdmittedBy),
+    /// The application has let it in already, in this slot: it begins anew.
+    Anew { slot: usize },
 }
 
 impl Sessions {
@@ -54,7 +62,8 @@ impl Sessions {
             return;
         }
         let by = match self.try_subscribe(cx, at, &options, by_app) {
-            Ok(by) => by,
+            Ok(Admitted::New(by)) => by,
+            Ok(Admitted::Anew { slot }) => return self.subscribe_anew(cx, at, slot, reply, options),
             Err(error) => {
                 if goes_on.is_some() {
                     self.leave_presence(cx, at, &options.channel);
@@ -139,7 +148,7 @@ impl Sessions {
         at: SessionRef,
         options: &SubOptions,
         by_app: bool,
-    ) -> Result<AdmittedBy, Error> {
+    ) -> Result<Admitted, Error> {
         let channel = &options.channel;
         let edge = self.edges.find(channel);
         let Some(session) = self.sessions.get(at) else {
@@ -160,6 +169,8 @@ impl Sessions {
                 // From here on the rule cannot end it, as with a subscription that the application has made.
                 session.subs[slot].by = AdmittedBy::App;
                 session.grant(channel, cx.limits.subscriptions_max);
+            } else if matches!(session.subs[slot].by, AdmittedBy::App | AdmittedBy::Grant) {
+                return may_choose(cx, options).map(|()| Admitted::Anew { slot });
             }
             let message = format!("this connection is already subscribed to {channel:?}");
             return Err(Error::new(ErrorCode::AlreadySubscribed, message).on(channel));
@@ -176,7 +187,7 @@ impl Sessions {
         if by == AdmittedBy::Hook {
             self.may_ask(cx).map_err(|error| error.on(channel))?;
         }
-        Ok(by)
+        Ok(Admitted::New(by))
     }
 
     /// True while a subscription of this session to the channel waits for the application, the home, or the answers
@@ -238,7 +249,7 @@ impl Sessions {
         self.run(cx, edge); // a nudge may have come before the place from which to pull
     }
 
-    fn begin_membership(
+    pub(super) fn begin_membership(
         &mut self,
         cx: &mut Cx<'_>,
         at: SessionRef,
@@ -444,17 +455,33 @@ impl Sessions {
             self.edges.edges[edge as usize].member(variant, member).slot = slot as u32;
         }
         if let Some(left) = sub.membership() {
-            for MovedMember { place, member } in self.edges.edges[sub.edge as usize].take(sub.variant(wire), left.place)
-            {
-                let moved = &mut self.sessions.slab[member.session as usize].subs[member.slot as usize];
-                if let Some(membership) = moved.membership_mut() {
-                    membership.place = place;
-                }
-            }
+            self.take_member(sub.edge, sub.variant(wire), left.place);
         }
         self.linger(cx, sub.edge);
         self.recount(cx, sub.edge);
         sub.entered.is_some()
+    }
+
+    /// The member of a live subscription leaves its edge, and the subscription is about to be a member again.
+    pub(super) fn leave_edge(&mut self, at: SessionRef, slot: usize) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let sub = &session.subs[slot];
+        let Some(left) = sub.membership() else { return };
+        let (id, edge, variant, place) = (sub.id, sub.edge, sub.variant(session.wire), left.place);
+        if session.pulling.take_if(|pulling| *pulling == id).is_some() {
+            self.pulls.push_back(at); // its page will find nobody: another subscription has its turn
+        }
+        self.take_member(edge, variant, place);
+    }
+
+    /// Takes a member off its edge; those that moved by it learn their new places.
+    fn take_member(&mut self, edge: u32, variant: Variant, place: u32) {
+        for MovedMember { place, member } in self.edges.edges[edge as usize].take(variant, place) {
+            let moved = &mut self.sessions.slab[member.session as usize].subs[member.slot as usize];
+            if let Some(membership) = moved.membership_mut() {
+                membership.place = place;
+            }
+        }
     }
 
     /// The number of subscriptions on an edge may have changed: its home is notified soon, once for all changes
