@@ -118,8 +118,7 @@ impl Subscriptions {
         self.all.insert(channel, subscription);
     }
 
-    /// A subscription that the server made becomes the application's: unchanged, or subscribed again if other options
-    /// are wanted.
+    /// A subscription that the server made becomes the application's: unchanged, or begun anew with its options.
     fn claim(&mut self, call: CallId, mut options: Subscribe, out: &mut Out) {
         let channel = options.channel.clone();
         let Some(subscription) = self.all.get_mut(&channel) else { return };
@@ -130,7 +129,6 @@ impl Subscriptions {
                 out.event(&channel, Event::Live { position: position.clone(), recovered: None }, Some(position));
             }
             _ => {
-                let leave = !as_it_is && subscription.is_known_there();
                 subscription.call = Some(call);
                 if !as_it_is {
                     self.last_life += 1;
@@ -138,9 +136,6 @@ impl Subscriptions {
                     subscription.state = State::Detached;
                     subscription.position = options.since.take();
                     subscription.options = options;
-                }
-                if leave {
-                    self.leave(&channel, out);
                 }
             }
         }
@@ -359,12 +354,14 @@ impl Subscriptions {
             return; // ended already by our command
         }
         match self.all.get(&channel).map(|subscription| subscription.state) {
-            // It overtook our own request, which will be refused without effect.
-            Some(State::Requested | State::Detached | State::Resting { .. }) => {
-                self.live(at, subscribed, false, requests, out);
+            // Our own request has other options, and the subscription begins anew with them.
+            Some(State::Bare { .. } | State::Requested | State::Detached | State::Live) => {}
+            Some(State::Resting { .. }) => {
+                if let Some(subscription) = self.all.get_mut(&channel) {
+                    subscription.state = State::Detached;
+                }
             }
             Some(State::Paused) => self.leave(&channel, out),
-            Some(State::Bare { .. } | State::Live) => {}
             None => {
                 self.last_life += 1;
                 let options = Subscribe::new(channel.clone());
@@ -425,7 +422,7 @@ impl Subscriptions {
             subscription.retries += 1;
             return;
         }
-        // By the server, of its own accord: from here on it is the application's.
+        // An earlier life of ours, as far as the server knows.
         if *error.code == *ErrorCode::AlreadySubscribed.row().word {
             subscription.state = State::Detached;
             return self.leave(channel, out);

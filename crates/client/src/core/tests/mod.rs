@@ -163,15 +163,26 @@ fn a_channel_that_the_server_subscribed_us_to_is_followed_like_any_other() {
 #[test]
 fn the_server_subscribes_us_while_we_ask_for_the_same() {
     let mut world = World::online();
-    let (call, outputs) = world.call(subscribe("s"));
+    let options = Subscribe { presence: true, ..Subscribe::new("s") };
+    let (call, outputs) = world.call(Call::Subscribe(Box::new(options)));
     let id = id_in(&sent(&outputs)[0]);
-    let outputs = world.hear(&subscribed("s", 5));
+    assert_eq!(world.hear(&subscribed("s", 5)), [], "ours begins it anew, with our options");
+    assert_eq!(world.hear(&message("s", 6)), []);
+    let own = subscribed("s", 6).replace("\"channel\"", &format!("\"id\":{id},\"channel\""));
+    let outputs = world.hear(&own);
     assert!(matches!(answers(&outputs)[..], [(it, Ok(Answer::Subscribed { .. }))] if it == call));
-    let refused = format!(
-        r#"{{"type":"error","id":{id},"code":"already_subscribed","message":"","retryable":false,"channel":"s"}}"#
-    );
-    assert_eq!(world.hear(&refused), [], "it was overtaken");
-    assert_eq!(offsets(&world.hear(&message("s", 6))), [6]);
+    assert_eq!(events(&outputs), [Event::Live { position: at(6), recovered: None }]);
+    assert!(sent(&outputs)[0].contains(r#""type":"presence""#), "{outputs:?}");
+    assert_eq!(offsets(&world.hear(&message("s", 7))), [7]);
+
+    // Refused for now, and then the server subscribes us: we ask at once for our options.
+    let mut world = World::online();
+    let (_, outputs) = world.call(subscribe("s"));
+    let id = id_in(&sent(&outputs)[0]);
+    let later = r#""code":"unavailable","message":"","retryable":true,"channel":"s""#;
+    assert_eq!(world.hear(&format!(r#"{{"type":"error","id":{id},{later}}}"#)), []);
+    let outputs = world.hear(&subscribed("s", 5));
+    assert!(sent(&outputs)[0].contains(r#""type":"subscribe""#), "{outputs:?}");
 }
 
 #[test]
@@ -799,13 +810,11 @@ fn a_subscription_made_by_the_server_is_the_applications_when_it_asks() {
     let options = Subscribe { presence: true, ..Subscribe::new("c") };
     let (call, outputs) = world.call(Call::Subscribe(Box::new(options)));
     let texts = sent(&outputs);
-    assert!(texts[0].contains("unsubscribe") && texts[1].contains(r#""type":"subscribe""#), "{texts:?}");
-    let ids = [id_in(&texts[0]), id_in(&texts[1])];
-    world.hear(&format!(r#"{{"type":"unsubscribed","id":{},"channel":"c","code":"requested"}}"#, ids[0]));
-    let outputs = world.hear(&format!(
-        r#"{{"type":"subscribed","id":{},"channel":"c","epoch":"e","offset":6,"publications":[]}}"#,
-        ids[1]
-    ));
+    let [text] = &texts[..] else { panic!("one `subscribe`, which begins it anew: {texts:?}") };
+    assert!(text.contains(r#""type":"subscribe""#) && text.contains(r#""presence":true"#), "{text}");
+    let id = id_in(text);
+    let outputs = world
+        .hear(&format!(r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":6,"publications":[]}}"#));
     assert!(matches!(&answers(&outputs)[..], [(reported, Ok(Answer::Subscribed { .. }))] if *reported == call));
 }
 
