@@ -61,6 +61,8 @@ pub(crate) struct Wanted {
     presence: bool,
     recent: Option<u32>,
     retry_ms: u64,
+    /// The application made it, and the client has not subscribed by itself.
+    is_made: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
@@ -284,6 +286,7 @@ impl Client {
                 let leaves = |asked: &PendingCommand| matches!(asked, PendingCommand::Unsubscribe(of) if *of == subscribed.channel);
                 if !self.pending.values().any(leaves) {
                     let wanted = self.wanted.entry(subscribed.channel.clone()).or_default();
+                    wanted.is_made = wanted.state != SubState::Requested;
                     wanted.state = SubState::Live;
                     wanted.since = Some(subscribed.position);
                 }
@@ -443,6 +446,18 @@ impl Client {
                 let event = ["move", "typing"][rng.below(2) as usize].into();
                 let signal = Signal { channel, event, data: numbers.payload(rng, 30), to };
                 Act::Send(self.request(Command::Signal(Box::new(signal)), PendingCommand::Other))
+            }
+            // It takes over what the application made, with options of its own.
+            30 if self.wanted.get(&channel).is_some_and(|wanted| wanted.is_made) => {
+                let habit = plan.habit(self.number, &channel);
+                let recent = (rng.below(3) == 0).then(|| 1 + rng.below(20) as u32);
+                let knows = rng.below(2) == 0;
+                let wanted = self.wanted.entry(channel.clone()).or_default();
+                (wanted.is_made, wanted.presence, wanted.recent) = (false, true, recent);
+                let since = wanted.since.filter(|_| knows);
+                let subs = vec![SubOptions { since, ..options(&channel, wanted, habit) }];
+                let many = rng.below(4) == 0;
+                Act::Send(self.request(Command::Subscribe { subs, many }, PendingCommand::Subscribe(vec![channel])))
             }
             29 if rng.below(8) == 0 => Act::Close { finally: rng.below(3) == 0 },
             _ => Act::Nothing,

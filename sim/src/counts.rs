@@ -30,6 +30,7 @@ counts! {
     app_disconnected, "sessions that the application sent away";
     app_purged, "histories that the application removed";
     audiences, "publications for some that were delivered";
+    anew, "subscriptions of the application that began anew with their client's options";
     by_server, "subscriptions that clients were told of without having asked";
     forwarded, "commands for sessions that came by requests of their own";
     forwarded_answers, "of those that ask something, how many were answered";

@@ -58,6 +58,11 @@ impl Tokens {
                     self.pipes.entry(pipe).or_default().refreshes.insert(id, is_good);
                 }
             }
+            // One that begins anew in a list is judged again with the answer to the list.
+            Command::Subscribe { subs, .. } => {
+                let shown = self.pipes.entry(pipe).or_default();
+                shown.by_token.retain(|channel| subs.iter().all(|options| options.channel != *channel));
+            }
             _ => {}
         }
     }

@@ -149,19 +149,22 @@ impl Checker {
                 // New rules apply to new commands at once; a subscription that they end ends when its session's turn
                 // comes.
                 let is_ending = error.code == ErrorCode::Denied && self.shut.get(&channel) >= Some(&want.sent);
-                if already != view.subs.contains_key(&channel) && !is_ending {
+                let goes_on = view.subs.contains_key(&channel) && self.may_begin_anew(&channel);
+                if already != view.subs.contains_key(&channel) && !is_ending && !goes_on {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
                 }
-                if !already {
+                if !already && !goes_on {
                     self.presences.left(view.client, &channel, want.sent);
                 }
                 return Ok(());
             }
             body => return Err(format!("`subscribe` was answered with {body:?}")),
         };
-        if view.subs.contains_key(&channel) {
+        let is_anew = view.subs.contains_key(&channel);
+        if is_anew && !self.may_begin_anew(&channel) {
             return Err(format!("promise 9: subscribed to {channel} twice"));
         }
+        self.counts.anew += u64::from(is_anew);
         let Subscribed { position, recovered, publications, more, .. } = &**subscribed;
         match recovered {
             Some(true) => self.counts.recovered_true += 1,

@@ -45,6 +45,8 @@ pub(crate) struct Checker {
     shut: BTreeMap<ChannelName, u64>,
     /// The right of some tokens: the server subscribes the client to it by itself.
     grant: Option<ChannelName>,
+    /// Channels to which the application has subscribed somebody.
+    let_in: BTreeSet<ChannelName>,
     /// A signal after which nothing follows.
     last_signals: Vec<LastSignal>,
     pub(crate) counts: Counts,
@@ -89,20 +91,21 @@ impl Checker {
         }
     }
 
-    /// What a client core has told its application of a channel's presence must be the truth.
-    /// One that the application subscribed hears of no changes, whatever it asks for later.
-    pub(crate) fn presence_agrees(
-        &self,
-        pipe: usize,
-        channel: &ChannelName,
-        names: &BTreeMap<ClientId, Vec<u8>>,
-    ) -> Verdict {
-        let sub = self.views.get(&pipe).and_then(|view| view.subs.get(channel));
-        if !sub.is_some_and(|sub| sub.presence) {
-            return Ok(());
-        }
+    /// What a client core has told its application of a channel's presence must be the truth, also where the server's
+    /// application had subscribed it first.
+    pub(crate) fn presence_agrees(&self, channel: &ChannelName, names: &BTreeMap<ClientId, Vec<u8>>) -> Verdict {
         let agrees = self.presences.agrees(channel, names.len() as u64, Some(names));
         agrees.map_err(|wrong| format!("core: {wrong}"))
+    }
+
+    /// The application subscribes somebody to a channel.
+    pub(crate) fn app_lets_in(&mut self, channel: &ChannelName) {
+        self.let_in.insert(channel.clone());
+    }
+
+    /// A subscription that the application has let in begins anew with another `subscribe` of its client.
+    fn may_begin_anew(&self, channel: &ChannelName) -> bool {
+        self.let_in.contains(channel) || self.grant.as_ref() == Some(channel)
     }
 
     /// The application ends the subscriptions of these sessions.

@@ -33,6 +33,7 @@ impl World {
             AppCommand::Publish { publish, .. } => self.checker.app_publishes(publish.data.bytes()),
             AppCommand::Subscribe { options, .. } => {
                 self.application.grants(self.app.sessions_of(token), &options.channel);
+                self.checker.app_lets_in(&options.channel);
             }
             // Presence ends with it, even if the client does not receive that.
             AppCommand::Unsubscribe { channel, .. } => {

@@ -123,7 +123,8 @@ impl World {
         let Some((since_ms, wants)) = pipe.watch.follows(&signal.channel).filter(|_| pipe.server_open) else {
             return Ok(());
         };
-        let is_steady = since_ms < given_ms && pipe.opened_ms < given_ms;
+        // A subscription that begins anew waits for the others of the same command.
+        let is_steady = since_ms < given_ms && pipe.opened_ms < given_ms && pipe.desk.decides_at_once(&signal.channel);
         let was_full = pipe.full.is_some() || pipe.full_ms.is_some_and(|full_ms| full_ms >= given_ms);
         match body {
             ReplyBody::Done if is_steady && wants && !was_full => {
