@@ -61,6 +61,26 @@ impl ChannelName {
         Ok(ChannelName(Arc::from(text)))
     }
 
+    /// Checks the name of one of the server's own channels: it begins with `$`, and no client and no request of the
+    /// application can name it.
+    ///
+    /// # Errors
+    /// [`InvalidName`], as for any other name.
+    pub fn reserved(text: &str) -> Result<Self, InvalidName> {
+        match text.strip_prefix('$') {
+            Some(rest) => check(rest).and_then(|()| match text.len() {
+                len if len > CHANNEL_NAME_BYTES_MAX => Err(InvalidName::TooLong { len }),
+                _ => Ok(ChannelName(Arc::from(text))),
+            }),
+            None => Err(InvalidName::Character { found: text.chars().next().unwrap_or('$'), at: 0 }),
+        }
+    }
+
+    /// True for a name of the server's own.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with('$')
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -76,8 +76,12 @@ impl Pattern {
         Ok(Pattern { text: text.into(), parts })
     }
 
-    /// True when the name has this shape. Captures match any segment.
+    /// True when the name has this shape. Captures match any segment. A wildcard at the beginning matches none of the
+    /// server's own channels (`$…`): a rule for every channel is a rule for those that clients can name.
     pub fn matches(&self, name: &str) -> bool {
+        if name.starts_with('$') && !matches!(self.parts.first(), Some(Part::Literal(_))) {
+            return false;
+        }
         let mut segments = name.split(':');
         for part in &self.parts {
             let Some(segment) = segments.next() else { return false };

@@ -20,6 +20,7 @@ impl Homes {
             .in_order
             .from(from, name)
             .take_while(|&index| name(index).starts_with(&*prefix))
+            .filter(|&index| !self.homes[index as usize].name.is_reserved())
             .filter(|&index| pattern.is_none_or(|pattern| pattern.matches(name(index))));
         let channels = matching.by_ref().take(limit).map(|index| self.info(index)).collect();
         AppAnswer::Channels { channels, more: matching.next().is_some() }
