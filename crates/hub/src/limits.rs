@@ -94,6 +94,8 @@ pub struct Limits {
     pub heartbeat_ms: u64,
 }
 
+    /// Time for the answer to a ping, on connections of [`HeartbeatKind::Waits`](crate::HeartbeatKind). Default 60 s.
+    pub pong_timeout_ms: u64,
 impl Limits {
     /// The limits of one of `shards` shards: limits of the whole node are divided.
     #[must_use]
@@ -142,3 +144,4 @@ impl Default for Limits {
         }
     }
 }
+            pong_timeout_ms: 60_000,

@@ -40,6 +40,43 @@ fn a_client_that_misses_heartbeats_is_closed_and_may_come_back() {
     assert_eq!(net.client(again), net.client(peer));
 }
 
+/// The client has its own time for the answer, shorter or longer than the interval. The next ping follows the answer.
+#[test]
+fn a_client_that_has_a_time_to_answer_is_pinged_again_once_it_has_answered() {
+    for (pong_timeout_ms, answers_after_ms, expected_pings_s, closed_after_s) in [
+        (20_000, Some(0), vec![25, 50, 75, 100, 125], None),
+        (20_000, Some(19_000), vec![25, 50, 75, 100, 125], None),
+        (20_000, Some(21_000), vec![25], Some(45)),
+        (20_000, None, vec![25], Some(45)),
+        (25_000, None, vec![25], Some(50)),
+        (60_000, Some(1_000), vec![25, 50, 75, 100, 125], None),
+        (60_000, Some(59_000), vec![25, 85], None),
+        (60_000, None, vec![25], Some(85)),
+    ] {
+        let mut net = Net::with(1, Limits { pong_timeout_ms, ..Limits::default() }, open_rules());
+        net.heartbeat = HeartbeatKind::Waits;
+        let peer = net.connect(0);
+        let (mut pings_s, mut answer_at_ms, mut closed_at_s) = (Vec::new(), None, None);
+        for step in 1..=1_300 {
+            net.pass(100);
+            let now_ms = step * 100;
+            if answer_at_ms.take_if(|at| *at <= now_ms).is_some() {
+                net.all_alive();
+            }
+            if net.take(peer).contains(&Received::Push(Push::Ping)) {
+                pings_s.push(now_ms / 1_000);
+                answer_at_ms = answers_after_ms.map(|after_ms| now_ms + after_ms);
+            }
+            if let Some(reason) = net.peers[peer].closed {
+                assert_eq!(reason, Disconnect::HeartbeatTimeout);
+                closed_at_s.get_or_insert(now_ms / 1_000);
+            }
+        }
+        let name = format!("{answers_after_ms:?} of {pong_timeout_ms} ms");
+        assert_eq!((pings_s, closed_at_s), (expected_pings_s, closed_after_s), "{name}");
+    }
+}
+
 /// docs/protocol.md promises: a client that receives nothing for two intervals may give the connection up.
 #[test]
 fn a_client_that_sends_and_hears_nothing_else_is_pinged_in_every_interval() {

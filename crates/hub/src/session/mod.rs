@@ -82,6 +82,9 @@ pub enum HeartbeatKind {
     /// Nothing. The client asks by itself, and is closed after two intervals in which it has not.
     Polls,
 }
+    /// A ping, an interval after the last answered one. The client must give a sign of life within
+    /// [`Limits::pong_timeout_ms`].
+    Waits,
 
 impl HeartbeatKind {
     /// Whether the application may subscribe the client to channels.
@@ -206,7 +209,7 @@ impl Sessions {
             self.conns.push(Conn::unused());
         }
         let Opened { wire, grace_ms, heartbeat_ms, heartbeat: kind, attachment } = opened;
-        let heartbeat = Heartbeat { every_ms: heartbeat_ms, kind, pinged: false, heard: false };
+        let heartbeat = Heartbeat { every_ms: heartbeat_ms, kind, pinged: false, late: false, heard: false };
         let generation = conn.generation;
         self.conns[index] = Conn {
             generation,
@@ -252,13 +255,16 @@ impl Sessions {
         let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
         let (kind, session) = (conn.heartbeat.kind, conn.session);
         // While we do not read, the deadline stands still. But a peer that takes nothing of a full outbox is not
+        if kind == HeartbeatKind::Waits {
+            return self.heartbeat_with_timeout(cx, id);
+        }
         // waiting for us.
         let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.paused && !full);
         // A ping was sent before this interval; or a client that polls was silent in the one before.
         let was_due = match kind {
             HeartbeatKind::Asks => std::mem::replace(&mut conn.heartbeat.pinged, true),
             HeartbeatKind::Polls => std::mem::replace(&mut conn.heartbeat.pinged, !heard),
-            HeartbeatKind::Marks => false,
+            HeartbeatKind::Marks | HeartbeatKind::Waits => false,
         };
         if was_due && !heard {
             return self.close(cx, id, Disconnect::HeartbeatTimeout);
@@ -275,6 +281,37 @@ impl Sessions {
     }
 
     /// The positions that a session has reached in its live channels.
+    /// The same for [`HeartbeatKind::Waits`]: the client is looked at an interval after the ping and when its time is
+    /// over, whichever comes first, and where it has time left once more. One ping waits at most, so it is sent into a
+    /// backlog too.
+    fn heartbeat_with_timeout(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let answer_ms = cx.limits.pong_timeout_ms;
+        let Some(conn) = self.conn(id) else { return };
+        let wire = conn.wire;
+        let beat = &mut conn.heartbeat;
+        let every_ms = u64::from(beat.every_ms);
+        let heard = std::mem::take(&mut beat.heard) || (conn.paused && !conn.full);
+        let next_ms = match (beat.pinged, heard) {
+            (true, false) if beat.late || answer_ms <= every_ms => {
+                return self.close(cx, id, Disconnect::HeartbeatTimeout);
+            }
+            (true, false) => {
+                beat.late = true;
+                answer_ms - every_ms
+            }
+            (true, true) if answer_ms < every_ms => {
+                beat.pinged = false;
+                every_ms - answer_ms
+            }
+            _ => {
+                (beat.pinged, beat.late) = (true, false);
+                cx.effects.push_one(Push::Ping, wire, id);
+                every_ms.min(answer_ms)
+            }
+        };
+        cx.wheel.add(cx.now.mono_ms + next_ms, Timer::Heartbeat(id));
+    }
+
     fn positions(&mut self, index: u32) -> Box<[(ChannelName, Position)]> {
         let session = &self.sessions.slab[index as usize];
         let wire = session.wire;
@@ -428,7 +465,7 @@ impl Sessions {
 
 impl Conn {
     fn unused() -> Self {
-        let heartbeat = Heartbeat { every_ms: 0, kind: HeartbeatKind::Asks, pinged: false, heard: false };
+        let heartbeat = Heartbeat { every_ms: 0, kind: HeartbeatKind::Asks, pinged: false, late: false, heard: false };
         Conn {
             generation: 0,
             open: false,

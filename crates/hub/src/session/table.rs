@@ -68,6 +68,8 @@ pub(crate) struct Heartbeat {
     pub(crate) kind: HeartbeatKind,
     pub(crate) pinged: bool,
     pub(crate) heard: bool,
+    /// An interval has passed since the ping, and the client has time left.
+    pub(crate) late: bool,
 }
 
 /// An identity, with the session's place among those of its user.
