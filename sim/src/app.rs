@@ -145,7 +145,7 @@ impl App {
     fn audience(&self, rng: &mut Rng) -> Option<Box<Audience>> {
         let client = self.any_client(rng).filter(|_| rng.below(3) == 0)?;
         let (only, except) = if rng.below(2) == 0 { (vec![client], vec![]) } else { (vec![], vec![client]) };
-        Some(Box::new(Audience { only, except }))
+        Some(Box::new(Audience { only, except, ..Audience::default() }))
     }
 
     fn of(&self, whom: &Whom) -> BTreeSet<ClientId> {

@@ -13,9 +13,9 @@ use crate::{
     AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data, Disconnect,
     Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HeartbeatKind, HistoryFrom, HistoryQuery, HookAnswer,
     HookToken, Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern,
-    PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Rule,
-    Rules, SendRequest, Shard, ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer, SubOptions, UserId, Who, Whom,
-    WireId,
+    PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Room,
+    RoomCommand, Rule, Rules, SendRequest, Shard, ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer, SubOptions,
+    UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -234,7 +234,7 @@ impl World {
                 let idempotency_key = bytes.flag().then(|| "k".into());
                 let publish = Publish { channel, data: Data::Json(json), event: None, idempotency_key, echo: true };
                 let only: Vec<ClientId> = bytes.of(&self.clients).into_iter().collect();
-                let audience = bytes.flag().then(|| Box::new(Audience { only, except: Vec::new() }));
+                let audience = bytes.flag().then(|| Box::new(Audience { only, ..Audience::default() }));
                 AppCommand::Publish { publish: Box::new(publish), audience, by: None }
             }
             3 => {
@@ -378,9 +378,18 @@ impl World {
     fn command(&mut self, shard: usize, bytes: &mut Take<'_>) {
         let index = bytes.below(CONNECTIONS);
         let json = |bytes: &mut Take<'_>| Bytes::from(format!("\"{}\"", "x".repeat(usize::from(bytes.byte()))));
-        let command = match bytes.below(18) {
+        let command = match bytes.below(21) {
             16 => Command::Rpc { method: "m".into(), data: json(bytes) },
             17 => Command::Refresh { token: "newer".into() },
+            18 => Command::Room(Box::new(RoomCommand::Join { channel: channel(bytes), room: room(bytes) })),
+            19 => Command::Room(Box::new(RoomCommand::Leave { channel: channel(bytes), room: room(bytes) })),
+            20 => {
+                let (channel, data) = (channel(bytes), Data::Json(json(bytes)));
+                let publish = Publish { channel, data, event: None, idempotency_key: None, echo: true };
+                let audience =
+                    Audience { rooms: vec![room(bytes)], except_rooms: vec![room(bytes)], ..Audience::default() };
+                Command::Room(Box::new(RoomCommand::Publish { publish, audience }))
+            }
             0 => self.connect(bytes),
             1 | 2 => Command::Subscribe { subs: vec![self.options(bytes)], many: false },
             3 => {
@@ -725,6 +734,10 @@ fn bytes_of_reply(body: &ReplyBody) -> usize {
 
 fn bytes_of(publications: &[Arc<Publication>]) -> usize {
     publications.iter().map(|p| 60 + p.data.bytes().len()).sum()
+}
+
+fn room(bytes: &mut Take<'_>) -> Room {
+    Room::new(["r", "s"][bytes.below(2)]).expect("a short name")
 }
 
 fn channel(bytes: &mut Take<'_>) -> ChannelName {

@@ -49,6 +49,25 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// The name of a room: a set of subscribers within a channel, for audiences. Any text of up to [`ROOM_BYTES_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Room(Arc<str>);
+
+/// The longest name of a room, in bytes.
+pub const ROOM_BYTES_MAX: usize = 255;
+
+impl Room {
+    /// `None` for a name that is too long.
+    pub fn new(name: &str) -> Option<Room> {
+        (name.len() <= ROOM_BYTES_MAX).then(|| Room(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The identity behind a session, from a token or a hook; never from a client's claim.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub Arc<str>);

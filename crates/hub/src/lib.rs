@@ -54,7 +54,7 @@ pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
 pub use forward::{ForwardToken, Forwarded, SendRequest};
 pub use hook::{Caller, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, Question};
-pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ShardId, UserId, WireId};
+pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ROOM_BYTES_MAX, Room, ShardId, UserId, WireId};
 pub use limits::{ByteCount, Limits};
 pub use memory::MemoryStore;
 pub use message::*;

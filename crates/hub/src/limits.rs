@@ -13,6 +13,10 @@ pub struct Limits {
     pub outbox_bytes_max: ByteCount,
     /// Subscriptions of one connection. Default 128.
     pub subscriptions_max: usize,
+    /// Rooms of one subscription, with those that it has left and may still read from. Default 1024.
+    pub rooms_max: usize,
+    /// One publication with an audience of rooms. The protocol that has rooms bounds its messages by it. Default 1 MB.
+    pub room_message_bytes_max: ByteCount,
     /// Commands of one connection that wait for an answer; at this many the connection is not read. Default 32.
     pub outstanding_max: usize,
     /// Commands of the application that wait for an answer, on each shard; beyond that they are refused as
@@ -90,12 +94,12 @@ pub struct Limits {
     pub forward_timeout_ms: u64,
     /// How long a session outlives its connection, unless its protocol sets another time. Default 10 s.
     pub grace_ms: u64,
+    /// Time for the answer to a ping, on connections of [`HeartbeatKind::Waits`](crate::HeartbeatKind). Default 60 s.
+    pub pong_timeout_ms: u64,
     /// Default time between heartbeats of a connection. Default 25 s.
     pub heartbeat_ms: u64,
 }
 
-    /// Time for the answer to a ping, on connections of [`HeartbeatKind::Waits`](crate::HeartbeatKind). Default 60 s.
-    pub pong_timeout_ms: u64,
 impl Limits {
     /// The limits of one of `shards` shards: limits of the whole node are divided.
     #[must_use]
@@ -110,6 +114,8 @@ impl Default for Limits {
             message_bytes_max: 64 << 10,
             outbox_bytes_max: 256 << 10,
             subscriptions_max: 128,
+            rooms_max: 1024,
+            room_message_bytes_max: 1_000_000,
             outstanding_max: 32,
             app_outstanding_max: 1024,
             forwarded_max: 1024,
@@ -140,8 +146,8 @@ impl Default for Limits {
             hook_timeout_ms: 5_000,
             forward_timeout_ms: 15_000,
             grace_ms: 10_000,
+            pong_timeout_ms: 60_000,
             heartbeat_ms: 25_000,
         }
     }
 }
-            pong_timeout_ms: 60_000,

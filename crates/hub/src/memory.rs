@@ -638,7 +638,7 @@ mod tests {
     fn append_for(store: &mut MemoryStore, only: Vec<ClientId>) {
         let data = Data::Json(Bytes::from_static(b"1"));
         let publish = Publish { channel: channel(), data, event: None, idempotency_key: None, echo: true };
-        let audience = Some(Box::new(Audience { only, except: vec![] }));
+        let audience = Some(Box::new(Audience { only, ..Audience::default() }));
         let entry = Box::new(Entry { publish, from: None, by: None, audience, ts_ms: NOW.wall_ms });
         let retain = Retain { count: 10_000, ..Retain::default() };
         store.submit(NOW, OpToken(0), Op::Append { entry, retain }).expect("in place");

@@ -2,7 +2,7 @@
 
 use crate::disconnect::Disconnect;
 use crate::error::Error;
-use crate::ids::{ClientId, Epoch, Position, UserId};
+use crate::ids::{ClientId, Epoch, Position, Room, UserId};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::rules::Slow;
@@ -54,8 +54,16 @@ pub struct Sender {
 }
 
 /// For whom a publication is, where that is fewer than all subscribers. Holds live, in history and in recovery alike.
+///
+/// A subscription is in a room from its [`RoomCommand::Join`] to its [`RoomCommand::Leave`]: it sees exactly the
+/// publications to that room whose places lie between the two. A reader of history without a subscription is in no
+/// room.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Audience {
+    /// Only clients in at least one of these rooms, where not empty.
+    pub rooms: Vec<Room>,
+    /// Not clients in any of these rooms.
+    pub except_rooms: Vec<Room>,
     /// Only these clients, where not empty.
     pub only: Vec<ClientId>,
     /// Not these clients.
@@ -65,10 +73,15 @@ pub struct Audience {
 impl Audience {
     /// Bytes that it takes, with an estimate of the overhead.
     pub(crate) fn cost(&self) -> usize {
-        size_of::<Audience>() + 16 + size_of::<ClientId>() * (self.only.len() + self.except.len())
+        let rooms =
+            self.rooms.iter().chain(&self.except_rooms).map(|room| size_of::<Room>() + 16 + room.as_str().len());
+        size_of::<Audience>()
+            + 16
+            + size_of::<ClientId>() * (self.only.len() + self.except.len())
+            + rooms.sum::<usize>()
     }
 
-    /// True when `client` is meant.
+    /// True when `client` is meant by its id. Rooms are judged by the shard that knows the subscription.
     pub fn includes(&self, client: ClientId) -> bool {
         (self.only.is_empty() || self.only.contains(&client)) && !self.except.contains(&client)
     }
@@ -117,7 +130,13 @@ impl Publication {
         self.audience.is_some() || !self.echo
     }
 
-    /// True when `client` is to have it in history and recovery (live, its own copy may be unwanted besides).
+    /// True when it is only for clients in certain rooms.
+    pub fn is_to_rooms(&self) -> bool {
+        self.audience.as_deref().is_some_and(|audience| !audience.rooms.is_empty())
+    }
+
+    /// True when `client` is to have it in history and recovery, as far as ids say (live, its own copy may be unwanted
+    /// besides).
     pub fn is_for(&self, client: ClientId) -> bool {
         self.audience.as_deref().is_none_or(|a| a.includes(client))
     }
@@ -188,6 +207,8 @@ pub enum Command {
         /// The channel.
         channel: ChannelName,
     },
+    /// About rooms of a channel. For the server's own protocols: the native one has no rooms.
+    Room(Box<RoomCommand>),
     /// Calls a method of the application.
     Rpc {
         /// Which.
@@ -204,6 +225,43 @@ pub enum Command {
     Pong,
     /// A message that could not be decoded, so that it is answered and counted in its turn.
     Invalid(Error),
+}
+
+/// A command about the rooms of a channel. A connection's commands of this kind and its publications to the channel
+/// take effect in the order sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoomCommand {
+    /// Enters a room. The subscription must be live. One that is in the room stays there.
+    Join {
+        /// The channel.
+        channel: ChannelName,
+        /// The room.
+        room: Room,
+    },
+    /// Leaves a room; nothing happens where the subscription is not in it.
+    Leave {
+        /// The channel.
+        channel: ChannelName,
+        /// The room.
+        room: Room,
+    },
+    /// Appends to the channel, for an audience.
+    Publish {
+        /// The publication.
+        publish: Publish,
+        /// For whom.
+        audience: Audience,
+    },
+}
+
+impl RoomCommand {
+    /// The channel that it is about.
+    pub fn channel(&self) -> &ChannelName {
+        match self {
+            RoomCommand::Join { channel, .. } | RoomCommand::Leave { channel, .. } => channel,
+            RoomCommand::Publish { publish, .. } => &publish.channel,
+        }
+    }
 }
 
 /// The facts about a caller that the transport and the authentication found, and the session that it wants to take up.

@@ -227,6 +227,10 @@ pub(crate) enum ToHome {
         /// `None` is the application: it sees all.
         reader: Option<Reader>,
     },
+    /// Where does the channel stand? The answer comes in the stream of deliveries, behind everything up to that place.
+    Mark {
+        token: PendingToken,
+    },
     /// Drop the history.
     Purge {
         token: PendingToken,
@@ -263,6 +267,11 @@ pub(crate) enum ToEdge {
     Pulled {
         token: PendingToken,
         result: Result<Pulled, Error>,
+    },
+    /// The channel stands here.
+    Marked {
+        token: PendingToken,
+        result: Result<Position, Error>,
     },
     /// Done; or why not.
     Done {
@@ -372,6 +381,7 @@ impl ToHome {
             ToHome::Sub { .. }
                 | ToHome::Publish { .. }
                 | ToHome::History { .. }
+                | ToHome::Mark { .. }
                 | ToHome::Purge { .. }
                 | ToHome::Pull { .. }
         )

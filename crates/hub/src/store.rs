@@ -126,23 +126,33 @@ pub struct Reader {
     pub client: ClientId,
     /// It reads its own publications too whose copy it did not want live: in history and recovery.
     pub own: bool,
+    /// It reads publications to rooms: the shard that has its subscription judges whether it was there.
+    pub in_rooms: bool,
 }
 
 impl Reader {
     /// A reader of history, or in recovery.
     pub fn of(client: ClientId) -> Self {
-        Reader { client, own: true }
+        Reader { client, own: true, in_rooms: true }
     }
 
     /// A live subscriber: it gets its own copy only where it wants it.
     pub fn live(client: ClientId) -> Self {
-        Reader { client, own: false }
+        Reader { client, own: false, in_rooms: true }
+    }
+
+    /// The same for a reader that is in no room.
+    #[must_use]
+    pub fn outside_rooms(self) -> Self {
+        Reader { in_rooms: false, ..self }
     }
 
     /// Whether a publication is for this reader. Delivery, reading and counting all use this check.
     pub fn wants(self, publication: &Publication) -> bool {
         let is_own = || publication.from.as_ref().is_some_and(|from| from.client == Some(self.client));
-        publication.is_for(self.client) && (self.own || publication.echo || !is_own())
+        publication.is_for(self.client)
+            && (self.in_rooms || !publication.is_to_rooms())
+            && (self.own || publication.echo || !is_own())
     }
 }
 

@@ -148,7 +148,7 @@ fn an_audience_holds_live_in_history_in_recent_and_in_recovery() {
         let (ada, bob) = (net.connect(0), net.connect(1));
         let start = net.subscribe(ada, "chat:a").position;
         net.subscribe(bob, "chat:a");
-        let only = Some(Box::new(Audience { only: vec![net.client(ada)], except: vec![] }));
+        let only = Some(Box::new(Audience { only: vec![net.client(ada)], ..Audience::default() }));
         net.app(0, AppCommand::Publish { publish: Box::new(app_publish("chat:a", "1")), audience: only, by: None });
         net.app(0, publish_app("chat:a", "2"));
         assert_eq!((net.take_messages(ada), net.take_messages(bob)), (numbers(1..=2), numbers(2..=2)));

@@ -106,7 +106,7 @@ fn a_client_that_cannot_answer_stays_and_is_told_its_positions() {
         net.subscribe(marked, "chat:b");
         net.take(marked);
         // A publication for another client moves the position on too.
-        let audience = Some(Box::new(Audience { only: vec![net.client(other)], except: vec![] }));
+        let audience = Some(Box::new(Audience { only: vec![net.client(other)], ..Audience::default() }));
         let data = Data::Json("1".into());
         let publish =
             Box::new(Publish { channel: channel("chat:a"), data, event: None, idempotency_key: None, echo: true });

@@ -196,7 +196,7 @@ fn publish_only(net: &mut Net, json: &'static str, only: usize) {
     let data = Data::Json(json.as_bytes().into());
     let publish =
         Box::new(Publish { channel: channel("chat:a"), data, event: None, idempotency_key: None, echo: true });
-    let audience = Some(Box::new(Audience { only, except: vec![] }));
+    let audience = Some(Box::new(Audience { only, ..Audience::default() }));
     net.app(0, AppCommand::Publish { publish, audience, by: None });
 }
 

@@ -99,7 +99,7 @@ fn the_latest_is_the_newest_that_is_for_the_reader() {
         let for_others = |net: &mut Net| {
             let except = vec![net.client(bob)];
             let Command::Publish(publish) = publish("chat:a", "\"not bob's\"") else { panic!() };
-            let audience = Some(Box::new(Audience { only: vec![], except }));
+            let audience = Some(Box::new(Audience { except, ..Audience::default() }));
             net.app(0, AppCommand::Publish { publish, audience, by: None });
         };
         net.peers[bob].reads = false;
@@ -137,7 +137,7 @@ fn the_latest_is_the_newest_that_is_for_the_reader() {
 fn publish_for_others(net: &mut Net, peer: usize) {
     let except = vec![net.client(peer)];
     let Command::Publish(publish) = publish("chat:a", "\"for others\"") else { panic!() };
-    let audience = Some(Box::new(Audience { only: vec![], except }));
+    let audience = Some(Box::new(Audience { except, ..Audience::default() }));
     net.app(0, AppCommand::Publish { publish, audience, by: None });
 }
 

@@ -124,7 +124,7 @@ impl Gathered {
         let mut others = Vec::new();
         for member in members.iter_mut().filter(|m| !m.is_behind() && m.epoch == self.epoch && m.at < end) {
             let has = self.publications.partition_point(|p| p.offset <= member.at);
-            let unwanted = |p: &Arc<Publication>| p.is_narrow() && !sessions.wants(member.session, p);
+            let unwanted = |p: &Arc<Publication>| p.is_narrow() && !sessions.wants(member, p);
             if has == 0 && !(self.narrow && self.publications.iter().any(unwanted)) {
                 out.recipient(member.conn);
             } else {

@@ -196,8 +196,8 @@ struct Cursor {
 
 /// The sessions of the members, as far as a fan-out needs them.
 pub(crate) trait MemberSessions {
-    /// Whether the publication is for this session, live.
-    fn wants(&self, session: u32, publication: &Publication) -> bool;
+    /// Whether a publication of the member's epoch is for it, live.
+    fn wants(&self, member: &Member, publication: &Publication) -> bool;
     /// The session of this client, where it is on this shard.
     fn session_of(&self, client: ClientId) -> Option<u32>;
     /// The session's outbox is full: keep the latest of each (client, event).
@@ -662,7 +662,7 @@ impl Item {
                         continue;
                     }
                     member.at = offset;
-                    if !narrow || sessions.wants(member.session, publication) {
+                    if !narrow || sessions.wants(member, publication) {
                         out.recipient(member.conn);
                     }
                 }

@@ -319,6 +319,10 @@ impl Homes {
             ToHome::History { token, query, reader } => {
                 self.history(cx, index, ReplyAddress { shard: from, token }, query, reader)
             }
+            ToHome::Mark { token } => {
+                let result = Ok(home.top());
+                self.answer(cx, index, from, ToEdge::Marked { token, result });
+            }
             ToHome::Purge { token } => {
                 let channel = home.name.clone();
                 self.submit(

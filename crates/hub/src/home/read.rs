@@ -168,7 +168,7 @@ impl Homes {
             }
             Want { since: Some(_), .. } => self.read(cx, index, Purpose::Sub { to, want }, false),
             Want { since: None, recent: Some(n), client } if n > 0 => {
-                self.recent(cx, index, to, n as usize, Reader::of(client), None);
+                self.recent(cx, index, to, n as usize, Reader::of(client).outside_rooms(), None);
             }
             Want { .. } => {
                 let start = Start { top, end: top.offset, recovered: None, publications: Vec::new() };
@@ -292,7 +292,7 @@ impl Homes {
             (true, _) => Start { top, end: page.end, recovered: Some(true), publications: page.publications },
             // `since` cannot be honoured: the `recent` publications are read in a second step, with `recovered: false`.
             (false, Some(n)) if n > 0 => {
-                let reader = Reader::of(want.client);
+                let reader = Reader::of(want.client).outside_rooms();
                 return self.recent(cx, index, to, n as usize, reader, Some(false));
             }
             (false, _) => Start { top, end: top.offset, recovered: Some(false), publications: Vec::new() },

@@ -7,7 +7,7 @@ use super::table::Session;
 use super::{Cx, Sessions};
 use crate::error::{Error, ErrorCode};
 use crate::ids::{ConnId, SessionRef};
-use crate::message::{Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
+use crate::message::{Audience, Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{RateWindow, ToHome};
 use crate::rules::{Action, Denial, RateLimit, Rule, Verdict, Who};
@@ -105,6 +105,7 @@ impl Sessions {
             | Command::PresenceClear { channel } => channel,
             Command::Publish(publish) => &publish.channel,
             Command::Signal(signal) => &signal.channel,
+            Command::Room(command) => command.channel(),
             Command::Connect(_)
             | Command::Subscribe { .. }
             | Command::Rpc { .. }
@@ -131,12 +132,13 @@ impl Sessions {
             Command::Unsubscribe { channel } => return self.unsubscribe(cx, at, reply, channel),
             Command::Publish(publish) => self.publish(cx, at, &reply, *publish),
             Command::Signal(signal) => self.send_signal(cx, at, &reply, *signal),
+            Command::Room(command) => self.room_command(cx, at, &reply, *command),
             Command::PresenceSet { channel, data, person } => self.presence_set(cx, at, &reply, channel, data, person),
             Command::PresenceClear { channel } => self.presence_clear(cx, at, &reply, channel),
             Command::Presence { channel } => self.ask_page(cx, at, &reply, channel, |token| ToHome::Presence { token }),
             Command::History { channel, query } => {
                 let client = self.sessions.get(at).map(|session| session.client);
-                let reader = client.map(Reader::of);
+                let reader = client.map(|client| Reader::of(client).outside_rooms());
                 self.ask_page(cx, at, &reply, channel, |token| ToHome::History { token, query, reader })
             }
             Command::Connect(_)
@@ -226,16 +228,45 @@ impl Sessions {
         if self.may(cx, at, &publish.channel, Action::Publish)? || asks(&cx.hooks.publish, &publish.channel) {
             return self.ask_publish(cx, at, reply, publish);
         }
-        self.publish_allowed(cx, at, reply.clone(), publish);
+        self.publish_allowed(cx, at, reply.clone(), publish, None);
+        Ok(())
+    }
+
+    /// A publication for an audience. The application is not asked about it.
+    pub(super) fn publish_to(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: &ReplyTo,
+        publish: Publish,
+        audience: Box<Audience>,
+    ) -> Result<(), Error> {
+        let (len, max) = (publish.data.bytes().len(), cx.limits.room_message_bytes_max);
+        if len > max {
+            let message = format!("`data` of {len} bytes exceeds the limit (room_message_bytes_max) of {max}");
+            return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
+        }
+        if self.may(cx, at, &publish.channel, Action::Publish)? {
+            let message = "the application is not asked about publications to rooms";
+            return Err(Error::new(ErrorCode::Denied, message).on(&publish.channel));
+        }
+        self.publish_allowed(cx, at, reply.clone(), publish, Some(audience));
         Ok(())
     }
 
     /// The publication goes to the home.
-    pub(super) fn publish_allowed(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, publish: Publish) {
+    pub(super) fn publish_allowed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: ReplyTo,
+        publish: Publish,
+        audience: Option<Box<Audience>>,
+    ) {
         let from = self.sessions.get(at).map(|session| session.sender());
         let token = self.channel_ask(at, reply);
         let channel = publish.channel.clone();
-        let entry = Box::new(Entry { publish, from, by: None, audience: None, ts_ms: 0 });
+        let entry = Box::new(Entry { publish, from, by: None, audience, ts_ms: 0 });
         self.tell_home(cx, &channel, ToHome::Publish { token, entry });
     }
 

@@ -46,6 +46,15 @@ impl Sessions {
                 ),
                 _ => {}
             },
+            ToEdge::Marked { token, result } => {
+                if let Some(Pending::Room { session, sub, reply, change }) = self.pending.take(token) {
+                    let body = match result {
+                        Ok(place) => self.room_changed(cx, &channel, (session, sub), change, place),
+                        Err(error) => ReplyBody::Error(error),
+                    };
+                    self.finish(cx, session, reply, body);
+                }
+            }
             ToEdge::Done { token, result } => match self.pending.take(token) {
                 Some(Pending::Enter { session, reply, sub, entry }) => {
                     if result.is_err() {

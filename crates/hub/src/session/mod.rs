@@ -21,6 +21,7 @@ mod moved;
 mod pending;
 mod pull;
 mod question;
+mod rooms;
 mod sends;
 mod settle;
 mod subscribe;
@@ -81,10 +82,10 @@ pub enum HeartbeatKind {
     Marks,
     /// Nothing. The client asks by itself, and is closed after two intervals in which it has not.
     Polls,
-}
     /// A ping, an interval after the last answered one. The client must give a sign of life within
     /// [`Limits::pong_timeout_ms`].
     Waits,
+}
 
 impl HeartbeatKind {
     /// Whether the application may subscribe the client to channels.
@@ -254,10 +255,10 @@ impl Sessions {
         let Some(conn) = self.conn(id) else { return };
         let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
         let (kind, session) = (conn.heartbeat.kind, conn.session);
-        // While we do not read, the deadline stands still. But a peer that takes nothing of a full outbox is not
         if kind == HeartbeatKind::Waits {
             return self.heartbeat_with_timeout(cx, id);
         }
+        // While we do not read, the deadline stands still. But a peer that takes nothing of a full outbox is not
         // waiting for us.
         let heard = std::mem::take(&mut conn.heartbeat.heard) || (conn.paused && !full);
         // A ping was sent before this interval; or a client that polls was silent in the one before.
@@ -280,7 +281,6 @@ impl Sessions {
         cx.wheel.add(cx.now.mono_ms + every_ms, Timer::Heartbeat(id));
     }
 
-    /// The positions that a session has reached in its live channels.
     /// The same for [`HeartbeatKind::Waits`]: the client is looked at an interval after the ping and when its time is
     /// over, whichever comes first, and where it has time left once more. One ping waits at most, so it is sent into a
     /// backlog too.
@@ -312,6 +312,7 @@ impl Sessions {
         cx.wheel.add(cx.now.mono_ms + next_ms, Timer::Heartbeat(id));
     }
 
+    /// The positions that a session has reached in its live channels.
     fn positions(&mut self, index: u32) -> Box<[(ChannelName, Position)]> {
         let session = &self.sessions.slab[index as usize];
         let wire = session.wire;

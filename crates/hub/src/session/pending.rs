@@ -1,5 +1,6 @@
 //! Questions on their way to a home or to the application, and to whom their answers belong.
 
+use super::rooms::RoomChange;
 use crate::app::{AppAnswer, AppToken};
 use crate::forward::ForwardToken;
 use crate::hook::Question;
@@ -69,6 +70,13 @@ pub(crate) enum Pending {
         sub: u32,
         reply: ReplyTo,
         entry: Arc<PresenceEntry>,
+    },
+    /// A change of rooms, which takes effect at the place that the home names.
+    Room {
+        session: SessionRef,
+        sub: u32,
+        reply: ReplyTo,
+        change: RoomChange,
     },
     /// A command of the application; the answer is passed on.
     App(AppToken),

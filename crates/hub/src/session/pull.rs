@@ -2,6 +2,7 @@
 //! mechanism.
 
 use super::pending::Pending;
+use super::rooms::sees;
 use super::table::{LastPull, Sub};
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
@@ -191,6 +192,7 @@ impl Sessions {
         let sub = &mut session.subs[slot];
         let (variant, batch) = (sub.variant(wire), sub.batch);
         let edge = &mut self.edges.edges[sub.edge as usize];
+        let rooms = sub.rooms.take();
         let Some(membership) = sub.membership_mut() else { return };
         let channel = edge.name.clone();
         let member = edge.member(variant, membership.place);
@@ -214,7 +216,8 @@ impl Sessions {
             // Its own copy that was not wanted live is not wanted now either, unless this is still the recovery: then
             // the answer may have been lost with the connection, and the copy with its key stands for it.
             let recovers = publication.offset <= recover_to;
-            if (Reader { client, own: recovers }).wants(&publication) {
+            let is_seen = sees(rooms.as_deref(), member.epoch, &publication);
+            if is_seen && (Reader { own: recovers, ..Reader::of(client) }).wants(&publication) {
                 wanted.push(publication);
             }
         }
@@ -236,6 +239,7 @@ impl Sessions {
             member.state = if member.at < pulled.top.offset { MemberState::Behind } else { MemberState::Live };
         }
         membership.passes_over &= member.is_behind();
+        sub.rooms = rooms;
         self.pull_later(at);
     }
 

@@ -233,7 +233,7 @@ impl Sessions {
             Ok(publish)
         });
         match result {
-            Ok(publish) => self.publish_allowed(cx, at, reply, publish),
+            Ok(publish) => self.publish_allowed(cx, at, reply, publish, None),
             Err(error) => self.finish(cx, at, reply, ReplyBody::Error(error.on(channel))),
         }
         self.drain_lane(cx, at, channel);

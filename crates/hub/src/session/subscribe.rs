@@ -7,6 +7,7 @@ use super::app::ended_by_app;
 use super::lane::Waiting;
 use super::pending::{Pending, PendingHook, PendingTable, ReplyTo};
 use super::question::asks;
+use super::rooms::sees;
 use super::table::{AdmittedBy, Extra, Membership, Sub, SubState};
 use super::{Cx, Sessions};
 use crate::edge::batch;
@@ -85,6 +86,7 @@ impl Sessions {
             entered: goes_on,
             batch: batch::rounded(options.batch, cx.limits),
             slow: options.slow,
+            rooms: None,
         });
         let want = Want { since: options.since, recent: options.recent, client: session.client };
         let caller = (by == AdmittedBy::Hook).then(|| session.caller());
@@ -272,6 +274,8 @@ impl Sessions {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
+        // A new subscription is in no room.
+        start.publications.retain(|publication| sees(None, start.top.epoch, publication));
         let Some(conn) = session.conn else { return };
         match start.recovered {
             Some(true) => self.counts.recovered += 1,

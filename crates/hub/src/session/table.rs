@@ -9,10 +9,11 @@ use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
 use super::pending::QueuedQuestion;
+use super::rooms::{Rooms, sees};
 use super::sends::Sends;
 use super::unheard::Unheard;
 use crate::attachment::Attachment;
-use crate::edge::{MemberSessions, Variant};
+use crate::edge::{Member, MemberSessions, Variant};
 use crate::hook::Caller;
 use crate::identity::Identity;
 use crate::ids::{ClientId, ConnId, Position, SessionRef, UserId, WireId};
@@ -67,9 +68,9 @@ pub(crate) struct Heartbeat {
     pub(crate) every_ms: u32,
     pub(crate) kind: HeartbeatKind,
     pub(crate) pinged: bool,
-    pub(crate) heard: bool,
     /// An interval has passed since the ping, and the client has time left.
     pub(crate) late: bool,
+    pub(crate) heard: bool,
 }
 
 /// An identity, with the session's place among those of its user.
@@ -201,6 +202,8 @@ pub(crate) struct Sub {
     pub(crate) batch: Option<Batch>,
     /// The subscriber's choice for when it is slow.
     pub(crate) slow: Option<Slow>,
+    /// Where it is in rooms of the channel, or was lately.
+    pub(crate) rooms: Option<Box<Rooms>>,
 }
 
 /// How far a subscription has come.
@@ -550,8 +553,10 @@ impl SessionTable {
 }
 
 impl MemberSessions for SessionTable {
-    fn wants(&self, session: u32, publication: &Publication) -> bool {
-        Reader::live(self.slab[session as usize].client).wants(publication)
+    fn wants(&self, member: &Member, publication: &Publication) -> bool {
+        let session = &self.slab[member.session as usize];
+        let rooms = session.subs.get(member.slot as usize).and_then(|sub| sub.rooms.as_deref());
+        Reader::live(session.client).wants(publication) && sees(rooms, member.epoch, publication)
     }
 
     fn session_of(&self, client: ClientId) -> Option<u32> {

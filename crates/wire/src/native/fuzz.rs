@@ -99,7 +99,9 @@ fn command_of(command: Command) -> ClientCommand {
         Command::Refresh { token } => ClientCommand::Refresh { token: token.into() },
         Command::Rpc { method, data } => ClientCommand::Rpc { method, data },
         Command::Pong => ClientCommand::Pong,
-        Command::Connect(_) | Command::Invalid(_) => unreachable!("no client's request decodes to these"),
+        Command::Connect(_) | Command::Invalid(_) | Command::Room(_) => {
+            unreachable!("no client's request decodes to these")
+        }
     }
 }
 

@@ -198,7 +198,8 @@ fn audience(object: &Object<'_>) -> Result<Option<Box<Audience>>, Fault> {
             |(index, raw)| texts_item(raw).and_then(|id| client(&id)).map_err(|f| f.within(field, Some(index)));
         items.into_iter().enumerate().map(client).collect()
     };
-    let both = clients(Field::Only).and_then(|only| Ok(Audience { only, except: clients(Field::Except)? }));
+    let both = clients(Field::Only)
+        .and_then(|only| Ok(Audience { only, except: clients(Field::Except)?, ..Audience::default() }));
     let audience = both.map_err(|fault| fault.within(Field::Audience, None))?;
     Ok(Some(Box::new(audience)).filter(|audience| **audience != Audience::default()))
 }

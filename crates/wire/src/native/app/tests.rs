@@ -32,7 +32,7 @@ fn ask(kind: ApiCommand, body: &str, key: Option<&str>) -> Result<ApiRequest, Er
 fn commands() -> Vec<(ApiCommand, &'static str, AppCommand)> {
     let client = Whom::Client(ClientId(0xabc));
     let user = Whom::User(UserId("ada".into()));
-    let audience = Audience { only: vec![ClientId(1)], except: vec![ClientId(2), ClientId(3)] };
+    let audience = Audience { only: vec![ClientId(1)], except: vec![ClientId(2), ClientId(3)], ..Audience::default() };
     let options = SubOptions {
         since: Some(at(7)),
         recent: Some(5),

@@ -1,0 +1,165 @@
+//! Rooms: a publication with an audience of rooms reaches the subscriptions that were in one of them at its place, and
+//! no others, live and from pages.
+
+mod common;
+
+use common::*;
+use fanfare_hub::*;
+
+fn room(name: &str) -> Room {
+    Room::new(name).expect("a short name")
+}
+
+fn join(name: &str) -> Command {
+    Command::Room(Box::new(RoomCommand::Join { channel: channel("chat:a"), room: room(name) }))
+}
+
+fn leave(name: &str) -> Command {
+    Command::Room(Box::new(RoomCommand::Leave { channel: channel("chat:a"), room: room(name) }))
+}
+
+fn to(json: &str, audience: Audience) -> Command {
+    let data = Data::Json(json.to_owned().into());
+    let publish = Publish { channel: channel("chat:a"), data, event: None, idempotency_key: None, echo: true };
+    Command::Room(Box::new(RoomCommand::Publish { publish, audience }))
+}
+
+fn to_rooms(json: &str, rooms: &[&str]) -> Command {
+    to(json, Audience { rooms: rooms.iter().map(|name| room(name)).collect(), ..Audience::default() })
+}
+
+/// Clients of several shards that are subscribed.
+fn subscribed<const N: usize>(net: &mut Net) -> [usize; N] {
+    let shards = net.shards.len();
+    let peers = std::array::from_fn(|n| net.connect(n % shards));
+    for &peer in &peers {
+        net.subscribe(peer, "chat:a");
+        net.take(peer);
+    }
+    peers
+}
+
+#[test]
+fn a_publication_reaches_the_union_of_its_rooms_once() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let [ada, bob, cem, dan] = subscribed(&mut net);
+        for (peer, name) in [(ada, "red"), (ada, "blue"), (bob, "red"), (cem, "blue")] {
+            assert_eq!(net.ask(peer, join(name)), ReplyBody::Done);
+        }
+        net.ask(dan, to_rooms("1", &["red"]));
+        net.ask(dan, to_rooms("2", &["red", "blue"]));
+        net.ask(dan, to_rooms("3", &["green"]));
+        net.ask(dan, to("4", Audience::default()));
+        let except = Audience { rooms: vec![room("red")], except: vec![net.client(ada)], ..Audience::default() };
+        net.ask(ada, to("5", except));
+        let except = Audience { except_rooms: vec![room("blue")], ..Audience::default() };
+        net.ask(dan, to("6", except));
+        let got = [ada, bob, cem, dan].map(|peer| net.take_messages(peer).join(" "));
+        assert_eq!(got, ["1 2 4", "1 2 4 5 6", "2 4", "4 6"], "with {shards} shards");
+    }
+}
+
+#[test]
+fn the_commands_of_a_connection_take_effect_in_program_order() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        for shard in 0..shards {
+            let peer = net.connect(shard);
+            net.subscribe(peer, "chat:a");
+            net.take(peer);
+            let program = [
+                to_rooms("1", &["red"]),
+                join("red"),
+                to_rooms("2", &["red"]),
+                leave("red"),
+                to_rooms("3", &["red"]),
+                join("red"),
+                join("red"),
+                to_rooms("4", &["red"]),
+                leave("blue"),
+                leave("red"),
+            ];
+            for command in program {
+                net.send_only(peer, command);
+            }
+            net.settle();
+            assert_eq!(net.take_messages(peer), ["2", "4"], "on shard {shard} of {shards}");
+        }
+    }
+}
+
+/// A slow reader gets its messages from pages of the log. By then it has left a room, entered another, and others have
+/// said something in rooms where it never was.
+#[test]
+fn pages_hold_what_was_said_between_a_join_and_a_leave() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, Limits { outbox_bytes_max: 600, ..Limits::default() }, open_rules());
+        let [slow, ada] = subscribed(&mut net);
+        net.ask(slow, join("red"));
+        net.peers[slow].reads = false;
+        for number in 0..40 {
+            net.ask(ada, to_rooms(&format!("\"red {number}\""), &["red"]));
+            net.ask(ada, to_rooms(&format!("\"blue {number}\""), &["blue"]));
+            match number {
+                9 => drop(net.send_only(slow, leave("red"))),
+                19 => drop(net.send_only(slow, join("blue"))),
+                29 => drop(net.send_only(slow, join("red"))),
+                _ => {}
+            }
+            net.settle();
+        }
+        net.read_again(slow);
+        let expected: Vec<String> = (0..40)
+            .flat_map(|number| {
+                let red = (!(10..30).contains(&number)).then(|| format!("\"red {number}\""));
+                red.into_iter().chain((number >= 20).then(|| format!("\"blue {number}\"")))
+            })
+            .collect();
+        assert_eq!(net.take_messages(slow), expected, "with {shards} shards");
+    }
+}
+
+#[test]
+fn readers_of_history_and_new_subscriptions_are_in_no_room() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let [ada] = subscribed(&mut net);
+        net.ask(ada, join("red"));
+        net.ask(ada, to("1", Audience::default()));
+        for number in 2..6 {
+            net.ask(ada, to_rooms(&number.to_string(), &["red"]));
+        }
+        let query = HistoryQuery { from: HistoryFrom::Newest, limit: 3 };
+        let ReplyBody::History(history) = net.ask(ada, Command::History { channel: channel("chat:a"), query }) else {
+            panic!("no history");
+        };
+        assert_eq!(texts(&history.publications), ["1"]);
+        let bob = net.connect(0);
+        let recent = SubOptions { recent: Some(2), ..SubOptions::new(channel("chat:a")) };
+        assert_eq!(texts(&net.subscribe_with(bob, recent).publications), ["1"]);
+        net.send(ada, unsubscribe("chat:a"));
+        net.take(ada);
+        let at = Position { offset: 0, ..history.top };
+        let again = net.subscribe_with(ada, since("chat:a", at));
+        assert_eq!((texts(&again.publications), again.recovered), (vec!["1".to_owned()], Some(true)));
+        net.ask(bob, to_rooms("6", &["red"]));
+        assert!(net.take_messages(ada).is_empty(), "an end of a subscription leaves its rooms");
+    }
+}
+
+#[test]
+fn rooms_need_a_subscription_and_are_bounded() {
+    let mut net = Net::with(1, Limits { rooms_max: 2, room_message_bytes_max: 9, ..Limits::default() }, open_rules());
+    let ada = net.connect(0);
+    assert_eq!(error_code(&net.ask(ada, join("red"))), ErrorCode::NotSubscribed);
+    assert_eq!(error_code(&net.ask(ada, leave("red"))), ErrorCode::NotSubscribed);
+    net.subscribe(ada, "chat:a");
+    let [first, second, again, third] = ["red", "blue", "red", "green"].map(|name| net.ask(ada, join(name)));
+    assert_eq!((first, second, again), (ReplyBody::Done, ReplyBody::Done, ReplyBody::Done));
+    assert_eq!(error_code(&third), ErrorCode::LimitExceeded);
+    assert_eq!(net.ask(ada, leave("red")), ReplyBody::Done);
+    assert_eq!(net.ask(ada, join("green")), ReplyBody::Done, "a stay that is over and read is forgotten");
+    assert_eq!(error_code(&net.ask(ada, to_rooms("1234567890", &["red"]))), ErrorCode::TooLarge);
+    assert_eq!(Room::new(&"n".repeat(256)), None);
+}
