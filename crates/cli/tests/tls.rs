@@ -5,6 +5,7 @@ mod support;
 
 use fanfare_client::{Client, Trust};
 use rustix::process::Signal;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use support::{DEADLINE, Folder, Server};
@@ -112,13 +113,23 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a free port").port()
 }
 
+/// The value of a metric of the admin port.
+fn metric(admin: u16, sample: &str) -> Option<u64> {
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", admin)).expect("the admin port");
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("written");
+    let mut text = String::new();
+    socket.read_to_string(&mut text).expect("an answer");
+    let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    value.map(|value| value.parse().unwrap_or_else(|_| panic!("{sample} {value}")))
+}
+
 #[test]
 fn a_certificate_is_ordered_by_acme_and_kept_for_the_next_start() {
     let folder = Folder::new();
-    let port = free_port();
+    let (port, admin) = (free_port(), free_port());
     let pebble = Pebble::start(&folder, port);
     let file = format!(
-        "listen = \"127.0.0.1:{port}\"\n[admin]\nlisten = \"off\"\n[tls]\nacme_domains = [\"localhost\"]\nacme_cache = \"acme\"\n\
+        "listen = \"127.0.0.1:{port}\"\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n[tls]\nacme_domains = [\"localhost\"]\nacme_cache = \"acme\"\n\
          acme_directory = \"{}\"\nacme_authority = \"pebble.pem\"\n{CHANNELS}",
         pebble.directory
     );
@@ -126,6 +137,12 @@ fn a_certificate_is_ordered_by_acme_and_kept_for_the_next_start() {
     let mut server = folder.start(&["serve"]);
     server.wait_for("a new certificate by ACME is in use");
     publish(&server, &pebble.root).expect("a certificate of Pebble");
+    let proofs = metric(admin, "fanfare_tls_handshakes_total{result=\"proof\"}");
+    assert!(proofs.is_some_and(|count| count >= 1), "the authority has looked: {proofs:?}");
+    assert_eq!(metric(admin, "fanfare_tls_handshakes_total{result=\"failed\"}"), Some(0));
+    let expires_s = metric(admin, "fanfare_tls_certificate_expires_seconds").expect("it is known");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    assert!(expires_s > now, "{expires_s} at {now}");
     assert_eq!(server.stop(), Some(0));
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(folder.path("acme")).expect("a folder").permissions().mode();
@@ -135,5 +152,6 @@ fn a_certificate_is_ordered_by_acme_and_kept_for_the_next_start() {
     let mut server = folder.start(&["serve"]);
     server.wait_for("the certificate that was kept is in use");
     publish(&server, &root).expect("the same certificate");
+    assert_eq!(metric(admin, "fanfare_tls_certificate_expires_seconds"), Some(expires_s));
     assert_eq!(server.stop(), Some(0));
 }

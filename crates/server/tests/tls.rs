@@ -3,7 +3,7 @@
 
 mod support;
 
-use fanfare::{Builder, Config, Echo, Fanfare, RequestInfo, Tls};
+use fanfare::{Address, AdminOn, Builder, Config, Echo, Fanfare, RequestInfo, Tls};
 use fanfare_client::{Data, Trust};
 use fanfare_wire::websocket::{Decoder, Event, Limits, MaskSource, Opcode, Role, put_frame};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
@@ -11,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use support::scrape::scrape;
 use support::{Server, config, connect, patient, upgrade};
 
 /// A certificate for `localhost` that signs itself, as the server and as a client take it.
@@ -261,6 +262,27 @@ fn a_renewed_certificate_is_for_new_connections_and_open_ones_go_on() {
     echo(&mut new, server.address);
     send(&mut open, b"still here");
     assert_eq!(message(&mut open), b"still here");
+}
+
+#[test]
+fn the_metrics_tell_when_the_certificate_in_use_expires() {
+    let until = |year: i32| {
+        let mut made = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        made.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let pem = made.self_signed(&key).expect("a certificate").pem();
+        Tls::from_pem(pem.as_bytes(), key.serialize_pem().as_bytes()).expect("a pair")
+    };
+    let expires = |tls: Option<Tls>, renewed: Option<Tls>| {
+        let admin = AdminOn::Address("127.0.0.1:0".parse().expect("an address"));
+        let server = Server::of(Fanfare::builder(()).config(Config { tls, ..config() }).admin(admin));
+        renewed.iter().for_each(|tls| server.running().reload_tls(tls));
+        let Some(&Address::Tcp(admin)) = server.running().admin_address() else { panic!("an admin port") };
+        scrape(admin).0.get("fanfare_tls_certificate_expires_seconds").copied()
+    };
+    assert_eq!(expires(None, None), None);
+    assert_eq!(expires(Some(until(2030)), None), Some(1_893_456_000.0));
+    assert_eq!(expires(Some(until(2030)), Some(until(2031))), Some(1_924_992_000.0));
 }
 
 /// The Rust client, which checks certificates: publications, a cut, and what a handler sees of the request.

@@ -5,7 +5,9 @@
 //! TLS-ALPN-01 (RFC 8737): it connects to port 443 of each, so that port must lead to this server. Until the first
 //! certificate is there, handshakes fail.
 
+use crate::config::expiry::Validity;
 use crate::config::tls::TlsError;
+use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
@@ -13,7 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_acme::acme::LETS_ENCRYPT_PRODUCTION_DIRECTORY;
 use rustls_acme::caches::DirCache;
-use rustls_acme::{AcmeConfig, AcmeState, EventOk, ResolvesServerCertAcme};
+use rustls_acme::{AccountCache, AcmeConfig, AcmeState, CertCache, EventOk, ResolvesServerCertAcme};
 use std::fmt;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -63,6 +65,7 @@ impl Acme {
         if self.domains.is_empty() {
             return Err(set_up("an order names at least one domain".to_owned()));
         }
+        let validity = Arc::new(Mutex::new(None));
         let client = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| set_up(error.to_string()))?
@@ -70,12 +73,12 @@ impl Acme {
             .with_no_client_auth();
         let state = AcmeConfig::new_with_client_config(&self.domains, Arc::new(client))
             .contact(self.contact.iter().map(|address| format!("mailto:{address}")))
-            .cache(DirCache::new(self.cache.clone()))
+            .cache(Noting { folder: DirCache::new(self.cache.clone()), validity: validity.clone() })
             .directory(&self.directory)
             .state();
         let resolver = state.resolver();
         let state = Arc::new(Mutex::new(Some(state)));
-        Ok((resolver, Order { state, domains: self.domains.into(), cache: self.cache.into() }))
+        Ok((resolver, Order { state, domains: self.domains.into(), cache: self.cache.into(), validity }))
     }
 }
 
@@ -108,6 +111,52 @@ pub(crate) struct Order {
     state: Arc<Mutex<Option<AcmeState<io::Error>>>>,
     domains: Arc<[String]>,
     cache: Arc<Path>,
+    /// Of the certificate that was loaded or ordered last.
+    validity: Arc<Mutex<Option<Validity>>>,
+}
+
+/// The folder of the account and the certificate. It notes the validity of each certificate that goes through it: the
+/// library shows that of no other place.
+struct Noting {
+    folder: DirCache<PathBuf>,
+    validity: Arc<Mutex<Option<Validity>>>,
+}
+
+impl Noting {
+    fn note(&self, pem: &[u8]) {
+        if let Some(validity) = Validity::of_pem(pem) {
+            *self.validity.lock().unwrap_or_else(PoisonError::into_inner) = Some(validity);
+        }
+    }
+}
+
+#[async_trait]
+impl CertCache for Noting {
+    type EC = io::Error;
+
+    async fn load_cert(&self, domains: &[String], directory: &str) -> Result<Option<Vec<u8>>, io::Error> {
+        let loaded = self.folder.load_cert(domains, directory).await?;
+        loaded.iter().for_each(|pem| self.note(pem));
+        Ok(loaded)
+    }
+
+    async fn store_cert(&self, domains: &[String], directory: &str, pem: &[u8]) -> Result<(), io::Error> {
+        self.note(pem);
+        self.folder.store_cert(domains, directory, pem).await
+    }
+}
+
+#[async_trait]
+impl AccountCache for Noting {
+    type EA = io::Error;
+
+    async fn load_account(&self, contact: &[String], directory: &str) -> Result<Option<Vec<u8>>, io::Error> {
+        self.folder.load_account(contact, directory).await
+    }
+
+    async fn store_account(&self, contact: &[String], directory: &str, account: &[u8]) -> Result<(), io::Error> {
+        self.folder.store_account(contact, directory, account).await
+    }
 }
 
 impl fmt::Debug for Order {
@@ -123,6 +172,11 @@ impl Order {
     /// The system does not make it.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.cache)
+    }
+
+    /// From when to when the certificate is valid that was ordered last.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        *self.validity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Orders and renews for ever; each step is a line of the log. Returns at once where another start has taken it.

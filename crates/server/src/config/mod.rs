@@ -7,6 +7,7 @@ pub(crate) mod address;
 pub(crate) mod api_key;
 pub(crate) mod authority;
 pub(crate) mod base_path;
+pub(crate) mod expiry;
 pub(crate) mod hosts;
 pub(crate) mod origin;
 pub(crate) mod proxies;

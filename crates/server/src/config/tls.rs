@@ -6,6 +6,7 @@
 
 #[cfg(feature = "acme")]
 use crate::config::acme::{ACME_ALPN, Acme, Order};
+use crate::config::expiry::Validity;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::pem::PemObject as _;
@@ -157,6 +158,15 @@ impl Tls {
         #[cfg_attr(not(feature = "acme"), allow(irrefutable_let_patterns))]
         if let (From::Given(own), From::Given(other)) = (&self.from, &other.from) {
             *own.0.write().unwrap_or_else(PoisonError::into_inner) = other.current();
+        }
+    }
+
+    /// From when to when the certificate in use is valid, as far as there is one.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        match &self.from {
+            From::Given(certificate) => Validity::of(certificate.current().cert.first()?),
+            #[cfg(feature = "acme")]
+            From::Ordered(order) => order.validity(),
         }
     }
 

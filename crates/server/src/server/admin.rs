@@ -307,7 +307,7 @@ mod tests {
         let bounds = HttpBounds { times, head_bytes_max: 16 << 10 };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
         let connections = crate::transport::admission::Connections::new(&crate::Config::default());
-        let watch = Watch::new(&[], Vec::new(), connections);
+        let watch = Watch::new(&[], Vec::new(), connections, None);
         let asking = async {
             let mut silent = Vec::new();
             for _ in 0..2 * CONNECTIONS_MAX {

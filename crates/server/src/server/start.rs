@@ -128,7 +128,7 @@ impl Fanfare {
         };
         let (wires, upgrades, streams) = self.wires();
         let labels = wires.iter().map(Wire::label).collect();
-        let watch = Watch::new(self.handle.controls(), labels, Connections::new(&self.config));
+        let watch = Watch::new(self.handle.controls(), labels, Connections::new(&self.config), self.config.tls.clone());
         let own = match &self.config.admin {
             AdminOn::MainPort => admin::router(watch.clone()),
             AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),

@@ -20,7 +20,7 @@ use crate::transport::admission::{Counts, Handshake, ProxyHeader, Reason, hasten
 use crate::transport::head::{self, HEADERS_MAX};
 use crate::transport::listen::{Listener, SocketFile};
 use crate::transport::pace::{self, FORGET_BYTES};
-use crate::transport::socket::{ProxyFault, Socket};
+use crate::transport::socket::{ProxyFault, Socket, Unsecured};
 use crate::transport::spare::{Answer, Outcome, PAUSE, Spare};
 use crate::watch::Watch;
 use ::http::{Uri, Version};
@@ -28,6 +28,7 @@ use bytes::{Bytes, BytesMut};
 use fanfare_hub::{Disconnect, Push, WireId};
 use fanfare_wire::websocket::{HeadProgress, is_upgrade};
 use rustls::ServerConfig;
+use std::fmt::Display;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
@@ -304,19 +305,26 @@ async fn secure(
         handshake = tokio::time::timeout_at(until, socket.secured(tls)) => handshake,
         () = displaced => return None,
     };
-    let (plain, error) = match handshake {
+    let failed = |error: &dyn Display| {
+        routes.watch.connections.handshake(Handshake::Failed);
+        tracing::debug!(%peer, %error, "a TLS handshake failed");
+    };
+    match handshake {
         Ok(Ok(socket)) => {
             routes.watch.connections.handshake(Handshake::Done);
             return Some(socket);
         }
-        Ok(Err(failed)) => failed,
-        Err(late) => (None, late.into()),
-    };
-    routes.watch.connections.handshake(Handshake::Failed);
-    tracing::debug!(%peer, %error, "a TLS handshake failed");
-    if let Some(socket) = plain {
-        let words = "this port speaks TLS: use https:// or wss://";
-        refuse(shell, socket, HttpRefusal::because(400, words).identified(RequestId::new())).await;
+        Ok(Err(Unsecured::Proof)) => {
+            routes.watch.connections.handshake(Handshake::Proof);
+            tracing::debug!(%peer, "an ACME authority has proven a domain");
+        }
+        Ok(Err(Unsecured::Plain(socket))) => {
+            failed(&"it does not begin with a TLS handshake");
+            let words = "this port speaks TLS: use https:// or wss://";
+            refuse(shell, *socket, HttpRefusal::because(400, words).identified(RequestId::new())).await;
+        }
+        Ok(Err(Unsecured::Failed(error))) => failed(&error),
+        Err(late) => failed(&late),
     }
     None
 }

@@ -2,7 +2,8 @@
 
 use super::drain::{DrainBarrier, DrainReport, drain};
 use super::polls::{self, Errand};
-use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush, streams};
+use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush, shard_id, streams};
+use crate::config::expiry;
 use crate::control::Control;
 use crate::http::routes::Routes;
 use crate::transport::listen::ShardListener;
@@ -131,6 +132,11 @@ pub(crate) fn run(
             tokio::task::spawn_local(timer(shell.clone()));
         }
         tokio::task::spawn_local(hear(shell.clone(), batches));
+        // One shard does it for all.
+        let tls = shell.borrow().config.tls.clone().filter(|_| shell.borrow().links.me() == shard_id(0));
+        if let Some(tls) = tls {
+            tokio::task::spawn_local(expiry::watch(tls));
+        }
         let accepting = listeners.into_iter().map(|ShardListener { listener, expects_proxy }| {
             accept::Accepting::new(listener).map(|listener| (listener, expects_proxy))
         });

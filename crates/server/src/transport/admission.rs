@@ -78,7 +78,7 @@ pub(crate) enum Counts {
 }
 
 /// The words for the outcomes of TLS handshakes, in the order of [`Handshake`].
-pub(crate) const HANDSHAKES: [&str; 2] = ["done", "failed"];
+pub(crate) const HANDSHAKES: [&str; 3] = ["done", "failed", "proof"];
 
 /// The outcome of a TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,8 @@ pub(crate) enum Handshake {
     Done,
     /// Also where it took too long, or was none.
     Failed,
+    /// An ACME authority has seen what it wanted to see.
+    Proof,
 }
 
 /// The words for why a connection was refused, in the order of [`Reason`].

@@ -150,26 +150,34 @@ impl From<TlsSocket> for Socket {
     }
 }
 
+/// Why there is no connection after a TLS handshake.
+#[derive(Debug)]
+pub(crate) enum Unsecured {
+    /// The peer does not speak TLS: the socket takes a plain answer.
+    Plain(Box<Socket>),
+    /// It was an ACME authority that proves a domain. It has seen what it wanted to see.
+    Proof,
+    Failed(io::Error),
+}
+
 impl Socket {
     /// Does the TLS handshake, after which it is used like any other. The caller bounds its time.
     ///
     /// # Errors
-    /// The peer speaks no TLS, shares nothing with this server, or has gone; the socket is there only in the first
-    /// case.
-    pub(crate) async fn secured(self, config: Arc<ServerConfig>) -> Result<Self, (Option<Self>, io::Error)> {
+    /// The peer speaks no TLS, shares nothing with this server, has gone, or has seen the proof of a domain.
+    pub(crate) async fn secured(self, config: Arc<ServerConfig>) -> Result<Self, Unsecured> {
         let Socket { io, admitted, told } = self;
         let Io::Tcp(socket) = io else { return Ok(Socket { io, admitted, told }) };
         match TlsSocket::accept(socket, config).await {
             Ok(socket) if socket.is_proof() => {
                 socket.shutdown_now();
-                Err((None, io::Error::other("it was the proof of a domain")))
+                Err(Unsecured::Proof)
             }
             Ok(socket) => Ok(Socket { admitted, told, ..socket.into() }),
             Err(HandshakeError::Plain(socket)) => {
-                let error = io::Error::new(io::ErrorKind::InvalidData, "it does not begin with a TLS handshake");
-                Err((Some(Socket { admitted, told, ..socket.into() }), error))
+                Err(Unsecured::Plain(Box::new(Socket { admitted, told, ..socket.into() })))
             }
-            Err(HandshakeError::Failed(error)) => Err((None, error)),
+            Err(HandshakeError::Failed(error)) => Err(Unsecured::Failed(error)),
         }
     }
 

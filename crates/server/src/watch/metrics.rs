@@ -5,6 +5,7 @@
 //! numbers of shards, never names of channels or users. So the operator bounds their number.
 
 use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
+use crate::config::tls::Tls;
 use crate::counters::{BOUNDS_NS, Figures, Histogram, HttpOpen, STORE_OPS, StoreTimes, WireCounts};
 use crate::framing::WireLabel;
 use crate::logs;
@@ -62,6 +63,7 @@ pub(crate) struct Scrape {
     refused: [u64; REASONS.len()],
     admitted: OpenCount,
     handshakes: [u64; HANDSHAKES.len()],
+    certificate_expires_s: Option<u64>,
     proxy_headers: [u64; PROXY_HEADERS.len()],
     admin_open: u64,
     lines_left_out: u64,
@@ -215,10 +217,15 @@ metrics! {
         |scrape, out| for (reason, count) in REASONS.iter().zip(scrape.refused) {
             out.whole(&[reason], count);
         };
-    Counter "fanfare_tls_handshakes" ("result") "TLS handshakes, with `[tls]`: `done`, or `failed` (the peer spoke no TLS, refused the certificate, was too slow or left).";
+    Counter "fanfare_tls_handshakes" ("result") "TLS handshakes, with `[tls]`: `done`; `failed` (the peer spoke no TLS, refused the certificate, was too slow or left); `proof` (an ACME authority has proven a domain, which is all of its connection).";
         night "Many `failed`: clients do not trust the certificate (expired, another name, a missing intermediate one), or a probe speaks plain HTTP. `FANFARE__LOG__LEVEL=debug` logs the reason of each.";
         |scrape, out| for (result, count) in HANDSHAKES.iter().zip(scrape.handshakes) {
             out.whole(&[result], count);
+        };
+    Gauge "fanfare_tls_certificate_expires" [Seconds] () "Time at which the TLS certificate in use expires, in seconds since 1970. Absent without `[tls]`, and until the first certificate by ACME is there.";
+        night "Alert 14 days ahead: `fanfare_tls_certificate_expires_seconds - time() < 14 * 86400`. With files: renew them and send SIGHUP. With ACME: the log has a line for each attempt that failed. The log warns 14 and 3 days ahead (a quarter and an eighth of the life of a certificate that lives for less than 8 weeks).";
+        |scrape, out| if let Some(expires_s) = scrape.certificate_expires_s {
+            out.whole(&[], expires_s);
         };
     Counter "fanfare_proxy_headers" ("result") "Connections to the addresses of `proxy_protocol`: `done`; `failed` (no PROXY header, a broken one, or not in time); `untrusted` (the peer is none of `trusted_proxies`). The last two are closed.";
         night "`untrusted`: the proxy has another address than `trusted_proxies` says, or somebody goes past it. `failed`: the proxy does not send the header (`send-proxy-v2`, `proxy_protocol on`), or its probes do not. The log has the peer and the reason.";
@@ -410,6 +417,7 @@ impl Watch {
             requests,
             refused: self.connections.refused(),
             handshakes: self.connections.handshakes(),
+            certificate_expires_s: self.tls.as_ref().and_then(Tls::validity).map(|validity| validity.until_s),
             proxy_headers: self.connections.proxy_headers(),
             admitted: self.connections.open(),
             admin_open: self.admin_open.load(Relaxed) as u64,

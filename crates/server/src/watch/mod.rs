@@ -7,6 +7,7 @@
 pub(crate) mod metrics;
 pub(crate) mod request;
 
+use crate::config::tls::Tls;
 use crate::control::{Control, SignOfLife};
 use crate::counters::{Figures, SharedHistogram};
 use crate::framing::WireLabel;
@@ -39,6 +40,7 @@ pub(crate) struct Watch {
     pub(crate) requests: RequestCounts,
     /// The number of connections, and its limit.
     pub(crate) connections: Arc<Connections>,
+    tls: Option<Tls>,
     /// Connections to the admin port.
     pub(crate) admin_open: Arc<AtomicUsize>,
 }
@@ -132,6 +134,7 @@ impl Watch {
         shards: &[UnboundedSender<Control>],
         labels: Vec<WireLabel>,
         connections: Arc<Connections>,
+        tls: Option<Tls>,
     ) -> Arc<Self> {
         Arc::new(Watch {
             shards: shards.iter().map(UnboundedSender::downgrade).collect(),
@@ -143,6 +146,7 @@ impl Watch {
             hooks: HookTimes::default(),
             requests: RequestCounts::default(),
             connections,
+            tls,
             admin_open: Arc::default(),
         })
     }
@@ -264,6 +268,7 @@ mod tests {
             &controls,
             vec![WireLabel { transport: "websocket", protocol: "native" }],
             Connections::new(&crate::Config::default()),
+            None,
         );
         let total = "fanfare_messages_received_total{protocol=\"native\"}";
         // (What each shard answers, if anything; the total; how many shards answer, are silent, have ended.)
