@@ -33,7 +33,13 @@ struct Parts {
     headers: HeaderMap,
     id: Option<RequestId>,
     asker: Asker,
+    /// The connection ends with it.
+    is_last: bool,
 }
+
+/// Marks an answer behind which the connection of HTTP/1 ends: nothing that follows is taken for a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastAnswer;
 
 /// How the client wants to be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,7 +130,16 @@ impl From<websocket::UpgradeRequestError> for HttpRefusal {
 impl HttpRefusal {
     fn new(status: StatusCode, error: Error) -> Self {
         let (headers, asker) = (HeaderMap::new(), Asker::default());
-        HttpRefusal(Box::new(Parts { status, error, option: None, limit: None, headers, id: None, asker }))
+        HttpRefusal(Box::new(Parts {
+            status,
+            error,
+            option: None,
+            limit: None,
+            headers,
+            id: None,
+            asker,
+            is_last: false,
+        }))
     }
 
     /// A refusal whose code follows from its status.
@@ -186,6 +201,12 @@ impl HttpRefusal {
         self
     }
 
+    /// The connection ends with it, over HTTP/1.
+    pub(crate) fn and_last(mut self) -> Self {
+        self.0.is_last = true;
+        self
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.0.status.as_u16()
     }
@@ -206,7 +227,7 @@ impl HttpRefusal {
 
     /// Status, headers and body, as every path writes them.
     fn written(self) -> (StatusCode, HeaderMap, Vec<u8>) {
-        let Parts { status, error, option, limit, mut headers, id, asker } = *self.0;
+        let Parts { status, error, option, limit, mut headers, id, asker, is_last: _ } = *self.0;
         // RFC 9110 §10.2.3, in whole seconds, at least one: the hub knows the time only for an exceeded rate.
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             let seconds = error.retry_after_ms.map_or(1, |ms| ms.div_ceil(1000).max(1));
@@ -231,10 +252,14 @@ impl HttpRefusal {
 
     /// For hyper and for routers. They write the length and the date, and leave the body of an answer to HEAD out.
     pub(crate) fn into_response(self) -> Response<Body> {
+        let is_last = self.0.is_last;
         let (status, headers, body) = self.written();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
+        if is_last {
+            response.extensions_mut().insert(LastAnswer);
+        }
         response
     }
 

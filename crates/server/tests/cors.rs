@@ -84,7 +84,7 @@ fn a_preflight_is_answered_where_pages_may_ask() {
     for path in ["/healthz", "/echo"] {
         let answer = ask(&server, "OPTIONS", path, &preflight(NAMED));
         assert_eq!(answer.status(), 204, "{path}: {}", answer.head);
-        assert_eq!(answer.header(ORIGIN), Some(NAMED), "{path}");
+        assert_eq!((answer.header(ORIGIN), answer.header(CREDENTIALS)), (Some(NAMED), Some("true")), "{path}");
         assert_eq!(answer.header("access-control-allow-methods"), Some("get, head, options"), "{path}");
         assert_eq!(answer.header("access-control-allow-headers"), Some("x-test"), "{path}");
         let refused = ask(&server, "OPTIONS", path, &preflight("https://evil.example"));

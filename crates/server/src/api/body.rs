@@ -174,7 +174,8 @@ where
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large(max as u64 + 1, " or more")),
             Err(error) => {
-                Err(Error::new(ErrorCode::BadRequest, format!("the body did not arrive completely: {error}")).into())
+                let message = format!("the body did not arrive completely: {error}");
+                Err(HttpRefusal::from(Error::new(ErrorCode::BadRequest, message)).and_last())
             }
         }
     });

@@ -75,8 +75,19 @@ impl Gate {
         if self.proxies.is_empty() { ends } else { ends_of_client(ends, &self.proxies, headers) }
     }
 
-    /// Judges a head.
+    /// Judges a head. Behind one that breaks RFC 9112 the connection ends: a proxy may have read it in another way, and
+    /// take the answer to what follows for another client's.
     pub(crate) fn admit<'h>(
+        &self,
+        via: Via,
+        asked: RequestLine<'_>,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    ) -> Result<Target, HttpRefusal> {
+        self.judge(via, asked, headers)
+            .map_err(|refused| if refused.status() == 400 { refused.and_last() } else { refused })
+    }
+
+    fn judge<'h>(
         &self,
         via: Via,
         asked: RequestLine<'_>,

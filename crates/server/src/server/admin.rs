@@ -10,7 +10,7 @@ use crate::config::hosts::Via;
 use crate::error::ServeError;
 use crate::http::gate::Gate;
 use crate::http::routes::{not_by, nothing_at};
-use crate::refusal::{Asker, HttpRefusal};
+use crate::refusal::{Asker, HttpRefusal, LastAnswer};
 use crate::request::{REQUEST_ID, RequestId};
 use crate::transport::admission::{Connections, Reason};
 use crate::transport::listen::{Listener, listen};
@@ -24,8 +24,8 @@ use axum::body::Body;
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-use http::Request;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE as TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE as TYPE};
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -65,7 +65,7 @@ pub(crate) fn router(watch: Arc<Watch>) -> Router {
 /// The answer to OPTIONS, the default of HAProxy's checks: only the status matters, so it is that of GET.
 fn allowed(answer: impl IntoResponse) -> Response {
     let mut answer = answer.into_response();
-    answer.headers_mut().insert(ALLOW, http::HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
     answer
 }
 
@@ -249,6 +249,9 @@ impl Port {
             async move {
                 answer.await.map(|mut response| {
                     response.headers_mut().insert(REQUEST_ID, id.value());
+                    if response.extensions().get::<LastAnswer>().is_some() {
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
                     answering.answer(version, &asked, response, None)
                 })
             }

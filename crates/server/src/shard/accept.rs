@@ -425,6 +425,9 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     if !progress.is_due(read) && read.len() < max {
         return None; // judged again when it has ended or doubled
     }
+    if let Some(refused) = head::refuse_lines(read) {
+        return Some(Judged::Refuse(refused));
+    }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let parsed = request.parse(read);

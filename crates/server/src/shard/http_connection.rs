@@ -7,6 +7,7 @@
 
 use super::{Shared, Shell};
 use crate::counters::HttpOpen;
+use crate::refusal::LastAnswer;
 use crate::transport::pace::{ConnectionOptions, ResponseGuard};
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, Version, header};
@@ -95,7 +96,9 @@ impl HttpConnection {
             state.last.set(Instant::now());
             let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             // RFC 9110 §15.5.9: the rest of a request that was too slow may still come, and is not read.
-            let is_last = is_last || response.status() == StatusCode::REQUEST_TIMEOUT;
+            let is_last = is_last
+                || response.status() == StatusCode::REQUEST_TIMEOUT
+                || response.extensions().get::<LastAnswer>().is_some();
             if (is_last || shell.borrow().closing) && version != Version::HTTP_2 && !is_upgrade {
                 state.leaving.set(true);
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

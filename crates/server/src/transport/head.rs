@@ -4,6 +4,10 @@
 //! connection is checked before hyper sees it. hyper parses the later ones by itself and refuses them with a status
 //! alone, so `pace` gets the words for them here. hyper accepts every head that passes: its syntax, size, target
 //! (RFC 9112 §3.2) and the length of its body (RFC 9112 §6).
+//!
+//! hyper and `httparse` also accept heads that a proxy in front may read in another way: with bare LFs, and with both
+//! lengths and codings. [`refuse_lines`] refuses these, for all but a head that came in one packet with the request
+//! before it. (hyper goes by the coding there, and ends the connection, as RFC 9112 §6.1 allows.)
 
 use crate::config::authority::shown;
 use crate::refusal::{Asker, HttpRefusal};
@@ -33,6 +37,53 @@ pub(crate) fn refuse_parsed(parsed: httparse::Result<usize>, len: usize, bytes_m
     }
 }
 
+/// Judges the lines of a head, as they came, for what the parsers pass over and a proxy may read in another way: a
+/// line that a bare LF ends (RFC 9112 §2.2), and both a length and a coding of the body (§6.1). `None`: there is no
+/// fault so far, whether the head is whole or not. `bytes` may go on behind the head.
+pub(crate) fn refuse_lines(bytes: &[u8]) -> Option<HttpRefusal> {
+    let (mut rest, mut has_length, mut has_coding) = (bytes, false, false);
+    let mut begun = false;
+    while let Some(at) = memchr::memchr(b'\n', rest) {
+        let (line, behind) = (&rest[..at], &rest[at + 1..]);
+        rest = behind;
+        let Some(line) = line.strip_suffix(b"\r") else {
+            return Some(unlike_others(bytes, "a line of the request's head ends with LF alone, without CR"));
+        };
+        match line {
+            [] if begun => return None,
+            [] => {} // an empty line may come before a request
+            _ => begun = true,
+        }
+        let is = |name: &[u8]| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name);
+        has_length |= is(b"content-length:");
+        has_coding |= is(b"transfer-encoding:");
+        if has_length && has_coding {
+            return Some(unlike_others(bytes, "the request has a `Content-Length` and a `Transfer-Encoding`"));
+        }
+    }
+    None
+}
+
+/// A refusal of such a head.
+fn unlike_others(head: &[u8], words: &'static str) -> HttpRefusal {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let refused = HttpRefusal::because(400, words).and_last();
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => for_asker(refused, &request),
+        _ => refused,
+    }
+}
+
+/// With the id of the request, and in the form that its client asks for.
+fn for_asker(refused: HttpRefusal, request: &httparse::Request<'_, '_>) -> HttpRefusal {
+    let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|header| (header.name, header.value)).collect();
+    let target = request.path.unwrap_or("/");
+    let path = target.split('?').next().unwrap_or(target);
+    let asker = Asker::of(request.method.unwrap_or(""), path, headers.iter().copied());
+    refused.identified(RequestId::of_raw(&headers)).to(asker)
+}
+
 /// Checks the target and the length of the body of a whole head.
 pub(crate) fn refuse_whole(request: &httparse::Request<'_, '_>) -> Option<HttpRefusal> {
     let target = request.path.unwrap_or("/");
@@ -44,10 +95,7 @@ pub(crate) fn refuse_whole(request: &httparse::Request<'_, '_>) -> Option<HttpRe
         Ok(_) => problem_of_length(request).map(|problem| (400, problem)),
     };
     let (status, reason) = problem?;
-    let headers: Vec<(&str, &[u8])> = request.headers.iter().map(|header| (header.name, header.value)).collect();
-    let path = target.split('?').next().unwrap_or(target);
-    let asker = Asker::of(request.method.unwrap_or(""), path, headers.iter().copied());
-    Some(HttpRefusal::because(status, reason).identified(RequestId::of_raw(&headers)).to(asker))
+    Some(for_asker(HttpRefusal::because(status, reason), request))
 }
 
 /// RFC 9112 §6.3, points 4 and 5.
@@ -105,6 +153,36 @@ pub(crate) fn too_slow(time: Duration) -> HttpRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_others_may_read_in_another_way_are_refused_as_soon_as_they_are_there() {
+        let rows = [
+            ("a good head", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx\n", None),
+            ("empty lines before it", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
+            ("half a head", "GET / HTTP/1.1\r\nContent-Le", None),
+            ("both in a body", "GET / HTTP/1.1\r\n\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n", None),
+            ("names that begin so", "GET / HTTP/1.1\r\nContent-Length-X: 1\r\nTransfer-Encoding: x\r\n\r\n", None),
+            (
+                "both",
+                "GET / HTTP/1.1\r\nCONTENT-length: 1\r\nTransfer-Encoding: x\r\n\r\n",
+                Some("`Content-Length` and"),
+            ),
+            (
+                "both, so far",
+                "GET / HTTP/1.1\r\ntransfer-encoding: x\r\nContent-Length: 1\r\n",
+                Some("`Content-Length` and"),
+            ),
+            ("a bare LF", "GET / HTTP/1.1\nHost: a\r\n", Some("LF alone")),
+            ("a bare LF at the end", "GET / HTTP/1.1\r\nHost: a\r\n\n", Some("LF alone")),
+            ("a bare LF before it", "\nGET / HTTP/1.1\r\n", Some("LF alone")),
+        ];
+        for (name, head, expected) in rows {
+            let refused = refuse_lines(head.as_bytes());
+            let words = refused.as_ref().map(HttpRefusal::reason);
+            assert_eq!(words.is_some(), expected.is_some(), "{name}: {words:?}");
+            assert!(words.unwrap_or_default().contains(expected.unwrap_or_default()), "{name}: {words:?}");
+        }
+    }
 
     #[test]
     fn a_head_is_refused_for_its_target_and_for_its_length() {

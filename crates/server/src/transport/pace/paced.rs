@@ -96,16 +96,19 @@ impl<S: AsFd> Paced<S> {
         }
     }
 
-    /// Keeps the bytes of a head for a refusal.
-    fn took(&mut self, bytes: &[u8]) {
+    /// Keeps the bytes of a head for a refusal, and judges its lines: hyper does not get the rest of a head that is
+    /// refused. An answer that is not written yet goes first, and hyper judges alone.
+    fn took(&mut self, bytes: &[u8]) -> Option<HttpRefusal> {
         match self.pace.read(bytes) {
-            Part::Other => return,
+            Part::Other => return None,
             Part::Head => {}
             Part::HeadBegins if self.head.capacity() > HEAD_BYTES_KEPT => self.head = Vec::new(),
             Part::HeadBegins => self.head.clear(),
         }
         let room = buffer_bytes(self.head_bytes_max).saturating_sub(self.head.len());
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let is_due = memchr::memchr(b'\n', bytes).is_some() && self.pace.is_between() && self.writing.is_none();
+        if is_due { head::refuse_lines(&self.head) } else { None }
     }
 
     /// [`bare_refusal`], where hyper may write one.
@@ -252,14 +255,21 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncRead for Paced<S> {
         if !self.ahead.is_empty() {
             let count = self.ahead.len().min(into.remaining());
             let bytes = self.ahead.split_to(count);
+            if let Some(refused) = self.took(&bytes) {
+                self.refuse(refused);
+                return self.poll_parting(cx).map(Ok);
+            }
             into.put_slice(&bytes);
-            self.took(&bytes);
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, into) {
-            if into.filled().len() > before {
-                self.took(&into.filled()[before..]);
+            if into.filled().len() > before
+                && let Some(refused) = self.took(&into.filled()[before..])
+            {
+                into.set_filled(before); // an end to hyper, which writes no answer then
+                self.refuse(refused);
+                return self.poll_parting(cx).map(Ok);
             }
             return Poll::Ready(read);
         }
