@@ -579,6 +579,8 @@ impl World {
             }
             self.again[shard] = effects.again();
         }
+        let (counted, held) = (self.shards[shard].stats().sends_bytes, self.shards[shard].held().sends_bytes);
+        assert_eq!(counted, held, "bytes of sends on shard {shard}");
         let used = self.shards[shard].stats().history_bytes;
         assert!(used <= self.limits.history_bytes_max, "{used} bytes of history");
     }

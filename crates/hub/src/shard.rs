@@ -171,6 +171,8 @@ pub struct Stats {
     pub history_bytes: usize,
     /// Bytes that wait for the store.
     pub store_waiting_bytes: usize,
+    /// Bytes of the answers to numbered sends that are kept for repeats, and of sends that wait for an earlier one.
+    pub sends_bytes: usize,
     /// Idempotency keys forgotten before their time, for want of room.
     pub keys_shed: u64,
     /// Signals shed because too much waited.
@@ -268,6 +270,7 @@ impl Shard {
             homes: self.homes.len(),
             history_bytes: self.store.bytes_used(),
             store_waiting_bytes: self.homes.store_waiting_bytes(),
+            sends_bytes: self.sessions.sends_bytes(),
             keys_shed: self.store.keys_shed(),
             signals_shed: self.sessions.signals_shed,
             questions: self.sessions.question_count(),

@@ -204,6 +204,8 @@ pub struct Held {
     pub link_bytes: usize,
     /// Bytes of signals that wait for the shard with the most of them.
     pub link_signal_bytes: usize,
+    /// Bytes that the numbered sends of sessions hold, added up anew.
+    pub sends_bytes: usize,
     /// Signals in the fullest mailbox.
     pub mailbox_signals: usize,
     /// Payload bytes in the largest mailbox.

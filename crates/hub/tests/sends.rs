@@ -187,3 +187,41 @@ fn a_client_that_polls_is_closed_after_two_silent_intervals() {
     assert_eq!(net.peers[peer].closed, Some(Disconnect::HeartbeatTimeout));
     assert_eq!(net.take(peer), [], "nobody pings it");
 }
+
+/// The bytes that sends hold on each shard. The count that is kept equals the sum over the sessions.
+fn sends_bytes(net: &Net) -> Vec<usize> {
+    let each = net.shards.iter().map(|shard| {
+        let (counted, held) = (shard.stats().sends_bytes, shard.held().sends_bytes);
+        assert_eq!(counted, held, "the count");
+        counted
+    });
+    each.collect()
+}
+
+#[test]
+fn bytes_that_sends_hold_are_counted_until_the_session_ends() {
+    let mut net = Net::new(3);
+    let (away, _) = away_and_reader(&mut net);
+    assert_eq!(sends_bytes(&net), [0, 0, 0]);
+    (1..=20).for_each(|n| {
+        net.send_numbered(1, away, n, publishes(&[n]));
+    });
+    net.settle();
+    let [kept, 0, 0] = sends_bytes(&net)[..] else { panic!("on the session's shard: {:?}", sends_bytes(&net)) };
+    assert!(kept > 0);
+    net.send_numbered(1, away, 23, publishes(&[23]));
+    net.settle();
+    assert!(sends_bytes(&net)[0] > kept, "and one that waits");
+    net.pass(5_200);
+    assert_eq!(sends_bytes(&net), [kept, 0, 0], "it was refused");
+    // The session goes to another shard, with its answers.
+    let new = net.open(2);
+    let resume = Some(Resume { shard: ShardId(0), client: net.client(away) });
+    net.send_only(new, Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() })));
+    net.settle();
+    assert_eq!(sends_bytes(&net), [0, 0, kept]);
+    let conn = net.peers[new].conn;
+    net.input(2, Input::Closed { conn, finally: true });
+    net.settle();
+    assert_eq!(sends_bytes(&net), [0, 0, 0]);
+}

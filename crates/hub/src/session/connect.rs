@@ -123,7 +123,7 @@ impl Sessions {
         let session = self.sessions.get(at).expect("just opened");
         session.page = connecting.connect.page.take();
         let mut entered = Vec::new();
-        let mut mailbox = Vec::new();
+        let (mut mailbox, mut sends) = (Vec::new(), None);
         if let Some(adopted) = adopted {
             session.incarnation = adopted.incarnation;
             identity.get_or_insert(adopted.identity);
@@ -133,9 +133,7 @@ impl Sessions {
             if !adopted.rates.is_empty() {
                 session.extra().rates = adopted.rates;
             }
-            if adopted.sends.is_some() {
-                session.extra().sends = adopted.sends.map(|sends| Box::new(Sends::adopted(*sends)));
-            }
+            sends = adopted.sends;
             if let Some(unheard) = adopted.unheard {
                 session.extra().unheard = Some(Box::new(Unheard::adopted(*unheard)));
             }
@@ -147,6 +145,9 @@ impl Sessions {
         }
         for signal in mailbox {
             session.extra().mailbox.put(signal, MailboxMax::of(cx.limits));
+        }
+        if let Some(sends) = sends {
+            self.sessions.adopt_sends(at.index, Sends::adopted(*sends));
         }
         self.sessions.identify(at.index, identity.unwrap_or_default());
         if let Some(conn) = self.conn(id) {
@@ -333,13 +334,15 @@ impl Sessions {
         let at = self.sessions.open(client, nowhere, crate::ids::WireId(0), adopted.grace_ms);
         self.sessions.disconnect(at.index);
         self.sessions.identify(at.index, adopted.identity);
+        if let Some(sends) = adopted.sends {
+            self.sessions.adopt_sends(at.index, Sends::adopted(*sends));
+        }
         let session = self.sessions.get(at).expect("just opened");
         session.incarnation = adopted.incarnation;
         session.extra().entered = adopted.entered;
         session.extra().granted = adopted.granted;
         session.extra().rates = adopted.rates;
         session.extra().directed = adopted.directed;
-        session.extra().sends = adopted.sends.map(|sends| Box::new(Sends::adopted(*sends)));
         session.extra().unheard = adopted.unheard.map(|unheard| Box::new(Unheard::adopted(*unheard)));
         session.extra().attachment = adopted.attachment;
         for signal in adopted.mailbox {

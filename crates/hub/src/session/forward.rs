@@ -7,7 +7,7 @@
 //! is one. [`Sends`](super::sends::Sends) holds the requests of a session to the order of their numbers.
 
 use super::pending::{Pending, ReplyTo, Sent};
-use super::sends::{Early, Taken};
+use super::sends::{Early, Sends, Taken};
 use super::{Cx, Sessions};
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
@@ -16,6 +16,7 @@ use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
 use crate::message::{Command, Reply, ReplyBody, Request, Resume};
 use crate::peer::{PeerBody, PendingToken, ReplyAddress};
 use crate::timer::Timer;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// After how long a command that found too many before it may be tried again.
@@ -111,7 +112,8 @@ impl Sessions {
         let ids = requests.iter().map(|request| request.id.clone()).collect();
         let token = self.pending.insert(Pending::Sent(Box::new(Sent::new(client, n, to, ids))));
         if let (Some(n), Some(session)) = (n, self.sessions.get(at)) {
-            session.extra().sends.get_or_insert_default().begin(n, token);
+            session.extra().sends.get_or_insert_default();
+            self.sessions.sends(at.index, |sends| sends.begin(n, token));
         }
         if requests.is_empty() {
             return self.complete_send(cx, token);
@@ -159,7 +161,7 @@ impl Sessions {
             return self.refuse_send(cx, early.to, error);
         }
         let is_first = sends.early_count() == 0;
-        if let Some(replaced) = sends.wait(n, early) {
+        if let Some(Some(replaced)) = self.sessions.sends(at.index, |sends| sends.wait(n, early)) {
             self.refuse_send(cx, replaced.to, sent_again(n));
         }
         if is_first {
@@ -169,9 +171,9 @@ impl Sessions {
 
     /// One has taken effect: those that waited for it do too, and the others wait for another one.
     fn begin_early(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
-        let sends =
-            |sessions: &mut Sessions| Some(sessions.sessions.get(at)?.extra.as_mut()?.sends.as_mut()?.next_early());
-        while let Some(Some(Early { send, to })) = sends(self) {
+        while self.sessions.get(at).is_some()
+            && let Some(Some(Early { send, to })) = self.sessions.sends(at.index, Sends::next_early)
+        {
             self.begin_send(cx, at, to, send);
         }
         self.watch_gap(cx, at);
@@ -188,21 +190,21 @@ impl Sessions {
 
     /// The time for a missing send is over, unless it has come.
     pub(crate) fn gap_timeout(&mut self, cx: &mut Cx<'_>, index: u32, life: u32, begun: u64) {
-        let session = self.sessions.get(SessionRef { index, life });
-        let sends = session.and_then(|session| session.extra.as_mut()?.sends.as_mut());
-        let Some(sends) = sends.filter(|sends| sends.begun() == begun) else { return };
-        let early = sends.take_early();
-        let refused: Vec<_> = early.into_iter().map(|(n, early)| (early.to, sends.out_of_order(n))).collect();
-        for (to, error) in refused {
+        if self.sessions.get(SessionRef { index, life }).is_none() {
+            return;
+        }
+        let refused = self.sessions.sends(index, |sends| {
+            let early = if sends.begun() == begun { sends.take_early() } else { BTreeMap::new() };
+            early.into_iter().map(|(n, early)| (early.to, sends.out_of_order(n))).collect::<Vec<_>>()
+        });
+        for (to, error) in refused.unwrap_or_default() {
             self.refuse_send(cx, to, error);
         }
     }
 
     /// The connection of a session is over: sends that wait are not done.
     pub(super) fn drop_early(&mut self, cx: &mut Cx<'_>, index: u32) {
-        let extra = self.sessions.slab[index as usize].extra.as_mut();
-        let Some(sends) = extra.and_then(|extra| extra.sends.as_mut()) else { return };
-        for (_, Early { to, .. }) in sends.take_early() {
+        for (_, Early { to, .. }) in self.sessions.sends(index, Sends::take_early).unwrap_or_default() {
             self.refuse_send(cx, to, gone());
         }
     }
@@ -224,10 +226,7 @@ impl Sessions {
         let (client, n) = (sent.client, sent.n);
         let (to, replies) = sent.into_replies();
         if let (Some(n), Some(&index)) = (n, self.sessions.by_client.get(&client)) {
-            let extra = self.sessions.slab[index as usize].extra.as_mut();
-            if let Some(sends) = extra.and_then(|extra| extra.sends.as_mut()) {
-                sends.answered(n, token, &replies, cx.limits.outbox_bytes_max);
-            }
+            self.sessions.sends(index, |sends| sends.answered(n, token, &replies, cx.limits.outbox_bytes_max));
         }
         for to in to {
             self.answer_send(cx, to, Ok(replies.clone()));

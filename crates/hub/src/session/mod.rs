@@ -192,12 +192,18 @@ impl Sessions {
         held.pending += self.pending.len() + self.app_outstanding + self.forwards;
         held.queued += self.pulls.len() + self.works.len() + self.edges.recounts.len();
         let early = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.early_count());
+        let sends_bytes = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.bytes());
         held.moved += self.sessions.moved.len();
         for extra in self.sessions.slab.iter().filter_map(|(_, session)| session.extra.as_ref()) {
             held.queued += early(extra);
+            held.sends_bytes += sends_bytes(extra);
             held.mailbox_signals = held.mailbox_signals.max(extra.mailbox.len());
             held.mailbox_bytes = held.mailbox_bytes.max(extra.mailbox.bytes());
         }
+    }
+
+    pub(crate) fn sends_bytes(&self) -> usize {
+        self.sessions.sends_bytes
     }
 
     pub(crate) fn edge_count(&self) -> usize {

@@ -148,6 +148,11 @@ impl Sends {
         std::mem::take(&mut self.early)
     }
 
+    /// Bytes of the answers that are kept, and of the sends that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.kept_bytes + self.early_bytes
+    }
+
     /// How many wait.
     pub(crate) fn early_count(&self) -> usize {
         self.early.len()

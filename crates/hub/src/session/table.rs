@@ -431,6 +431,8 @@ pub(crate) struct SessionTable {
     pub(crate) connected: usize,
     /// Subscriptions of all sessions.
     pub(crate) subscriptions: usize,
+    /// Bytes that the numbered sends of all sessions hold ([`Sends::bytes`]).
+    pub(crate) sends_bytes: usize,
     pub(crate) mailbox_max: MailboxMax,
     /// Sessions that a fan-out has left behind: they are to pull.
     pub(crate) left_behind: Vec<SessionRef>,
@@ -446,6 +448,7 @@ impl SessionTable {
             moved: Moved::new(hash),
             connected: 0,
             subscriptions: 0,
+            sends_bytes: 0,
             mailbox_max,
             left_behind: Vec::new(),
             next_life: 0,
@@ -529,6 +532,22 @@ impl SessionTable {
         self.slab.get_mut(at.index as usize).filter(|s| s.life == at.life)
     }
 
+    /// Does something with the sends of a session, if it numbers them. They change in here only, so that their bytes
+    /// are counted.
+    pub(crate) fn sends<R>(&mut self, index: u32, act: impl FnOnce(&mut Sends) -> R) -> Option<R> {
+        let sends = self.slab.get_mut(index as usize)?.extra.as_mut()?.sends.as_mut()?;
+        let before = sends.bytes();
+        let done = act(sends);
+        self.sends_bytes = self.sends_bytes + sends.bytes() - before;
+        Some(done)
+    }
+
+    /// The sends of a session, which has none yet, come from another shard.
+    pub(crate) fn adopt_sends(&mut self, index: u32, sends: Sends) {
+        self.sends_bytes += sends.bytes();
+        self.slab[index as usize].extra().sends = Some(Box::new(sends));
+    }
+
     pub(crate) fn reference(&self, index: u32) -> SessionRef {
         SessionRef { index, life: self.slab[index as usize].life }
     }
@@ -545,6 +564,8 @@ impl SessionTable {
         self.forget_user(index);
         self.disconnect(index);
         let session = self.slab.remove(index as usize);
+        let sends = session.extra.as_ref().and_then(|extra| extra.sends.as_ref());
+        self.sends_bytes -= sends.map_or(0, |sends| sends.bytes());
         if self.by_client.get(&session.client) == Some(&index) {
             self.by_client.remove(&session.client);
         }

@@ -299,6 +299,9 @@ metrics! {
     Gauge "fanfare_outbox" [Bytes] ("shard") "Bytes that wait in the outboxes of connections.";
         night "Rises with `fanfare_connections_behind`: readers or their network are slow. It is bounded by `limits.outbox_bytes_max` for each connection; other connections do not wait.";
         |scrape, out| scrape.per_shard(out, |figures| figures.outbox_bytes as u64);
+    Gauge "fanfare_sends" [Bytes] ("shard") "Bytes that requests to `/v1/send` hold: the answers that are kept for repeats, the last 8 of each session, and the sends that wait for an earlier one. An answer to a poll is kept in the outbox until it is acknowledged, so `fanfare_outbox_bytes` counts it.";
+        night "Grows with the sessions that send. It is bounded by twice `limits.outbox_bytes_max` for each session: half for answers, half for sends that wait.";
+        |scrape, out| scrape.per_shard(out, |figures| figures.hub.sends_bytes as u64);
     Gauge "fanfare_connections_behind" ("shard") "Connections whose outbox is over its limit: they get missed publications from the history as they read.";
         night "A few are normal. Many at once: their network, or more traffic than they can read; see `slow` in the rules.";
         |scrape, out| scrape.per_shard(out, |figures| figures.hub.behind as u64);
