@@ -119,11 +119,6 @@ impl<'a> Query<'a> {
         }
         Ok(Query { transport, sid })
     }
-
-    /// The version that a request asks for, for the log.
-    pub fn version(query: &str) -> Option<&str> {
-        parameter(query, "EIO")
-    }
 }
 
 /// The first value of a parameter. No value that means something needs percent-encoding.

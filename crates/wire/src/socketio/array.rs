@@ -84,6 +84,20 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Appends the fields of a valid JSON object, each with a comma behind it, as `...object` does in JavaScript. Fields
+/// that the text behind them sets anew are left out by their names. Any other value has no fields.
+pub fn put_spread(out: &mut Vec<u8>, object: &str, without: &[&str]) {
+    let inner = object.trim_matches(WHITE).strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    let fields = Elements { rest: inner.filter(|inner| !inner.trim_matches(WHITE).is_empty()) };
+    for field in fields {
+        let name = field.get(..string_end(field.as_bytes(), 1)).and_then(text);
+        if name.is_none_or(|name| !without.contains(&&*name)) {
+            out.extend_from_slice(field.as_bytes());
+            out.push(b',');
+        }
+    }
+}
+
 /// The text of a JSON string.
 pub(super) fn text(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;

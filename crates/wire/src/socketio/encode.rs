@@ -59,7 +59,7 @@ pub fn put_connect_error(out: &mut Vec<u8>, namespace: &str, message: &str, data
 }
 
 /// Appends a JSON string.
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(&mut *out, text).expect("a text is written to memory");
 }
 

@@ -10,6 +10,7 @@
 //! closes the connection then. Spec: the Socket.IO protocol, version 5.
 
 mod array;
+mod bundle;
 mod decode;
 mod encode;
 mod error;
@@ -18,9 +19,10 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use array::{Elements, Event};
+pub use array::{Elements, Event, put_spread};
+pub use bundle::{bundle, parts};
 pub use decode::{Decoder, Limits};
-pub use encode::{put_connect_error, put_connected, put_head, put_packet};
+pub use encode::{put_connect_error, put_connected, put_head, put_packet, put_text};
 pub use error::DecodeError;
 
 use bytes::Bytes;

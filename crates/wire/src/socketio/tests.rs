@@ -199,6 +199,40 @@ fn the_arguments_of_an_event_are_walked_as_they_came() {
 }
 
 #[test]
+fn fields_of_an_object_are_spread_without_those_that_are_set_anew() {
+    let rows: &[(&str, &str, &str)] = &[
+        ("fields", r#"{"a":1,"b":{"c":[2,3]}}"#, r#""a":1,"b":{"c":[2,3]},"#),
+        ("white space", " { \"a\" : 1 , \"b\":2 } ", r#""a" : 1,"b":2,"#),
+        ("a field that is set anew", r#"{"userId":"eve","a":1,"timestamp":0}"#, r#""a":1,"#),
+        ("one with escapes", r#"{"\u0075serId":"eve","a":1}"#, r#""a":1,"#),
+        ("one within a field", r#"{"a":{"userId":1}}"#, r#""a":{"userId":1},"#),
+        ("a name with half a character", r#"{"\ud800":1}"#, r#""\ud800":1,"#),
+        ("an empty object", "{ }", ""),
+        ("a text", r#""{\"a\":1}""#, ""),
+        ("a list", "[1,2]", ""),
+        ("nothing", "null", ""),
+    ];
+    for (name, object, expected) in rows {
+        let mut out = Vec::new();
+        put_spread(&mut out, object, &["userId", "timestamp"]);
+        assert_eq!(String::from_utf8_lossy(&out), *expected, "{name}");
+    }
+}
+
+#[test]
+fn a_bundle_holds_a_payload_and_its_attachments() {
+    for attachments in [vec![], vec![Bytes::from_static(b"\0\xff")], vec![Bytes::new(), Bytes::from(vec![7; 300])]] {
+        let bundled = bundle("[\"a\"]", &attachments).unwrap();
+        let mut parts = parts(&bundled);
+        assert_eq!(parts.next(), Some(&b"[\"a\"]"[..]));
+        assert_eq!(parts.collect::<Vec<_>>(), attachments);
+    }
+    for none in [&b""[..], b"\x01", b"\x05\0\0\0abc"] {
+        assert_eq!(parts(none).next(), None);
+    }
+}
+
+#[test]
 fn answers_to_a_connect_are_as_in_the_reference() {
     type Put = fn(&mut Vec<u8>);
     let rows: &[(&str, &str, Put)] = &[
