@@ -62,7 +62,7 @@ pub use fanfare_wire::native::app::ApiCommand;
 pub use logs::{LogError, LogFormat, LogGuard, LogSecrets, Logs};
 pub use protocol::chat::Chat;
 pub use protocol::native::Native;
-pub use protocol::{Actions, Conversation, Echo, Encoded, Message, Place, Protocol};
+pub use protocol::{Actions, Conversation, Echo, Encoded, Message, Place, Protocol, put_message};
 pub use request::{Credentials, Peer, RequestId, RequestInfo};
 pub use server::service::FanfareService;
 pub use server::testing::{Closed, TestClient, TestServer};

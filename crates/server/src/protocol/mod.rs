@@ -11,7 +11,7 @@ pub(crate) mod native;
 pub(crate) mod stream;
 
 use crate::request::{Peer, RequestInfo};
-use fanfare_hub::{Disconnect, Limits, Now, Push, Reply, Request, ShardId};
+use fanfare_hub::{Disconnect, HeartbeatKind, Limits, Now, Push, Reply, Request, ShardId};
 use std::sync::Arc;
 
 /// One whole message of a transport.
@@ -34,6 +34,8 @@ pub enum Encoded {
     /// The appended bytes are a binary message.
     Binary,
     /// The appended bytes are the payload of the transport's own ping.
+    /// The appended bytes are several messages, each by [`put_message`]. They stay together, in order.
+    Several,
     Ping,
     /// The appended bytes are a text message, and the last one: then the connection ends.
     Last(Disconnect),
@@ -47,6 +49,27 @@ pub enum Encoded {
 }
 
 /// A message that goes straight back to its connection: a part of the bytes of [`Actions`].
+/// Appends one of [several](Encoded::Several) messages. It is at most 4 GiB long.
+pub fn put_message(out: &mut Vec<u8>, message: Message<'_>) {
+    let (is_text, bytes) = match message {
+        Message::Text(text) => (true, text.as_bytes()),
+        Message::Binary(bytes) => (false, bytes),
+    };
+    out.push(u8::from(is_text));
+    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// The messages that [`put_message`] has appended: whether each is text, and its bytes.
+pub(crate) fn several(mut out: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
+    std::iter::from_fn(move || {
+        let ([is_text, len @ ..], rest) = out.split_first_chunk::<5>()?;
+        let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        out = rest;
+        Some((*is_text == 1, bytes))
+    })
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ImmediateAnswer {
     /// Where its bytes end. They begin at the end of the answer before it.
@@ -182,6 +205,11 @@ pub trait Protocol: Send + Sync + 'static {
         30_000
     }
 }
+
+    /// The kind of the heartbeats over WebSocket.
+    fn heartbeat(&self) -> HeartbeatKind {
+        HeartbeatKind::Asks
+    }
 
 /// A protocol, and the path at which it is spoken.
 #[derive(Clone)]

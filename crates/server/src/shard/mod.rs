@@ -26,7 +26,7 @@ use crate::embed::Dispatcher;
 use crate::framing::deflate::Deflaters;
 use crate::framing::{Form, Framing, Wire};
 use crate::logs;
-use crate::protocol::{Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
+use crate::protocol::{self, Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Input,
@@ -289,7 +289,8 @@ impl Shell {
     ) -> ConnId {
         let protocol = self.wire(wire).protocol.clone();
         let asked = request.clone();
-        self.open_as(now, sink, peer, (wire, HeartbeatKind::Asks), request, |place, actions| {
+        let heartbeat = protocol.heartbeat();
+        self.open_as(now, sink, peer, (wire, heartbeat), request, |place, actions| {
             protocol.open(place, asked.as_ref(), actions)
         })
     }
@@ -499,6 +500,11 @@ impl Shell {
                         self.counters.pushed(wire, &push, recipients.len());
                         self.push_begun(recipients, self.wire(wire).framing, (form, &scratch), &push);
                     }
+                    Ok(Some(_)) if encoded == Encoded::Several => {
+                        self.counters.pushed(wire, &push, recipients.len());
+                        let frames = together(self.wire(wire).framing, &scratch);
+                        recipients.iter().for_each(|&id| self.append(id, frames.clone()));
+                    }
                     Ok(Some(form)) => {
                         self.counters.pushed(wire, &push, recipients.len());
                         self.push(recipients, wire, form, &scratch);
@@ -525,6 +531,7 @@ impl Shell {
                         logs::ignored(error, &conn.peer);
                     }
                     match form(encoded) {
+                        Ok(Some(_)) if encoded == Encoded::Several => self.answer_several(id, &scratch),
                         Ok(Some(form)) => self.answer(id, form, &scratch),
                         Ok(None) => {}
                         Err(reason) => self.part(id, reason),
@@ -597,6 +604,14 @@ impl Shell {
             }
         };
         self.append(id, frame);
+    }
+
+    /// The same for several messages that stay together.
+    fn answer_several(&mut self, id: ConnId, several: &[u8]) {
+        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
+        self.counters.wire(wire).messages_out += 1;
+        let frames = together(self.wire(wire).framing, several);
+        self.append(id, frames);
     }
 
     /// Those of `all` whose conversation takes a push of presence.
@@ -724,10 +739,19 @@ impl Shell {
     }
 }
 
+/// The frames of several messages, as one piece of the outbox. They are not compressed.
+fn together(framing: Framing, several: &[u8]) -> Bytes {
+    let mut frames = Vec::with_capacity(several.len() + 16);
+    for (is_text, message) in protocol::several(several) {
+        framing.put(&mut frames, if is_text { Form::Text } else { Form::Binary }, message);
+    }
+    frames.into()
+}
+
 /// The form of the message, if one was encoded.
 fn form(encoded: Encoded) -> Result<Option<Form>, Disconnect> {
     match encoded {
-        Encoded::Text | Encoded::Begun | Encoded::Last(_) => Ok(Some(Form::Text)),
+        Encoded::Text | Encoded::Begun | Encoded::Several | Encoded::Last(_) => Ok(Some(Form::Text)),
         Encoded::Binary => Ok(Some(Form::Binary)),
         Encoded::Ping => Ok(Some(Form::Ping)),
         Encoded::Nothing | Encoded::Ignored => Ok(None),
