@@ -46,7 +46,7 @@ pub use config::hosts::{HostError, HostPattern, Hosts};
 pub use config::origin::{Origin, OriginError, Origins};
 pub use config::proxies::{TrustedProxy, TrustedProxyError};
 pub use config::tls::{Tls, TlsError};
-pub use config::{AdminOn, Compression, Config};
+pub use config::{AdminOn, Compression, Config, SocketIoConfig};
 pub use embed::handle::{ChannelPage, Handle, Published};
 pub use embed::publishing::{Broadcasting, Publishing};
 pub use embed::signaling::Signaling;

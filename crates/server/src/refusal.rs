@@ -35,6 +35,8 @@ struct Parts {
     asker: Asker,
     /// The connection ends with it.
     is_last: bool,
+    /// The body of another protocol: JSON.
+    words: Option<String>,
 }
 
 /// Marks an answer behind which the connection of HTTP/1 ends: nothing that follows is taken for a request.
@@ -139,6 +141,7 @@ impl HttpRefusal {
             id: None,
             asker,
             is_last: false,
+            words: None,
         }))
     }
 
@@ -195,6 +198,12 @@ impl HttpRefusal {
         self
     }
 
+    /// With this body, which is JSON, in place of the sentence.
+    pub(crate) fn in_words(mut self, words: String) -> Self {
+        self.0.words = Some(words);
+        self
+    }
+
     /// As the API answers.
     pub(crate) fn in_json(mut self) -> Self {
         self.0.asker.json = true;
@@ -227,7 +236,7 @@ impl HttpRefusal {
 
     /// Status, headers and body, as every path writes them.
     fn written(self) -> (StatusCode, HeaderMap, Vec<u8>) {
-        let Parts { status, error, option, limit, mut headers, id, asker, is_last: _ } = *self.0;
+        let Parts { status, error, option, limit, mut headers, id, asker, is_last: _, words } = *self.0;
         // RFC 9110 §10.2.3, in whole seconds, at least one: the hub knows the time only for an exceeded rate.
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             let seconds = error.retry_after_ms.map_or(1, |ms| ms.div_ceil(1000).max(1));
@@ -237,7 +246,10 @@ impl HttpRefusal {
             headers.insert(REQUEST_ID, id.value());
         }
         let mut body = Vec::with_capacity(error.message.len() + 1);
-        let kind = if asker.json {
+        let kind = if let Some(words) = words {
+            body.extend_from_slice(words.as_bytes());
+            "application/json"
+        } else if asker.json {
             encode_refusal(&mut body, &error, option, limit);
             "application/json"
         } else {

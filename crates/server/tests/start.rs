@@ -16,7 +16,7 @@ fn settings_out_of_range_are_refused_with_the_range() {
         assert_eq!(refused.to_string(), sentence);
     }
     let many = (0..64).fold(Fanfare::builder(()), |builder, n| builder.protocol(&format!("/{n}"), Echo::default()));
-    assert_eq!(many.build().err().expect("refused").to_string(), "protocols = 64 is not between 0 and 63");
+    assert_eq!(many.build().err().expect("refused").to_string(), "protocols = 64 is not between 0 and 62");
 }
 
 #[test]

@@ -57,7 +57,8 @@ const SERVER: House = House {
     floors: &[
         &["clock", "config", "counters", "request"],
         &["error", "logs", "refusal", "settings"],
-        &["protocol", "random", "transport"],
+        &["random"],
+        &["protocol", "transport"],
         &["control", "framing"],
         &["watch"],
         &["embed"],

@@ -83,6 +83,8 @@ pub struct Config {
     /// Whether `/events`, `/v1/sse`, `/v1/stream`, `/v1/poll` and `/v1/send` are served. Default: they are. Without
     /// them these paths belong to the pages of the program.
     pub streams: bool,
+    /// Socket.IO. Default: it is not served.
+    pub socketio: SocketIoConfig,
     /// Compression, for clients that can read it. Default: messages of 1 KiB and more.
     pub compression: Compression,
     /// The window over which a stopping server spreads the return of its clients. Default 10 s.
@@ -133,8 +135,34 @@ impl Default for Config {
             drain_window: Duration::from_secs(10),
             tls: None,
             streams: true,
+            socketio: SocketIoConfig::default(),
             compression: Compression::default(),
             admin: AdminOn::Off,
+        }
+    }
+}
+
+/// Socket.IO for its clients, with the events of a chat room built in (docs/socketio.md). Its other bounds are limits:
+/// [`Limits::pong_timeout_ms`] and [`Limits::room_message_bytes_max`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketIoConfig {
+    /// Whether it is served. Default false.
+    pub enabled: bool,
+    /// Where. Default `/socket.io/`.
+    pub path: String,
+    /// Time between pings. Default 25 s.
+    pub ping_interval: Duration,
+    /// The message for a client that the application does not let in. Default `认证错误` (authentication error).
+    pub refusal: String,
+}
+
+impl Default for SocketIoConfig {
+    fn default() -> Self {
+        SocketIoConfig {
+            enabled: false,
+            path: "/socket.io/".to_owned(),
+            ping_interval: Duration::from_secs(25),
+            refusal: "认证错误".to_owned(),
         }
     }
 }

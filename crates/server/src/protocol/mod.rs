@@ -8,6 +8,7 @@ pub(crate) mod chat;
 pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod native;
+pub(crate) mod socketio;
 pub(crate) mod stream;
 
 use crate::request::{Peer, RequestInfo};
@@ -33,9 +34,9 @@ pub enum Encoded {
     Begun,
     /// The appended bytes are a binary message.
     Binary,
-    /// The appended bytes are the payload of the transport's own ping.
     /// The appended bytes are several messages, each by [`put_message`]. They stay together, in order.
     Several,
+    /// The appended bytes are the payload of the transport's own ping.
     Ping,
     /// The appended bytes are a text message, and the last one: then the connection ends.
     Last(Disconnect),
@@ -48,7 +49,6 @@ pub enum Encoded {
     Close(Disconnect),
 }
 
-/// A message that goes straight back to its connection: a part of the bytes of [`Actions`].
 /// Appends one of [several](Encoded::Several) messages. It is at most 4 GiB long.
 pub fn put_message(out: &mut Vec<u8>, message: Message<'_>) {
     let (is_text, bytes) = match message {
@@ -70,6 +70,7 @@ pub(crate) fn several(mut out: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     })
 }
 
+/// A message that goes straight back to its connection: a part of the bytes of [`Actions`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ImmediateAnswer {
     /// Where its bytes end. They begin at the end of the answer before it.
@@ -204,18 +205,20 @@ pub trait Protocol: Send + Sync + 'static {
     fn heartbeat_ms(&self) -> u32 {
         30_000
     }
-}
 
     /// The kind of the heartbeats over WebSocket.
     fn heartbeat(&self) -> HeartbeatKind {
         HeartbeatKind::Asks
     }
+}
 
 /// A protocol, and the path at which it is spoken.
 #[derive(Clone)]
 pub(crate) struct ProtocolAtPath {
     pub(crate) path: String,
     pub(crate) protocol: Arc<dyn Protocol>,
+    /// Requests are judged by the rules of Engine.IO besides.
+    pub(crate) is_engine_io: bool,
 }
 
 impl ProtocolAtPath {

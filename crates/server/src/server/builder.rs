@@ -12,6 +12,7 @@ use crate::embed::{
 use crate::error::ServeError;
 use crate::http::streams::StreamWires;
 use crate::protocol::native::Native;
+use crate::protocol::socketio::{Asks, SocketIo};
 use crate::protocol::{Protocol, ProtocolAtPath};
 use crate::random::random;
 use crate::server::Fanfare;
@@ -25,10 +26,10 @@ use tokio::sync::mpsc::unbounded_channel;
 const SHARDS_MAX: usize = 1024;
 /// The path of the native protocol, unless the builder sets another protocol there.
 pub(super) const NATIVE_PATH: &str = "/v1/ws";
-/// The most protocols that a server may have, besides the native one: each has a wire for every framing of WebSocket,
-/// and there are 256 wires with those of streams.
-const PROTOCOLS_MAX: usize = 63;
-const _: () = assert!(3 * (PROTOCOLS_MAX + 1) + StreamWires::COUNT <= 256);
+/// The most protocols that a server may have, besides the native one and Socket.IO: each has a wire for every framing
+/// of WebSocket, and there are 256 wires with those of streams.
+const PROTOCOLS_MAX: usize = 62;
+const _: () = assert!(3 * (PROTOCOLS_MAX + 2) + StreamWires::COUNT <= 256);
 
 /// Collects the parts of a server. `S` is the application's state, which handlers take by [`State`](crate::State);
 /// nothing is generic after [`build`](Self::build).
@@ -94,7 +95,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     /// replace it, give [`Native`] with other times for that path.
     #[must_use]
     pub fn protocol(mut self, path: &str, protocol: impl Protocol) -> Self {
-        self.protocols.push(ProtocolAtPath { path: path.to_owned(), protocol: Arc::new(protocol) });
+        self.protocols.push(ProtocolAtPath {
+            path: path.to_owned(),
+            protocol: Arc::new(protocol),
+            is_engine_io: false,
+        });
         self
     }
 
@@ -225,6 +230,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
+        if self.config.socketio.enabled {
+            self.channels.push(SocketIo::rule());
+        }
         let code = Code { rules: self.channels.into(), keys: self.api_keys.into() };
         self.config.rules = Arc::new(code.with_rules(&self.config.rules));
         let in_range = |option, found, min, max| {
@@ -239,9 +247,16 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         let ms = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
         let native = Native::default().heartbeat_ms(ms(limits.heartbeat_ms)).grace_ms(ms(limits.grace_ms));
         if !self.protocols.iter().any(|at| at.is(NATIVE_PATH, native.subprotocol())) {
-            self.protocols.push(ProtocolAtPath { path: NATIVE_PATH.to_owned(), protocol: Arc::new(native) });
+            let (path, protocol) = (NATIVE_PATH.to_owned(), Arc::new(native));
+            self.protocols.push(ProtocolAtPath { path, protocol, is_engine_io: false });
         }
-        for (place, ProtocolAtPath { path, protocol }) in self.protocols.iter().enumerate() {
+        if self.config.socketio.enabled {
+            let asks = Asks { guard: self.handlers.connect.is_some(), calls: !self.handlers.rpc.is_empty() };
+            let protocol = Arc::new(SocketIo::new(&self.config.socketio, &self.config.limits, asks));
+            let path = format!("/{}", self.config.socketio.path.trim_start_matches('/'));
+            self.protocols.push(ProtocolAtPath { path, protocol, is_engine_io: true });
+        }
+        for (place, ProtocolAtPath { path, protocol, .. }) in self.protocols.iter().enumerate() {
             let subprotocol = protocol.subprotocol();
             if self.protocols[..place].iter().any(|earlier| earlier.is(path, subprotocol)) {
                 return Err(ServeError::Ambiguous { path: path.clone(), subprotocol });

@@ -110,6 +110,7 @@ impl Fanfare {
                 wire: WireId(wire as u8),
                 deflated: compression.websocket.then(make),
                 protocol: at.protocol.clone(),
+                is_engine_io: at.is_engine_io,
                 needs_request: handlers_need_request || at.protocol.needs_request(),
             }
         });

@@ -189,6 +189,7 @@ impl Settings {
         settings.config.hosts = Hosts::List(vec![HostPattern::localhost()]); // whatever address it listens on
         settings.config.admin = AdminOn::MainPort;
         settings.chat.enabled = true;
+        settings.config.socketio.enabled = true;
         settings
     }
 

@@ -25,6 +25,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("session", "The time that clients have to connect, to come back, and to leave a server that stops."),
     ("heartbeat", "How the native protocol detects that a client is gone."),
     ("chat", "The chat protocol on `/`. A room `general` is the channel `chat:general`, so a rule must match it."),
+    (
+        "socketio",
+        "Socket.IO for its 4.x clients, over WebSocket, with the events of a chat room built in: see socketio.md.",
+    ),
     ("log", "The log, on stderr."),
     (
         "tls",
@@ -46,7 +50,6 @@ pub(super) const LATER: &[(&str, &str)] = &[
     ("secret", "a secret that several nodes share"),
     ("auth", "tokens (JWT), HTTP hooks and `anonymous`"),
     ("hooks", "HTTP hooks"),
-    ("socketio", "Socket.IO"),
     ("webrtc", "WebRTC signalling helpers"),
     ("store", "history on disk"),
     ("redis", "several nodes by Redis"),
@@ -109,6 +112,19 @@ settings! {
         "Serves the chat protocol to WebSockets on `/`. It has no subprotocol: a browser must name none.";
     "chat.heartbeat": ValueKind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.chat.heartbeat_ms) },
         "Time between pings of the chat protocol.";
+
+    "socketio.enabled": ValueKind::Switch(|s| &mut s.config.socketio.enabled),
+        "Serves Socket.IO.";
+    "socketio.path": ValueKind::Text(|s| &mut s.config.socketio.path),
+        "The path, below `base_path`; clients call it `path` too.";
+    "socketio.ping_interval": ValueKind::Time { min: 1000, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.socketio.ping_interval) },
+        "Time between pings.";
+    "socketio.ping_timeout": ValueKind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.pong_timeout_ms) },
+        "Time for the answer to a ping. A client that is silent for longer is disconnected.";
+    "socketio.max_payload": ValueKind::Bytes { min: 1024, max: 64 << 20, at: |s| &mut s.config.limits.room_message_bytes_max },
+        "The longest message of a client, and the longest packet with its attachments. A client that sends a longer one is disconnected.";
+    "socketio.refusal": ValueKind::Text(|s| &mut s.config.socketio.refusal),
+        "The message of the `connect_error` of a client that the application does not let in.";
 
     "log.level": ValueKind::Word { words: &["off", "error", "warn", "info", "debug", "trace"], at: |s| &mut s.log.level },
         "The least severe level that is logged.";
@@ -202,6 +218,9 @@ settings! {
         ValueKind::Count { min: 0, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.signals_waiting_max) },
         "Signals that wait for one client that is away or slow, and signals of one channel that wait for a shard that is behind. \
          At the limit the oldest is dropped.";
+    "limits.rooms_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.rooms_max) },
+        "Rooms of one Socket.IO client, with those that it has left and from which it has not read everything yet. Joining another one has \
+         no effect.";
     "limits.batch_size_max": ValueKind::Count { min: 1, max: 10_000, at: Number::Usize(|s| &mut s.config.limits.batch_size_max) },
         "The largest batch size that a subscriber may choose.";
     "limits.batch_delay_max":

@@ -95,6 +95,8 @@ fn every_limit_of_the_hub_is_a_setting() {
         ("grace", "session.grace"),
         ("connect_timeout", "session.connect_timeout"),
         ("heartbeat", "heartbeat.interval"),
+        ("pong_timeout", "socketio.ping_timeout"),
+        ("room_message_bytes_max", "socketio.max_payload"),
     ];
     let shown = format!("{:?}", fanfare_hub::Limits::default());
     let fields = shown.split(['{', ',']).skip(1).filter_map(|field| field.split_once(':')).map(|(name, _)| name.trim());

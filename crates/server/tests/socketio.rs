@@ -1,0 +1,340 @@
+//! Socket.IO by raw frames over real sockets: the handshake, the events that are built in, the guard, acks, and what a
+//! client may not send.
+
+#![allow(clippy::unwrap_used)] // helpers stand outside of `#[test]`; a panic in one fails the test
+
+mod support;
+
+use fanfare::hub::{Disconnect, Limits};
+use fanfare::{Builder, Config, Fanfare, Identity, Json, Refusal, SocketIoConfig, Token};
+use fanfare_wire::websocket::Opcode;
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::time::Duration;
+use support::{Client, Frame, Server, config, connect, response, upgrade};
+
+const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+
+fn builder() -> Builder {
+    let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
+    // A refused client has all the time that it needs.
+    let limits = Limits { connect_timeout_ms: 600_000, ..Limits::default() };
+    Fanfare::builder(()).config(Config { socketio, limits, ..config() })
+}
+
+/// A client whose session is open.
+fn open(server: &Server) -> Client {
+    let mut client = Client::open(server.address, PATH);
+    let opened = text(&mut client);
+    assert!(opened.starts_with('0'), "{opened}");
+    client
+}
+
+/// A client in the namespace `/`, and the id of its socket.
+fn enter(server: &Server) -> (Client, String) {
+    let mut client = open(server);
+    client.text("40");
+    let id = entered(&mut client);
+    (client, id)
+}
+
+fn entered(client: &mut Client) -> String {
+    let connected = text(client);
+    let connected: Value = serde_json::from_str(connected.strip_prefix("40").expect(&connected)).unwrap();
+    connected["sid"].as_str().expect("an id").to_owned()
+}
+
+fn text(client: &mut Client) -> String {
+    match client.next() {
+        Frame::Text(text) => text,
+        other => panic!("a text was to come, not {other:?}"),
+    }
+}
+
+/// Joins a room, and returns when that is done: the socket's own message is the sign.
+fn join(client: &mut Client, room: &str) {
+    client.text(&format!(r#"42["join-room","{room}"]"#));
+    client.text(r#"42["message",{"joined":true}]"#);
+    while event(client, true)[1]["joined"] != true {}
+}
+
+/// Handlers run on this runtime.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+/// The next event, without its timestamp, which must be there if `is_timed`.
+fn event(client: &mut Client, is_timed: bool) -> Value {
+    let text = text(client);
+    let mut event: Value = serde_json::from_str(text.strip_prefix("42").expect(&text)).unwrap();
+    let timestamp = event[1].as_object_mut().and_then(|data| data.remove("timestamp"));
+    assert_eq!(timestamp.is_some_and(|timestamp| timestamp.is_u64()), is_timed, "{text}");
+    event
+}
+
+#[test]
+fn an_open_packet_names_the_session_and_its_times() {
+    let server = Server::of(builder());
+    let mut client = Client::open(server.address, PATH);
+    let opened = text(&mut client);
+    let opened: Value = serde_json::from_str(opened.strip_prefix('0').expect("an open packet")).unwrap();
+    let sid = opened["sid"].as_str().unwrap();
+    let expected = json!({
+        "sid": sid, "upgrades": [], "pingInterval": 25_000, "pingTimeout": 60_000, "maxPayload": 1_000_000,
+    });
+    assert_eq!(opened, expected);
+    client.text("40");
+    assert_ne!(entered(&mut client), sid, "the socket has an id of its own");
+}
+
+#[test]
+fn a_room_hears_who_joins_speaks_and_types() {
+    let server = Server::of(builder());
+    let ((mut ada, ada_id), (mut bob, bob_id)) = (enter(&server), enter(&server));
+    let (mut eve, eve_id) = enter(&server);
+    join(&mut eve, "elsewhere");
+    ada.text(r#"42["join-room","lobby"]"#);
+    ada.text(r#"42["message",{"text":"first"}]"#);
+    let said = |id: &str, text: &str| json!(["message", {"text": text, "userId": id}]);
+    assert_eq!(event(&mut ada, true), said(&ada_id, "first"), "one's own join is not told");
+    bob.text(r#"42["join-room","lobby"]"#);
+    assert_eq!(event(&mut ada, true), json!(["user-joined", {"userId": bob_id}]));
+    ada.text(r#"42["message",{"text":"hi","userId":"eve","timestamp":1}]"#);
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(event(client, true), said(&ada_id, "hi"), "a sender cannot name another");
+    }
+    bob.text(r#"42["typing",true]"#);
+    bob.text(r#"42["message",{"text":"hello"}]"#);
+    assert_eq!(event(&mut ada, false), json!(["user-typing", {"userId": bob_id, "isTyping": true}]));
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(event(client, true), said(&bob_id, "hello"), "one's own typing is not told");
+    }
+    // The first room is where a client speaks, whatever else it joins.
+    ada.text(r#"42["join-room","elsewhere"]"#);
+    assert_eq!(event(&mut eve, true), json!(["user-joined", {"userId": ada_id}]));
+    ada.text(r#"42["message",{"text":"in the lobby"}]"#);
+    assert_eq!(event(&mut bob, true), said(&ada_id, "in the lobby"));
+    eve.text(r#"42["message",{"text":"elsewhere"}]"#);
+    assert_eq!(event(&mut eve, true), said(&eve_id, "elsewhere"), "eve hears nothing of the lobby");
+}
+
+#[test]
+fn attachments_follow_their_message() {
+    let server = Server::of(builder());
+    let ((mut ada, ada_id), (mut bob, _)) = (enter(&server), enter(&server));
+    join(&mut ada, "lobby");
+    join(&mut bob, "lobby");
+    while event(&mut ada, true)[0] != "message" {} // bob has come, and has said so
+    ada.text(r#"452-["message",{"b":{"_placeholder":true,"num":1},"a":{"_placeholder":true,"num":0}}]"#);
+    ada.send(Opcode::Binary, b"\0one");
+    ada.text("bdHdv"); // base64 in a text frame is read alike
+    bob.text(r#"42["message",{"after":true}]"#);
+    for client in [&mut ada, &mut bob] {
+        let head = text(client);
+        let data: Value = serde_json::from_str(head.strip_prefix("452-").expect(&head)).unwrap();
+        assert_eq!(data[1]["a"], json!({"_placeholder": true, "num": 0}));
+        assert_eq!(data[1]["userId"], ada_id);
+        assert_eq!((client.next(), client.next()), (Frame::Binary(b"\0one".to_vec()), Frame::Binary(b"two".to_vec())));
+        assert_eq!(event(client, true)[1]["after"], true);
+    }
+}
+
+#[test]
+fn who_leaves_the_namespace_leaves_the_rooms_and_may_come_back() {
+    let server = Server::of(builder());
+    let ((mut ada, _), (mut bob, bob_id)) = (enter(&server), enter(&server));
+    ada.text(r#"42["join-room","lobby"]"#);
+    ada.text("41");
+    ada.text("40");
+    entered(&mut ada);
+    bob.text(r#"42["join-room","lobby"]"#);
+    bob.text(r#"42["message",{}]"#);
+    assert_eq!(event(&mut bob, true), json!(["message", {"userId": bob_id}]));
+    ada.text(r#"42["message",{}]"#); // in no room: nobody hears it
+    ada.text(r#"42["join-room","lobby"]"#);
+    assert_eq!(event(&mut bob, true)[0], "user-joined");
+    bob.text(r#"42["message",{"n":2}]"#);
+    assert_eq!(event(&mut ada, true)[1]["n"], 2, "what was said meanwhile is not for it");
+}
+
+#[test]
+fn a_guard_refuses_in_its_words_and_names_the_user() {
+    let guard = async |token: Option<Token>| match token.as_ref().map(Token::as_str) {
+        Some("ada's") => Ok(Identity::user("ada \"the first\"")),
+        _ => Err(Refusal::unauthorized("no such token")),
+    };
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let server = Server::of(builder().on_connect(guard));
+    let mut client = open(&server);
+    for auth in ["", r#"{"token":"wrong"}"#, r#"{"token":7}"#, r#"{"other":"ada's"}"#] {
+        client.text(&format!("40{auth}"));
+        assert_eq!(text(&mut client), r#"44{"message":"认证错误"}"#, "{auth}");
+    }
+    client.text(r#"40{"token":"ada's"}"#);
+    entered(&mut client);
+    client.text(r#"42["join-room","lobby"]"#);
+    client.text(r#"42["message",{}]"#);
+    assert_eq!(event(&mut client, true), json!(["message", {"userId": "ada \"the first\""}]));
+}
+
+#[test]
+fn a_token_is_ignored_where_nobody_checks_it() {
+    let server = Server::of(builder());
+    let mut client = open(&server);
+    client.text(r#"40{"token":"any"}"#);
+    entered(&mut client);
+}
+
+#[test]
+fn other_events_are_calls_and_their_answers_are_acks() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let server =
+        Server::of(builder().rpc("sum", async |Json(numbers): Json<Vec<i64>>| Json(numbers.iter().sum::<i64>())));
+    let (mut client, _) = enter(&server);
+    client.text(r#"42["unknown",1]"#);
+    client.text(r#"421["unknown",1]"#);
+    client.text(r#"42["sum",1,2]"#);
+    client.text(r#"4218446744073709551615["sum",1,2,3]"#);
+    assert_eq!(text(&mut client), "4318446744073709551615[6]");
+    client.text(r#"427["sum"]"#);
+    assert_eq!(text(&mut client), "437[0]");
+}
+
+#[test]
+fn only_the_main_namespace_exists() {
+    let server = Server::of(builder());
+    let mut client = open(&server);
+    client.text("40/admin,");
+    assert_eq!(text(&mut client), r#"44/admin,{"message":"Invalid namespace"}"#);
+    client.text(r#"40/a?b="c",{"token":"x"}"#);
+    assert_eq!(text(&mut client), r#"44/a?b="c",{"message":"Invalid namespace"}"#);
+    client.text("40");
+    entered(&mut client);
+}
+
+#[test]
+fn a_client_that_breaks_the_protocol_is_closed_and_no_other() {
+    let server = Server::of(builder());
+    let (mut ada, ada_id) = enter(&server);
+    ada.text(r#"42["join-room","lobby"]"#);
+    let rows: &[(&str, bool, &[&str])] = &[
+        ("a ping", true, &["2"]),
+        ("the probe of an upgrade", true, &["2probe"]),
+        ("an empty packet", true, &[""]),
+        ("an unknown packet", true, &["7"]),
+        ("an unknown packet of Socket.IO", true, &["4abc"]),
+        ("an event before a CONNECT", false, &[r#"42["message",{}]"#]),
+        ("an ack before a CONNECT", false, &["431[]"]),
+        ("a disconnect before a CONNECT", false, &["41"]),
+        ("a second CONNECT", true, &["40"]),
+        ("a refusal", true, &[r#"44{"message":"no"}"#]),
+        ("an event of a namespace that was not entered", true, &[r#"42/admin,["message",{}]"#]),
+        ("an event that is an object", true, &["42{}"]),
+        ("an id that is no number", true, &[r#"42abc["message"]"#]),
+        ("a reserved name", true, &[r#"42["disconnect"]"#]),
+        ("an id beyond 64 bits", true, &[r#"4218446744073709551616["a"]"#]),
+        ("eleven attachments", true, &[r#"4511-["a"]"#]),
+        ("a placeholder out of range", true, &[r#"451-["a",{"_placeholder":true,"num":1}]"#]),
+        ("a text within a packet", true, &[r#"451-["a"]"#, r#"42["a"]"#]),
+        ("a binary message that nothing announced", true, &["bAQ=="]),
+    ];
+    for (name, enters, packets) in rows {
+        let mut client = if *enters { enter(&server).0 } else { open(&server) };
+        packets.iter().for_each(|packet| client.text(packet));
+        assert_eq!(client.closed(), Some(Disconnect::BadProtocol.code()), "{name}");
+    }
+    let (mut client, _) = enter(&server);
+    client.text(&format!(r#"42["message",{{"long":"{}"}}]"#, "a".repeat(1_000_000)));
+    assert_eq!(client.closed(), Some(1009), "a frame over maxPayload");
+    ada.text(r#"42["message",{}]"#);
+    assert_eq!(event(&mut ada, true), json!(["message", {"userId": ada_id}]));
+}
+
+#[test]
+fn events_that_are_not_understood_are_ignored() {
+    let server = Server::of(builder());
+    let (mut client, id) = enter(&server);
+    let long = format!(r#"42["join-room","{}"]"#, "r".repeat(256));
+    for packet in [
+        r#"42["message",{"in":"no room"}]"#,
+        r#"42["typing",true]"#,
+        r#"42["join-room"]"#,
+        &long,
+        r#"42["a"]"#,
+        r#"42[7]"#,
+        r#"42["\ud800"]"#,
+        "431[]",
+    ] {
+        client.text(packet);
+    }
+    client.text(r#"42["join-room",7]"#);
+    client.text(r#"42["message","a text has no fields"]"#);
+    assert_eq!(event(&mut client, true), json!(["message", {"userId": id}]));
+    client.text(r#"42["message"]"#);
+    assert_eq!(event(&mut client, true), json!(["message", {"userId": id}]));
+}
+
+#[test]
+fn a_large_message_passes_where_a_channel_would_refuse_it() {
+    let server = Server::of(builder());
+    let (mut client, _) = enter(&server);
+    client.text(r#"42["join-room","lobby"]"#);
+    let long = "a".repeat(900_000);
+    client.text(&format!(r#"42["message",{{"long":"{long}"}}]"#));
+    assert_eq!(event(&mut client, true)[1]["long"], long);
+}
+
+/// The first ping comes by itself. A client that does not answer it is closed.
+#[test]
+fn a_silent_client_is_pinged_and_closed() {
+    let socketio =
+        SocketIoConfig { enabled: true, ping_interval: Duration::from_millis(300), ..SocketIoConfig::default() };
+    let limits = Limits { pong_timeout_ms: 300, connect_timeout_ms: 600_000, ..Limits::default() };
+    let server = Server::of(Fanfare::builder(()).config(Config { socketio, limits, ..config() }));
+    let (mut client, _) = enter(&server);
+    assert_eq!(text(&mut client), "2");
+    client.text("3");
+    assert_eq!(text(&mut client), "2", "it has answered");
+    assert_eq!(client.closed(), Some(Disconnect::HeartbeatTimeout.code()));
+}
+
+#[test]
+fn requests_are_refused_with_the_codes_of_the_reference() {
+    let server = Server::of(builder());
+    let rows: &[(&str, bool, &str, &str, u8)] = &[
+        ("version 3", true, "EIO=3&transport=websocket", "GET", 5),
+        ("no version", true, "transport=websocket", "GET", 5),
+        ("an unknown transport", true, "EIO=4&transport=abc", "GET", 0),
+        ("no transport", true, "EIO=4", "GET", 0),
+        ("an unknown session", true, "EIO=4&transport=websocket&sid=abc", "GET", 1),
+        ("a WebSocket without an upgrade", false, "EIO=4&transport=websocket", "GET", 3),
+        ("a handshake by POST", false, "EIO=4&transport=websocket", "POST", 2),
+        ("polling, which is not served", false, "EIO=4&transport=polling", "GET", 0),
+        ("a poll", false, "EIO=4&transport=polling&sid=abc", "GET", 0),
+        ("version 3 by polling", false, "EIO=3&transport=polling", "GET", 5),
+    ];
+    for (name, upgrades, query, method, code) in rows {
+        let path = format!("/socket.io/?{query}");
+        let mut socket = connect(server.address);
+        let head = match upgrades {
+            true => upgrade(server.address, &path, &[], &[]),
+            false => format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").into_bytes(),
+        };
+        socket.write_all(&head).unwrap();
+        let response = response(&mut socket);
+        assert_eq!((response.status(), response.header("content-type")), (400, Some("application/json")), "{name}");
+        let body: Value = serde_json::from_str(&response.body).unwrap();
+        assert_eq!(body["code"], *code, "{name}: {body}");
+        assert!(body["message"].is_string());
+    }
+}
+
+#[test]
+fn without_the_setting_there_is_nothing() {
+    let server = Server::start(config());
+    let mut socket = connect(server.address);
+    socket.write_all(&upgrade(server.address, PATH, &[], &[])).unwrap();
+    assert_eq!(response(&mut socket).status(), 404);
+}

@@ -1,0 +1,162 @@
+// Socket.IO as its own client sees it: `socket.io-client` from npm, over WebSocket, and the events that are built in.
+
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { after, before, describe, test } from 'node:test'
+import { io } from 'socket.io-client'
+import { startServer } from './support/server.mjs'
+
+const options = { timeout: 60_000 }
+let server
+before(async () => (server = await startServer()), options)
+after(() => server.stop(), options)
+
+const clients = []
+const openClient = (settings = {}) => {
+  const client = io(server.url, { transports: ['websocket'], forceNew: true, ...settings })
+  clients.push(client)
+  return client
+}
+after(() => clients.forEach(client => client.disconnect()))
+
+/** A client that is connected. */
+async function connect(settings) {
+  const client = openClient(settings)
+  await once(client, 'connect')
+  return client
+}
+
+/** The first argument of the next event of this name. */
+const next = async (client, name) => (await once(client, name))[0]
+
+/** The first argument of the next event of this name that has this field. */
+const nextWith = (client, name, field) =>
+  new Promise(resolve => client.on(name, data => data?.[field] !== undefined && resolve(data)))
+
+/** Joins a room; returns when the client's own message came back. */
+async function join(client, room) {
+  client.emit('join-room', room)
+  const mine = new Promise(resolve => client.on('message', ({ joined }) => joined === client.id && resolve()))
+  client.emit('message', { joined: client.id })
+  await mine
+}
+
+describe('the example of a chat room', options, () => {
+  test('a client connects, with an id of its own for the socket', async () => {
+    const client = await connect()
+    assert.ok(client.id)
+    assert.notEqual(client.id, client.io.engine.id)
+  })
+
+  test('a room hears who joins, speaks and types', async () => {
+    const [ada, bob] = [await connect(), await connect()]
+    await join(ada, 'lobby')
+    const joined = next(ada, 'user-joined')
+    bob.emit('join-room', 'lobby')
+    const { userId, timestamp } = await joined
+    assert.equal(userId, bob.id)
+    assert.equal(typeof timestamp, 'number')
+
+    const said = Promise.all([nextWith(ada, 'message', 'text'), nextWith(bob, 'message', 'text')])
+    bob.emit('message', { text: 'hello', n: [1, { deep: true }] })
+    for (const message of await said) {
+      assert.equal(typeof message.timestamp, 'number')
+      delete message.timestamp
+      assert.deepEqual(message, { text: 'hello', n: [1, { deep: true }], userId: bob.id })
+    }
+
+    const typing = next(ada, 'user-typing')
+    bob.emit('typing', true)
+    assert.deepEqual(await typing, { userId: bob.id, isTyping: true })
+  })
+
+  test('another room hears nothing of it', async () => {
+    const [ada, bob] = [await connect(), await connect()]
+    await join(ada, 'one')
+    await join(bob, 'two')
+    const heard = []
+    bob.onAny((name, data) => heard.push([name, data]))
+    ada.emit('typing', true)
+    await join(ada, 'one')
+    await join(bob, 'two')
+    assert.ok(heard.every(([name, data]) => name === 'message' && data.userId === bob.id), JSON.stringify(heard))
+  })
+
+  test('binary data passes both ways', async () => {
+    const [ada, bob] = [await connect(), await connect()]
+    await join(ada, 'files')
+    await join(bob, 'files')
+    const got = Promise.all([nextWith(ada, 'message', 'parts'), nextWith(bob, 'message', 'parts')])
+    ada.emit('message', { name: 'a', parts: [Buffer.from([0, 255]), Buffer.from('text')] })
+    for (const message of await got) {
+      assert.deepEqual(message.parts.map(part => [...part]), [[0, 255], [...Buffer.from('text')]])
+      assert.equal(message.userId, ada.id)
+    }
+  })
+
+  test('a token is ignored in dev mode, where nobody checks it', async () => {
+    const client = await connect({ auth: { token: 'any' } })
+    assert.ok(client.connected)
+  })
+
+  test('messages that were emitted before the connection was there are sent in order', async () => {
+    const client = openClient()
+    client.emit('join-room', 'early')
+    for (let n = 0; n < 20; n++) client.emit('message', { n })
+    const numbers = []
+    await new Promise(resolve => client.on('message', ({ n }) => numbers.push(n) === 20 && resolve()))
+    assert.deepEqual(numbers, Array.from({ length: 20 }, (_, n) => n))
+  })
+})
+
+describe('ends and refusals', options, () => {
+  test('a namespace that does not exist is refused, and the connection goes on', async () => {
+    const client = await connect()
+    const admin = client.io.socket('/admin')
+    admin.connect()
+    const [error] = await once(admin, 'connect_error')
+    assert.equal(error.message, 'Invalid namespace')
+    await join(client, 'still-here')
+  })
+
+  test('a client that disconnects and connects again is a new socket in no room', async () => {
+    const [ada, bob] = [await connect(), await connect()]
+    await join(ada, 'again')
+    await join(bob, 'again')
+    ada.disconnect()
+    ada.connect()
+    await once(ada, 'connect')
+    const heard = []
+    ada.onAny(name => heard.push(name))
+    const said = nextWith(bob, 'message', 'text')
+    bob.emit('message', { text: 'nobody else is here' })
+    await said
+    await join(ada, 'again')
+    assert.deepEqual(heard, ['message'])
+  })
+
+  test('polling is refused with a code', async () => {
+    const client = openClient({ transports: ['polling'], reconnection: false })
+    await once(client, 'connect_error')
+    const response = await fetch(`${server.url}/socket.io/?EIO=4&transport=polling`)
+    assert.equal(response.status, 400)
+    assert.deepEqual(await response.json(), { code: 0, message: 'Transport unknown' })
+    const old = await fetch(`${server.url}/socket.io/?EIO=3&transport=polling`)
+    assert.equal((await old.json()).code, 5)
+  })
+
+  test('a server that stops makes its clients come back to its successor', async () => {
+    const own = await startServer()
+    const client = io(own.url, { transports: ['websocket'], forceNew: true, reconnectionDelay: 50, randomizationFactor: 0 })
+    clients.push(client)
+    await once(client, 'connect')
+    const reason = next(client, 'disconnect')
+    await own.stop()
+    assert.equal(await reason, 'transport close')
+    await own.start()
+    await once(client, 'connect')
+    await join(client, 'back')
+    client.disconnect()
+    await own.stop()
+  })
+})
