@@ -110,7 +110,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "proxies",
         about: "the configurations of docs/proxies.md with the real nginx, Caddy and HAProxy",
-        needs: &["nginx", "caddy", "haproxy"],
+        needs: &["nginx", "caddy", "haproxy", "curl"],
         folders: &["crates/server"],
         run: |workspace| {
             let cargo = workspace.cargo().args(["test", "--package", "fanfare", "--test", "behind_proxies", "--"]);

@@ -286,6 +286,59 @@ fn until_quiet(running: &Running) {
     }
 }
 
+/// The ticket in an answer.
+fn ticket_in(text: &str) -> String {
+    let begin = text.find("\"ticket\":\"").expect("a ticket") + 10;
+    text[begin..].split('"').next().expect("its end").to_owned()
+}
+
+/// Reads up to and with this.
+fn read_until(stream: &mut impl Read, end: &str) -> String {
+    let mut seen = String::new();
+    while !seen.ends_with(end) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error} after {seen:?}, before {end:?}"));
+        seen.push(char::from(byte[0]));
+    }
+    seen
+}
+
+/// A client that speaks HTTP/2 to the proxy, which speaks HTTP/1.1 to the server: a stream, polls and sends.
+fn by_http2(proxy: &Proxy, base: &str, client: &mut Client) {
+    let folder = Folder::new(&format!("curl-{}", proxy.port));
+    let root = folder.file("root.pem", &proxy.root);
+    let curl = |path: &str| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--http2", "--no-buffer", "--max-time", "60", "--cacert", &root]);
+        command.args(["--resolve", &format!("{NAME}:{}:127.0.0.1", proxy.port)]);
+        command.arg(format!("https://{NAME}:{}{base}{path}", proxy.port)).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+    };
+    let post = |path: &str, body: &Value| {
+        let mut command = curl(path);
+        command.args(["--header", "Content-Type: application/json", "--write-out", "\n%{http_version} %{http_code}"]);
+        let output = command.args(["--data", &body.to_string()]).output().expect("this test needs curl");
+        let text = String::from_utf8(output.stdout).expect("text");
+        text.strip_suffix("\n2 200").unwrap_or_else(|| panic!("{path}: {text}")).trim_end().to_owned()
+    };
+    let mut streaming = curl("/events?channel=chat:d").arg("--include").spawn().expect("this test needs curl");
+    let mut stream = streaming.stdout.take().expect("a pipe");
+    assert!(read_until(&mut stream, "connected").starts_with("HTTP/2 200"));
+    for number in 1..=3 {
+        let payload = format!("by HTTP/2 {number}");
+        client.publish("chat:d", &payload);
+        read_until(&mut stream, &payload);
+    }
+    let connected = post("/v1/poll", &json!({"type": "connect", "id": 1}));
+    let ticket = ticket_in(&connected);
+    let sent = post("/v1/send", &json!({"ticket": ticket, "n": 1, "commands": []}));
+    assert_eq!(sent, r#"{"n":1,"replies":[]}"#);
+    let polled = post("/v1/poll", &json!({"ticket": ticket, "ack": 1, "wait": 10}));
+    assert_eq!(polled, r#"{"n":1,"messages":[]}"#);
+    let _ = streaming.kill(); // its end is noticed with the others
+    let _ = streaming.wait();
+}
+
 /// Everything that a proxy has to let through. `restart` stops the server, and starts it again at the same address.
 fn suite(proxy: &Proxy, base: &str, mut running: Running, restart: impl Fn() -> Running) {
     let at = |path: &str| format!("{base}{path}");
@@ -314,18 +367,16 @@ fn suite(proxy: &Proxy, base: &str, mut running: Running, restart: impl Fn() -> 
         stream.write_all(request.as_bytes()).expect("the proxy reads");
         let head = read_head(&mut stream);
         assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+        let first = if path.starts_with("/events") { "connected" } else { "subscribed" };
+        read_until(&mut stream, first); // the head comes before the subscription is made
         streams.push((path, stream));
     }
     for number in 1..=3 {
         let payload = format!("payload {number}");
         client.publish("chat:b", &payload);
         for (path, stream) in &mut streams {
-            let mut seen = String::new();
-            while !seen.contains(&payload) {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{path}: {error} after {seen:?}"));
-                seen.push(char::from(byte[0]));
-            }
+            let seen = read_until(stream, &payload);
+            assert!(!seen.contains("disconnect"), "{path}: {seen}");
         }
     }
 
@@ -333,11 +384,7 @@ fn suite(proxy: &Proxy, base: &str, mut running: Running, restart: impl Fn() -> 
     let connect = json!({"type": "connect", "id": 1, "subscribe": [{"channel": "chat:c"}]}).to_string();
     let (status, body) = proxy.ask("POST", &at("/v1/poll"), &connect);
     assert_eq!(status, 200, "{body}");
-    let ticket = |body: &str| {
-        let begin = body.find("\"ticket\":\"").expect("a ticket") + 10;
-        body[begin..].split('"').next().expect("its end").to_owned()
-    };
-    let (ticket, mut ack, mut told) = (ticket(&body), 1, body);
+    let (ticket, mut ack, mut told) = (ticket_in(&body), 1, body);
     let deadline = Instant::now() + DEADLINE;
     while !told.contains("polled") {
         assert!(Instant::now() < deadline, "{told}");
@@ -354,11 +401,25 @@ fn suite(proxy: &Proxy, base: &str, mut running: Running, restart: impl Fn() -> 
     assert!(sent.contains("replies"), "{sent}");
     drop(streams);
 
-    // A client that says nothing but its heartbeats stays, for longer than the proxy's timeout.
+    by_http2(proxy, base, &mut client);
+
+    // Clients that say nothing but their heartbeats stay, for longer than the proxy's timeout: over a WebSocket, and on
+    // a stream, whose client answers by sends.
+    let connect = json!({"type": "connect", "id": 1, "subscribe": [{"channel": "chat:e"}]}).to_string();
+    let mut stream = proxy.connect();
+    let head = format!("POST {} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {}\r\n", at("/v1/stream"), connect.len());
+    stream.write_all(format!("{head}Content-Type: application/json\r\n\r\n{connect}").as_bytes()).expect("it reads");
+    assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "));
+    let pong = json!({"ticket": ticket_in(&read_until(&mut stream, "subscribed")), "commands": {"type": "pong"}});
     for _ in 0..HEARTBEATS {
         client.until("ping");
+        read_until(&mut stream, r#"{"type":"ping"}"#);
+        assert_eq!(proxy.ask("POST", &at("/v1/send"), &pong.to_string()).0, 200);
     }
     client.publish("chat:a", "still here");
+    client.publish("chat:e", "still there");
+    read_until(&mut stream, "still there");
+    drop(stream);
 
     // Clients that go without a word, whole or by half, are noticed by the server behind the proxy.
     let mut half = Client::open(proxy, &at("/v1/ws"));

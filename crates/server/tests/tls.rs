@@ -158,6 +158,50 @@ fn polls_and_sends_work_over_tls() {
     assert_eq!(post("/v1/poll", &format!(r#"{{"ticket":{ticket},"ack":1,"wait":1}}"#))["n"], 1);
 }
 
+/// On the raw socket, and where hyper writes the body: behind another request.
+#[test]
+fn streams_work_over_tls() {
+    let pair = pair();
+    let server = Server::of(builder(config(), &pair).protocol("/v1/ws", fanfare::Native::default()));
+    let post = |stream: &mut Stream, path: &str, body: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes()).expect("the server reads");
+        assert!(self::head(stream).starts_with("HTTP/1.1 200 "), "{path}");
+    };
+    let until = |stream: &mut Stream, end: &str| {
+        let mut seen = String::new();
+        while !seen.ends_with(end) {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error} after {seen:?}"));
+            seen.push(char::from(byte[0]));
+        }
+        seen
+    };
+    for (path, is_first) in [("/v1/sse", false), ("/v1/stream", false), ("/v1/sse", true), ("/v1/stream", true)] {
+        let mut stream = secure(server.address, client(&pair.pem, &["http/1.1"]));
+        if !is_first {
+            stream.write_all(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
+            until(&mut stream, "a page\n");
+        }
+        match is_first {
+            true => {
+                let get = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                stream.write_all(get.as_bytes()).expect("the server reads");
+                assert!(self::head(&mut stream).starts_with("HTTP/1.1 200 "), "{path}");
+            }
+            false => post(&mut stream, path, r#"{"type":"connect","id":1}"#),
+        }
+        let seen = until(&mut stream, "\"limits\"");
+        let (_, ticket) = seen.split_once(r#""ticket":""#).expect("a ticket");
+        let ticket = ticket.split('"').next().expect("its end");
+        let mut sends = secure(server.address, client(&pair.pem, &["http/1.1"]));
+        let commands =
+            r#"[{"type":"subscribe","id":2,"channel":"a"},{"type":"publish","id":3,"channel":"a","data":"over TLS"}]"#;
+        post(&mut sends, "/v1/send", &format!(r#"{{"ticket":"{ticket}","n":1,"commands":{commands}}}"#));
+        until(&mut stream, r#""data":"over TLS""#);
+    }
+}
+
 /// Much more than the kernel and the session hold: records that wait in the session are written when the socket
 /// takes them.
 #[test]
