@@ -1,7 +1,7 @@
 //! The command `fanfare`: starts the server, and speaks to one.
 //!
 //! Data goes to stdout, the rest to stderr. Exit status: 0 done, 1 the user can fix it, 2 we failed;
-//! of `why` 0 allowed, 1 not.
+//! of `why` 0 allowed, 1 not; of `doctor` 0 well, 1 degraded, 2 nobody is served.
 
 mod check;
 mod completions;
@@ -27,7 +27,7 @@ mod why;
 mod words;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use remote::{channels, disconnect, publish, subscribe};
+use remote::{channels, disconnect, doctor, publish, subscribe};
 use std::process::ExitCode;
 
 /// mimalloc: measured beside the system's allocator, small frames of many connections fragment less.
@@ -67,6 +67,8 @@ enum Command {
     Channels(channels::Args),
     /// Sends a client, or all clients of a user, away
     Disconnect(disconnect::Args),
+    /// Tries each transport to a server through whatever stands between, and says what is wrong
+    Doctor(doctor::Args),
     /// Prints a script that completes this command in a shell
     Completions(completions::Args),
     /// Prints the manual page, for man(1)
@@ -89,8 +91,9 @@ fn run() -> ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
-        // Its answer is its status.
+        // Their answer is their status.
         Command::Why(args) => return why::run(args).unwrap_or_else(|failure| failure.report()),
+        Command::Doctor(args) => return doctor::run(args).unwrap_or_else(|failure| failure.report()),
         Command::Config(args) => config::run(args),
         Command::Init(args) => init::run(args),
         Command::Publish(args) => publish::run(args),

@@ -19,6 +19,11 @@ impl Base {
         self.0.authority()
     }
 
+    /// The prefix of all paths, without a slash at its end.
+    pub(super) fn path(&self) -> &str {
+        self.0.path()
+    }
+
     /// The path of an API command.
     pub(super) fn api(&self, command: &str) -> String {
         format!("{}/api/v1/{command}", self.0.path())
@@ -65,7 +70,7 @@ impl Server {
 
     /// The authorities that the user trusts, in place of the system's.
     #[cfg(feature = "tls")]
-    fn trust(&self) -> Result<Option<Trust>, Failure> {
+    pub(super) fn trust(&self) -> Result<Option<Trust>, Failure> {
         let Some(file) = self.cacert.as_deref().filter(|file| !file.is_empty()) else { return Ok(None) };
         Trust::only_file(file).map(Some).map_err(|error| {
             Failure::users(error.to_string())

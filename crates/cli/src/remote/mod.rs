@@ -1,12 +1,15 @@
-//! The commands that call a running Fanfare: `publish`, `subscribe`, `channels`, `disconnect`.
+//! The commands that call a running Fanfare: `publish`, `subscribe`, `channels`, `disconnect`, `doctor`.
 //!
 //! In: where the server is, and a key or a token, from flags or the environment. Out: JSON lines on stdout. The
-//! application's commands go over the HTTP API ([`api`]), `subscribe` over the native protocol, by the Rust client.
+//! application's commands go over the HTTP API ([`api`]), `subscribe` over the native protocol, by the Rust client;
+//! `doctor` speaks HTTP itself.
 
 mod api;
 mod base;
 pub(crate) mod channels;
 pub(crate) mod disconnect;
+#[cfg_attr(not(feature = "tls"), allow(dead_code, unused_imports, reason = "its findings about TLS"))]
+pub(crate) mod doctor;
 mod event;
 mod lines;
 pub(crate) mod publish;

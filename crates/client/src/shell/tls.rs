@@ -137,6 +137,11 @@ impl Trust {
         Trust { config: Arc::new(config), authorities }
     }
 
+    /// The same for rustls: both versions, `http/1.1` by ALPN. For a program that shakes hands by itself.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.config.clone()
+    }
+
     /// Shakes hands with the peer, whose certificate must be for `host`.
     pub(super) async fn handshake(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Problem> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| Problem::Tls {

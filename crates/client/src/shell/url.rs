@@ -194,6 +194,25 @@ impl Url {
         self.scheme.is_tls()
     }
 
+    /// The host for the resolver, without the brackets of an IPv6 address, and the port. `None` for a socket of this
+    /// machine.
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        match &self.place {
+            Place::Tcp { host, port } => Some((host, *port)),
+            #[cfg(unix)]
+            Place::Unix(_) => None,
+        }
+    }
+
+    /// The path of a socket of this machine, if the address is one.
+    #[cfg(unix)]
+    pub fn socket(&self) -> Option<&str> {
+        match &self.place {
+            Place::Tcp { .. } => None,
+            Place::Unix(path) => Some(path),
+        }
+    }
+
     /// For the `Host` header: with the port where it is not the scheme's own.
     pub fn authority(&self) -> &str {
         &self.authority
@@ -283,7 +302,7 @@ mod tests {
     fn addresses_are_taken_apart() {
         for (text, host, port, authority, target) in all() {
             let url: Url = text.parse().expect(text);
-            assert_eq!(url.place, Place::Tcp { host: host.to_owned(), port }, "{text}");
+            assert_eq!(url.host_and_port(), Some((host, port)), "{text}");
             assert_eq!((url.authority(), url.native_target().as_str()), (authority, target), "{text}");
             assert_eq!(url.is_tls(), text.starts_with("wss:") || text.starts_with("https:"), "{text}");
             assert_eq!(url.to_string().parse(), Ok(url), "{text}: written down, it is the same");
@@ -294,7 +313,7 @@ mod tests {
     #[test]
     fn a_socket_is_an_address_too() {
         let url: Url = "unix:/run/fanfare.sock".parse().expect("an address");
-        assert_eq!(url.place, Place::Unix("/run/fanfare.sock".to_owned()));
+        assert_eq!((url.socket(), url.host_and_port()), (Some("/run/fanfare.sock"), None));
         assert_eq!((url.native_target().as_str(), url.path()), ("/v1/ws", ""));
         assert_eq!(url.to_string(), "unix:/run/fanfare.sock");
         assert_eq!("unix:".parse::<Url>(), Err(UrlError::Socket { url: "unix:".to_owned() }));
