@@ -464,6 +464,21 @@ impl Client {
         }
     }
 
+    /// Signals to one client in a row: they arrive in this order, however full its outbox is.
+    pub(crate) fn signals_in_a_row(&mut self, rng: &mut Rng, numbers: &mut Numbers) -> Vec<Request> {
+        const MAX: u64 = 4;
+        let live = |(_, wanted): &(&ChannelName, &Wanted)| wanted.state == SubState::Live;
+        let live: Vec<ChannelName> = self.wanted.iter().filter(live).map(|(channel, _)| channel.clone()).collect();
+        let (Some(channel), Some(&to)) = (pick_of(rng, &live), pick_of(rng, &self.peers)) else { return Vec::new() };
+        let signals = (0..2 + rng.below(MAX - 1)).map(|_| {
+            let (channel, data) = (channel.clone(), numbers.payload(rng, 30));
+            Signal { channel, event: "offer".into(), data, to: Some(to) }
+        });
+        let signals: Vec<Signal> = signals.collect();
+        let commands = signals.into_iter().map(|signal| Command::Signal(Box::new(signal)));
+        commands.map(|command| self.request(command, PendingCommand::Other)).collect()
+    }
+
     /// Sends what is no command.
     pub(crate) fn rude(&mut self, rng: &mut Rng, plan: &Plan) -> Act {
         let large = "x".repeat(plan.limits.message_bytes_max + 1);

@@ -97,6 +97,7 @@ counts! {
     batched_links, "turns that said several things to another shard";
     frozen, "clients that were stopped for long";
     drained_told, "connections told that the server stops";
+    drained_late, "connections that were opened while the server stopped";
     settled, "servers that stopped with everything answered";
     restarts, "servers that started again";
     core_presences, "whole presences that client cores had told their applications in the end";

@@ -56,6 +56,12 @@ impl Ledger {
         life.binary_search_by_key(&at.offset, |kept| kept.publication.offset).ok().map(|i| &life[i])
     }
 
+    /// True where an entry stands, or the epoch begins: positions are given out, never computed.
+    pub(crate) fn is_place(&self, channel: &ChannelName, at: Position) -> bool {
+        let life = self.life(channel, at.epoch);
+        life.first().is_none_or(|first| first.publication.prev == at.offset) || self.at(channel, at).is_some()
+    }
+
     /// True where the first entry of an epoch stands.
     pub(crate) fn begins_at(&self, channel: &ChannelName, at: Position) -> bool {
         self.life(channel, at.epoch).first().is_some_and(|first| first.publication.offset == at.offset)

@@ -17,7 +17,12 @@ pub(crate) struct Watch {
     client: Option<ClientId>,
     /// The outbox is over its mark.
     is_full: bool,
+    /// When it was last told how many are present.
+    counted_ms: BTreeMap<ChannelName, u64>,
 }
+
+/// Counts of presence are at least so far apart: a second, but for the steps of the shard's clock.
+const COUNTS_MS: u64 = 870;
 
 /// What a busy shard and the steps of its clock may add to the time of a batch.
 const LATE_MS: u64 = 1_500;
@@ -157,6 +162,13 @@ impl Watch {
                     live.in_step = false;
                     live.early = None;
                     live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
+                }
+            }
+            Push::PresenceCount { channel, .. } => {
+                let before_ms = self.counted_ms.insert(channel.clone(), said.now_ms);
+                if let Some(before_ms) = before_ms.filter(|ms| said.is_prompt && said.now_ms < ms + COUNTS_MS) {
+                    let since_ms = said.now_ms - before_ms;
+                    return Err(format!("{channel}: the number of those present is told again after {since_ms} ms"));
                 }
             }
             // The application's action: the client asked for no option.

@@ -1,5 +1,6 @@
 //! Answers to commands: one for each, consistent with the commands before it (promise 9).
 
+use super::deliveries::is_place;
 use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Verdict};
 use crate::store::Stores;
@@ -113,7 +114,7 @@ impl Checker {
                 self.presences.doubt(view.client, &channel, place)
             }
             (PendingCommand::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
-                self.presences.snapshot(pipe, &channel, snapshot);
+                self.presences.snapshot(pipe, &channel, snapshot)?;
             }
             (PendingCommand::History { channel, forwards }, ReplyBody::History(history)) => {
                 return self.history(view.client, &channel, forwards, history, stores);
@@ -166,6 +167,7 @@ impl Checker {
         }
         self.counts.anew += u64::from(is_anew);
         let Subscribed { position, recovered, publications, more, .. } = &**subscribed;
+        is_place(stores, &channel, *position)?;
         match recovered {
             Some(true) => self.counts.recovered_true += 1,
             Some(false) => self.counts.recovered_false += 1,

@@ -44,6 +44,7 @@ impl Checker {
             Push::Gap { channel, position, reset } => {
                 let sub = view.subs.get_mut(channel).ok_or_else(|| not_subscribed(channel))?;
                 let retain = policy.history(channel);
+                is_place(stores, channel, *position)?;
                 if *reset != (position.epoch != sub.at.epoch) {
                     return Err(format!("{channel}: a gap from {:?} to {position:?} says reset = {reset}", sub.at));
                 }
@@ -103,7 +104,7 @@ impl Checker {
             Push::PresenceSnapshot { channel, snapshot } => {
                 self.counts.presence_whole += 1;
                 view.subs.get(channel).filter(|sub| sub.presence).ok_or_else(|| not_subscribed(channel))?;
-                self.presences.snapshot(pipe, channel, snapshot);
+                self.presences.snapshot(pipe, channel, snapshot)?;
             }
             Push::Subscribed(subscribed) => {
                 self.counts.by_server += 1;
@@ -247,6 +248,14 @@ impl Checker {
             None => {}
         }
         Ok(())
+    }
+}
+
+/// A position that a client is told is one that the store gave out: an entry's, or the beginning of an epoch.
+pub(super) fn is_place(stores: &Stores, channel: &ChannelName, position: Position) -> Verdict {
+    match stores.ledger.is_place(channel, position) {
+        true => Ok(()),
+        false => Err(format!("{channel}: {position:?} is named, where no entry stands")),
     }
 }
 

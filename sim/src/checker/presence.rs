@@ -45,6 +45,8 @@ struct Observed {
     persons: BTreeMap<ClientId, String>,
     /// No change has been missed since the snapshot.
     whole: bool,
+    /// The last that it was told is how many there are.
+    is_counted: bool,
     /// The subscription asked for changes.
     follows: bool,
     /// A `presence` of the last judgement was answered.
@@ -139,11 +141,24 @@ impl Presences {
         self.observed.remove(&(pipe, channel.clone()));
     }
 
-    pub(super) fn snapshot(&mut self, pipe: usize, channel: &ChannelName, snapshot: &PresenceSnapshot) {
+    pub(super) fn snapshot(&mut self, pipe: usize, channel: &ChannelName, snapshot: &PresenceSnapshot) -> Verdict {
         let observed = self.observed.entry((pipe, channel.clone())).or_default();
         observed.asked = true;
+        let listed = snapshot.entries.as_ref().map_or(snapshot.count, |entries| entries.len() as u64);
+        if listed != snapshot.count {
+            return Err(format!("promise 5: {channel}: {} are present, and {listed} are listed", snapshot.count));
+        }
         if snapshot.seq < observed.seq {
-            return;
+            return Ok(());
+        }
+        // Two statements of one number are the same.
+        if let (Some(names), true) = (&observed.names, observed.whole && observed.seq == snapshot.seq) {
+            let entries = snapshot.entries.iter().flatten();
+            let told: BTreeMap<ClientId, Vec<u8>> = entries.map(|e| (e.client, e.data.to_vec())).collect();
+            if snapshot.count != names.len() as u64 || snapshot.entries.is_some() && told != *names {
+                let seq = snapshot.seq;
+                return Err(format!("promise 5: {channel}: {seq} was {names:?}, and is {told:?}, {}", snapshot.count));
+            }
         }
         observed.seq = snapshot.seq;
         observed.count = snapshot.count;
@@ -152,6 +167,8 @@ impl Presences {
         let entries = snapshot.entries.iter().flatten();
         observed.persons = entries.filter_map(|e| Some((e.client, e.person()?.to_owned()))).collect();
         observed.whole = snapshot.entries.is_some();
+        observed.is_counted = !observed.whole;
+        Ok(())
     }
 
     /// A change of presence is sent. True if it says that a client is still there.
@@ -164,6 +181,11 @@ impl Presences {
         observed.whole &= push.seq == observed.seq + 1;
         observed.seq = push.seq;
         let client = push.entry.client;
+        let was_there = names.contains_key(&client);
+        if observed.whole && was_there != (push.kind != PresenceKind::Join) {
+            let (channel, kind, seq) = (&push.channel, push.kind, push.seq);
+            return Err(format!("promise 5: {channel}: {seq} is a {kind:?} of {client}, who was there: {was_there}"));
+        }
         observed.persons.remove(&client);
         let person = push.entry.person();
         if push.kind != PresenceKind::Leave {
@@ -191,12 +213,14 @@ impl Presences {
             observed.seq = seq;
             observed.count = count;
             observed.names = None;
+            observed.is_counted = true;
         }
     }
 
-    /// Only connections that follow the changes and have received a snapshot are judged.
+    /// Only connections that follow the changes and have received a snapshot or a count are judged.
     pub(super) fn only_followers(&mut self) {
-        self.observed.values_mut().for_each(|observed| observed.asked = observed.follows && observed.names.is_some());
+        let knows = |observed: &Observed| observed.names.is_some() || observed.is_counted;
+        self.observed.values_mut().for_each(|observed| observed.asked = observed.follows && knows(observed));
     }
 
     /// From here on every client asks for `presence` once more; earlier messages are kept beside the answers.

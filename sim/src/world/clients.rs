@@ -36,6 +36,9 @@ impl World {
             let many = if rng.below(40) == 0 { rng.below(20) } else { 1 };
             let actor = &mut self.clients[client];
             acts.extend((0..many).map(|_| actor.act(rng, &self.plan, numbers)));
+            if rng.below(30) == 0 {
+                acts.extend(actor.signals_in_a_row(rng, numbers).into_iter().map(Act::Send));
+            }
             if self.plan.rude && rng.below(12) == 0 {
                 acts.push(actor.rude(rng, &self.plan));
             }

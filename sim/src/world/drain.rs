@@ -40,6 +40,7 @@ impl World {
             return Ok(());
         }
         self.judge_drained(is_settled)?;
+        self.is_closing = true;
         for index in 0..self.pipes.len() {
             if self.pipes[index].server_open {
                 let (shard, conn) = (self.pipes[index].shard, self.pipes[index].conn);
@@ -89,6 +90,7 @@ impl World {
         self.counts.restarts += 1;
         self.life += 1;
         self.draining = None;
+        self.is_closing = false;
         for me in 0..self.shards.len() {
             let mut stores = self.stores.borrow_mut();
             stores.asker_gone(me);
@@ -135,6 +137,13 @@ impl World {
             self.after(0, Event::Wake { shard: me, at_ms: self.now_ms });
         }
         Ok(())
+    }
+
+    /// A connection was on its way when the server stopped listening: it is the client's first one since.
+    pub(super) fn comes_late(&mut self, client: usize) -> bool {
+        let is_late = !self.is_closing && self.late_comers.insert(client);
+        self.counts.drained_late += u64::from(is_late);
+        is_late
     }
 
     /// Nobody answers at the server's address.

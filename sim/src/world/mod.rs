@@ -97,6 +97,10 @@ pub(crate) struct World {
     life: u32,
     /// The server stops: the window of its clients, once it drains.
     draining: Option<u64>,
+    /// It closes its connections, and accepts none.
+    is_closing: bool,
+    /// Clients whose connection was opened while the server stopped.
+    late_comers: HashSet<usize>,
     placement_key: u64,
     /// The last judgement but one is over, and all clients leave.
     leaving: bool,
@@ -272,6 +276,8 @@ impl World {
             shut: None,
             life: 0,
             draining: None,
+            is_closing: false,
+            late_comers: HashSet::new(),
             placement_key,
             leaving: false,
             forwards: Forwards::new(chances.of("forwards", 0)),

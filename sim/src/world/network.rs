@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 impl World {
     pub(super) fn open(&mut self, client: usize, shard: usize) -> Verdict {
-        if self.draining.is_some() {
+        if self.draining.is_some() && !self.comes_late(client) {
             return self.refuse(client);
         }
         let index =
