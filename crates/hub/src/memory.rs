@@ -751,6 +751,10 @@ mod tests {
         let first = Position { epoch, offset: publication.offset };
         assert_eq!(append(&mut store, later(1), "1", Some("k"), Retain::default()), StoreAnswer::Duplicate(first));
         assert_eq!(append(&mut store, later(1), "2", Some("k"), Retain::default()), StoreAnswer::KeyConflict);
+        assert_eq!(
+            append(&mut store, later(120_000), "1", Some("k"), Retain::default()),
+            StoreAnswer::Duplicate(first)
+        );
         assert!(matches!(
             append(&mut store, later(120_001), "2", Some("k"), Retain::default()),
             StoreAnswer::Appended { .. }

@@ -126,6 +126,23 @@ mod tests {
         assert!((600_000..600_000 + TICK_MS).contains(&now), "{now}");
     }
 
+    /// An idle server sleeps: it is not woken for a timer that is not due.
+    #[test]
+    fn one_timer_wakes_once_or_once_a_round() {
+        for (at_ms, wakes_max) in
+            [(1_500, 1), (1_536, 1), (60_000, 1), (10 * 60_000, 2 + 10 * 60_000 / (SLOTS as u64 * TICK_MS))]
+        {
+            let mut wheel = Wheel::new(1_000);
+            wheel.add(at_ms, 1);
+            let mut wakes = 0;
+            while let Some(next_ms) = wheel.next_ms() {
+                wakes += 1;
+                let _ = fired(&mut wheel, next_ms);
+            }
+            assert!(wakes <= wakes_max, "{wakes} wakes for one timer at {at_ms}");
+        }
+    }
+
     #[test]
     fn a_long_pause_fires_everything_that_fell_due() {
         let mut wheel = Wheel::new(0);

@@ -765,6 +765,25 @@ mod tests {
         assert_eq!(shed, [0, 0, 0, 1, 1, 1]);
     }
     #[test]
+    fn a_signal_takes_the_place_of_one_of_the_same_event() {
+        let name = ChannelName::new("a").expect("valid");
+        let mut edges = Edges::new(1, Keyed(1));
+        let index = edges.find_or_create(&name);
+        let edge = &mut edges.edges[index as usize];
+        for (client, event) in [(2, "move"), (1, "move"), (1, "typing"), (1, "move")] {
+            let data = Bytes::from_static(b"1");
+            let signal = Signal { channel: name.clone(), event: event.into(), data, to: None };
+            let from = Sender { client: Some(ClientId(client)), user: None };
+            edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), WaitingMax { items: 3, bytes: 1 << 20 });
+        }
+        let waiting = edge.busy.iter().flat_map(|busy| &busy.waiting).filter_map(|item| match item {
+            Item::Signal(signal) => Some((signal.from.client.map_or(0, |client| client.0), &*signal.signal.event)),
+            _ => None,
+        });
+        assert_eq!(waiting.collect::<Vec<_>>(), [(2, "move"), (1, "typing"), (1, "move")]);
+    }
+
+    #[test]
     fn signals_are_shed_only_where_that_makes_room_and_each_is_counted() {
         let name = ChannelName::new("a").expect("valid");
         let mut edges = Edges::new(1, Keyed(1));

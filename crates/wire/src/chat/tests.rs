@@ -335,6 +335,19 @@ fn a_join_that_is_ignored_leaves_the_earlier_one() {
 }
 
 #[test]
+fn one_that_has_left_is_in_no_room_until_it_joins_again() {
+    let mut chat = joined();
+    assert!(asks(&mut chat, r#"{"type":"leave"}"#).is_ok());
+    for kind in ["message", "typing", "leave"] {
+        let message = format!(r#"{{"type":"{kind}","content":"hi"}}"#);
+        assert_eq!(asks(&mut chat, &message), Err(Ignored::NotJoined(kind)));
+    }
+    let again = asks(&mut chat, r#"{"type":"join","userId":"u","username":"A"}"#).expect("it joins");
+    let leaves = |request: &Request| matches!(request.command, Command::Unsubscribe { .. });
+    assert!(!again.iter().any(leaves), "there is no room to leave: {again:?}");
+}
+
+#[test]
 fn a_proven_user_stands_above_what_the_client_calls_itself() {
     let mut chat = Chat::default();
     let connected = Connected {

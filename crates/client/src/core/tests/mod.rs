@@ -508,6 +508,22 @@ fn a_publication_is_not_sent_again_when_its_key_may_be_forgotten() {
     }
 }
 
+/// It was sent twice, and only the second time is known to have done nothing.
+#[test]
+fn a_refusal_of_a_repetition_says_nothing_about_the_first_time() {
+    const LIMITS: &str = r#""limits":{"idempotency_keys_ttl":8000}"#;
+    let back = format!(r#""client":"me","session_resumed":true,{LIMITS}"#);
+    let mut world = World::online();
+    world.comes_back(&back);
+    let (call, _) = world.call(publish("c", None));
+    world.now_ms += 3_000;
+    let again = sent(&world.comes_back(&back).1).remove(0);
+    let refused = r#""code":"unavailable","message":"m","retryable":true,"retry_after":3000}"#;
+    world.hear(&format!(r#"{{"type":"error","id":{},{refused}"#, id_in(&again)));
+    world.now_ms += 3_000;
+    assert_eq!(answers(&world.tell(Input::Wake)), [(call, Err(CallError::Unknown))]);
+}
+
 #[test]
 fn a_publication_that_could_not_be_sent_is_given_up() {
     let mut world = World::new();

@@ -104,6 +104,18 @@ fn an_answer_to_a_subscription_before_a_pause_is_not_the_answer_to_the_one_after
     assert_eq!(offsets(&world.hear(&recovered(&after, &[6, 7]))), [6, 7]);
 }
 
+/// The server ends a subscription that we have left for a pause: the pause goes on, and so does the subscription.
+#[test]
+fn an_end_that_crosses_a_pause_is_not_the_end_of_what_follows() {
+    let mut world = live();
+    world.tell(Input::Pause { channel: "c".into(), before: Some(at(5)) });
+    assert_eq!(world.hear(r#"{"type":"unsubscribed","channel":"c","code":"denied","message":"no"}"#), []);
+    let after = sent(&world.tell(Input::Resume("c".into()))).remove(0);
+    assert!(after.contains(r#""since":{"epoch":"e","offset":5}"#), "{after}");
+    assert_eq!(world.hear(r#"{"type":"unsubscribed","channel":"c","code":"denied","message":"no"}"#), []);
+    assert_eq!(offsets(&world.hear(&recovered(&after, &[6]))), [6]);
+}
+
 /// The application asks for a channel with options of its own while a subscription of the server is being renewed.
 #[test]
 fn an_answer_to_the_servers_subscription_is_not_the_answer_to_the_applications() {
