@@ -18,6 +18,7 @@ mod spdx;
 mod test;
 mod tidy;
 mod tools;
+mod within;
 mod workspace;
 
 use workspace::Workspace;
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
 
 fn dispatch(args: &[String]) -> Result<()> {
     let Some((command, rest)) = args.split_first() else { bail!("no command\n\n{USAGE}") };
+    if command == within::NAME {
+        return within::main(rest); // wherever cargo calls it
+    }
     let workspace = Workspace::find()?;
     match command.as_str() {
         "test" => test::main(&workspace, rest),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::run::Run;
 use crate::sim;
 use crate::workspace::Workspace;
-use crate::{api, licences, planted, tidy, tools};
+use crate::{api, licences, planted, tidy, tools, within};
 
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -68,7 +68,7 @@ pub(crate) const STEPS: &[Step] = &[
         about: "cargo test: unit, integration and doc tests, servers with one shard",
         needs: &["curl", "pebble"],
         folders: CRATES,
-        run: |workspace| workspace.cargo().env("FANFARE_SHARDS", "1").args(["test", "--workspace"]).go(),
+        run: |workspace| within::cargo_test(workspace)?.env("FANFARE_SHARDS", "1").args(["--workspace"]).go(),
     },
     Step {
         name: "test-shards",
@@ -77,7 +77,9 @@ pub(crate) const STEPS: &[Step] = &[
         folders: CRATES,
         // `--workspace` although only few crates have any: `--package` would resolve other features and build all
         // again.
-        run: |workspace| workspace.cargo().env("FANFARE_SHARDS", "3").args(["test", "--workspace", "--test", "*"]).go(),
+        run: |workspace| {
+            within::cargo_test(workspace)?.env("FANFARE_SHARDS", "3").args(["--workspace", "--test", "*"]).go()
+        },
     },
     Step { name: "doc", about: "cargo doc: no warning", needs: &[], folders: CRATES, run: doc },
     Step {
@@ -113,7 +115,8 @@ pub(crate) const STEPS: &[Step] = &[
         needs: &["nginx", "caddy", "haproxy", "curl"],
         folders: &["crates/server"],
         run: |workspace| {
-            let cargo = workspace.cargo().args(["test", "--package", "fanfare", "--test", "behind_proxies", "--"]);
+            let cargo = within::cargo_test(workspace)?;
+            let cargo = cargo.args(["--package", "fanfare", "--test", "behind_proxies", "--"]);
             cargo.args(["--ignored", "--test-threads=1"]).go()
         },
     },

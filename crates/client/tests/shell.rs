@@ -270,7 +270,7 @@ async fn retry_after_is_heeded() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("ws://{}", listener.local_addr().unwrap())).start().unwrap();
-    let (mut stream, _) = listener.accept().await.unwrap();
+    let (mut stream, _) = tokio::time::timeout(LONG, listener.accept()).await.expect("it comes").unwrap();
     stream.read_buf(&mut Vec::new()).await.unwrap();
     stream.write_all(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 300\r\n\r\n").await.unwrap();
     reaches(&client, |status| matches!(status.state, State::Waiting { .. })).await;

@@ -85,7 +85,7 @@ fn acknowledged_publications_reach_all_and_accepted_commands_are_answered() {
             std::thread::spawn(move || publish(client, who, &going))
         };
         let publishers: Vec<_> = (0..PUBLISHERS).map(publishing).collect();
-        (0..PUBLISHERS).for_each(|_| is_going.recv().expect("a publisher"));
+        (0..PUBLISHERS).for_each(|_| is_going.recv_timeout(DEADLINE).expect("a publisher"));
         server.drain();
         let heard: Vec<Heard> = subscribers.into_iter().map(|thread| thread.join().expect("no panic")).collect();
         let acknowledged: usize = publishers.into_iter().map(|thread| thread.join().expect("no panic")).sum();
@@ -163,7 +163,7 @@ fn publications_acknowledged_to_the_application_are_heard_and_no_request_is_cut(
             std::thread::spawn(move || publish_over_http(address, &going))
         };
         let publishers: Vec<_> = (0..HTTP_PUBLISHERS).map(publishing).collect();
-        (0..HTTP_PUBLISHERS).for_each(|_| is_going.recv().expect("a publisher"));
+        (0..HTTP_PUBLISHERS).for_each(|_| is_going.recv_timeout(DEADLINE).expect("a publisher"));
         server.drain();
         let heard: BTreeSet<u64> = subscriber.join().expect("no panic").into_iter().collect();
         let acknowledged: BTreeSet<u64> =
@@ -200,7 +200,7 @@ fn a_request_under_way_is_answered_and_its_connection_closed() {
         assert_eq!((answer.status(), answer.body.as_str(), answer.header("connection")), (200, "slow", Some("close")));
         assert_eq!(std::io::Read::read(&mut socket, &mut [0]).expect("an end"), 0);
     });
-    is_asked.recv().expect("the page");
+    is_asked.recv_timeout(DEADLINE).expect("the page");
     let opening = std::thread::spawn(move || {
         while TcpStream::connect(address).is_ok() {}
         gate.add_permits(1);
@@ -279,7 +279,7 @@ fn a_publication_that_waits_for_its_handler_is_answered_and_counted() {
     let address = server.address;
     let mut client = Client::connected(address);
     client.text(&json!({"type": "publish", "id": 1, "channel": CHANNEL, "data": 1}).to_string());
-    is_asked.recv().expect("the handler");
+    is_asked.recv_timeout(DEADLINE).expect("the handler");
     let end = std::thread::spawn(move || {
         assert_eq!(client.message()["type"], "published", "before it is sent away");
         to_the_end(&mut client)
