@@ -94,6 +94,8 @@ counts! {
     abuse, "connections closed for too many of them";
     acked_signals, "directed signals that were acknowledged and had arrived";
     unheard_signals, "directed signals to a client that wants none, refused";
+    kept_signals, "acknowledged signals that waited for room, and were told";
+    moved_signals, "those of them that waited while their client had no connection";
     batched_links, "turns that said several things to another shard";
     frozen, "clients that were stopped for long";
     drained_told, "connections told that the server stops";

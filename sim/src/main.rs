@@ -15,6 +15,7 @@ mod counts;
 mod desk;
 mod forwards;
 mod holes;
+mod kept;
 mod keys;
 mod ledger;
 mod lives;

@@ -4,9 +4,9 @@ use crate::desk::Desk;
 use crate::watch::Watch;
 use crate::wire::{self, ToClient};
 use bytes::{Bytes, BytesMut};
-use fanfare_hub::{ClientId, ConnId, Outbox, Request, Resume, Rng};
+use fanfare_hub::{ChannelName, ClientId, ConnId, Outbox, Request, Resume, Rng};
 use fanfare_wire::websocket::{Decoder, Event, Limits, Role};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::rc::Rc;
 
@@ -53,6 +53,9 @@ pub(crate) struct Pipe {
     pub(crate) undecided: Vec<(u64, usize, (u32, u64))>,
     /// Payloads of the directed signals that it was told.
     pub(crate) signals_told: BTreeSet<Bytes>,
+    /// Channels of `presence_set` commands that are not answered, by id; and those that `connect` subscribes to.
+    pub(crate) entering: BTreeMap<u64, ChannelName>,
+    pub(crate) subscribes: BTreeSet<ChannelName>,
     /// When the outbox last was over its mark.
     pub(crate) full_ms: Option<u64>,
     /// Invalid messages in a minute of the shard's clock.
@@ -120,6 +123,8 @@ impl Pipe {
             session: None,
             undecided: Vec::new(),
             signals_told: BTreeSet::new(),
+            entering: BTreeMap::new(),
+            subscribes: BTreeSet::new(),
             full_ms: None,
             bad: (0, 0),
             in_flight: 0,

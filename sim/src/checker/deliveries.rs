@@ -218,7 +218,7 @@ impl Checker {
             }
             None if self.signals.contains_key(&signal.signal.data[..]) && signal.from.client != view.client => {
                 let (sender, place) = self.signals[&signal.signal.data[..]];
-                let key = (channel.clone(), sender, signal.signal.event.clone());
+                let key = (channel.clone(), sender);
                 let last = view.undirected.entry(key).or_default();
                 if *last >= place {
                     return Err(format!("{channel}: a signal is told after a newer one, or twice: {signal:?}"));

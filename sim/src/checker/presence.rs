@@ -45,6 +45,8 @@ struct Observed {
     persons: BTreeMap<ClientId, String>,
     /// No change has been missed since the snapshot.
     whole: bool,
+    /// It is subscribed: its channel's home stays, and with it the numbers of the changes.
+    is_subscribed: bool,
     /// The last that it was told is how many there are.
     is_counted: bool,
     /// The subscription asked for changes.
@@ -134,7 +136,7 @@ impl Presences {
     }
 
     pub(super) fn subscribed(&mut self, pipe: usize, channel: &ChannelName, follows: bool) {
-        self.observed.insert((pipe, channel.clone()), Observed { follows, ..Observed::default() });
+        self.observed.insert((pipe, channel.clone()), Observed { follows, is_subscribed: true, ..Observed::default() });
     }
 
     pub(super) fn unsubscribed(&mut self, pipe: usize, channel: &ChannelName) {
@@ -152,7 +154,9 @@ impl Presences {
             return Ok(());
         }
         // Two statements of one number are the same.
-        if let (Some(names), true) = (&observed.names, observed.whole && observed.seq == snapshot.seq) {
+        if let (Some(names), true) = (&observed.names, observed.whole && observed.seq == snapshot.seq)
+            && observed.is_subscribed
+        {
             let entries = snapshot.entries.iter().flatten();
             let told: BTreeMap<ClientId, Vec<u8>> = entries.map(|e| (e.client, e.data.to_vec())).collect();
             if snapshot.count != names.len() as u64 || snapshot.entries.is_some() && told != *names {

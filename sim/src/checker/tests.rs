@@ -109,7 +109,10 @@ fn present(clients: &[ClientId]) -> ReplyBody {
         person: None,
     };
     let entries = clients.iter().map(|client| Arc::new(entry(client))).collect();
-    let snapshot = PresenceSnapshot { seq: 1, count: clients.len() as u64, entries: Some(entries) };
+    // Each is of another number: two statements of one number must be the same.
+    thread_local! { static SEQ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) }; }
+    let seq = SEQ.replace(SEQ.get() + 1) + 1;
+    let snapshot = PresenceSnapshot { seq, count: clients.len() as u64, entries: Some(entries) };
     ReplyBody::Presence { channel: chat(), snapshot }
 }
 
@@ -302,4 +305,39 @@ fn a_connection_that_hears_late_that_it_had_the_session_does_not_take_it_back() 
     court.asks(1, subscribe(), subscribed());
     court.asks(1, enter(), ReplyBody::Done);
     verdicts(&mut court, 1, &[ADA], &[]);
+}
+
+/// A list of those who are present, two lists of one number, and changes that cannot follow them.
+#[test]
+fn presence_is_judged_change_by_change() {
+    use fanfare_hub::{PresenceKind, PresencePush};
+    let change = |kind, client: ClientId, seq| {
+        let ReplyBody::Presence { snapshot, .. } = present(&[client]) else { panic!("a presence") };
+        let entry = snapshot.entries.expect("names")[0].clone();
+        PresencePush { channel: chat(), kind, entry, still_there: false, seq, ts_ms: 0 }
+    };
+    let listed = |clients: &[ClientId]| {
+        let ReplyBody::Presence { snapshot, .. } = present(clients) else { panic!("a presence") };
+        PresenceSnapshot { seq: 7, ..snapshot }
+    };
+    let seen = || {
+        let mut presences = super::presence::Presences::default();
+        presences.subscribed(0, &chat(), true);
+        assert_eq!(presences.snapshot(0, &chat(), &listed(&[ADA])), Ok(()));
+        presences
+    };
+    for (kind, client, is_right) in [
+        (PresenceKind::Join, BOB, true),
+        (PresenceKind::Join, ADA, false),
+        (PresenceKind::Update, ADA, true),
+        (PresenceKind::Update, BOB, false),
+        (PresenceKind::Leave, ADA, true),
+        (PresenceKind::Leave, BOB, false),
+    ] {
+        assert_eq!(seen().changed(0, &change(kind, client, 8)).is_ok(), is_right, "{kind:?} of {client:?}");
+    }
+    assert!(seen().snapshot(0, &chat(), &listed(&[ADA])).is_ok());
+    assert!(seen().snapshot(0, &chat(), &listed(&[BOB])).is_err(), "another list of the same number");
+    let wrong = PresenceSnapshot { count: 2, ..listed(&[ADA]) };
+    assert!(seen().snapshot(0, &chat(), &wrong).is_err(), "two are present, and one is listed");
 }

@@ -19,8 +19,8 @@ pub(super) struct View {
     pub(super) silent: BTreeSet<ChannelName>,
     /// The place of the last directed signal received, by the channel and the connection that it was sent on.
     pub(super) directed: BTreeMap<(ChannelName, usize), u64>,
-    /// The place of the last signal to everybody received, by its channel, sender's connection and event.
-    pub(super) undirected: BTreeMap<(ChannelName, usize, Box<str>), u64>,
+    /// The place of the last signal to everybody received, by its channel and its sender's connection.
+    pub(super) undirected: BTreeMap<(ChannelName, usize), u64>,
     /// Errors that are owed for messages without a readable id.
     pub(super) bad: Vec<ErrorCode>,
     /// Unanswered commands by number, with their places among all commands of all clients.

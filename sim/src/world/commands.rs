@@ -92,6 +92,7 @@ impl World {
                 self.rates.unknown(Governed { client: connected.client, pipe, rule, rate, now_ms });
             }
         }
+        self.signals_answered(pipe, reply);
         let open = self.pipes[pipe].desk.answered(reply);
         if let Some(RequestId::Number(id)) = reply.id {
             self.settles(pipe, |of| of == id);
@@ -118,6 +119,9 @@ impl World {
     /// A signal to one client is answered: *done* means that it was told or waits for room, and *not found* that the
     /// client was not subscribed.
     fn signal_answered(&mut self, given_ms: u64, signal: &Signal, body: &ReplyBody) -> Verdict {
+        if *body == ReplyBody::Done {
+            self.kept.done(signal, given_ms);
+        }
         let Some(receiver) = signal.to.and_then(|to| self.lives.pipe_of(to)) else { return Ok(()) };
         let pipe = &self.pipes[receiver];
         let Some((since_ms, wants)) = pipe.watch.follows(&signal.channel).filter(|_| pipe.server_open) else {
@@ -163,6 +167,7 @@ impl World {
 
     /// A shard hears of the end of a connection.
     pub(super) fn ends(&mut self, pipe: usize, finally: bool) {
+        self.signals_away(pipe, finally);
         self.settles(pipe, |_| true);
         self.lives.over(self.now_ms, pipe, finally, self.fetched(pipe));
         if self.app.is_disconnecting_any() {
@@ -173,6 +178,7 @@ impl World {
     /// A shard closes a connection.
     pub(super) fn closes(&mut self, pipe: usize, reason: Disconnect) -> Verdict {
         let now_ms = self.now_ms;
+        self.signals_away(pipe, !comes_back(reason) || reason == Disconnect::Expired);
         self.settles(pipe, |_| true);
         let Pipe { opened_ms, alive_ms, ref desk, .. } = self.pipes[pipe];
         let has_session = desk.is_connected;
@@ -206,6 +212,13 @@ impl World {
     fn fetched(&self, pipe: usize) -> Option<ClientId> {
         let Pipe { session: None, connect: Some((_, Some(ticket))), .. } = &self.pipes[pipe] else { return None };
         Some(ticket.client)
+    }
+
+    /// A connection that is open fetches the session of this one. It may have ended since it asked.
+    pub(super) fn is_fetched(&self, pipe: usize) -> bool {
+        let session = self.pipes[pipe].session;
+        let fetches = |other: usize| self.pipes[other].server_open && self.fetched(other) == session;
+        session.is_some() && (0..self.pipes.len()).any(fetches)
     }
 
     /// The application ends sessions; nothing is heard of those without a connection.

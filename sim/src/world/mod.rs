@@ -14,6 +14,7 @@ mod faults;
 mod forward;
 mod leave;
 mod network;
+mod signals;
 
 use crate::app::App;
 use crate::application::{Application, ScheduledAnswer};
@@ -23,6 +24,7 @@ use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
 use crate::counts::Counts;
 use crate::forwards::Forwards;
+use crate::kept::KeptSignals;
 use crate::lives::Lives;
 use crate::model::Policy;
 use crate::pipe::{Pipe, SinceFull};
@@ -86,6 +88,7 @@ pub(crate) struct World {
     application: Application,
     forwards: Forwards,
     rates: Rates,
+    kept: KeptSignals,
     lives: Lives,
     /// What was answered in the call that is being made: the connection, the id and the error.
     answered_now: Vec<(usize, Option<RequestId>, Option<Error>)>,
@@ -270,6 +273,7 @@ impl World {
             app_answers: Vec::new(),
             application: Application::new(plan.hooks.clone(), chances),
             rates: Rates::default(),
+            kept: KeptSignals::new(&plan.limits),
             lives: Lives::new(&plan.limits),
             answered_now: Vec::new(),
             frozen_until_ms: vec![0; plan.clients + plan.cores],
@@ -363,6 +367,8 @@ impl World {
             self.counts.core_messages += core.messages;
             self.counts.core_gaps += core.gaps;
         }
+        self.counts.kept_signals += self.kept.came;
+        self.counts.moved_signals += self.kept.moved;
         self.counts.rates_judged += self.rates.judged;
         self.counts.rates_refused += self.rates.refused;
         self.counts.rates_continued += self.rates.continued;
@@ -534,6 +540,8 @@ impl World {
             let now = self.now();
             self.turn += 1;
             let full = if let Input::Full(conn) = &input { Some(*conn) } else { None };
+            self.kept.at(self.now_ms);
+            self.signals_given(shard, &input);
             self.shards[shard].shard.handle(now, input, &mut effects);
             let full = full.and_then(|conn| self.pipe_of(shard, conn));
             let mut must_close = false;
@@ -557,6 +565,7 @@ impl World {
         }
         self.carry(shard);
         self.app_answers()?;
+        self.signals_told()?;
         self.bounds(shard)
     }
 
@@ -576,9 +585,23 @@ impl World {
                         }
                         let (said, pipe) = (self.said(), &mut self.pipes[pipe]);
                         if let ToClient::Push(Push::Signal(signal)) = &*message
-                            && signal.signal.to.is_some()
+                            && let Some(to) = signal.signal.to
                         {
                             pipe.signals_told.insert(signal.signal.data.clone());
+                            self.kept.told(to, &signal.signal.data);
+                        }
+                        let is_of_the_moment = |push: &Push| {
+                            matches!(push, Push::Signal(_) | Push::Presence(_) | Push::PresenceCount { .. })
+                        };
+                        if let (ToClient::Push(push), Some(_)) = (&*message, &pipe.full)
+                            && is_of_the_moment(push)
+                        {
+                            return Err(format!("promise 6: a full connection is told {push:?}"));
+                        }
+                        if let ToClient::Push(Push::Unsubscribed { channel, .. }) = &*message
+                            && let Some(client) = pipe.session
+                        {
+                            self.kept.left(client, channel);
                         }
                         if let ToClient::Push(Push::Disconnect { delay_ms, .. }) = &*message {
                             pipe.drain_delay_ms = Some(*delay_ms);

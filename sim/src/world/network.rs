@@ -247,7 +247,7 @@ impl World {
     pub(super) fn server_closes(&mut self, shard: usize, conn: ConnId, reason: Disconnect) -> Verdict {
         let Some(index) = self.pipe_of(shard, conn) else { return Ok(()) };
         self.trace.note(self.now_ms, || format!("shard {shard} closes pipe {index}: {reason}"));
-        if reason != Disconnect::Moved {
+        if reason != Disconnect::Moved || !self.is_fetched(index) {
             self.over(index);
         }
         self.closes(index, reason)?;
