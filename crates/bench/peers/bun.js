@@ -3,7 +3,7 @@
 import { args, Chat } from './chat.js'
 import { Native } from './native.js'
 
-const { mode, hostname, port } = args(process.argv.slice(2), 'native')
+const { mode, hostname, port } = args(process.argv.slice(2), 'native', 'deflate')
 
 const chat = new Chat({
   enter: (ws, room) => ws.subscribe(room),
@@ -16,7 +16,9 @@ const chat = new Chat({
 const native = new Native({
   enter: (ws, channel) => ws.subscribe(channel),
   leave: (ws, channel) => ws.unsubscribe(channel),
-  toAll: (channel, text) => server.publish(channel, text),
+  // Compressed once for all receivers that asked for it. The program decides which messages are long enough: those that
+  // `ws` and Fanfare compress.
+  toAll: (channel, text) => server.publish(channel, text, mode === 'deflate' && text.length >= 1024),
   toOne: (ws, text) => ws.send(text),
 })
 
@@ -33,8 +35,10 @@ const handlers = {
     close: (ws) => native.closed(ws, ws.data),
   },
 }
-const member = mode === 'native' ? Native.member : Chat.member
-const headers = mode === 'native' ? { 'Sec-WebSocket-Protocol': 'fanfare.v1' } : {}
+handlers.deflate = handlers.native
+const speaksNative = mode === 'native' || mode === 'deflate'
+const member = speaksNative ? Native.member : Chat.member
+const headers = speaksNative ? { 'Sec-WebSocket-Protocol': 'fanfare.v1' } : {}
 
 const server = Bun.serve({
   hostname,
@@ -44,5 +48,5 @@ const server = Bun.serve({
     return new Response('WebSocket only', { status: 426 })
   },
   // `idleTimeout` stays at its default of 120 s with Bun's own pings: its form of a heartbeat.
-  websocket: { perMessageDeflate: false, maxPayloadLength: 16 * 1024 * 1024, ...handlers[mode] },
+  websocket: { perMessageDeflate: mode === 'deflate', maxPayloadLength: 16 * 1024 * 1024, ...handlers[mode] },
 })

@@ -158,6 +158,9 @@ impl Conn {
         }
         let mut back = Vec::new();
         while let Some((frame, len)) = frame::decode(&bytes[used..]).map_err(|_| Gone)? {
+            if frame.compressed {
+                return Err(Gone); // it agrees to no extension
+            }
             let (opcode, mask, payload_len) = (frame.opcode, frame.mask.ok_or(Gone)?, frame.payload.len());
             used += len;
             let payload = &mut bytes[used - payload_len..used];

@@ -12,9 +12,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanfare_bench::load::Wait;
+use fanfare_bench::load::transport::Transport;
 use fanfare_bench::peers::{Role, Roster, ServerKind};
 use fanfare_bench::report::{Fanout, Machine, Report, Verdict};
-use fanfare_bench::suite::{self, Settings, Suite};
+use fanfare_bench::suite::{self, JitterSettings, Settings, Suite};
 use fanfare_bench::{floor, server};
 
 /// Measures Fanfare beside a floor and named peers
@@ -54,7 +55,15 @@ enum SuiteName {
     Shards,
     /// As `native-fanout`, to event streams; beside WebSockets in the same round
     SseFanout,
-    /// All that speak the native protocol: the seven above
+    /// User memory per idle stream, and per session whose poll waits
+    StreamIdle,
+    /// Clients go offline at random and come back: delivered share, delay, recovery, by each transport
+    Jitter,
+    /// User memory, fan-out and handshakes over TLS; beside nginx in front of a plain server
+    Tls,
+    /// CPU and bytes of a delivery with and without permessage-deflate; beside `ws` and Bun
+    Compression,
+    /// All that speak the native protocol: the eleven above
     Native,
     /// Everything
     All,
@@ -70,9 +79,9 @@ enum Command {
 #[derive(Debug, Args)]
 struct Options {
     /// The servers that take part, in this order
-    #[arg(long, value_delimiter = ',', default_value = "fanfare,floor,bun,ws,socketio")]
+    #[arg(long, value_delimiter = ',', default_value = "fanfare,floor,bun,ws,socketio,nginx")]
     servers: Vec<ServerKind>,
-    /// Rounds of fanout, echo, connect, native-fanout, shards and sse-fanout
+    /// Rounds of fanout, echo, connect, native-fanout, shards, sse-fanout and compression
     #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// Rounds of the others, which take long and vary little
@@ -96,7 +105,7 @@ struct Options {
     /// Connections made and closed by a round of connect
     #[arg(long, default_value_t = 4000)]
     connects: usize,
-    /// Connections in idle and native-idle
+    /// Connections in idle, native-idle and stream-idle
     #[arg(long, default_value_t = 15_000)]
     idle_connections: usize,
     /// Connections in a room of idle; 1 gives each a room of its own
@@ -111,6 +120,24 @@ struct Options {
     /// Channels in channels
     #[arg(long, default_value_t = 100_000)]
     channels: usize,
+    /// Connections in tls
+    #[arg(long, default_value_t = 5000)]
+    tls_connections: usize,
+    /// TLS handshakes of each kind in a round of tls
+    #[arg(long, default_value_t = 4000)]
+    handshakes: usize,
+    /// Clients in jitter
+    #[arg(long, default_value_t = 5000)]
+    jitter_clients: usize,
+    /// Seconds for which a round of jitter publishes
+    #[arg(long, default_value_t = 60.0)]
+    jitter_seconds: f64,
+    /// Publications per second in jitter
+    #[arg(long, default_value_t = 2.0)]
+    jitter_rate: f64,
+    /// The seed of the randomness in jitter
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// How the load generator waits for deliveries
     #[arg(long, value_enum, default_value_t = Wait::Sleep)]
     wait: Wait,
@@ -129,6 +156,9 @@ struct Options {
     /// The release build of its example `echo` [default: examples/echo beside this program]
     #[arg(long)]
     fanfare_echo: Option<PathBuf>,
+    /// The binary of Centrifugo, version 6, which then takes part in jitter
+    #[arg(long)]
+    centrifugo: Option<PathBuf>,
     /// The folder of the peers' scripts
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/peers"))]
     peers: PathBuf,
@@ -162,6 +192,7 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
         (SuiteName::Connect, Suite::Connect),
         (SuiteName::Idle, Suite::Idle),
     ];
+    let each = |suite: fn(Transport) -> Suite| Transport::ALL.map(suite);
     let native = [
         (SuiteName::NativeFanout, fanout(Fanout::Native)),
         (SuiteName::NativeIdle, Suite::NativeIdle),
@@ -171,6 +202,10 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
         (SuiteName::Shards, fanout(Fanout::Shards)),
         (SuiteName::SseFanout, fanout(Fanout::Sse)),
     ];
+    let streams = each(|by| Suite::StreamIdle { by }).into_iter().skip(1).map(|suite| (SuiteName::StreamIdle, suite));
+    let jitter = each(|by| Suite::Jitter { by }).into_iter().map(|suite| (SuiteName::Jitter, suite));
+    let more = [(SuiteName::Tls, Suite::Tls), (SuiteName::Compression, Suite::Compression)];
+    let native = native.into_iter().chain(streams).chain(jitter).chain(more);
     let chat = chat.map(|(name, suite)| (vec![name, SuiteName::All], suite));
     let native = native.map(|(name, suite)| (vec![name, SuiteName::Native, SuiteName::All], suite));
     let suites: Vec<Suite> = chat
@@ -185,6 +220,7 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
         fanfare: options.fanfare.clone().unwrap_or_else(|| beside("fanfare")),
         fanfare_args: options.fanfare_args.clone(),
         fanfare_echo: options.fanfare_echo.clone().unwrap_or_else(|| beside("examples").join("echo")),
+        centrifugo: options.centrifugo.clone(),
         peers: options.peers.clone(),
         own: own.clone(),
     };
@@ -211,8 +247,9 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn settings(options: &Options) -> Settings {
+    let centrifugo = options.centrifugo.is_some().then_some(ServerKind::Centrifugo);
     let full = Settings {
-        servers: options.servers.clone(),
+        servers: options.servers.iter().copied().chain(centrifugo).collect(),
         rounds: options.rounds,
         idle_rounds: options.idle_rounds,
         subscribers: options.subscribers,
@@ -229,6 +266,16 @@ fn settings(options: &Options) -> Settings {
         storm_clients: options.storm_clients,
         storm_missed: 50,
         channels: options.channels,
+        tls_connections: options.tls_connections,
+        handshakes: options.handshakes,
+        jitter: JitterSettings {
+            clients: options.jitter_clients,
+            phase: Duration::from_secs_f64(options.jitter_seconds),
+            pause: Duration::from_secs_f64(options.jitter_rate.recip()),
+            online: Duration::from_secs(15),
+            offline: Duration::from_secs(2),
+            seed: options.seed,
+        },
         wait: options.wait,
         server_core: options.server_core,
         load_core: options.load_core,
@@ -248,6 +295,16 @@ fn settings(options: &Options) -> Settings {
         slow_turns: 1,
         storm_clients: full.storm_clients.min(200),
         channels: full.channels.min(1000),
+        tls_connections: full.tls_connections.min(500),
+        handshakes: full.handshakes.min(200),
+        jitter: JitterSettings {
+            clients: full.jitter.clients.min(200),
+            phase: Duration::from_secs(2),
+            pause: Duration::from_millis(50),
+            online: Duration::from_millis(500),
+            offline: Duration::from_millis(200),
+            ..full.jitter
+        },
         ..full
     }
 }

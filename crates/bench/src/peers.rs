@@ -31,7 +31,18 @@ pub enum ServerKind {
     Ws,
     /// Socket.IO on Node.
     SocketIo,
+    /// Debian's nginx, which speaks TLS in front of a plain Fanfare.
+    Nginx,
+    /// Ourselves without TLS, beside those that speak it.
+    #[value(skip)]
+    Plain,
+    /// Centrifugo, if its binary is given.
+    #[value(skip)]
+    Centrifugo,
 }
+
+/// The key of the HTTP API in [`Role::Api`].
+pub const API_KEY: &str = "key-of-the-benchmark";
 
 /// The role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -42,6 +53,12 @@ pub enum Role {
     Echo,
     /// The native protocol on `/v1/ws`, or as much of it as a publication to subscribers needs.
     Native,
+    /// The same, and an HTTP API with [`API_KEY`].
+    Api,
+    /// The same as `Native` over TLS.
+    Tls,
+    /// The same as `Native` with permessage-deflate.
+    Deflate,
 }
 
 /// A program to start.
@@ -51,6 +68,13 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
+    /// Variables of its environment.
+    pub envs: Vec<(&'static str, String)>,
+    /// Files that it needs, with their names, in a folder of its own. In them, and in `args`, `{files}` stands for that
+    /// folder, and `{backend}` for the address of the server behind it.
+    pub files: Vec<(&'static str, String)>,
+    /// The server behind it, with `{backend}` as its own address.
+    pub behind: Option<Box<Launch>>,
 }
 
 /// A server cannot take part.
@@ -71,6 +95,8 @@ pub struct Roster {
     pub fanfare_args: String,
     /// The release build of the example `echo`, called with HOST:PORT.
     pub fanfare_echo: PathBuf,
+    /// The binary `centrifugo`, if there is one.
+    pub centrifugo: Option<PathBuf>,
     /// The folder of the scripts, with `node_modules` inside.
     pub peers: PathBuf,
     /// This program, which is also the floor.
@@ -81,7 +107,8 @@ impl ServerKind {
     /// The protocol between the load generator and it.
     pub fn dialect(self, role: Role) -> Dialect {
         match (self, role) {
-            (_, Role::Native) => Dialect::Native,
+            (Self::Centrifugo, _) => Dialect::Centrifugo,
+            (_, Role::Native | Role::Api | Role::Tls | Role::Deflate) => Dialect::Native,
             (Self::SocketIo, _) => Dialect::SocketIo,
             _ => Dialect::Chat,
         }
@@ -90,6 +117,11 @@ impl ServerKind {
     /// Whether it can take part in measurements of the native protocol.
     pub fn speaks_native(self) -> bool {
         matches!(self, Self::Fanfare | Self::FanfareTwo | Self::Floor | Self::Bun)
+    }
+
+    /// Whether it is measured as a server of the chat and of echoes.
+    pub fn serves_chat(self) -> bool {
+        matches!(self, Self::Fanfare | Self::Floor | Self::Bun | Self::Ws | Self::SocketIo)
     }
 
     /// Whether it knows rooms; the floor only knows sockets.
@@ -107,6 +139,9 @@ impl std::fmt::Display for ServerKind {
             Self::Bun => "bun",
             Self::Ws => "ws",
             Self::SocketIo => "socketio",
+            Self::Nginx => "nginx",
+            Self::Plain => "plain",
+            Self::Centrifugo => "centrifugo",
         })
     }
 }
@@ -117,6 +152,9 @@ impl std::fmt::Display for Role {
             Self::Chat => "chat",
             Self::Echo => "echo",
             Self::Native => "native",
+            Self::Api => "api",
+            Self::Tls => "tls",
+            Self::Deflate => "deflate",
         })
     }
 }
@@ -141,28 +179,104 @@ impl Roster {
             Ok(vec![self.peers.join(name).to_string_lossy().into_owned(), role.to_string(), addr.to_string()])
         };
         let shards = if kind == ServerKind::FanfareTwo { "2" } else { "1" };
+        let launch = |program: PathBuf, args: Vec<String>| Launch {
+            program,
+            args,
+            envs: Vec::new(),
+            files: Vec::new(),
+            behind: None,
+        };
+        let fanfare = |addr: &str, more: &[&str]| -> Result<Launch, Absent> {
+            let given = self.fanfare_args.split_whitespace();
+            let given = given.map(|arg| arg.replace("{addr}", addr).replace("{shards}", shards));
+            let args = given.chain(more.iter().map(|&arg| arg.to_owned())).collect();
+            Ok(launch(need(self.fanfare.clone(), BUILD)?, args))
+        };
         Ok(match (kind, role) {
-            (ServerKind::Fanfare | ServerKind::FanfareTwo, Role::Chat | Role::Native) => Launch {
-                program: need(self.fanfare.clone(), BUILD)?,
-                args: self
-                    .fanfare_args
-                    .split_whitespace()
-                    .map(|arg| arg.replace("{addr}", &addr.to_string()).replace("{shards}", shards))
-                    .collect(),
-            },
             (ServerKind::Fanfare | ServerKind::FanfareTwo, Role::Echo) => {
-                Launch { program: need(self.fanfare_echo.clone(), BUILD_ECHO)?, args: vec![addr.to_string()] }
+                launch(need(self.fanfare_echo.clone(), BUILD_ECHO)?, vec![addr.to_string()])
             }
+            (ServerKind::Fanfare, Role::Api) => fanfare(&addr.to_string(), &["--api-key", API_KEY])?,
+            (ServerKind::Fanfare, Role::Tls) => fanfare(&addr.to_string(), &["--tls"])?,
+            (ServerKind::Fanfare | ServerKind::FanfareTwo | ServerKind::Plain, _) => fanfare(&addr.to_string(), &[])?,
             (ServerKind::Floor, _) => {
-                Launch { program: self.own.clone(), args: vec!["floor".to_owned(), role.to_string(), addr.to_string()] }
+                launch(self.own.clone(), vec!["floor".to_owned(), role.to_string(), addr.to_string()])
             }
-            (ServerKind::Bun, _) => {
-                Launch { program: need(bun(&self.peers), INSTALL)?, args: script("bun", "bun.js")? }
+            (ServerKind::Bun, _) => launch(need(bun(&self.peers), INSTALL)?, script("bun", "bun.js")?),
+            (ServerKind::Ws, _) => launch("node".into(), script("ws", "ws.js")?),
+            (ServerKind::SocketIo, _) => launch("node".into(), script("socket.io", "socketio.js")?),
+            (ServerKind::Nginx, _) => {
+                let args = ["-e", "stderr", "-c", "{files}/nginx.conf"].map(str::to_owned).into();
+                Launch {
+                    files: nginx(addr),
+                    behind: Some(Box::new(fanfare("{backend}", &[])?)),
+                    ..launch(need("/usr/sbin/nginx".into(), "apt-get install nginx-light")?, args)
+                }
             }
-            (ServerKind::Ws, _) => Launch { program: "node".into(), args: script("ws", "ws.js")? },
-            (ServerKind::SocketIo, _) => Launch { program: "node".into(), args: script("socket.io", "socketio.js")? },
+            (ServerKind::Centrifugo, _) => {
+                let given = self.centrifugo.clone().unwrap_or_else(|| "centrifugo".into());
+                let program = need(given, "--centrifugo PATH, with a release of version 6")?;
+                Launch { envs: centrifugo(addr), ..launch(program, Vec::new()) }
+            }
         })
     }
+}
+
+/// The configuration of docs/proxies.md, with one worker, and a certificate of the same kind as `fanfare dev --tls`
+/// makes.
+fn nginx(addr: SocketAddr) -> Vec<(&'static str, String)> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a valid name");
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("    {name}_temp_path {{files}}/{name};\n"))
+        .concat();
+    let configuration = format!(
+        "daemon off;\nworker_processes 1;\nworker_rlimit_nofile 65536;\npid {{files}}/nginx.pid;\n\
+         events {{ worker_connections 65536; }}\n\
+         http {{\n\
+         {temporary}\
+         \x20   access_log off;\n\
+         \x20   ssl_certificate {{files}}/certificate.pem;\n\
+         \x20   ssl_certificate_key {{files}}/key.pem;\n\
+         \x20   ssl_protocols TLSv1.2 TLSv1.3;\n\
+         \x20   ssl_session_cache shared:TLS:10m;\n\
+         \x20   map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n\
+         \x20   upstream fanfare {{ server {{backend}}; }}\n\
+         \x20   server {{\n\
+         \x20       listen {addr} ssl backlog=4096;\n\
+         \x20       location / {{\n\
+         \x20           proxy_pass http://fanfare;\n\
+         \x20           proxy_http_version 1.1;\n\
+         \x20           proxy_set_header Host $http_host;\n\
+         \x20           proxy_set_header Upgrade $http_upgrade;\n\
+         \x20           proxy_set_header Connection $connection_upgrade;\n\
+         \x20           proxy_read_timeout 1h;\n\
+         \x20       }}\n\
+         \x20   }}\n\
+         }}\n"
+    );
+    vec![
+        ("nginx.conf", configuration),
+        ("certificate.pem", made.cert.pem()),
+        ("key.pem", made.signing_key.serialize_pem()),
+    ]
+}
+
+/// Its settings, by variables of version 6: anybody may connect and subscribe, the history is that of `fanfare dev`,
+/// and subscribers recover.
+fn centrifugo(addr: SocketAddr) -> Vec<(&'static str, String)> {
+    let settings = [
+        ("CENTRIFUGO_HTTP_SERVER_ADDRESS", addr.ip().to_string()),
+        ("CENTRIFUGO_HTTP_SERVER_PORT", addr.port().to_string()),
+        ("CENTRIFUGO_CLIENT_INSECURE", "true".to_owned()),
+        ("CENTRIFUGO_HTTP_API_KEY", API_KEY.to_owned()),
+        ("CENTRIFUGO_CHANNEL_WITHOUT_NAMESPACE_HISTORY_SIZE", "100".to_owned()),
+        ("CENTRIFUGO_CHANNEL_WITHOUT_NAMESPACE_HISTORY_TTL", "60s".to_owned()),
+        ("CENTRIFUGO_CHANNEL_WITHOUT_NAMESPACE_FORCE_RECOVERY", "true".to_owned()),
+        ("CENTRIFUGO_CHANNEL_WITHOUT_NAMESPACE_ALLOW_SUBSCRIBE_FOR_CLIENT", "true".to_owned()),
+        ("CENTRIFUGO_CHANNEL_WITHOUT_NAMESPACE_ALLOW_SUBSCRIBE_FOR_ANONYMOUS", "true".to_owned()),
+        ("CENTRIFUGO_LOG_LEVEL", "warn".to_owned()),
+    ];
+    settings.into()
 }
 
 /// Bun's executable. npm unpacks it in a package for the platform. Where npm runs install scripts, that of `bun` moves

@@ -10,6 +10,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::load::transport::Transport;
 use crate::peers::ServerKind;
 use crate::stats::Summary;
 use crate::suite::Sample;
@@ -70,6 +71,61 @@ pub enum Metric {
     StormTime,
     /// The server's CPU time for that.
     StormCpu,
+    /// User memory of one native connection with one subscription, over TLS.
+    TlsMemory,
+    /// TLS handshakes per second.
+    HandshakeRate {
+        /// With a ticket, or with the certificate.
+        resumed: bool,
+    },
+    /// The server's CPU time for one of them.
+    HandshakeCpu {
+        /// With a ticket, or with the certificate.
+        resumed: bool,
+    },
+    /// The server's CPU time for one delivery of JSON.
+    CompressionCpu {
+        /// Of the JSON, in bytes.
+        length: usize,
+        /// Whether the receivers asked for permessage-deflate.
+        deflated: bool,
+    },
+    /// Bytes on the wire for one delivery.
+    CompressionBytes {
+        /// Of the JSON, in bytes.
+        length: usize,
+        /// Whether the receivers asked for permessage-deflate.
+        deflated: bool,
+    },
+    /// User memory of one idle stream, or of a session whose poll waits, with one subscription.
+    StreamMemory {
+        /// Which of them.
+        by: Transport,
+    },
+    /// Deliveries, each once and in order, of those that are due to clients that go offline and return.
+    JitterShare {
+        /// By which transport.
+        by: Transport,
+    },
+    /// From publishing until a client that is online has read it.
+    JitterDelay {
+        /// By which transport.
+        by: Transport,
+        /// Which percentile of all deliveries.
+        percent: u8,
+    },
+    /// From the first connect of a return until the client has everything that it missed.
+    JitterRecovery {
+        /// By which transport.
+        by: Transport,
+        /// Which percentile of all returns.
+        percent: u8,
+    },
+    /// The server's CPU time for all of this, for each delivery.
+    JitterCpu {
+        /// By which transport.
+        by: Transport,
+    },
     /// User memory of one channel with one subscriber.
     ChannelMemory {
         /// Publications in it.
@@ -88,6 +144,8 @@ pub enum Fanout {
     Shards,
     /// The same to event streams, by the publisher's WebSocket.
     Sse,
+    /// The same over TLS.
+    Tls,
 }
 
 /// Fanfare's targets.
@@ -99,6 +157,8 @@ pub enum Target {
     LikeBun,
     /// At most this value.
     AtMost(f64),
+    /// At least this value.
+    AtLeast(f64),
     /// Not worse than the same without a subscriber that does not read.
     LikeWithout,
     /// At most this many times the same over WebSockets.
@@ -121,13 +181,23 @@ impl Metric {
     /// Of its values.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::FanoutCpu { .. } | Self::EchoCpu | Self::ConnectCpu | Self::DeliveryCpu { .. } => "µs",
-            Self::FanoutRate { .. } | Self::EchoRate | Self::ConnectRate => "/s",
+            Self::FanoutCpu { .. }
+            | Self::EchoCpu
+            | Self::ConnectCpu
+            | Self::DeliveryCpu { .. }
+            | Self::HandshakeCpu { .. }
+            | Self::CompressionCpu { .. }
+            | Self::JitterCpu { .. } => "µs",
+            Self::FanoutRate { .. } | Self::EchoRate | Self::ConnectRate | Self::HandshakeRate { .. } => "/s",
             Self::FanoutBytes { .. }
             | Self::IdleMemory { .. }
             | Self::SubscribedMemory { .. }
+            | Self::StreamMemory { .. }
+            | Self::TlsMemory
+            | Self::CompressionBytes { .. }
             | Self::ChannelMemory { .. } => "B",
-            Self::DeliveryP99 { .. } => "ms",
+            Self::DeliveryP99 { .. } | Self::JitterDelay { .. } | Self::JitterRecovery { .. } => "ms",
+            Self::JitterShare { .. } => "%",
             Self::StuckMemory => "KiB",
             Self::StormTime | Self::StormCpu => "s",
         }
@@ -140,7 +210,7 @@ impl Metric {
     /// The targets of the project. The throughput of a fan-out has none, because the generator limits it.
     pub fn targets(self) -> &'static [Target] {
         match self {
-            Self::FanoutCpu { of: Fanout::Shards, .. } => &[],
+            Self::FanoutCpu { of: Fanout::Shards | Fanout::Tls, .. } => &[],
             Self::FanoutCpu { of: Fanout::Sse, .. } => &[Target::TimesWebSocket(1.15)],
             Self::FanoutCpu { window: 1, .. } => &[Target::TimesFloor(1.10), Target::LikeBun],
             Self::FanoutCpu { .. } | Self::EchoRate | Self::EchoCpu | Self::ConnectRate | Self::ConnectCpu => {
@@ -150,7 +220,13 @@ impl Metric {
             Self::IdleMemory { own_room: false } | Self::SubscribedMemory { published: 0 } => &[Target::AtMost(2048.0)],
             Self::IdleMemory { own_room: true } => &[Target::AtMost(2355.0)], // 2.3 KiB
             Self::ChannelMemory { published: 0 } => &[Target::AtMost(600.0)],
-            Self::SubscribedMemory { .. } => &[Target::AtMost(2560.0)],
+            Self::SubscribedMemory { .. } | Self::StreamMemory { .. } => &[Target::AtMost(2560.0)],
+            Self::TlsMemory => &[Target::AtMost(12.0 * 1024.0)],
+            Self::CompressionCpu { .. } => &[Target::LikeBun],
+            Self::HandshakeRate { .. } | Self::HandshakeCpu { .. } | Self::CompressionBytes { .. } => &[],
+            Self::JitterShare { .. } => &[Target::AtLeast(100.0)],
+            Self::JitterRecovery { percent: 99, .. } => &[Target::AtMost(1000.0)],
+            Self::JitterDelay { .. } | Self::JitterRecovery { .. } | Self::JitterCpu { .. } => &[],
             Self::DeliveryP99 { stuck: true } | Self::DeliveryCpu { stuck: true } => &[Target::LikeWithout],
             // An outbox and a page of 256 KiB each, and as much again for the allocator's rounding.
             Self::StuckMemory => &[Target::AtMost(1024.0)],
@@ -182,6 +258,21 @@ impl Metric {
             Self::FanoutCpu { of: Fanout::Shards, .. }
             | Self::FanoutRate { of: Fanout::Shards, .. }
             | Self::FanoutBytes { of: Fanout::Shards } => &[(ServerKind::Fanfare, "x one")],
+            Self::TlsMemory
+            | Self::HandshakeRate { .. }
+            | Self::HandshakeCpu { .. }
+            | Self::FanoutCpu { of: Fanout::Tls, .. }
+            | Self::FanoutRate { of: Fanout::Tls, .. }
+            | Self::FanoutBytes { of: Fanout::Tls } => {
+                &[(ServerKind::Plain, "x plain"), (ServerKind::Nginx, "x nginx")]
+            }
+            Self::CompressionCpu { .. } | Self::CompressionBytes { .. } => {
+                &[(ServerKind::Ws, "x ws"), (ServerKind::Bun, "x bun")]
+            }
+            Self::JitterShare { .. }
+            | Self::JitterDelay { .. }
+            | Self::JitterRecovery { .. }
+            | Self::JitterCpu { .. } => &[(ServerKind::Centrifugo, "x centri")],
             _ => &[(ServerKind::Floor, "x floor"), (ServerKind::Bun, "x bun")],
         }
     }
@@ -212,12 +303,37 @@ impl fmt::Display for Metric {
             Self::StuckMemory => f.write_str("slow: user memory held for the one that does not read"),
             Self::StormTime => f.write_str("storm: until all have recovered"),
             Self::StormCpu => f.write_str("storm: server CPU until all have recovered"),
+            Self::TlsMemory => f.write_str("tls: user memory per subscribed connection"),
+            Self::HandshakeRate { resumed } => write!(f, "tls: {} handshakes per second", handshake(*resumed)),
+            Self::HandshakeCpu { resumed } => write!(f, "tls: server CPU per {} handshake", handshake(*resumed)),
+            Self::CompressionCpu { length, deflated } => {
+                write!(f, "compression, {length} B of JSON, {}: server CPU per delivery", form(*deflated))
+            }
+            Self::CompressionBytes { length, deflated } => {
+                write!(f, "compression, {length} B of JSON, {}: bytes on the wire", form(*deflated))
+            }
+            Self::StreamMemory { by: by @ Transport::Poll } => {
+                write!(f, "stream idle: user memory per session whose poll waits, {by}")
+            }
+            Self::StreamMemory { by } => write!(f, "stream idle: user memory per stream, {by}"),
+            Self::JitterShare { by } => write!(f, "jitter, {by}: delivered once and in order"),
+            Self::JitterDelay { by, percent } => write!(f, "jitter, {by}: p{percent} from publishing to reading"),
+            Self::JitterRecovery { by, percent } => write!(f, "jitter, {by}: p{percent} of a recovery"),
+            Self::JitterCpu { by } => write!(f, "jitter, {by}: server CPU per delivery, all included"),
             Self::ChannelMemory { published: 0 } => f.write_str("channels: user memory per channel with a subscriber"),
             Self::ChannelMemory { published } => {
                 write!(f, "channels: user memory per channel with a subscriber, {published} published")
             }
         }
     }
+}
+
+fn handshake(resumed: bool) -> &'static str {
+    if resumed { "resumed" } else { "full" }
+}
+
+fn form(deflated: bool) -> &'static str {
+    if deflated { "deflated" } else { "plain" }
 }
 
 impl fmt::Display for Fanout {
@@ -227,6 +343,7 @@ impl fmt::Display for Fanout {
             Self::Native => "native fan-out",
             Self::Shards => "native fan-out on two cores",
             Self::Sse => "fan-out to event streams",
+            Self::Tls => "tls: native fan-out",
         })
     }
 }
@@ -237,6 +354,7 @@ impl fmt::Display for Target {
             Self::TimesFloor(times) => write!(f, "at most {times:.2} x the floor"),
             Self::LikeBun => f.write_str("not worse than bun"),
             Self::AtMost(max) => write!(f, "at most {max}"),
+            Self::AtLeast(min) => write!(f, "at least {min}"),
             Self::LikeWithout => f.write_str("not worse than without"),
             Self::TimesWebSocket(times) => write!(f, "at most {times:.2} x the same over WebSockets"),
         }
@@ -302,6 +420,7 @@ impl Report {
         let held = match target {
             Target::TimesFloor(times) => self.ratio(metric, ServerKind::Fanfare, ServerKind::Floor)?.median <= times,
             Target::AtMost(max) => ours.median <= max,
+            Target::AtLeast(min) => ours.median >= min,
             Target::TimesWebSocket(times) => {
                 let other = self.summary(metric.by_websocket()?, ServerKind::Fanfare)?;
                 ours.median <= times * other.median

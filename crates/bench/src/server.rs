@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thiserror::Error;
 
@@ -59,8 +60,12 @@ pub fn pin(cores: &[usize]) -> Result<(), ServerError> {
 #[derive(Debug)]
 pub struct Server {
     pid: u32,
-    /// The process, if this program must end it.
+    /// The process, if this program must end it, and the file of its output.
     child: Option<(Child, PathBuf)>,
+    /// The folder of its files.
+    files: Option<PathBuf>,
+    /// The server behind it, which counts as a part of it.
+    behind: Option<Box<Server>>,
     /// Where it listens.
     pub addr: SocketAddr,
 }
@@ -83,7 +88,26 @@ impl Server {
 
     /// Starts it on `cores` and waits until it accepts connections.
     pub fn start(launch: &Launch, addr: SocketAddr, cores: &[usize]) -> Result<Self, ServerError> {
+        let behind = match &launch.behind {
+            None => None,
+            Some(behind) => {
+                let backend = Self::free_addr()?;
+                let mut behind = Launch::clone(behind);
+                behind.args.iter_mut().for_each(|arg| *arg = arg.replace("{backend}", &backend.to_string()));
+                Some(Box::new(Self::start(&behind, backend, cores)?))
+            }
+        };
         let program = launch.program.display().to_string();
+        let files = std::env::temp_dir().join(format!("fanfare-bench-{}-{}", std::process::id(), addr.port()));
+        let backend = behind.as_ref().map_or(String::new(), |behind| behind.addr.to_string());
+        let filled = |text: &str| text.replace("{files}", &files.to_string_lossy()).replace("{backend}", &backend);
+        if !launch.files.is_empty() {
+            fs::create_dir_all(&files).map_err(io_error(format!("create {}", files.display())))?;
+        }
+        for (name, text) in &launch.files {
+            let path = files.join(name);
+            fs::write(&path, filled(text)).map_err(io_error(format!("write {}", path.display())))?;
+        }
         let log = std::env::temp_dir().join(format!("fanfare-bench-{}-{}.log", std::process::id(), addr.port()));
         let output = fs::File::create(&log).map_err(io_error(format!("create {}", log.display())))?;
         let errors = output.try_clone().map_err(io_error("share a file"))?;
@@ -92,22 +116,24 @@ impl Server {
         let ours = sched_getaffinity(None).map_err(io_error("ask for our core"))?;
         pin(cores)?;
         let spawned = Command::new(&launch.program)
-            .args(&launch.args)
+            .args(launch.args.iter().map(|arg| filled(arg)))
             .env("NODE_ENV", "production")
+            .envs(launch.envs.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
             .spawn();
         sched_setaffinity(None, &ours).map_err(io_error("return to our core"))?;
         let child = spawned.map_err(io_error(format!("start {program}")))?;
-        let mut server = Self { pid: child.id(), child: Some((child, log)), addr };
+        let files = (!launch.files.is_empty()).then_some(files);
+        let mut server = Self { pid: child.id(), child: Some((child, log)), files, behind, addr };
         server.await_listening(&program)?;
         Ok(server)
     }
 
     /// A server that is already running: dropping this does not end it.
     pub fn attached(pid: u32, addr: SocketAddr) -> Self {
-        Self { pid, child: None, addr }
+        Self { pid, child: None, files: None, behind: None, addr }
     }
 
     fn await_listening(&mut self, program: &str) -> Result<(), ServerError> {
@@ -166,43 +192,101 @@ impl Server {
 
     /// The same at once, for a server that continues to work.
     pub fn cpu_now(&self) -> Result<Duration, ServerError> {
-        let tasks = format!("/proc/{}/task", self.pid);
-        let mut total = Duration::ZERO;
-        for task in fs::read_dir(&tasks).map_err(io_error(format!("read {tasks}")))? {
-            let path = task.map_err(io_error(format!("read {tasks}")))?.path().join("schedstat");
-            match fs::read_to_string(&path) {
-                Ok(text) => total += parse_schedstat(&text).ok_or_else(|| proc_error(path.display()))?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return self.cpu_in_ticks(),
-                Err(source) => return Err(ServerError::Io { doing: format!("read {}", path.display()), source }),
-            }
-        }
-        Ok(total)
-    }
-
-    /// For kernels without `schedstat`.
-    fn cpu_in_ticks(&self) -> Result<Duration, ServerError> {
-        let path = format!("/proc/{}/stat", self.pid);
-        let text = fs::read_to_string(&path).map_err(io_error(format!("read {path}")))?;
-        let ticks = parse_stat(&text).ok_or_else(|| proc_error(path))?;
-        Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+        self.processes()?.into_iter().map(cpu_of).sum()
     }
 
     /// Bytes of its own user memory: the proportional set size. The buffers of the kernel's sockets are not included.
     pub fn memory_bytes(&self) -> Result<u64, ServerError> {
-        let path = format!("/proc/{}/smaps_rollup", self.pid);
-        let text = fs::read_to_string(&path).map_err(io_error(format!("read {path}")))?;
-        parse_pss(&text).ok_or_else(|| proc_error(path))
+        self.processes()?.into_iter().map(memory_of).sum()
     }
+
+    /// Its process, those that it started (the workers of nginx), and the server behind it.
+    fn processes(&self) -> Result<Vec<u32>, ServerError> {
+        let mut found = vec![self.pid];
+        let mut next = 0;
+        while let Some(&pid) = found.get(next) {
+            found.extend(children_of(pid)?);
+            next += 1;
+        }
+        if let Some(behind) = &self.behind {
+            found.extend(behind.processes()?);
+        }
+        Ok(found)
+    }
+}
+
+/// CPU time of all threads of a process.
+fn cpu_of(pid: u32) -> Result<Duration, ServerError> {
+    let mut total = Duration::ZERO;
+    for task in tasks_of(pid)? {
+        let path = task.join("schedstat");
+        match fs::read_to_string(&path) {
+            Ok(text) => total += parse_schedstat(&text).ok_or_else(|| proc_error(path.display()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return cpu_in_ticks(pid),
+            Err(source) => return Err(ServerError::Io { doing: format!("read {}", path.display()), source }),
+        }
+    }
+    Ok(total)
+}
+
+/// For kernels without `schedstat`.
+fn cpu_in_ticks(pid: u32) -> Result<Duration, ServerError> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).map_err(io_error(format!("read {path}")))?;
+    let ticks = parse_stat(&text).ok_or_else(|| proc_error(path))?;
+    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+fn memory_of(pid: u32) -> Result<u64, ServerError> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).map_err(io_error(format!("read {path}")))?;
+    parse_pss(&text).ok_or_else(|| proc_error(path))
+}
+
+/// The processes that a process has started. None where the kernel does not tell.
+fn children_of(pid: u32) -> Result<Vec<u32>, ServerError> {
+    let mut children = Vec::new();
+    for task in tasks_of(pid)? {
+        let text = fs::read_to_string(task.join("children")).unwrap_or_default();
+        children.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    Ok(children)
+}
+
+fn tasks_of(pid: u32) -> Result<Vec<PathBuf>, ServerError> {
+    let tasks = format!("/proc/{pid}/task");
+    fs::read_dir(&tasks)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+        .map_err(io_error(format!("read {tasks}")))
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some((child, log)) = &mut self.child {
+            // A program with processes of its own must end them itself.
+            if children_of(self.pid).is_ok_and(|children| !children.is_empty()) {
+                terminate(child);
+            }
             // Both fail only if it has already ended.
             let _ = child.kill();
             let _ = child.wait();
             let _ = fs::remove_file(log);
         }
+        if let Some(files) = &self.files {
+            let _ = fs::remove_dir_all(files);
+        }
+    }
+}
+
+/// Asks a process to end, and waits a while until it has.
+fn terminate(child: &mut Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if pid.is_none_or(|pid| kill_process(pid, Signal::TERM).is_err()) {
+        return;
+    }
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(5) && matches!(child.try_wait(), Ok(None)) {
+        sleep(Duration::from_millis(5));
     }
 }
 

@@ -33,6 +33,12 @@ impl Summary {
     }
 }
 
+/// The least value that so many percent of all do not exceed; `None` if there are none. Reorders them.
+pub fn percentile(values: &mut [u32], percent: u8) -> Option<u32> {
+    let place = (values.len() * usize::from(percent)).div_ceil(100).checked_sub(1)?;
+    Some(*values.select_nth_unstable(place).1)
+}
+
 /// Linear interpolation between closest ranks (type 7 of Hyndman and Fan, the default of R and NumPy).
 fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let rank = q * sorted.len().checked_sub(1)? as f64;
@@ -43,6 +49,20 @@ fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentiles() {
+        let rows: [(&[u32], u8, Option<u32>); 5] = [
+            (&[], 50, None),
+            (&[7], 99, Some(7)),
+            (&[3, 1, 2], 50, Some(2)),
+            (&[2, 1], 50, Some(1)),
+            (&[3, 1, 2], 99, Some(3)),
+        ];
+        for (values, percent, expected) in rows {
+            assert_eq!(percentile(&mut values.to_vec(), percent), expected, "{percent} % of {values:?}");
+        }
+    }
 
     #[test]
     fn quartiles_as_numpy_computes_them() {

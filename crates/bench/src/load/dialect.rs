@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use memchr::memmem;
 
+use super::centrifugo::{self, Reply};
 use super::check::CONTENT_LEN;
 use super::native::{self, Heard};
 
@@ -21,6 +22,8 @@ pub enum Dialect {
     SocketIo,
     /// Fanfare's native protocol, version 1.
     Native,
+    /// Centrifugo's client protocol in JSON.
+    Centrifugo,
 }
 
 /// The kinds of messages from a server that the benchmark distinguishes.
@@ -43,6 +46,7 @@ impl Dialect {
             Self::Chat => "/",
             Self::SocketIo => "/socket.io/?EIO=4&transport=websocket",
             Self::Native => native::TARGET,
+            Self::Centrifugo => centrifugo::TARGET,
         }
     }
 
@@ -57,6 +61,7 @@ impl Dialect {
             Self::Chat => r#"{"type":"join","#,
             Self::SocketIo => r#"42["join",{"#,
             Self::Native => return native::connect(None, Some((room, None)), out),
+            Self::Centrifugo => return centrifugo::connect(room, None, out),
         };
         let tail = self.tail();
         // Writing to a String cannot fail.
@@ -71,6 +76,7 @@ impl Dialect {
             Self::Chat => r#"{"type":"message","#,
             Self::SocketIo => r#"42["message",{"#,
             Self::Native => return native::publish(seq, room, content, out),
+            Self::Centrifugo => return centrifugo::publish(seq, room, content, out),
         };
         let tail = self.tail();
         let _ = write!(
@@ -82,7 +88,7 @@ impl Dialect {
     /// Appends a message for an echo server.
     pub fn echo(self, content: &str, out: &mut String) {
         match self {
-            Self::Chat | Self::Native => out.push_str(content),
+            Self::Chat | Self::Native | Self::Centrifugo => out.push_str(content),
             Self::SocketIo => {
                 let _ = write!(out, r#"42["echo","{content}"]"#);
             }
@@ -97,6 +103,13 @@ impl Dialect {
                 return match native::read(payload) {
                     Heard::Message(entry) => Said::Message(entry.content),
                     Heard::Subscribed { .. } => Said::RoomState,
+                    _ => Said::Other,
+                };
+            }
+            Self::Centrifugo => {
+                return match centrifugo::read(payload) {
+                    Reply::Publication(entry) => Said::Message(entry.content),
+                    Reply::Subscribed { .. } => Said::RoomState,
                     _ => Said::Other,
                 };
             }
@@ -119,7 +132,7 @@ impl Dialect {
     fn tail(self) -> &'static str {
         match self {
             Self::SocketIo => "]",
-            Self::Chat | Self::Native => "",
+            Self::Chat | Self::Native | Self::Centrifugo => "",
         }
     }
 }

@@ -27,6 +27,8 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 pub struct Frame<'a> {
     /// One of the constants above.
     pub opcode: u8,
+    /// RFC 7692 §6: the payload is a compressed message.
+    pub compressed: bool,
     /// Set in frames from a client.
     pub mask: Option<[u8; 4]>,
     /// Its bytes in the buffer.
@@ -61,10 +63,11 @@ pub enum FrameError {
 /// Looks at the front of `buf`: a frame and how many bytes it takes, or `None` if more bytes are needed.
 pub fn decode(buf: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     let [first, second, ..] = *buf else { return Ok(None) };
-    if first & 0x70 != 0 {
+    let opcode = first & 0x0f;
+    let compressed = first & 0x40 != 0;
+    if first & 0x30 != 0 || (compressed && !matches!(opcode, TEXT | BINARY)) {
         return Err(FrameError::Reserved { first });
     }
-    let opcode = first & 0x0f;
     if first & 0x80 == 0 || !matches!(opcode, TEXT | BINARY | CLOSE | PING | PONG) {
         return Err(FrameError::NotWhole { first });
     }
@@ -90,7 +93,7 @@ pub fn decode(buf: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
         Some([a, b, c, d])
     };
     let end = head + len as usize; // at most FRAME_BYTES_MAX, so it fits
-    Ok(buf.get(head..end).map(|payload| (Frame { opcode, mask, payload }, end)))
+    Ok(buf.get(head..end).map(|payload| (Frame { opcode, compressed, mask, payload }, end)))
 }
 
 /// Appends a frame as a server sends it: unmasked.
@@ -146,14 +149,14 @@ mod tests {
             (
                 "unmasked text",
                 &[0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f],
-                Frame { opcode: TEXT, mask: None, payload: b"Hello" },
+                Frame { opcode: TEXT, compressed: false, mask: None, payload: b"Hello" },
             ),
             (
                 "masked text",
                 &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58],
-                Frame { opcode: TEXT, mask: Some(MASK), payload: &[0x7f, 0x9f, 0x4d, 0x51, 0x58] },
+                Frame { opcode: TEXT, compressed: false, mask: Some(MASK), payload: &[0x7f, 0x9f, 0x4d, 0x51, 0x58] },
             ),
-            ("ping", &[0x89, 0x00], Frame { opcode: PING, mask: None, payload: b"" }),
+            ("ping", &[0x89, 0x00], Frame { opcode: PING, compressed: false, mask: None, payload: b"" }),
         ];
         for (name, bytes, frame) in table {
             let (got, len) = decode(bytes).expect(name).expect(name);
@@ -182,10 +185,17 @@ mod tests {
     }
 
     #[test]
+    fn only_a_message_can_be_compressed() {
+        let frame = Frame { opcode: TEXT, compressed: true, mask: None, payload: b"\x00" };
+        assert_eq!(decode(&[0xc1, 0x01, 0x00]), Ok(Some((frame, 3))));
+        assert_eq!(decode(&[0xc9, 0x00]), Err(FrameError::Reserved { first: 0xc9 }));
+    }
+
+    #[test]
     fn an_unknown_frame_is_an_error_not_a_guess() {
         assert_eq!(decode(&[0x01, 0x00]), Err(FrameError::NotWhole { first: 0x01 }));
         assert_eq!(decode(&[0x80, 0x00]), Err(FrameError::NotWhole { first: 0x80 }));
-        assert_eq!(decode(&[0xc1, 0x00]), Err(FrameError::Reserved { first: 0xc1 }));
+        assert_eq!(decode(&[0xa1, 0x00]), Err(FrameError::Reserved { first: 0xa1 }));
         let huge = [0x82, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
         assert_eq!(decode(&huge), Err(FrameError::TooLong { len: i64::MAX as u64, max: FRAME_BYTES_MAX }));
     }

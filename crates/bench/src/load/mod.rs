@@ -1,21 +1,28 @@
 //! The load generator: many client connections in one thread.
 //!
 //! In: sockets to open, bytes to send, and a [`Handler`] for messages. Out: finished handshakes, Engine.IO greetings,
-//! answered pings, and frames that are cut out and counted by the handler. It is cheap on purpose, because it shares
-//! the machine with the server: one edge-triggered poll, one read buffer for all connections, no allocation per frame.
-//! A run that makes no progress ends in [`LoadError::Stalled`] and does not hang.
+//! answered pings, and messages that are cut out of frames, streams and answers, and counted by the handler. It is
+//! cheap on purpose, because it shares the machine with the server: one edge-triggered poll, one read buffer for all
+//! connections, no allocation per frame. A run that makes no progress ends in [`LoadError::Stalled`] and does not hang.
 
+pub mod centrifugo;
 pub mod check;
 pub mod dialect;
 pub mod frame;
+pub mod http;
+pub mod inflate;
+pub(crate) mod link;
 pub mod native;
+pub mod transport;
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use rustls::ClientConfig;
 use slab::Slab;
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
@@ -23,6 +30,9 @@ use thiserror::Error;
 use check::DeliveryError;
 use dialect::Dialect;
 use frame::FrameError;
+use http::{Form, Http};
+use inflate::{InflateError, Inflater};
+use link::Link;
 
 /// The way of waiting for data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -59,6 +69,14 @@ pub enum LoadError {
         conn: usize,
         /// The fault.
         source: FrameError,
+    },
+    /// The server sent a compressed message that is not one.
+    #[error("connection {conn}: {source}")]
+    Inflate {
+        /// Which connection.
+        conn: usize,
+        /// The fault.
+        source: InflateError,
     },
     /// The server masked a frame, which RFC 6455 §5.1 forbids.
     #[error("connection {conn}: a masked frame from a server")]
@@ -112,7 +130,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, source }
     }
 
@@ -131,6 +149,9 @@ pub trait Handler {
     /// A whole text or binary message, other than Engine.IO's own and native heartbeats.
     fn on_message(&mut self, conn: usize, payload: &[u8], out: &mut Outgoing) -> Result<(), LoadError>;
 
+    /// The `id` of the block of an event stream whose message was handled last.
+    fn on_event_id(&mut self, _conn: usize, _id: &[u8]) {}
+
     /// The connection has ended, and its id may be used again. This is an error unless the suite expects it.
     fn on_closed(&mut self, conn: usize) -> Result<(), LoadError> {
         Err(LoadError::Closed { conn })
@@ -140,13 +161,18 @@ pub trait Handler {
     fn owed(&self) -> (u64, &'static str);
 }
 
-/// Frames for one connection.
+/// Frames or requests for one connection.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     bytes: Vec<u8>,
 }
 
 impl Outgoing {
+    /// Appends bytes as they are: a request.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// Appends a text message.
     pub fn text(&mut self, payload: &str) {
         frame::encode_masked(frame::TEXT, payload.as_bytes(), &mut self.bytes);
@@ -165,34 +191,45 @@ pub struct Load {
     events: Events,
     conns: Slab<Conn>,
     addr: SocketAddr,
-    dialect: Dialect,
     wait: Wait,
     upgrade: Vec<u8>,
+    tls: Option<Arc<ClientConfig>>,
     /// One for all connections: bytes are read here, and copied only while a frame is partial.
     buf: Vec<u8>,
-    out: Outgoing,
+    scratch: Scratch,
+    received: u64,
     last_progress: Instant,
+}
+
+/// What all connections share while they read.
+#[derive(Debug)]
+struct Scratch {
+    dialect: Dialect,
+    /// Whether compressed messages were asked for.
+    deflate: bool,
+    inflater: Inflater,
+    out: Outgoing,
 }
 
 #[derive(Debug)]
 struct Conn {
-    stream: TcpStream,
+    link: Link,
     state: State,
     /// The beginning of a frame or head that is not complete.
     partial: Vec<u8>,
     /// Bytes that the socket did not take.
     unsent: Vec<u8>,
-    /// The request for an event stream, where it is one.
-    stream_request: Option<Box<str>>,
+    /// Where it speaks HTTP only.
+    http: Option<Box<Http>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Waiting for the socket to be connected.
     Connecting,
-    /// Upgrade sent, waiting for the head of the answer.
+    /// Upgrade sent, waiting for the head of the answer. (HTTP keeps its own progress.)
     Upgrading,
-    /// Socket.IO: waiting for the answer to our connect packet. Event streams: waiting for the first message.
+    /// Socket.IO: waiting for the answer to our connect packet.
     Greeting,
     /// In use.
     Open,
@@ -213,32 +250,61 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 impl Load {
     /// No connections yet.
     pub fn new(addr: SocketAddr, dialect: Dialect, wait: Wait) -> Result<Self, LoadError> {
-        let subprotocol =
-            dialect.subprotocol().map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
-        let upgrade = format!(
-            "GET {} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
-             Sec-WebSocket-Version: 13\r\n{subprotocol}\r\n",
-            dialect.target()
-        );
+        let scratch = Scratch { dialect, deflate: false, inflater: Inflater::default(), out: Outgoing::default() };
         Ok(Self {
             poll: Poll::new().map_err(LoadError::io("create a poll"))?,
             events: Events::with_capacity(EVENTS_PER_TURN),
             conns: Slab::new(),
             addr,
-            dialect,
             wait,
-            upgrade: upgrade.into_bytes(),
+            upgrade: upgrade(addr, dialect, ""),
+            tls: None,
             buf: vec![0; READ_BYTES],
-            out: Outgoing::default(),
+            scratch,
+            received: 0,
             last_progress: Instant::now(),
         })
     }
 
+    /// Connections from now on speak TLS.
+    pub(crate) fn over_tls(mut self, config: Arc<ClientConfig>) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
+    /// WebSockets from now on ask for compressed messages, each for itself.
+    pub fn deflating(mut self) -> Self {
+        const OFFER: &str =
+            "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n";
+        self.upgrade = upgrade(self.addr, self.scratch.dialect, OFFER);
+        self.scratch.deflate = true;
+        self
+    }
+
+    /// The server's address.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Bytes that were read from all connections so far; with TLS, of plaintext.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Starts one more connection, which is an event stream. It is ready when its first message has come.
     pub fn open_stream(&mut self, target: &str) -> Result<usize, LoadError> {
+        self.open_http(Form::Events, http::get(self.addr, target, "Accept: text/event-stream\r\n"), true)
+    }
+
+    /// Starts one more connection, which begins with this request. If the answer is a stream, it is ready when the head
+    /// of the answer has come; otherwise each answer is a message, and no readiness is reported.
+    pub fn open_request(&mut self, form: Form, request: Vec<u8>) -> Result<usize, LoadError> {
+        self.open_http(form, request, false)
+    }
+
+    fn open_http(&mut self, form: Form, request: Vec<u8>, with_greeting: bool) -> Result<usize, LoadError> {
         let id = self.open()?;
-        let head = format!("GET {target} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\r\n", self.addr);
-        self.conns[id].stream_request = Some(head.into());
+        self.conns[id].http = Some(Http::new(form, request, with_greeting));
         Ok(id)
     }
 
@@ -264,18 +330,14 @@ impl Load {
     }
 
     fn add(&mut self, stream: TcpStream) -> Result<usize, LoadError> {
+        let link = Link::new(stream, self.tls.as_ref()).map_err(LoadError::io("begin TLS"))?;
         let entry = self.conns.vacant_entry();
         let id = entry.key();
-        let conn = entry.insert(Conn {
-            stream,
-            state: State::Connecting,
-            partial: Vec::new(),
-            unsent: Vec::new(),
-            stream_request: None,
-        });
+        let conn =
+            entry.insert(Conn { link, state: State::Connecting, partial: Vec::new(), unsent: Vec::new(), http: None });
         self.poll
             .registry()
-            .register(&mut conn.stream, Token(id), Interest::READABLE | Interest::WRITABLE)
+            .register(conn.link.socket(), Token(id), Interest::READABLE | Interest::WRITABLE)
             .map_err(LoadError::io("register a connection"))?;
         Ok(id)
     }
@@ -295,13 +357,13 @@ impl Load {
     /// Stops reading from it, and does not notice its end.
     pub fn mute(&mut self, conn: usize) -> Result<(), LoadError> {
         let registry = self.poll.registry();
-        registry.deregister(&mut self.conns[conn].stream).map_err(LoadError::io("take a connection out of the poll"))
+        registry.deregister(self.conns[conn].link.socket()).map_err(LoadError::io("take a connection out of the poll"))
     }
 
     /// Reads from it again, including the bytes that came meanwhile.
     pub fn unmute(&mut self, conn: usize) -> Result<(), LoadError> {
         let (registry, interest) = (self.poll.registry(), Interest::READABLE | Interest::WRITABLE);
-        let stream = &mut self.conns[conn].stream;
+        let stream = self.conns[conn].link.socket();
         registry.register(stream, Token(conn), interest).map_err(LoadError::io("register a connection"))
     }
 
@@ -359,16 +421,18 @@ impl Load {
         // A connection that was closed earlier in this turn may still have an event.
         let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
         if conn.state == State::Connecting {
-            if let Some(source) = conn.stream.take_error().map_err(LoadError::io("ask a socket"))? {
+            let socket = conn.link.socket();
+            if let Some(source) = socket.take_error().map_err(LoadError::io("ask a socket"))? {
                 return Err(LoadError::Io { doing: "connect", source });
             }
-            conn.stream.set_nodelay(true).map_err(LoadError::io("set TCP_NODELAY"))?;
+            socket.set_nodelay(true).map_err(LoadError::io("set TCP_NODELAY"))?;
             conn.state = State::Upgrading;
-            return match conn.stream_request.clone() {
-                Some(request) => conn.send(request.as_bytes()),
+            return match conn.http.as_mut().map(|http| std::mem::take(&mut http.request)) {
+                Some(request) => conn.send(&request),
                 None => conn.send(&self.upgrade),
             };
         }
+        conn.link.flush().map_err(LoadError::io("write"))?;
         let unsent = std::mem::take(&mut conn.unsent);
         conn.send(&unsent)
     }
@@ -379,7 +443,7 @@ impl Load {
             return Ok(());
         }
         loop {
-            let len = match conn.stream.read(&mut self.buf) {
+            let len = match conn.link.read(&mut self.buf) {
                 Ok(0) => break,
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -387,14 +451,16 @@ impl Load {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
                 Err(source) => return Err(LoadError::Io { doing: "read", source }),
             };
-            conn.take(id, &self.buf[..len], self.dialect, handler, &mut self.out)?;
-            if !self.out.bytes.is_empty() {
-                conn.send(&self.out.bytes)?;
-                self.out.bytes.clear();
+            self.received += len as u64;
+            conn.take(id, &self.buf[..len], handler, &mut self.scratch)?;
+            let out = &mut self.scratch.out.bytes;
+            if !out.is_empty() {
+                conn.send(out)?;
+                out.clear();
             }
             // A short read emptied the socket, and later data triggers a new event. An end that came with the data was
             // part of this event.
-            if len < self.buf.len() && !ending {
+            if len < self.buf.len() && !ending && conn.link.is_empty_after_short_read() {
                 return Ok(());
             }
         }
@@ -408,17 +474,16 @@ impl Conn {
         &mut self,
         id: usize,
         bytes: &[u8],
-        dialect: Dialect,
         handler: &mut H,
-        out: &mut Outgoing,
+        scratch: &mut Scratch,
     ) -> Result<(), LoadError> {
         if self.partial.is_empty() {
-            let used = self.consume(id, bytes, dialect, handler, out)?;
+            let used = self.consume(id, bytes, handler, scratch)?;
             self.partial.extend_from_slice(&bytes[used..]);
         } else {
             let mut joined = std::mem::take(&mut self.partial);
             joined.extend_from_slice(bytes);
-            let used = self.consume(id, &joined, dialect, handler, out)?;
+            let used = self.consume(id, &joined, handler, scratch)?;
             if used < joined.len() {
                 joined.drain(..used);
                 self.partial = joined;
@@ -432,12 +497,13 @@ impl Conn {
         &mut self,
         id: usize,
         bytes: &[u8],
-        dialect: Dialect,
         handler: &mut H,
-        out: &mut Outgoing,
+        scratch: &mut Scratch,
     ) -> Result<usize, LoadError> {
-        if self.stream_request.is_some() {
-            return self.consume_stream(id, bytes, handler, out);
+        let Scratch { dialect, deflate, inflater, out } = scratch;
+        let dialect = *dialect;
+        if let Some(http) = &mut self.http {
+            return http.consume(id, bytes, handler, out);
         }
         let mut used = 0;
         if self.state == State::Upgrading {
@@ -458,64 +524,40 @@ impl Conn {
             if frame.mask.is_some() {
                 return Err(LoadError::Masked { conn: id });
             }
+            let payload = match frame.compressed {
+                true if *deflate => {
+                    inflater.inflate(frame.payload).map_err(|source| LoadError::Inflate { conn: id, source })?
+                }
+                true => {
+                    return Err(LoadError::Frame {
+                        conn: id,
+                        source: FrameError::Reserved { first: bytes[used - len] },
+                    });
+                }
+                false => frame.payload,
+            };
             match frame.opcode {
                 frame::PING => frame::encode_masked(frame::PONG, frame.payload, &mut out.bytes),
                 // This is either the answer to our own close, or we wait for the end of the stream all the same.
                 frame::PONG | frame::CLOSE => {}
-                _ => match (dialect, self.state, frame.payload.first()) {
+                _ => match (dialect, self.state, payload.first()) {
                     (Dialect::SocketIo, State::Greeting, Some(b'0')) => out.text("40"),
                     (Dialect::SocketIo, State::Greeting, Some(b'4')) => {
                         self.state = State::Open;
                         handler.on_ready(id, out)?;
                     }
                     (Dialect::SocketIo, _, Some(b'2')) => out.text("3"),
-                    (Dialect::Native, ..) if frame.payload == native::PING => out.text(native::PONG),
-                    _ => handler.on_message(id, frame.payload, out)?,
+                    (Dialect::Native, ..) if payload == native::PING => out.text(native::PONG),
+                    (Dialect::Centrifugo, ..) => {
+                        for reply in payload.split(|&byte| byte == b'\n').filter(|reply| !reply.is_empty()) {
+                            match reply {
+                                centrifugo::PING => out.text(centrifugo::PONG),
+                                _ => handler.on_message(id, reply, out)?,
+                            }
+                        }
+                    }
+                    _ => handler.on_message(id, payload, out)?,
                 },
-            }
-        }
-        Ok(used)
-    }
-
-    /// The same for an event stream, of which the server makes each block a chunk.
-    fn consume_stream<H: Handler>(
-        &mut self,
-        id: usize,
-        bytes: &[u8],
-        handler: &mut H,
-        out: &mut Outgoing,
-    ) -> Result<usize, LoadError> {
-        let wrong = |what: &str, found: &[u8]| {
-            let found = String::from_utf8_lossy(&found[..found.len().min(200)]);
-            LoadError::Wrong { conn: id, what: format!("{what}: {found:?}") }
-        };
-        let mut used = 0;
-        if self.state == State::Upgrading {
-            let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(0) };
-            let head = bytes[..end].to_ascii_lowercase();
-            let is_chunked = memchr::memmem::find(&head, b"transfer-encoding: chunked").is_some();
-            if !head.starts_with(b"http/1.1 200 ") || !is_chunked {
-                return Err(wrong("no event stream in chunks", &head));
-            }
-            used = end + 4;
-            self.state = State::Greeting;
-        }
-        while let Some(line) = memchr::memmem::find(&bytes[used..], b"\r\n") {
-            let size = std::str::from_utf8(&bytes[used..used + line]).ok();
-            let size = size.and_then(|size| usize::from_str_radix(size, 16).ok());
-            let size = size.ok_or_else(|| wrong("no size of a chunk", &bytes[used..]))?;
-            let begin = used + line + 2;
-            let Some(chunk) = bytes.get(begin..begin + size + 2) else { break };
-            used = begin + chunk.len();
-            let block = chunk.strip_suffix(b"\n\n\r\n").ok_or_else(|| wrong("a chunk is no block", chunk))?;
-            let Some(data) = block.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"data: ")) else {
-                continue; // a comment
-            };
-            if self.state == State::Greeting {
-                self.state = State::Open;
-                handler.on_ready(id, out)?;
-            } else {
-                handler.on_message(id, data, out)?;
             }
         }
         Ok(used)
@@ -524,7 +566,7 @@ impl Conn {
     /// Writes now; the rest waits until the socket is writable.
     fn send(&mut self, mut bytes: &[u8]) -> Result<(), LoadError> {
         while !bytes.is_empty() && self.unsent.is_empty() {
-            match self.stream.write(bytes) {
+            match self.link.write(bytes) {
                 Ok(len) => bytes = &bytes[len..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -534,6 +576,17 @@ impl Conn {
         self.unsent.extend_from_slice(bytes);
         Ok(())
     }
+}
+
+/// The request for a WebSocket; `headers` are whole lines.
+fn upgrade(addr: SocketAddr, dialect: Dialect, headers: &str) -> Vec<u8> {
+    let subprotocol = dialect.subprotocol().map_or(String::new(), |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+    format!(
+        "GET {} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Version: 13\r\n{subprotocol}{headers}\r\n",
+        dialect.target()
+    )
+    .into_bytes()
 }
 
 fn check_upgraded(conn: usize, head: &[u8]) -> Result<(), LoadError> {

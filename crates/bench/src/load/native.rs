@@ -97,6 +97,63 @@ pub fn connect(ticket: Option<&str>, channel: Option<(&str, Option<Since<'_>>)>,
     out.push('}');
 }
 
+/// Appends the first poll of a client: a `connect` with one subscription. `attempt` is the client's own.
+pub fn connect_by_poll(attempt: &str, channel: &str, out: &mut String) {
+    let _ = write!(
+        out,
+        r#"{{"type":"connect","id":0,"page":"bench","attempt":"{attempt}","subscribe":[{{"channel":"{channel}"}}]}}"#
+    );
+}
+
+/// Appends a later poll, which acknowledges answer `ack` and may wait as long as the server allows.
+pub fn poll(ticket: &str, ack: u64, out: &mut String) {
+    let _ = write!(out, r#"{{"ticket":"{ticket}","ack":{ack}}}"#);
+}
+
+/// The answer to a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Polled<'a> {
+    /// Its number, to be acknowledged.
+    pub n: u64,
+    /// Of a new session.
+    pub ticket: Option<&'a str>,
+    /// Whether a subscription was made.
+    pub is_subscribed: bool,
+    /// Its publications.
+    pub entries: Entries<'a>,
+}
+
+/// Reads the answer to a poll; `None` if it is none.
+pub fn polled(body: &[u8]) -> Option<Polled<'_>> {
+    let digits = body.strip_prefix(br#"{"n":"#)?;
+    let len = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    let n = std::str::from_utf8(&digits[..len]).ok()?.parse().ok()?;
+    let rest = &digits[len..];
+    let subscribed = memmem::find(rest, br#"{"type":"subscribed""#);
+    let entries = match subscribed {
+        // It has an offset of its own, which is no publication's.
+        Some(at) => &rest[at + memmem::find(&rest[at..], br#""publications":["#)?..],
+        None => rest,
+    };
+    let ticket = text_after(rest, br#""ticket":""#);
+    Some(Polled { n, ticket, is_subscribed: subscribed.is_some(), entries: Entries(entries) })
+}
+
+/// The content of a publication as an event stream of plain payloads has it.
+pub fn payload(data: &[u8]) -> Option<&[u8]> {
+    data.strip_prefix(br#"{"text":""#)?.strip_suffix(br#""}"#)
+}
+
+/// Appends the body of a publication by the HTTP API.
+pub fn api_publish(channel: &str, content: &str, out: &mut String) {
+    let _ = write!(out, r#"{{"channel":"{channel}","data":{{"text":"{content}"}}}}"#);
+}
+
+/// The offset in the answer to a publication by the HTTP API.
+pub fn offset_of(body: &[u8]) -> Option<u64> {
+    offset(body).map(|(offset, _)| offset)
+}
+
 /// Appends `subscribe` to many channels.
 pub fn subscribe(channels: impl Iterator<Item = String>, out: &mut String) {
     out.push_str(r#"{"type":"subscribe","id":1,"channels":["#);
@@ -232,6 +289,39 @@ mod tests {
         assert_eq!((epoch, offset, recovered), ("00e1", 9, true));
         let offsets: Vec<_> = entries.map(|entry| (entry.offset, check::seq_of(entry.content))).collect();
         assert_eq!(offsets, [(8, Some(8)), (9, Some(9))]);
+    }
+
+    #[test]
+    fn polls_and_their_answers() {
+        let (mut first, mut next) = (String::new(), String::new());
+        connect_by_poll("c1", "room", &mut first);
+        let expected = r#"{"type":"connect","id":0,"page":"bench","attempt":"c1","subscribe":[{"channel":"room"}]}"#;
+        assert_eq!(first, expected);
+        poll("t", 3, &mut next);
+        assert_eq!(next, r#"{"ticket":"t","ack":3}"#);
+
+        let subscribed = r#"{"type":"subscribed","channel":"room","epoch":"e","offset":2,"publications":[]}"#;
+        let connected = r#"{"type":"connected","id":0,"session_resumed":false,"ticket":"t1","ping":25000}"#;
+        let mut message = String::new();
+        super::message("room", 3, &check::content(2), &mut message);
+        let rows = [
+            (format!(r#"{{"n":1,"messages":[{connected},{subscribed},{message}]}}"#), 1, Some("t1"), true, vec![3]),
+            (format!(r#"{{"n":12,"messages":[{message},{message}]}}"#), 12, None, false, vec![3, 3]),
+            (r#"{"n":4,"messages":[]}"#.to_owned(), 4, None, false, vec![]),
+        ];
+        for (body, n, ticket, is_subscribed, offsets) in rows {
+            let answer = polled(body.as_bytes()).expect("an answer");
+            assert_eq!((answer.n, answer.ticket, answer.is_subscribed), (n, ticket, is_subscribed), "{body}");
+            assert_eq!(answer.entries.map(|entry| entry.offset).collect::<Vec<u64>>(), offsets, "{body}");
+        }
+        assert_eq!(polled(br#"{"code":"unauthorized"}"#), None);
+    }
+
+    #[test]
+    fn a_plain_payload() {
+        let content = check::content(7);
+        assert_eq!(payload(format!(r#"{{"text":"{content}"}}"#).as_bytes()), Some(content.as_bytes()));
+        assert_eq!(payload(br#"{"type":"connected"}"#), None);
     }
 
     #[test]

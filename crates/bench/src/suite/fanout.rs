@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{RoundError, Sample, Settings, join};
+use super::{RoundError, Sample, Settings, join, tls};
 use crate::load::check::{self, Ledger};
 use crate::load::dialect::{Dialect, Said};
 use crate::load::native::{self, Heard};
@@ -33,7 +33,10 @@ pub(super) fn round(
     settings: &Settings,
 ) -> Result<Vec<Sample>, RoundError> {
     let role = of.role();
-    let mut load = Load::new(server.addr, kind.dialect(role), settings.wait)?;
+    let mut load = match of {
+        Fanout::Tls => tls::load(kind, server, settings)?,
+        _ => Load::new(server.addr, kind.dialect(role), settings.wait)?,
+    };
     let mut room = Room::new(kind, role, settings.subscribers);
     if of == Fanout::Sse {
         room.room = STREAMED.to_owned();

@@ -4,21 +4,28 @@
 //! The servers take turns round by round, and the first one changes with each round.
 
 mod channels;
+mod compression;
 mod connect;
 mod echo;
 mod fanout;
 mod idle;
+mod jitter;
 mod join;
 mod slow;
 mod storm;
+mod stream_idle;
 mod subscribed;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::time::Duration;
 
 use thiserror::Error;
 
+pub use self::jitter::JitterSettings;
+
+use crate::load::transport::Transport;
 use crate::load::{LoadError, Wait};
 use crate::peers::{Absent, Role, Roster, ServerKind};
 use crate::report::{Fanout, Metric, Report};
@@ -48,6 +55,20 @@ pub enum Suite {
     Storm,
     /// Memory of channels with one subscriber.
     Channels,
+    /// Memory of silent streams, or of sessions whose poll waits.
+    StreamIdle {
+        /// Which of them.
+        by: Transport,
+    },
+    /// Memory, fan-out and handshakes over TLS.
+    Tls,
+    /// Fan-out of JSON with and without permessage-deflate.
+    Compression,
+    /// Clients go offline at random and come back.
+    Jitter {
+        /// By which transport.
+        by: Transport,
+    },
 }
 
 /// The extent of a measurement.
@@ -87,6 +108,12 @@ pub struct Settings {
     pub storm_missed: u64,
     /// Channels in `channels`.
     pub channels: usize,
+    /// Connections of which `tls` takes the memory.
+    pub tls_connections: usize,
+    /// Handshakes of each kind in a round of `tls`.
+    pub handshakes: usize,
+    /// The extent of `jitter`.
+    pub jitter: JitterSettings,
     /// How the load generator waits.
     pub wait: Wait,
     /// The server's core.
@@ -149,6 +176,7 @@ impl Fanout {
         match self {
             Self::Chat => Role::Chat,
             Self::Native | Self::Shards | Self::Sse => Role::Native,
+            Self::Tls => Role::Tls,
         }
     }
 }
@@ -161,6 +189,8 @@ impl Suite {
             Self::Fanout { of: Fanout::Native, .. } => "native-fanout",
             Self::Fanout { of: Fanout::Shards, .. } => "shards",
             Self::Fanout { of: Fanout::Sse, .. } => "sse-fanout",
+            Self::Fanout { of: Fanout::Tls, .. } | Self::Tls => "tls",
+            Self::Compression => "compression",
             Self::Echo => "echo",
             Self::Connect => "connect",
             Self::Idle => "idle",
@@ -168,6 +198,8 @@ impl Suite {
             Self::Slow => "slow",
             Self::Storm => "storm",
             Self::Channels => "channels",
+            Self::StreamIdle { .. } => "stream-idle",
+            Self::Jitter { .. } => "jitter",
         }
     }
 
@@ -177,7 +209,10 @@ impl Suite {
             Self::Fanout { of, .. } => of.role(),
             Self::Echo => Role::Echo,
             Self::Connect | Self::Idle => Role::Chat,
-            Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels => Role::Native,
+            Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels | Self::StreamIdle { .. } => Role::Native,
+            Self::Jitter { .. } => Role::Api,
+            Self::Tls => Role::Tls,
+            Self::Compression => Role::Deflate,
         }
     }
 
@@ -191,17 +226,44 @@ impl Suite {
                 .flat_map(|kind| [kind, ServerKind::FanfareTwo])
                 .collect(),
             Self::Fanout { of: Fanout::Native, .. } => asked.filter(|kind| kind.speaks_native()).collect(),
-            Self::Fanout { of: Fanout::Chat, .. } | Self::Echo | Self::Connect | Self::Idle => asked.collect(),
-            Self::Fanout { of: Fanout::Sse, .. } | Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels => {
-                asked.filter(|&kind| kind == ServerKind::Fanfare).collect()
+            Self::Fanout { of: Fanout::Chat, .. } | Self::Echo | Self::Connect | Self::Idle => {
+                asked.filter(|kind| kind.serves_chat()).collect()
             }
+            Self::Tls | Self::Fanout { of: Fanout::Tls, .. } => asked
+                .filter(|&kind| matches!(kind, ServerKind::Fanfare | ServerKind::Nginx))
+                .flat_map(|kind| match kind {
+                    ServerKind::Fanfare => vec![kind, ServerKind::Plain],
+                    _ => vec![kind],
+                })
+                .collect(),
+            Self::Compression => {
+                asked.filter(|&kind| matches!(kind, ServerKind::Fanfare | ServerKind::Bun | ServerKind::Ws)).collect()
+            }
+            // Centrifugo's own protocol is over a WebSocket.
+            Self::Jitter { by: Transport::WebSocket } => {
+                asked.filter(|&kind| matches!(kind, ServerKind::Fanfare | ServerKind::Centrifugo)).collect()
+            }
+            Self::Fanout { of: Fanout::Sse, .. }
+            | Self::NativeIdle
+            | Self::Slow
+            | Self::Storm
+            | Self::Channels
+            | Self::StreamIdle { .. }
+            | Self::Jitter { .. } => asked.filter(|&kind| kind == ServerKind::Fanfare).collect(),
         }
     }
 
     fn rounds(&self, settings: &Settings) -> usize {
         match self {
-            Self::Fanout { .. } | Self::Echo | Self::Connect => settings.rounds,
-            Self::Idle | Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels => settings.idle_rounds,
+            Self::Fanout { .. } | Self::Echo | Self::Connect | Self::Compression => settings.rounds,
+            Self::Idle
+            | Self::NativeIdle
+            | Self::Slow
+            | Self::Storm
+            | Self::Channels
+            | Self::StreamIdle { .. }
+            | Self::Tls
+            | Self::Jitter { .. } => settings.idle_rounds,
         }
     }
 
@@ -229,6 +291,10 @@ impl Suite {
             Self::Slow => slow::round(kind, server, settings),
             Self::Storm => storm::round(kind, server, settings),
             Self::Channels => channels::round(kind, server, settings),
+            Self::StreamIdle { by } => stream_idle::round(*by, kind, server, settings),
+            Self::Tls => tls::round(kind, server, settings),
+            Self::Compression => compression::round(kind, server, settings),
+            Self::Jitter { by } => jitter::round(*by, kind, server, settings),
         }
     }
 }

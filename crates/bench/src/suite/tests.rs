@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Settings, Suite};
+use super::{JitterSettings, Sample, Settings, Suite};
 use crate::load::Wait;
-use crate::peers::ServerKind;
+use crate::load::transport::Transport;
+use crate::peers::{API_KEY, Role, ServerKind};
 use crate::report::{Fanout, Metric};
 use crate::server::Server;
 
@@ -27,6 +28,16 @@ fn settings() -> Settings {
         storm_clients: 50,
         storm_missed: 50,
         channels: 300,
+        tls_connections: 20,
+        handshakes: 20,
+        jitter: JitterSettings {
+            clients: 20,
+            phase: Duration::from_millis(1200),
+            pause: Duration::from_millis(20),
+            online: Duration::from_millis(300),
+            offline: Duration::from_millis(100),
+            seed: 7,
+        },
         wait: Wait::Sleep,
         server_core: 0,
         load_core: 0,
@@ -36,10 +47,16 @@ fn settings() -> Settings {
 /// The metrics for which a round has samples. The suite's own checks (offsets, contents, recoveries) decide whether
 /// there are any.
 fn measured(suite: &Suite, shards: usize) -> Vec<Metric> {
-    let config = fanfare::Config { shards, ..fanfare::Config::open() };
+    samples(suite, shards).into_iter().map(|sample| sample.metric).collect()
+}
+
+fn samples(suite: &Suite, shards: usize) -> Vec<Sample> {
+    let tls = (suite.role() == Role::Tls).then(certificate);
+    let config = fanfare::Config { shards, tls, ..fanfare::Config::open() };
     let running = fanfare::Fanfare::builder(())
         .config(config)
         .protocol("/v1/ws", fanfare::Native::default())
+        .api_key(fanfare::ApiKey::new("bench", API_KEY).expect("a valid key"))
         .build()
         .expect("a valid server")
         .start(&["127.0.0.1:0".parse().expect("an address")])
@@ -48,7 +65,13 @@ fn measured(suite: &Suite, shards: usize) -> Vec<Metric> {
     let server = Server::attached(std::process::id(), addr);
     let samples = suite.round(ServerKind::Fanfare, &server, &settings()).expect("a valid round");
     assert!(samples.iter().all(|sample| sample.value.is_finite()), "{samples:?}");
-    samples.into_iter().map(|sample| sample.metric).collect()
+    samples
+}
+
+fn certificate() -> fanfare::Tls {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    fanfare::Tls::from_pem(chain.as_bytes(), key.as_bytes()).expect("they fit")
 }
 
 #[test]
@@ -92,4 +115,44 @@ fn storm_on_one_and_two_shards() {
 fn channels() {
     let expected = [Metric::ChannelMemory { published: 0 }, Metric::ChannelMemory { published: 1 }];
     assert_eq!(measured(&Suite::Channels, 1), expected);
+}
+
+#[test]
+fn idle_streams_and_polls() {
+    for by in [Transport::Sse, Transport::Stream, Transport::Poll, Transport::Events] {
+        assert_eq!(measured(&Suite::StreamIdle { by }, 2), [Metric::StreamMemory { by }], "{by}");
+    }
+}
+
+#[test]
+fn clients_that_go_offline_get_everything_by_every_transport() {
+    for by in Transport::ALL {
+        let samples = samples(&Suite::Jitter { by }, 2);
+        let metrics: Vec<_> = samples.iter().map(|sample| sample.metric).collect();
+        let times = |percent| [Metric::JitterDelay { by, percent }, Metric::JitterRecovery { by, percent }];
+        let expected = [&[Metric::JitterShare { by }, Metric::JitterCpu { by }][..], &times(50), &times(99)].concat();
+        assert_eq!(metrics, expected);
+        assert_eq!(samples[0].value, 100.0, "{by}: the delivered share");
+    }
+}
+
+#[test]
+fn tls() {
+    let (of, window) = (Fanout::Tls, 1);
+    let fanout = [Metric::FanoutCpu { of, window }, Metric::FanoutRate { of, window }, Metric::FanoutBytes { of }];
+    let handshakes = |resumed| [Metric::HandshakeRate { resumed }, Metric::HandshakeCpu { resumed }];
+    let expected = [&[Metric::TlsMemory][..], &fanout, &handshakes(false), &handshakes(true)].concat();
+    assert_eq!(measured(&Suite::Tls, 2), expected);
+}
+
+#[test]
+fn compression() {
+    let samples = samples(&Suite::Compression, 1);
+    let bytes = |length, deflated| {
+        let metric = Metric::CompressionBytes { length, deflated };
+        samples.iter().find(|sample| sample.metric == metric).expect("measured").value
+    };
+    assert_eq!(samples.len(), 12);
+    assert!(bytes(16 * 1024, false) > 16.0 * 1024.0 && bytes(16 * 1024, true) < 8.0 * 1024.0, "{samples:?}");
+    assert!((bytes(256, true) - bytes(256, false)).abs() < 8.0, "too short to be compressed: {samples:?}");
 }

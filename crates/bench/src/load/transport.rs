@@ -1,0 +1,72 @@
+//! The transports of Fanfare's messages to a client, as a load generator opens them.
+//!
+//! In: a transport, and the client's `connect` or its place in the stream. Out: one more connection of the [`Load`].
+//! Wire: docs/protocol.md.
+
+use std::fmt;
+
+use super::http::{self, Form};
+use super::{Load, LoadError};
+
+/// The way of a client's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// A WebSocket.
+    WebSocket,
+    /// An event stream with the messages of the native protocol.
+    Sse,
+    /// NDJSON with the same.
+    Stream,
+    /// Requests that wait for messages.
+    Poll,
+    /// An event stream of plain payloads, with `Last-Event-ID`.
+    Events,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::WebSocket, Self::Sse, Self::Stream, Self::Poll, Self::Events];
+
+    /// Where it is.
+    fn target(self) -> &'static str {
+        match self {
+            Self::WebSocket => "/v1/ws",
+            Self::Sse => "/v1/sse",
+            Self::Stream => "/v1/stream",
+            Self::Poll => "/v1/poll",
+            Self::Events => "/events",
+        }
+    }
+
+    /// Opens a connection that sends this `connect` or poll. (A WebSocket sends it itself, when it is ready.)
+    pub(crate) fn open(self, body: &str, load: &mut Load) -> Result<usize, LoadError> {
+        let form = match self {
+            Self::WebSocket => return load.open(),
+            Self::Sse | Self::Events => Form::Events,
+            Self::Stream => Form::Lines,
+            Self::Poll => Form::Answers,
+        };
+        load.open_request(form, http::post(load.addr(), self.target(), "", body))
+    }
+
+    /// Opens a plain event stream of one channel, which begins after `event_id`, or with the next publication.
+    pub(crate) fn follow(channel: &str, event_id: &str, load: &mut Load) -> Result<usize, LoadError> {
+        let target = format!("{}?channel={channel}", Self::Events.target());
+        let after = match event_id {
+            "" => String::new(),
+            id => format!("Last-Event-ID: {id}\r\n"),
+        };
+        load.open_request(Form::Events, http::get(load.addr(), &target, &after))
+    }
+
+    /// The next request of a client that polls.
+    pub(crate) fn next_poll(body: &str, addr: std::net::SocketAddr) -> Vec<u8> {
+        http::post(addr, Self::Poll.target(), "", body)
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.target())
+    }
+}
