@@ -146,11 +146,17 @@ fn connections_of_a_proxy_count_for_their_clients() {
         assert_eq!(response(&mut socket).status(), 101);
         Client::of(socket)
     };
+    // A connection is counted behind its answer: the echo shows that it is.
+    let counted = |mut client: Client| {
+        client.text("counted");
+        assert_eq!(client.next(), Frame::Text("counted".to_owned()));
+        client
+    };
     // Many connections of the proxy carry requests: none of them counts.
     let mut idle: Vec<TcpStream> = (0..5).map(|_| kept_alive(server.address)).collect();
     let mut held = Vec::new();
     for client in ["192.0.2.1", "192.0.2.2"] {
-        held.extend([echo(client, false), echo(client, true)]);
+        held.extend([counted(echo(client, false)), counted(echo(client, true))]);
         let mut over = echo(client, true);
         assert_eq!(over.next(), Frame::Close(Some(4004), "overloaded".to_owned()), "a third one of {client}");
         assert_eq!(echo(client, false).closed(), Some(4004));
@@ -164,7 +170,7 @@ fn connections_of_a_proxy_count_for_their_clients() {
         assert!(over.rest().contains("overloaded"), "{way:?}: a third stream is asked to come back");
     }
     // A proxy that does not say for whom it speaks has connections of its own.
-    let own: Vec<Client> = (0..2).map(|_| Client::open(server.address, "/echo")).collect();
+    let own: Vec<Client> = (0..2).map(|_| counted(Client::open(server.address, "/echo"))).collect();
     assert_eq!(Client::open(server.address, "/echo").closed(), Some(4004));
     drop((own, held));
     assert_eq!(get(idle.pop().expect("one"), "/peer", &from("192.0.2.1")).body, "192.0.2.1:0");
