@@ -24,6 +24,7 @@ pub(crate) struct Step {
 }
 
 const CLIENTS: &str = "tests/clients";
+const CLIENTS_NEED: &[&str] = &["git", "node", "npm", "chromium", "curl", "httpx", "go"];
 
 /// A few hundred seeds take seconds; start longer runs by hand (`cargo xtask sim`).
 const SIM_SEEDS: &str = "200";
@@ -122,15 +123,15 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "clients",
-        about: "real clients from npm and Chromium, server with one shard",
-        needs: &["git", "node", "npm", "chromium", "curl"],
+        about: "real clients: npm packages, Chromium, Python, Go; server with one shard",
+        needs: CLIENTS_NEED,
         folders: &[CLIENTS],
         run: |workspace| clients(workspace, "1"),
     },
     Step {
         name: "clients-shards",
         about: "the same with three shards",
-        needs: &["git", "node", "npm", "chromium", "curl"],
+        needs: CLIENTS_NEED,
         folders: &[CLIENTS],
         run: |workspace| clients(workspace, "3"),
     },

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 
 struct Tool {
     command: &'static str,
-    /// Debian's name of the package with the command.
+    /// Debian's name of the package with the command; several stand with a space between.
     package: &'static str,
     /// A variable that may name another program in its place.
     instead: Option<&'static str>,
@@ -27,6 +27,9 @@ const PROXIES: &str = "the configurations of docs/proxies.md, which a test runs"
 /// Debian ships Python without the module that makes environments.
 const PYTHON_PACKAGE: &str = "python3-venv";
 
+/// The command is of the first one; the second one brings HTTP/2.
+const HTTPX_PACKAGES: &str = "python3-httpx python3-h2";
+
 const TOOLS: &[Tool] = &[
     Tool { command: "git", package: "git", instead: None, needed_by: "the house checks" },
     Tool { command: "node", package: "nodejs", instead: None, needed_by: NPM_USERS },
@@ -39,6 +42,8 @@ const TOOLS: &[Tool] = &[
         needed_by: "schemathesis, which tries the HTTP API",
     },
     Tool { command: "pebble", package: "pebble", instead: None, needed_by: "the tests of certificates by ACME" },
+    Tool { command: "httpx", package: HTTPX_PACKAGES, instead: None, needed_by: "the Python client in tests/clients" },
+    Tool { command: "go", package: "golang-go", instead: None, needed_by: "the Go client in tests/clients" },
     Tool { command: "nginx", package: "nginx-light", instead: None, needed_by: PROXIES },
     Tool { command: "caddy", package: "caddy", instead: None, needed_by: PROXIES },
     Tool { command: "haproxy", package: "haproxy", instead: None, needed_by: PROXIES },
@@ -67,7 +72,7 @@ pub(crate) fn require(workspace: &Workspace, commands: &[&str]) -> Result<()> {
     for tool in &missing {
         println!("{} is missing, needed by {}", tool.command, tool.needed_by);
     }
-    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    let packages: Vec<&str> = missing.iter().flat_map(|tool| tool.package.split(' ')).collect();
     if !packages.is_empty() {
         install(workspace, &packages)?;
     }

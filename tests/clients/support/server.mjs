@@ -11,10 +11,11 @@ import { fileURLToPath } from 'node:url'
 const BIN = process.env.FANFARE_BIN ?? fileURLToPath(new URL('../../../target/debug/fanfare', import.meta.url))
 const SHARDS = process.env.FANFARE_SHARDS ?? '1'
 // To the end of the line: the output so far may stop within the port.
-const LISTENING = /listening on (http:\/\/\S+)\n/
+const LISTENING = /listening on (https?:\/\/\S+)\n/
 
-export async function startServer() {
-  let run = await launchOnFreePort()
+/** `more`: further arguments of `fanfare dev`. */
+export async function startServer(...more) {
+  let run = await launchOnFreePort(more)
   return {
     /** `http://127.0.0.1:PORT` */
     get url() {
@@ -56,7 +57,7 @@ export async function startServer() {
     },
     /** Starts again on the same port; `stop` or `kill` it first. */
     async start() {
-      run = await launch(new URL(run.url).host)
+      run = await launch(new URL(run.url).host, more)
     },
   }
 }
@@ -65,13 +66,13 @@ export async function startServer() {
  * On a port below those that the system gives to outgoing connections (32768 and up on Linux): while the server is away,
  * a connection of somebody else could take one of those, and the server could not come back.
  */
-async function launchOnFreePort(tries = 20) {
+async function launchOnFreePort(more, tries = 20) {
   const port = 20_000 + Math.floor(Math.random() * 12_000)
   try {
-    return await launch(`127.0.0.1:${port}`)
+    return await launch(`127.0.0.1:${port}`, more)
   } catch (error) {
     if (tries === 1 || !/in use/i.test(error.message)) throw error
-    return launchOnFreePort(tries - 1)
+    return launchOnFreePort(more, tries - 1)
   }
 }
 
@@ -89,9 +90,9 @@ export function runServer(...args) {
   })
 }
 
-function launch(listen) {
+function launch(listen, more) {
   return new Promise((resolve, reject) => {
-    const child = spawn(BIN, ['dev', '--listen', listen, '--shards', SHARDS], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(BIN, ['dev', '--listen', listen, '--shards', SHARDS, ...more], { stdio: ['ignore', 'pipe', 'pipe'] })
     const chunks = []
     const output = () => Buffer.concat(chunks).toString()
     const exited = new Promise(done => child.once('exit', (code, signal) => done({ code, signal })))

@@ -1,0 +1,3 @@
+module fanfare-client-test
+
+go 1.19
