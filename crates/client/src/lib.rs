@@ -19,6 +19,7 @@ pub use shell::{
 #[cfg(feature = "tls")]
 pub use shell::{CertificateFault, Trust, TrustError};
 
+pub use core::Transport;
 pub use fanfare_hub::{Data, PresenceKind};
 pub use fanfare_wire::native::client::{
     Batch, Connected, ErrorReply, From, History, HistoryFrom, Position, Presence, PresenceChange, PresenceEntry,

@@ -8,6 +8,7 @@ mod support;
 use fanfare_client::core::{CallError, EndReason, Event, State};
 use fanfare_client::{
     Client, ConnectError, Data, HistoryFrom, PresenceKind, Problem, Publish, RpcError, Subscribe, Subscription,
+    Transport,
 };
 use std::sync::atomic::Ordering;
 use support::Server;
@@ -247,7 +248,7 @@ async fn a_server_that_speaks_something_else_is_left_alone() {
             let _ = stream.shutdown().await;
             stream
         });
-        let error = Client::connect(url).await.unwrap_err();
+        let error = Client::builder(url).transport(Transport::WebSocket).connect().await.unwrap_err();
         assert_eq!(matches!(error, ConnectError::Ended(EndReason::NoTransport(_))), ends, "{said}: {error}");
         assert!(error.to_string().contains(said), "{said:?} is not in {error}");
         drop(server.await.unwrap());
@@ -259,7 +260,8 @@ async fn a_server_that_speaks_something_else_is_left_alone() {
 async fn silence_is_told_as_silence() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
-    let error = Client::builder(url).config(|config| config.connect_timeout_ms = 100).connect().await.unwrap_err();
+    let builder = Client::builder(url).transport(Transport::WebSocket);
+    let error = builder.config(|config| config.connect_timeout_ms = 100).connect().await.unwrap_err();
     let ConnectError::Failed { problem } = &error else { panic!("{error:?}") };
     assert_eq!(problem.to_string(), "neither a connection nor an answer within 0.1 s");
 }

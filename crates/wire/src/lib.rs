@@ -11,6 +11,7 @@ pub mod native;
 pub mod proxy_protocol;
 pub mod socketio;
 pub mod sse;
+pub mod stream;
 pub mod ticket;
 pub mod websocket;
 

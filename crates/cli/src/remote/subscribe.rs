@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::output::Reader;
 use crate::stderr::tell;
 use fanfare_client::core::{CallError, EndReason, Event, Setback, State};
-use fanfare_client::{Client, Position, Problem, Status, Subscribe, Subscription};
+use fanfare_client::{Client, Position, Problem, Status, Subscribe, Subscription, Transport};
 use std::future::Future;
 use std::pin::pin;
 use std::str::FromStr;
@@ -37,11 +37,38 @@ pub(crate) struct Args {
     /// Print who is present, who joins and who leaves
     #[arg(long)]
     presence: bool,
+    /// How to connect; auto tries websocket, sse and poll, until one gets through
+    #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
+    transport: Transports,
     /// Your token, if the server requires one
     #[arg(long, env = "FANFARE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
     #[command(flatten)]
     server: Server,
+}
+
+/// The transports to try, as they are typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Transports {
+    Auto,
+    #[value(name = "websocket", alias = "ws")]
+    WebSocket,
+    Sse,
+    Stream,
+    #[value(alias = "polls")]
+    Poll,
+}
+
+impl Transports {
+    fn list(self) -> &'static [Transport] {
+        match self {
+            Transports::Auto => Transport::AUTO,
+            Transports::WebSocket => &[Transport::WebSocket],
+            Transports::Sse => &[Transport::Sse],
+            Transports::Stream => &[Transport::Stream],
+            Transports::Poll => &[Transport::Poll],
+        }
+    }
 }
 
 /// A position as it is typed.
@@ -109,7 +136,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 /// Connects, and waits for as long as somebody is there who may let us in later.
 async fn connect(args: &Args) -> Result<Client, Failure> {
     let base = &args.server.url;
-    let mut builder = args.server.client()?;
+    let mut builder = args.server.client()?.transports(args.transport.list());
     if let Some(token) = args.token.as_deref().filter(|token| !token.is_empty()) {
         builder = builder.token(token);
     }
@@ -213,7 +240,11 @@ fn tell_state(base: &Base, status: &Status) {
     match &status.state {
         State::Online(connected) => {
             let user = connected.user.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
-            tell(format_args!("connected to {base} as client {}{user}", connected.client));
+            let over = match status.transport {
+                Transport::WebSocket => String::new(),
+                other => format!(" (transport: {})", other.name()),
+            };
+            tell(format_args!("connected to {base} as client {}{user}{over}", connected.client));
         }
         State::Waiting { why, .. } => {
             let problem = match (why, &status.problem) {

@@ -2,15 +2,22 @@
 //!
 //! [`Core::handle`] takes one [`Input`] with the time, [`Core::poll_output`] gives the work, in order, until
 //! `None`; then sleep until [`Core::wake_ms`] or the next input. The machine is a router over smaller ones: link (one
-//! connection's life), backoff, tokens, requests, subscriptions, publishes. Its promises:
+//! connection's life), the order of transports, polls, sends, backoff, tokens, requests, subscriptions, publishes. Its
+//! promises:
 //!
 //! - every call is answered exactly once;
 //! - within a subscription offsets rise, and a loss is reported as [`Event::Gap`] before anything newer;
 //! - a publication is sent again, with its key, until it is answered, given up, or could stand twice;
 //! - a connection on which nothing is heard for two heartbeats is left.
 //!
-//! The contract of the caller: after [`Output::Connect`] its next input is `Opened`, `NoTransport` or `Closed`; after
-//! [`Output::Close`] it gives no more inputs of that transport; time never goes back. Inputs out of turn are ignored.
+//! The contract of the caller: after [`Output::Connect`] its next input is `Opened`, `NoTransport`, `Unavailable` or
+//! `Closed`; after [`Output::Close`] it gives no more inputs of that WebSocket. For each [`Output::Http`] it sends the
+//! request, on a connection of its own or on one that is kept, and gives [`Input::Http`] with the name of its exchange:
+//! any number of [`HttpInput::Message`] where the answer is a stream, then one other input, which is the last; after
+//! [`Output::Abort`] it gives none of that exchange. Time never goes back. Inputs out of turn are ignored.
+//!
+//! Which of them come depends on [`Config::transports`]. Over HTTP a stream or one poll after the other brings
+//! messages, and commands go up in sends; the numbers, the repeats and their times are the core's.
 //!
 //! ```
 //! use fanfare_client::core::{Call, CallId, Config, Core, Input, Output};
@@ -32,9 +39,13 @@
 //! ```
 
 mod backoff;
+mod carried;
+mod order;
 mod out;
+mod polls;
 mod publishes;
 mod requests;
+mod sends;
 mod subscriptions;
 mod tokens;
 mod types;
@@ -42,15 +53,21 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use types::{Answer, Call, CallError, CallId, Config, EndReason, Event, Input, Output, Setback, State};
+pub use types::{
+    Answer, Call, CallError, CallId, Config, EndReason, Event, ExchangeId, HttpAnswer, HttpInput, HttpKind,
+    HttpRequest, Input, Output, Setback, State, Transport,
+};
 
 use backoff::Backoff;
+use carried::Downlink;
 use fanfare_hub::{Data, Disconnect, ErrorCode, RequestId, Rng};
-use fanfare_wire::native::client::{self, ClientCommand, Connected, ServerMessage};
+use fanfare_wire::native::client::{self, ClientCommand, ClientRequest, Connected, ErrorReply, ServerMessage};
 use fanfare_wire::websocket::close;
+use order::{Order, Step};
 use out::Out;
 use publishes::{Publishes, Scope};
 use requests::{Purpose, Requests, answer_of};
+use sends::Sends;
 use std::sync::Arc;
 use subscriptions::{Online, Subscriptions};
 use tokens::Tokens;
@@ -64,6 +81,13 @@ pub struct Core {
     config: Config,
     rng: Rng,
     link: Link,
+    /// How messages come.
+    downlink: Downlink,
+    /// How commands go up where they do not go by a WebSocket.
+    sends: Sends,
+    order: Order,
+    /// The server, or a proxy before it, has accepted the connection that is being opened.
+    reached: bool,
     backoff: Backoff,
     tokens: Tokens,
     session: Session,
@@ -72,6 +96,8 @@ pub struct Core {
     requests: Requests,
     subscriptions: Subscriptions,
     publishes: Publishes,
+    /// Bytes of one message, where the server says how many.
+    message_bytes: Option<u64>,
     /// The last connection that was online ended with a message that cannot be read.
     unreadable: bool,
     out: Out,
@@ -102,6 +128,8 @@ struct Session {
     ticket: Option<Box<str>>,
     client: Option<Arc<str>>,
     user: Option<Arc<str>>,
+    /// The last answer to a poll that was had on the connection before: later ones are given again.
+    ack: Option<u64>,
 }
 
 impl Session {
@@ -121,6 +149,11 @@ impl Core {
             page: format!("{:016x}", rng.next_u64()).into(),
             rng,
             link: Link::Idle,
+            downlink: Downlink::None,
+            sends: Sends::default(),
+            order: Order::new(&config.transports),
+            reached: false,
+            message_bytes: None,
             tokens: Tokens::default(),
             session: Session::default(),
             requests: Requests::default(),
@@ -136,17 +169,18 @@ impl Core {
     pub fn handle(&mut self, now_ms: u64, input: Input<'_>) {
         match (input, &self.link) {
             (Input::Start, Link::Idle | Link::Ended(_)) => self.open(now_ms),
-            (Input::Opened, Link::Opening { .. }) => self.greet(now_ms),
-            // Where the server was once, a proxy may say anything while it restarts.
-            (Input::NoTransport(_), Link::Opening { .. }) if self.session.client.is_some() => {
-                self.lost(now_ms, None, Setback::Transport);
+            (Input::Reached, Link::Opening { .. } | Link::Greeting { .. }) => self.reached = true,
+            (Input::Http(exchange, input), _) => self.exchanged(now_ms, exchange, input),
+            (Input::Opened, Link::Opening { .. }) => {
+                self.reached = true;
+                self.greet(now_ms);
             }
-            (Input::NoTransport(why), Link::Opening { .. }) => self.end(EndReason::NoTransport(why)),
-            (Input::Unavailable { retry_after_ms }, Link::Opening { .. }) => {
-                // All clients got the same delay: our own wait on top spreads them.
-                let own_ms = self.backoff.next_ms(&mut self.rng, None);
-                let asked_ms = retry_after_ms.min(RETRY_AFTER_MS_MAX) + own_ms;
-                self.wait(now_ms, asked_ms, Setback::Transport);
+            (Input::NoTransport(why), Link::Opening { .. }) => self.no_transport(now_ms, why),
+            (Input::Unavailable { retry_after_ms }, Link::Opening { .. }) => self.unavailable(now_ms, retry_after_ms),
+            (Input::Closed(_) | Input::Text(_), Link::Opening { .. } | Link::Greeting { .. } | Link::Online { .. })
+                if !self.downlink.is_websocket() => {}
+            (Input::Closed(None), Link::Opening { .. } | Link::Greeting { .. }) => {
+                self.not_through(now_ms, Setback::Transport);
             }
             (Input::Closed(code), Link::Opening { .. } | Link::Greeting { .. } | Link::Online { .. }) => match code {
                 Some(code) if self.wants_token(code) => self.lost(now_ms, None, Setback::Closed(code)),
@@ -176,15 +210,15 @@ impl Core {
             (Input::Resume(channel), _) => self.subscriptions.resume(&channel),
             (Input::Wake, _) => self.wake(now_ms),
             (Input::Stop, Link::Ended(_)) => {}
-            (Input::Stop, link) => {
-                if matches!(link, Link::Opening { .. } | Link::Greeting { .. } | Link::Online { .. }) {
-                    self.out.put(Output::Close(1000));
-                }
+            (Input::Stop, _) => {
+                self.last_words(now_ms);
+                self.close(1000);
                 self.end(EndReason::Stopped);
             }
             // Out of turn: a transport that we have left already.
             (
                 Input::Start
+                | Input::Reached
                 | Input::Opened
                 | Input::NoTransport(_)
                 | Input::Unavailable { .. }
@@ -215,7 +249,19 @@ impl Core {
         let subscriptions = self.subscriptions.wake_ms().filter(|_| self.is_online());
         let publishes = self.publishes.wake_ms(self.is_online());
         let token = self.tokens.renew_ms().filter(|_| self.config.token_provider && self.is_online());
-        [link, subscriptions, publishes, token, self.requests.wake_ms()].into_iter().flatten().min()
+        let polls = self.downlink.wake_ms();
+        let sends = self.sends.wake_ms(&self.config).filter(|_| self.is_online());
+        [link, subscriptions, publishes, token, self.requests.wake_ms(), polls, sends].into_iter().flatten().min()
+    }
+
+    /// The transport of the connection, or the one that is tried.
+    pub fn transport(&self) -> Transport {
+        self.order.current()
+    }
+
+    /// Bytes of commands that wait to be sent over HTTP. A caller takes no more calls while there are too many.
+    pub fn backlog(&self) -> usize {
+        self.sends.backlog()
     }
 
     /// One's own public id, once known.
@@ -243,8 +289,7 @@ impl Core {
             }
             return;
         }
-        self.link = Link::Opening { deadline_ms };
-        self.out.put(Output::Connect);
+        self.begin(now_ms);
     }
 
     /// The application has a token, or has none now.
@@ -254,10 +299,7 @@ impl Core {
             self.config.token = Some(token.clone());
         }
         match (&self.link, token) {
-            (Link::Fetching { .. }, Some(_)) => {
-                self.link = Link::Opening { deadline_ms: now_ms + self.config.connect_timeout_ms };
-                self.out.put(Output::Connect);
-            }
+            (Link::Fetching { .. }, Some(_)) => self.begin(now_ms),
             (Link::Fetching { .. }, None) => self.lost(now_ms, None, Setback::NoToken),
             (Link::Online { .. }, Some(token)) => {
                 let deadline_ms = now_ms + self.config.request_timeout_ms;
@@ -288,14 +330,23 @@ impl Core {
         is_token && self.config.token_provider && self.tokens.refused()
     }
 
+    /// The WebSocket is there.
     fn greet(&mut self, now_ms: u64) {
         let deadline_ms = now_ms + self.config.connect_timeout_ms;
-        let id = self.out.next_id();
+        let ClientRequest { id, command } = self.connect_command(deadline_ms);
+        if let Some(RequestId::Number(id)) = id {
+            self.out.send(Some(id), command);
+            self.link = Link::Greeting { deadline_ms, id };
+        }
+    }
+
+    /// `connect`, whose subscriptions are to be answered until then.
+    fn connect_command(&mut self, deadline_ms: u64) -> ClientRequest {
+        let id = Some(RequestId::Number(self.out.next_id()));
         let subscribe = self.subscriptions.connect(deadline_ms);
         let (token, ticket) = (self.config.token.clone(), self.session.ticket.clone());
-        let page = Some(self.page.clone());
-        self.out.send(Some(id), ClientCommand::Connect { token, ticket, page, ack: None, subscribe });
-        self.link = Link::Greeting { deadline_ms, id };
+        let (page, ack) = (Some(self.page.clone()), self.session.ack);
+        ClientRequest { id, command: ClientCommand::Connect { token, ticket, page, ack, subscribe } }
     }
 
     /// The connection is of no more use; another one is made after a while.
@@ -315,20 +366,28 @@ impl Core {
 
     fn wait(&mut self, now_ms: u64, wait_ms: u64, why: Setback) {
         let until_ms = now_ms.saturating_add(wait_ms);
+        self.detach();
         self.link = Link::Waiting { until_ms };
+        self.out.state(State::Waiting { until_ms, failures: self.backoff.failures(), why });
+    }
+
+    /// The connection is gone: nothing that was asked on it is answered any more.
+    fn detach(&mut self) {
+        self.hang_up();
         let asked = self.requests.offline(&mut self.out);
         self.subscriptions.offline(asked, &mut self.out);
         self.publishes.offline();
-        self.out.state(State::Waiting { until_ms, failures: self.backoff.failures(), why });
     }
 
     /// We leave the connection by ourselves.
     fn leave(&mut self, now_ms: u64, code: u16, why: Setback) {
-        self.out.put(Output::Close(code));
+        self.close(code);
         self.lost(now_ms, None, why);
     }
 
     fn end(&mut self, reason: EndReason) {
+        self.hang_up();
+        self.sends = Sends::default();
         self.link = Link::Ended(reason.clone());
         let error = CallError::Ended(reason.clone());
         self.requests.end(&mut self.out, &error);
@@ -367,14 +426,8 @@ impl Core {
         match message {
             ServerMessage::Connected(connected) => self.online(now_ms, *connected),
             ServerMessage::Error(error) if error.id == Some(RequestId::Number(id)) => {
-                self.out.put(Output::Close(1000));
-                let another = &*error.code == "unauthorized" && self.config.token_provider && self.tokens.refused();
-                let too_many = *error.code == *ErrorCode::LimitExceeded.row().word && self.subscriptions.too_many();
-                if error.retryable || another || too_many {
-                    self.lost(now_ms, error.retry_after_ms, Setback::Refused(error));
-                } else {
-                    self.end(EndReason::Refused(error));
-                }
+                self.close(1000);
+                self.connect_refused(now_ms, error);
             }
             ServerMessage::Disconnect { code, reason, retry, delay_ms } => {
                 self.disconnected(now_ms, code, reason, retry, delay_ms);
@@ -384,13 +437,26 @@ impl Core {
         }
     }
 
+    fn connect_refused(&mut self, now_ms: u64, error: Box<ErrorReply>) {
+        let another = &*error.code == "unauthorized" && self.config.token_provider && self.tokens.refused();
+        let too_many = *error.code == *ErrorCode::LimitExceeded.row().word && self.subscriptions.too_many();
+        if error.retryable || another || too_many {
+            self.lost(now_ms, error.retry_after_ms, Setback::Refused(error));
+        } else {
+            self.end(EndReason::Refused(error));
+        }
+    }
+
     fn online(&mut self, now_ms: u64, connected: Connected) {
-        let silence_ms = connected.ping_ms.saturating_mul(2);
+        let silence_ms = self.downlink.online(connected.ping_ms);
+        self.order.worked(now_ms);
+        self.sends.online(now_ms, connected.session_resumed);
+        self.message_bytes = connected.limits.message_bytes;
         self.link = Link::Online { since_ms: now_ms, heard_ms: now_ms, silence_ms };
         let Connected { client, user, ticket, expires_ms, limits, .. } = connected.clone();
         self.subscriptions.online(limits.subscriptions);
         self.tokens.accepted(now_ms, expires_ms);
-        self.session = Session { ticket, client: Some(client), user };
+        self.session = Session { ticket, client: Some(client), user, ack: None };
         if let Some(scope) = self.session.scope() {
             self.publishes.online(&scope, limits.idempotency_keys_ttl_ms, &mut self.out);
         }
@@ -399,7 +465,7 @@ impl Core {
     }
 
     fn disconnected(&mut self, now_ms: u64, code: u16, reason: Box<str>, retry: bool, delay_ms: u64) {
-        self.out.put(Output::Close(1000));
+        self.close(1000);
         if self.wants_token(code) || retry {
             // A delay of 0 counts as absent: our own jitter spreads the clients.
             let asked_ms = Some(delay_ms).filter(|delay_ms| *delay_ms > 0);
@@ -416,6 +482,7 @@ impl Core {
             return;
         }
         let at = Online { now_ms, config };
+        let Some(message) = subscriptions.hold(message, out.over_http) else { return };
         if let Some(id) = id_of(&message) {
             let RequestId::Number(id) = *id else { return };
             subscriptions.left(id);
@@ -428,7 +495,13 @@ impl Core {
                     out.answer(call, answer_of(message));
                 }
                 Some(Purpose::Refresh) => self.refreshed(now_ms, message),
-                Some(purpose) => subscriptions.answered(at, rng, purpose, message, requests, out),
+                Some(purpose) => {
+                    let channel = purpose.channel().cloned();
+                    subscriptions.answered(at, rng, purpose, message, requests, out);
+                    for held in channel.map(|channel| subscriptions.take_held(&channel)).unwrap_or_default() {
+                        self.message(now_ms, held);
+                    }
+                }
                 None => {}
             };
         }
@@ -468,7 +541,8 @@ impl Core {
         let (online, connected) = (self.is_online(), self.is_connected());
         let max = self.config.waiting_max;
         let waits = !matches!(call, Call::Unsubscribe(_) | Call::Signal { to: None, .. });
-        if waits && self.requests.len() + self.publishes.len() >= max {
+        let is_full = !waits && self.sends.waiting() >= max && matches!(call, Call::Signal { .. });
+        if is_full || waits && self.requests.len() + self.publishes.len() >= max {
             return self.out.answer(id, Err(CallError::TooMany { max }));
         }
         let Core { config, rng, tokens, session, requests, subscriptions, publishes, out, .. } = self;
@@ -526,9 +600,13 @@ impl Core {
         match self.link {
             Link::Waiting { until_ms } if until_ms <= now_ms => self.open(now_ms),
             Link::Fetching { deadline_ms } if deadline_ms <= now_ms => self.lost(now_ms, None, Setback::NoToken),
-            Link::Opening { deadline_ms } if deadline_ms <= now_ms => self.leave(now_ms, 1000, Setback::Transport),
+            Link::Opening { deadline_ms } if deadline_ms <= now_ms => {
+                self.close(1000);
+                self.not_through(now_ms, Setback::Transport);
+            }
             Link::Greeting { deadline_ms, .. } if deadline_ms <= now_ms => {
-                self.leave(now_ms, 1000, Setback::NoAnswer { after_ms: self.config.connect_timeout_ms });
+                self.close(1000);
+                self.not_through(now_ms, Setback::NoAnswer { after_ms: self.config.connect_timeout_ms });
             }
             Link::Online { heard_ms, silence_ms, .. } if silence_ms > 0 && heard_ms + silence_ms <= now_ms => {
                 self.leave(now_ms, 1000, Setback::Silence { silence_ms });
@@ -540,7 +618,9 @@ impl Core {
             self.out.put(Output::Token);
         }
         let after_ms = self.config.request_timeout_ms;
-        let mut lost_touch = self.is_online() && self.subscriptions.is_overdue(now_ms);
+        self.wake_polls(now_ms);
+        let mut lost_touch =
+            self.is_online() && (self.subscriptions.is_overdue(now_ms) || self.sends.is_overdue(now_ms, &self.config));
         for purpose in self.requests.expired(now_ms) {
             match purpose {
                 Purpose::Call { call, .. } | Purpose::Enter { call: Some(call), .. } => {
@@ -568,6 +648,7 @@ impl Core {
         let at = Online { now_ms, config: &self.config };
         self.subscriptions.pump(at, &mut self.requests, &mut self.out);
         self.publishes.pump(now_ms, &self.config, &scope, &mut self.out);
+        self.pump_sends(now_ms);
     }
 }
 

@@ -1,6 +1,9 @@
-//! The queue of outputs that the machines write to, and the ids of requests.
+//! The queue of outputs that the machines write to, and the ids of requests and exchanges.
+//!
+//! Commands are outputs where the connection is a WebSocket. Over HTTP they wait here until [`Sends`](super::sends::Sends)
+//! takes them.
 
-use super::types::{Answer, CallError, CallId, Event, Output, State};
+use super::types::{Answer, CallError, CallId, Event, ExchangeId, HttpKind, HttpRequest, Output, State};
 use fanfare_hub::RequestId;
 use fanfare_wire::native::client::{self, ClientCommand, ClientRequest, Position};
 use std::collections::VecDeque;
@@ -10,6 +13,20 @@ use std::sync::Arc;
 pub(super) struct Out {
     queue: VecDeque<Output>,
     last_id: u64,
+    last_exchange: u64,
+    /// Commands go up by requests of their own.
+    pub(super) over_http: bool,
+    /// Those that do.
+    pub(super) commands: VecDeque<QueuedCommand>,
+}
+
+/// A command that waits to be sent over HTTP.
+#[derive(Debug)]
+pub(super) struct QueuedCommand {
+    pub(super) text: String,
+    pub(super) id: Option<u64>,
+    /// The channel, where it is an `unsubscribe`.
+    pub(super) unsubscribes: Option<Arc<str>>,
 }
 
 impl Out {
@@ -28,9 +45,28 @@ impl Out {
     }
 
     pub(super) fn send(&mut self, id: Option<u64>, command: ClientCommand) {
-        let mut text = Vec::with_capacity(128);
-        client::encode(&mut text, &ClientRequest { id: id.map(RequestId::Number), command });
-        self.put(Output::Send(String::from_utf8(text).expect("the encoder writes JSON, and payloads are texts")));
+        if !self.over_http {
+            return self.put(Output::Send(text_of(id, command)));
+        }
+        let unsubscribes = match &command {
+            ClientCommand::Unsubscribe { channel } => Some(channel.clone()),
+            // The server expects none over HTTP.
+            ClientCommand::Pong => return,
+            _ => None,
+        };
+        self.commands.push_back(QueuedCommand { text: text_of(id, command), id, unsubscribes });
+    }
+
+    /// Asks for a request, and names its exchange.
+    pub(super) fn http(&mut self, kind: HttpKind, body: String) -> ExchangeId {
+        self.last_exchange += 1;
+        let exchange = ExchangeId(self.last_exchange);
+        self.put(Output::Http(HttpRequest { exchange, kind, body }));
+        exchange
+    }
+
+    pub(super) fn abort(&mut self, exchange: ExchangeId) {
+        self.put(Output::Abort(exchange));
     }
 
     pub(super) fn answer(&mut self, call: CallId, result: Result<Answer, CallError>) {
@@ -44,4 +80,11 @@ impl Out {
     pub(super) fn state(&mut self, state: State) {
         self.put(Output::State(state));
     }
+}
+
+/// A command as JSON.
+pub(super) fn text_of(id: Option<u64>, command: ClientCommand) -> String {
+    let mut text = Vec::with_capacity(128);
+    client::encode(&mut text, &ClientRequest { id: id.map(RequestId::Number), command });
+    String::from_utf8(text).expect("the encoder writes JSON, and payloads are texts")
 }

@@ -24,6 +24,16 @@ pub(super) enum Purpose {
     Ignored,
 }
 
+impl Purpose {
+    /// The channel whose subscription it is about.
+    pub(super) fn channel(&self) -> Option<&Arc<str>> {
+        match self {
+            Purpose::Subscribe { channel, .. } => Some(channel),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Pending {
     purpose: Purpose,

@@ -7,6 +7,10 @@
 //!
 //! The server may subscribe us to a channel by itself: then it is followed like those that were asked for, over cuts
 //! too.
+//!
+//! Over HTTP the answer to a `subscribe` comes by another request than the messages of the channel, which may overtake
+//! it. Messages of a channel that is asked for are held until the answer is there, [`HELD_BYTES_MAX`] in all. If they
+//! are more, the channel is subscribed to again from the place that the answer names.
 
 use super::out::Out;
 use super::publishes::rest_ms;
@@ -59,6 +63,12 @@ struct Subscription {
     /// The entry was given up while there was no connection; a session that is taken up again still has it.
     clear: bool,
     presence_seq: Option<u64>,
+    /// The newest change that came before the presence was known. A presence that is older lacks it.
+    presence_early: Option<u64>,
+    /// Messages that came before the answer to `subscribe`.
+    held: Vec<ServerMessage>,
+    /// There were more.
+    overflowed: bool,
     /// When to ask again who is present: the last time was not answered.
     presence_at_ms: Option<u64>,
     /// A page of its history could not be decoded: the next time it continues from the server's newest position.
@@ -69,6 +79,9 @@ struct Subscription {
 
 /// Subscriptions that a server takes in one `connect`, until it has said how many.
 const CONNECT_MAX: usize = 128;
+
+/// Messages held for channels whose `subscribe` is not answered, in bytes, about.
+const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// All of them, by channel.
 #[derive(Debug)]
@@ -203,6 +216,50 @@ impl Subscriptions {
         }
     }
 
+    /// Gives the message back, unless it is held: it is of a channel whose `subscribe` is not answered, and came by
+    /// another way than the answer will.
+    pub(super) fn hold(&mut self, message: ServerMessage, over_http: bool) -> Option<ServerMessage> {
+        let channel = match &message {
+            _ if !over_http => return Some(message),
+            ServerMessage::Message { channel, .. }
+            | ServerMessage::Gap { channel, .. }
+            | ServerMessage::PresenceCount { channel, .. } => channel,
+            ServerMessage::PresenceChange(change) => &change.channel,
+            ServerMessage::Presence(presence) if presence.id.is_none() => &presence.channel,
+            ServerMessage::Signal(signal) => &signal.channel,
+            ServerMessage::Unsubscribed(unsubscribed) if unsubscribed.id.is_none() => &unsubscribed.channel,
+            _ => return Some(message),
+        };
+        if self.all.get(channel).is_none_or(|subscription| subscription.state != State::Requested) {
+            return Some(message);
+        }
+        let held_bytes: usize = self.all.values().flat_map(|subscription| &subscription.held).map(weight).sum();
+        let Some(subscription) = self.all.get_mut(channel) else { return Some(message) };
+        subscription.overflowed |= held_bytes + weight(&message) > HELD_BYTES_MAX;
+        if !subscription.overflowed {
+            subscription.held.push(message);
+        }
+        None
+    }
+
+    /// The answer to a `subscribe` has come: the messages that came before it, for a live subscription.
+    pub(super) fn take_held(&mut self, channel: &str) -> Vec<ServerMessage> {
+        let Some(subscription) = self.all.get_mut(channel).filter(|it| it.state != State::Requested) else {
+            return Vec::new();
+        };
+        std::mem::take(&mut subscription.held)
+    }
+
+    /// A channel may have been unsubscribed from without our knowing: it is subscribed to again, from its place.
+    pub(super) fn again(&mut self, channel: &Arc<str>, out: &mut Out) {
+        let Some(subscription) = self.all.get_mut(channel).filter(|it| it.is_known_there()) else { return };
+        self.last_life += 1;
+        subscription.life = self.last_life;
+        subscription.state = State::Detached;
+        subscription.presence_seq = None;
+        self.leave(channel, out);
+    }
+
     /// `connect` was refused for its contents: true where it held subscriptions. The next one holds none.
     pub(super) fn too_many(&mut self) -> bool {
         let asked = self.all.values().any(|subscription| matches!(subscription.state, State::Bare { .. }));
@@ -259,6 +316,9 @@ impl Subscriptions {
             }
         }
         self.leaving.clear();
+        for subscription in self.all.values_mut() {
+            (subscription.held, subscription.overflowed) = (Vec::new(), false);
+        }
         for subscription in self.all.values_mut().filter(|subscription| subscription.state != State::Paused) {
             subscription.state = State::Detached;
             subscription.presence_seq = None;
@@ -399,7 +459,9 @@ impl Subscriptions {
             tell(&channel, &position.epoch, &mut place, publication, out);
         }
         subscription.position = Some(position);
-
+        if std::mem::take(&mut subscription.overflowed) {
+            return self.again(&channel, out);
+        }
         let life = subscription.life;
         if subscription.options.presence {
             subscription.ask_presence(at, &channel, requests, out);
@@ -498,7 +560,16 @@ impl Subscriptions {
             _ => true,
         };
         if !news {
+            if known.is_none() {
+                subscription.presence_early = subscription.presence_early.max(seq);
+            }
             return;
+        }
+        if let ServerMessage::Presence(_) = &message {
+            // It came by another way than the changes, and is older than one of them.
+            if subscription.presence_early.take().is_some_and(|early| seq < Some(early)) {
+                subscription.presence_at_ms = Some(0);
+            }
         }
         subscription.presence_seq = seq.or(known);
         let event = match message {
@@ -586,6 +657,9 @@ impl Subscription {
             entered: None,
             clear: false,
             presence_seq: None,
+            presence_early: None,
+            held: Vec::new(),
+            overflowed: false,
             presence_at_ms: None,
             passes_over: false,
             retries: 0,
@@ -626,6 +700,23 @@ impl Entered {
         let command = ClientCommand::PresenceSet { channel: channel.clone(), data: self.data.clone() };
         requests.ask(out, true, at.deadline_ms(), purpose, command);
     }
+}
+
+/// The bytes of a message that is held, about.
+fn weight(message: &ServerMessage) -> usize {
+    const OVERHEAD: usize = 256;
+    let json = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let payload = match message {
+        ServerMessage::Message { publication, .. } => publication.data.bytes().len(),
+        ServerMessage::Signal(signal) => signal.data.len(),
+        ServerMessage::PresenceChange(change) => json(&change.entry.data) + json(&change.entry.info),
+        ServerMessage::Presence(presence) => {
+            let entries = presence.entries.iter().flatten();
+            entries.map(|entry| OVERHEAD + json(&entry.data) + json(&entry.info)).sum()
+        }
+        _ => 0,
+    };
+    OVERHEAD + payload
 }
 
 /// The place before the first page of a subscription; `after` is the one behind it. That offsets are not dense does

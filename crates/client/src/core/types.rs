@@ -5,11 +5,50 @@ use fanfare_wire::native::client::{
     Connected, ErrorReply, History, HistoryFrom, Position, Presence, PresenceChange, Publication, Publish, Signal,
     Subscribe,
 };
+use fanfare_wire::stream::StreamForm;
 use std::sync::Arc;
+
+/// A way to carry the native protocol. Messages, guarantees and calls are the same on each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Transport {
+    /// One WebSocket for both directions: the cheapest.
+    #[default]
+    WebSocket,
+    /// Messages come by an event stream (`/v1/sse`), commands go up by requests of their own (`/v1/send`).
+    Sse,
+    /// The same with lines of JSON (`/v1/stream`).
+    Stream,
+    /// Messages come by polls (`/v1/poll`), commands go up as with [`Sse`](Self::Sse). It needs nothing but whole
+    /// requests and answers.
+    Poll,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: &'static [Transport] = &[Transport::WebSocket, Transport::Sse, Transport::Stream, Transport::Poll];
+    /// From the cheapest to the one that passes everything. [`Stream`](Self::Stream) is left out: a network that stops
+    /// an event stream stops it too.
+    pub const AUTO: &'static [Transport] = &[Transport::WebSocket, Transport::Sse, Transport::Poll];
+
+    /// Its name: `websocket`, `sse`, `stream` or `poll`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::WebSocket => "websocket",
+            Transport::Sse => "sse",
+            Transport::Stream => "stream",
+            Transport::Poll => "poll",
+        }
+    }
+}
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The transports to use, in the order in which they are tried: where one does not get through to a server that
+    /// can be reached, the next one is tried at once. The one that worked is kept; five minutes later the next
+    /// connection begins with the first one again. Default: only [`Transport::WebSocket`].
+    pub transports: Vec<Transport>,
     /// Shown with every `connect`.
     pub token: Option<Box<str>>,
     /// The application gives tokens when it is asked, by [`Output::Token`]: before the first connection where there
@@ -19,9 +58,10 @@ pub struct Config {
     pub backoff_min_ms: u64,
     /// No wait is longer. Default 30 s.
     pub backoff_max_ms: u64,
-    /// For the transport, and for the answer to `connect`, each. Default 10 s.
+    /// For the transport, and for the answer to `connect`, each; over HTTP for both together. Default 10 s.
     pub connect_timeout_ms: u64,
-    /// For the answer to a command on a live connection. Default 10 s.
+    /// For the answer to a command on a live connection, and over HTTP for the answer to each request beyond the time
+    /// for which it may wait. Default 10 s.
     pub request_timeout_ms: u64,
     /// A publication that was not answered for so long is given up. One that was sent is given up earlier where the
     /// server remembers keys for a shorter time (`connected.limits.idempotency_keys_ttl`): a later retry could
@@ -36,6 +76,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            transports: vec![Transport::WebSocket],
             token: None,
             token_provider: false,
             backoff_min_ms: 500,
@@ -53,12 +94,103 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
+/// Names a request until its answer has come or it is aborted. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExchangeId(pub u64);
+
+/// The address of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HttpKind {
+    /// Opens an event stream.
+    Sse,
+    /// Opens a stream of lines.
+    Stream,
+    /// Takes messages.
+    Poll,
+    /// Brings commands.
+    Send,
+}
+
+impl HttpKind {
+    /// The path, below that of the server.
+    pub fn path(self) -> &'static str {
+        match self {
+            HttpKind::Sse => "/v1/sse",
+            HttpKind::Stream => "/v1/stream",
+            HttpKind::Poll => "/v1/poll",
+            HttpKind::Send => "/v1/send",
+        }
+    }
+
+    /// The media type of a good answer.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            HttpKind::Sse => "text/event-stream",
+            HttpKind::Stream => "application/x-ndjson",
+            HttpKind::Poll | HttpKind::Send => "application/json",
+        }
+    }
+
+    /// The form of an answer that goes on; `None` where it comes whole.
+    pub fn stream(self) -> Option<StreamForm> {
+        match self {
+            HttpKind::Sse => Some(StreamForm::Blocks),
+            HttpKind::Stream => Some(StreamForm::Lines),
+            HttpKind::Poll | HttpKind::Send => None,
+        }
+    }
+}
+
+/// A request: `POST` with a body of JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Its name.
+    pub exchange: ExchangeId,
+    /// Its address, and the kind of answer.
+    pub kind: HttpKind,
+    /// JSON.
+    pub body: String,
+}
+
+/// The course of an exchange.
+#[derive(Debug)]
+pub enum HttpInput<'a> {
+    /// The next whole message of a stream: its answer is a 200 with the [media type](HttpKind::media_type) of its kind,
+    /// and goes on.
+    Message(&'a str),
+    /// The whole answer: to a poll or a send, or one to a stream that is no stream. The last input of the exchange.
+    Answer(HttpAnswer<'a>),
+    /// No answer came, or only a part of it, or the stream has ended. The server may have seen the request. The last
+    /// input of the exchange.
+    Lost,
+    /// The answer cannot be read, because it is not HTTP: the reason. The last input of the exchange.
+    Foreign(&'a str),
+    /// The server cannot have seen the request: there was no connection. The last input of the exchange.
+    Unreachable,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpAnswer<'a> {
+    /// Its status.
+    pub status: u16,
+    /// The header `Retry-After`.
+    pub retry_after_ms: Option<u64>,
+    /// Its text.
+    pub body: &'a str,
+}
+
 /// One input.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// Begin, or begin again after an end.
     Start,
-    /// The transport that was asked for is there.
+    /// There is a connection to the server, or to a proxy before it: if the transport is not had over it, another one
+    /// may be. May be left out where that does not matter.
+    Reached,
+    /// Something has happened to a request that was asked for by [`Output::Http`].
+    Http(ExchangeId, HttpInput<'a>),
+    /// The WebSocket that was asked for is there.
     Opened,
     /// It could not be had, for a reason that no retry will change.
     NoTransport(Box<str>),
@@ -347,14 +479,19 @@ pub enum Event {
 /// The work of the caller, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Open a transport, then give [`Input::Opened`], [`Input::NoTransport`] or [`Input::Closed`].
+    /// Open a WebSocket, then give [`Input::Opened`], [`Input::NoTransport`], [`Input::Unavailable`] or
+    /// [`Input::Closed`].
     Connect,
     /// Get a new token, then give [`Input::Token`].
     Token,
-    /// Write one text message.
+    /// Write one text message to the WebSocket.
     Send(String),
-    /// Close the transport with this code, or give up opening it, and say nothing more of it.
+    /// Close the WebSocket with this code, or give up opening it, and say nothing more of it.
     Close(u16),
+    /// Send a request, then give [`Input::Http`] with its exchange. Several are on their way at once.
+    Http(HttpRequest),
+    /// Give this exchange up, and say nothing more of it.
+    Abort(ExchangeId),
     /// The answer to a call.
     Answer(CallId, Result<Answer, CallError>),
     /// Something happened in a channel: one that was subscribed to, or one that the server subscribed us to by

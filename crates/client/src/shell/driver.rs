@@ -1,11 +1,14 @@
 //! The task that owns the connection and the clock: a list of steps that decides nothing. It ends when the client has
 //! ended and nobody can call any more.
 
-use super::net::{Endpoint, Problem};
+use super::http::{Answer as HttpWhole, Http, HttpEvent};
+use super::net::{Endpoint, Problem, Stream};
 use super::subscription::{Feed, Subscription};
 use super::transport::{Read, Socket};
 use super::{Command, Fetching, Status, Tokens};
-use crate::core::{Answer, Call, CallError, CallId, Core, Event, Input, Output, State};
+use crate::core::{
+    Answer, Call, CallError, CallId, Core, Event, ExchangeId, HttpAnswer, HttpInput, Input, Output, State,
+};
 use fanfare_hub::Rng;
 use std::collections::{BTreeSet, HashMap};
 use std::future::{Future, pending};
@@ -26,6 +29,7 @@ enum Waiter {
 
 enum Transport {
     None,
+    Reaching(Pin<Box<dyn Future<Output = Result<Stream, Problem>> + Send>>),
     Opening(Pin<Box<dyn Future<Output = Result<Socket, Problem>> + Send>>),
     Open(Box<Socket>),
 }
@@ -33,7 +37,9 @@ enum Transport {
 /// The event that woke the task.
 enum Wakeup {
     Command(Option<Command>),
+    Reached(Result<Stream, Problem>),
     Opened(Result<Socket, Problem>),
+    Http(ExchangeId, HttpEvent),
     Ready,
     Token(Option<Box<str>>),
     Wake,
@@ -53,6 +59,7 @@ pub(super) struct Driver {
     rng: Rng,
     start: Instant,
     transport: Transport,
+    http: Http,
     tokens: Option<Tokens>,
     /// The application's answer to the question for a token.
     token: Option<Fetching>,
@@ -82,6 +89,7 @@ impl Driver {
     ) -> Self {
         Driver {
             core,
+            http: Http::new(endpoint.clone()),
             endpoint,
             connect_timeout_ms,
             rng: Rng::new(seed),
@@ -107,20 +115,28 @@ impl Driver {
             match self.next_wakeup().await {
                 Wakeup::Command(Some(command)) => self.command(command),
                 Wakeup::Command(None) => return self.tell(Input::Stop),
+                Wakeup::Reached(Ok(stream)) => {
+                    let opening = Socket::open(stream, self.endpoint.url().clone(), self.rng.next_u64());
+                    self.transport = Transport::Opening(Box::pin(opening));
+                    self.tell(Input::Reached);
+                }
                 Wakeup::Opened(Ok(socket)) => {
                     self.transport = Transport::Open(Box::new(socket));
                     self.tell(Input::Opened);
                 }
-                Wakeup::Opened(Err(problem)) => {
+                Wakeup::Reached(Err(problem)) | Wakeup::Opened(Err(problem)) => {
                     self.transport = Transport::None;
                     let input = match &problem {
                         problem if problem.is_final() => Input::NoTransport(problem.to_string().into()),
-                        Problem::Answer { retry_after_ms: Some(ms), .. } => Input::Unavailable { retry_after_ms: *ms },
+                        Problem::Answer { retry_after_ms, .. } => {
+                            Input::Unavailable { retry_after_ms: retry_after_ms.unwrap_or(0) }
+                        }
                         _ => Input::Closed(None),
                     };
                     self.status.send_modify(|status| status.problem = Some(problem));
                     self.tell(input);
                 }
+                Wakeup::Http(exchange, event) => self.exchanged(exchange, event),
                 Wakeup::Ready => self.exchange(),
                 Wakeup::Token(token) => {
                     self.token = None;
@@ -135,11 +151,12 @@ impl Driver {
         let wake_at = self.core.wake_ms().map(|wake_ms| self.start + Duration::from_millis(wake_ms));
         let backlog = match &self.transport {
             Transport::Open(socket) => socket.backlog(),
-            _ => 0,
+            _ => self.core.backlog(),
         };
         let transport = async {
             match &mut self.transport {
                 Transport::None => pending().await,
+                Transport::Reaching(reaching) => Wakeup::Reached(reaching.await),
                 Transport::Opening(opening) => Wakeup::Opened(opening.await),
                 Transport::Open(socket) => {
                     socket.ready().await;
@@ -161,6 +178,7 @@ impl Driver {
         };
         tokio::select! {
             wakeup = transport => wakeup,
+            (exchange, event) = self.http.next() => Wakeup::Http(exchange, event),
             token = token => Wakeup::Token(token),
             command = self.commands.recv(), if backlog < BACKLOG_BYTES_MAX => Wakeup::Command(command),
             () = wake => Wakeup::Wake,
@@ -186,9 +204,11 @@ impl Driver {
     fn act(&mut self, now_ms: u64, output: Output) {
         match output {
             Output::Connect => {
-                let opening = Socket::open(self.endpoint.clone(), self.rng.next_u64());
-                self.transport = Transport::Opening(Box::pin(opening));
+                let endpoint = self.endpoint.clone();
+                self.transport = Transport::Reaching(Box::pin(async move { endpoint.open().await }));
             }
+            Output::Http(request) => self.http.send(request),
+            Output::Abort(exchange) => self.http.abort(exchange),
             // Without a provider the core does not ask.
             Output::Token => self.token = self.tokens.as_ref().map(|tokens| tokens()),
             Output::Send(text) => {
@@ -198,7 +218,7 @@ impl Driver {
             }
             Output::Close(code) => match std::mem::replace(&mut self.transport, Transport::None) {
                 Transport::None => {}
-                Transport::Opening(_) => {
+                Transport::Reaching(_) | Transport::Opening(_) => {
                     let problem = Problem::TimedOut { after_ms: self.connect_timeout_ms };
                     self.status.send_modify(|status| status.problem = Some(problem));
                 }
@@ -228,11 +248,12 @@ impl Driver {
             }
             Output::State(state) => {
                 if let State::Ended(reason) = &state {
+                    self.http.finish();
                     for (_, mut feed) in self.feeds.drain() {
                         feed.end("ended".into(), reason.to_string().into());
                     }
                 }
-                let start = self.start;
+                let (start, transport) = (self.start, self.core.transport());
                 self.status.send_modify(|status| {
                     if matches!(state, State::Online(_)) {
                         status.problem = None;
@@ -241,7 +262,7 @@ impl Driver {
                         State::Waiting { until_ms, .. } => Some(start + Duration::from_millis(until_ms)),
                         _ => None,
                     };
-                    status.state = state;
+                    (status.state, status.transport) = (state, transport);
                 });
             }
             Output::Error(error) => {
@@ -249,6 +270,32 @@ impl Driver {
                 self.status.send_modify(|status| status.problem = Some(problem));
             }
         }
+    }
+
+    fn exchanged(&mut self, exchange: ExchangeId, event: HttpEvent) {
+        let foreign;
+        let input = match &event {
+            HttpEvent::Reached => return self.tell(Input::Reached),
+            HttpEvent::Message(text) => HttpInput::Message(text),
+            HttpEvent::Answer(HttpWhole { status, retry_after_ms, body, .. }) => {
+                HttpInput::Answer(HttpAnswer { status: *status, retry_after_ms: *retry_after_ms, body })
+            }
+            HttpEvent::Lost(problem) if problem.is_final() => {
+                foreign = problem.to_string();
+                HttpInput::Foreign(&foreign)
+            }
+            HttpEvent::Lost(_) => HttpInput::Lost,
+            HttpEvent::Unreachable(_) => HttpInput::Unreachable,
+        };
+        let problem = match &event {
+            HttpEvent::Answer(HttpWhole { problem, .. }) => problem.as_ref(),
+            HttpEvent::Lost(problem) | HttpEvent::Unreachable(problem) => Some(problem),
+            HttpEvent::Reached | HttpEvent::Message(_) => None,
+        };
+        if let Some(problem) = problem {
+            self.status.send_modify(|status| status.problem = Some(problem.clone()));
+        }
+        self.tell(Input::Http(exchange, input));
     }
 
     fn answer(&mut self, call: CallId, result: Result<Answer, CallError>) {

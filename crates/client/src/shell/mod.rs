@@ -1,6 +1,7 @@
 //! The client over tokio: handles that call, a task that owns the connection.
 
 mod driver;
+mod http;
 mod net;
 mod subscription;
 #[cfg(feature = "tls")]
@@ -14,7 +15,7 @@ pub use subscription::{Incoming, QUEUE_MAX, Subscription};
 pub use tls::{CertificateFault, Trust, TrustError};
 pub use url::{NATIVE_PATH, Url, UrlError};
 
-use crate::core::{Answer, Call, CallError, Config, Core, EndReason, Setback, State};
+use crate::core::{Answer, Call, CallError, Config, Core, EndReason, Setback, State, Transport};
 use crate::{Data, History, HistoryFrom, Position, Presence, Publish, Subscribe};
 use bytes::Bytes;
 use driver::{CommandQueue, Driver};
@@ -69,6 +70,8 @@ enum Command {
 pub struct Status {
     /// Where it stands.
     pub state: State,
+    /// The transport of the connection, or the one that is tried.
+    pub transport: Transport,
     /// The last problem, until the client is online again: a failed connection, or an error of the server that no call
     /// waited for.
     pub problem: Option<Problem>,
@@ -196,6 +199,30 @@ impl Builder {
         self
     }
 
+    /// Only this transport.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fanfare_client::{Client, Transport};
+    ///
+    /// let client = Client::builder("https://fanfare.example").transport(Transport::Poll).connect().await?;
+    /// println!("connected over {}", client.status().borrow().transport.name());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn transport(self, transport: Transport) -> Self {
+        self.transports(&[transport])
+    }
+
+    /// The transports to use, in the order in which they are tried; see [`Config::transports`]. Default:
+    /// [`Transport::AUTO`].
+    #[must_use]
+    pub fn transports(mut self, transports: &[Transport]) -> Self {
+        self.config.transports = transports.to_vec();
+        self
+    }
+
     /// Times and limits.
     #[must_use]
     pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -217,7 +244,9 @@ impl Builder {
         let connect_timeout_ms = self.config.connect_timeout_ms;
         let core = Core::new(self.config, random()?);
         let (commands, received) = mpsc::unbounded_channel();
-        let (sender, status) = watch::channel(Status { state: State::Connecting, problem: None, retry_at: None });
+        let transport = core.transport();
+        let first = Status { state: State::Connecting, transport, problem: None, retry_at: None };
+        let (sender, status) = watch::channel(first);
         let queue = CommandQueue { received, sender: commands.downgrade() };
         let driver = Driver::new(core, endpoint, connect_timeout_ms, random()?, self.tokens, queue, sender);
         tokio::spawn(driver.run());
@@ -270,7 +299,7 @@ impl Client {
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder {
             url: url.into(),
-            config: Config::default(),
+            config: Config { transports: Transport::AUTO.to_vec(), ..Config::default() },
             tokens: None,
             #[cfg(feature = "tls")]
             trust: None,

@@ -1,7 +1,8 @@
 //! One WebSocket over a stream of bytes: opened, read, written, closed. It knows nothing of the protocol inside.
 
 use super::driver::BACKLOG_BYTES_MAX;
-use super::net::{Endpoint, Problem, Stream};
+use super::net::{Problem, Stream};
+use super::url::Url;
 use fanfare_hub::Rng;
 use fanfare_wire::native::PROTOCOL;
 use fanfare_wire::websocket::{
@@ -17,15 +18,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
 /// The longest head of a response, and the longest body of a refusal that is looked at.
-const HEAD_BYTES_MAX: usize = 16 << 10;
+pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
 /// The longest message of a server: a page of 256 KiB, escaped and wrapped, and room.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
+pub(super) const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Read at once.
 const READ_BYTES: usize = 16 << 10;
 /// So much may wait to be written before nothing more is read. Calls stop at half of it, so the rest is answers.
 const UNWRITTEN_BYTES_MAX: usize = 2 * BACKLOG_BYTES_MAX;
 /// How long a closing connection is waited for.
-const CLOSING: Duration = Duration::from_secs(1);
+pub(super) const CLOSING: Duration = Duration::from_secs(1);
 /// How much of a peer's text is shown, and of an address.
 const EXCERPT_CHARS: usize = 80;
 const ADDRESS_CHARS: usize = 300;
@@ -61,16 +62,14 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Connects and shakes hands. The caller limits the time.
-    pub(super) async fn open(endpoint: Endpoint, seed: u64) -> Result<Self, Problem> {
-        let mut stream = endpoint.open().await?;
+    /// Shakes hands over a connection to this place. The caller limits the time.
+    pub(super) async fn open(mut stream: Stream, url: Url, seed: u64) -> Result<Self, Problem> {
         let mut rng = Rng::new(seed);
         let mut random = [0; 16];
         random[..8].copy_from_slice(&rng.next_u64().to_be_bytes());
         random[8..].copy_from_slice(&rng.next_u64().to_be_bytes());
         let key = client_key(random);
         let mut head = Vec::with_capacity(512);
-        let url = endpoint.url();
         request(&mut head, url.authority(), &url.native_target(), &key, &[PROTOCOL], &[]);
         let lost = |error: io::Error| Problem::lost("lost while asking for a WebSocket", &error);
         stream.write_all(&head).await.map_err(lost)?;
@@ -295,14 +294,19 @@ fn judge(buffer: &[u8], key: &str) -> Result<Judged, Problem> {
 impl ErrorResponse {
     /// A Fanfare says in the body why.
     fn explained(self, body: &[u8]) -> Problem {
-        #[derive(Deserialize)]
-        struct Body {
-            message: String,
-        }
-        let message = serde_json::from_slice(body).ok().map(|Body { message }| excerpt(&message, ADDRESS_CHARS).into());
+        let message = find_message(body);
         let ErrorResponse { status, location, passes, retry_after_ms } = self;
         Problem::Answer { status, location, message, passes, retry_after_ms }
     }
+}
+
+/// The server's message in the body of a refusal.
+pub(super) fn find_message(body: &[u8]) -> Option<Box<str>> {
+    #[derive(Deserialize)]
+    struct Body {
+        message: String,
+    }
+    serde_json::from_slice(body).ok().map(|Body { message }| excerpt(&message, ADDRESS_CHARS).into())
 }
 
 fn hung_up(buffer: &[u8]) -> Problem {
@@ -323,7 +327,7 @@ fn no_http(buffer: &[u8]) -> Problem {
 }
 
 /// Shortens a peer's text for one line of a terminal: without control characters, and not too long.
-fn excerpt(text: &str, max: usize) -> String {
+pub(super) fn excerpt(text: &str, max: usize) -> String {
     let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut excerpt: String = chars.by_ref().take(max).collect();
     if chars.next().is_some() {

@@ -241,6 +241,18 @@ impl Url {
         Url { path, ..self }
     }
 
+    /// The target of a request to this address of the server, such as `/v1/poll`.
+    pub(super) fn target_of(&self, path: &str) -> String {
+        let base = match self.scheme {
+            Scheme::Ws | Scheme::Wss => self.path.strip_suffix(NATIVE_PATH).unwrap_or(&self.path).trim_end_matches('/'),
+            _ => &self.path,
+        };
+        match &self.query {
+            Some(query) => format!("{base}{path}?{query}"),
+            None => format!("{base}{path}"),
+        }
+    }
+
     /// The target of the native protocol's upgrade request.
     pub(super) fn native_target(&self) -> String {
         let path = match self.scheme {
@@ -306,6 +318,20 @@ mod tests {
             assert_eq!((url.authority(), url.native_target().as_str()), (authority, target), "{text}");
             assert_eq!(url.is_tls(), text.starts_with("wss:") || text.starts_with("https:"), "{text}");
             assert_eq!(url.to_string().parse(), Ok(url), "{text}: written down, it is the same");
+        }
+    }
+
+    #[test]
+    fn requests_go_below_the_same_server_as_the_websocket() {
+        let rows = [
+            ("ws://x", "/v1/poll"),
+            ("http://x", "/v1/poll"),
+            ("http://x/live/", "/live/v1/poll"),
+            ("ws://x/live/v1/ws?a=b", "/live/v1/poll?a=b"),
+            ("ws://x/live/", "/live/v1/poll"),
+        ];
+        for (text, target) in rows {
+            assert_eq!(text.parse::<Url>().expect(text).target_of("/v1/poll"), target, "{text}");
         }
     }
 

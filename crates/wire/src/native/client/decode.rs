@@ -174,7 +174,7 @@ fn connected(object: &Object<'_>) -> Result<Connected, Fault> {
     })
 }
 
-fn error(object: &Object<'_>) -> Result<ErrorReply, Fault> {
+pub(super) fn error(object: &Object<'_>) -> Result<ErrorReply, Fault> {
     Ok(ErrorReply {
         id: object.id()?,
         code: object.needed_text(Field::Code, usize::MAX)?.into(),

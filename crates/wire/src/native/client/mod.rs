@@ -6,9 +6,14 @@
 
 mod decode;
 mod encode;
+mod exchange;
 
 pub use decode::{DecodeError, decode, decode_many};
 pub use encode::{PONG, encode};
+pub use exchange::{
+    PollAnswer, SendAnswer, decode_poll_answer, decode_refusal, decode_send_answer, encode_attempt, encode_poll,
+    encode_send,
+};
 
 use bytes::Bytes;
 pub use fanfare_hub::{Batch, Slow};

@@ -1,0 +1,277 @@
+//! The way up of a client whose messages come by a stream or by polls: commands in numbered sends.
+//!
+//! In: the texts of commands, and the answers to sends. Out: requests. A send without an answer is sent again as it
+//! was: it takes effect once. Up to [`FLYING_MAX`] sends are on their way, so one whose commands take long does not
+//! hold up the others, with at most as many commands as the server takes in one; so no command is refused because too
+//! many are outstanding.
+//!
+//! The numbers belong to the session. Where it goes on over another connection, the numbers that were not answered are
+//! sent again *without* their commands: those that had not arrived take no effect any more, and none is missing. (The
+//! client has decided about these commands when the connection was lost: they were answered as unknown, or asked again
+//! under new numbers.) An `unsubscribe` among them may have ended a subscription of the new connection:
+//! [`Done::unsubscribed`] says which.
+
+use super::out::{Out, QueuedCommand};
+use super::types::{Config, ExchangeId, HttpKind};
+use fanfare_hub::Rng;
+use fanfare_wire::native::COMMANDS_MAX;
+use fanfare_wire::native::client::encode_send;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Sends on their way.
+const FLYING_MAX: usize = 4;
+/// The server keeps so many answers for repeats.
+const SPAN_MAX: u64 = 8;
+/// Commands in one body have together no more bytes than one message may have where the server does not say how many.
+const BODY_BYTES: usize = 64 << 10;
+/// The waits between attempts: nothing after the first failure, then from this on, doubled each time to the maximum.
+const REST_MS_MIN: u64 = 250;
+const REST_MS_MAX: u64 = 8_000;
+/// A send that lacks one before it waits so long, at most.
+const ORDER_MS: u64 = 500;
+/// A send that is without an answer for so many times the limit of one request ends the connection.
+const GIVE_UP_TIMES: u64 = 3;
+
+#[derive(Debug, Default)]
+pub(super) struct Sends {
+    queue: VecDeque<QueuedCommand>,
+    queued_bytes: usize,
+    flying: BTreeMap<u64, Send>,
+    /// The last number that was used in this session.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Send {
+    /// Empty until it is sent for the first time on this connection.
+    body: String,
+    /// Ids of its commands that wait for an answer.
+    ids: Vec<u64>,
+    commands: usize,
+    unsubscribes: Vec<Arc<str>>,
+    /// Its commands were taken out.
+    is_filler: bool,
+    state: State,
+    failures: u32,
+    first_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Asked { exchange: ExchangeId, deadline_ms: u64 },
+    Resting { until_ms: u64 },
+}
+
+/// A send that has its answer.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// The ids of its commands.
+    pub(super) ids: Vec<u64>,
+    /// Channels whose subscription it may have ended, although the client follows them again.
+    pub(super) unsubscribed: Vec<Arc<str>>,
+}
+
+impl Sends {
+    /// Takes the commands that the other machines have written.
+    pub(super) fn queue(&mut self, commands: &mut VecDeque<QueuedCommand>) {
+        self.queued_bytes += commands.iter().map(|command| command.text.len()).sum::<usize>();
+        self.queue.append(commands);
+    }
+
+    /// Bytes of commands that wait.
+    pub(super) fn backlog(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Commands that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Sends what may be sent. `bytes_max` is of one message.
+    pub(super) fn pump(
+        &mut self,
+        now_ms: u64,
+        config: &Config,
+        rng: &mut Rng,
+        ticket: &str,
+        bytes_max: Option<u64>,
+        out: &mut Out,
+    ) {
+        for send in self.flying.values_mut() {
+            if let State::Asked { exchange, deadline_ms } = send.state
+                && deadline_ms <= now_ms
+            {
+                out.abort(exchange);
+                send.lost(now_ms, rng);
+            }
+        }
+        for (&n, send) in &mut self.flying {
+            if matches!(send.state, State::Resting { until_ms } if until_ms <= now_ms) {
+                send.ask(now_ms, config, ticket, n, &[], out);
+            }
+        }
+        let bytes_max = bytes_max.map_or(BODY_BYTES, |bytes| usize::try_from(bytes).unwrap_or(BODY_BYTES));
+        while let Some(commands) = self.next_commands(bytes_max) {
+            self.last += 1;
+            let mut send = Send {
+                body: String::new(),
+                ids: commands.iter().filter_map(|command| command.id).collect(),
+                commands: commands.len(),
+                unsubscribes: commands.iter().filter_map(|command| command.unsubscribes.clone()).collect(),
+                is_filler: false,
+                state: State::Resting { until_ms: now_ms },
+                failures: 0,
+                first_ms: now_ms,
+            };
+            send.ask(now_ms, config, ticket, self.last, &commands, out);
+            self.flying.insert(self.last, send);
+        }
+    }
+
+    /// The commands of the next send, where one may begin now.
+    fn next_commands(&mut self, bytes_max: usize) -> Option<Vec<QueuedCommand>> {
+        let oldest = self.flying.keys().next().copied().unwrap_or(self.last + 1);
+        let flying: usize = self.flying.values().map(|send| send.commands).sum();
+        if self.flying.len() >= FLYING_MAX || self.last + 1 - oldest >= SPAN_MAX {
+            return None;
+        }
+        let room = COMMANDS_MAX.saturating_sub(flying);
+        let mut bytes = 0;
+        let fits = |command: &&QueuedCommand| {
+            bytes += command.text.len() + 1;
+            bytes <= bytes_max
+        };
+        // One that is over the limit goes alone: the server says so.
+        let count = self.queue.iter().take_while(fits).count().max(1).min(room).min(self.queue.len());
+        let commands: Vec<_> = self.queue.drain(..count).collect();
+        self.queued_bytes -= commands.iter().map(|command| command.text.len()).sum::<usize>();
+        Some(commands).filter(|commands| !commands.is_empty())
+    }
+
+    /// The number of the send whose answer this exchange brings.
+    pub(super) fn number_of(&self, exchange: ExchangeId) -> Option<u64> {
+        let is_it = |send: &Send| matches!(send.state, State::Asked { exchange: asked, .. } if asked == exchange);
+        self.flying.iter().find(|(_, send)| is_it(send)).map(|(&n, _)| n)
+    }
+
+    /// It has taken effect and is answered.
+    pub(super) fn done(&mut self, n: u64) -> Option<Done> {
+        let send = self.flying.remove(&n)?;
+        let unsubscribed = if send.is_filler { send.unsubscribes } else { Vec::new() };
+        Some(Done { ids: send.ids, unsubscribed })
+    }
+
+    /// It was refused as a whole, and will be again: its number is sent without its commands. The ids of these.
+    pub(super) fn refused(&mut self, now_ms: u64, n: u64) -> Vec<u64> {
+        let Some(send) = self.flying.get_mut(&n) else { return Vec::new() };
+        send.state = State::Resting { until_ms: now_ms };
+        send.empty()
+    }
+
+    /// No answer has come, or none that can be read.
+    pub(super) fn lost(&mut self, now_ms: u64, rng: &mut Rng, n: u64) {
+        if let Some(send) = self.flying.get_mut(&n) {
+            send.lost(now_ms, rng);
+        }
+    }
+
+    /// The server, or a proxy, asks for patience.
+    pub(super) fn rest(&mut self, now_ms: u64, asked_ms: u64, rng: &mut Rng, n: u64) {
+        if let Some(send) = self.flying.get_mut(&n) {
+            send.failures = send.failures.saturating_add(1);
+            send.state = State::Resting { until_ms: now_ms + asked_ms + rng.below(REST_MS_MIN + 1) };
+        }
+    }
+
+    /// One before it has not arrived: the oldest is sent again now. False where there is none before it.
+    pub(super) fn out_of_order(&mut self, now_ms: u64, rng: &mut Rng, n: u64, out: &mut Out) -> bool {
+        let Some((&oldest, first)) = self.flying.iter_mut().next().filter(|(oldest, _)| **oldest < n) else {
+            return false;
+        };
+        // Its request may be stuck, or it rests.
+        if let State::Asked { exchange, .. } = first.state {
+            out.abort(exchange);
+        }
+        first.state = State::Resting { until_ms: now_ms };
+        debug_assert!(oldest < n);
+        self.rest(now_ms, ORDER_MS / 2, rng, n);
+        true
+    }
+
+    /// True where one of them is without an answer for too long.
+    pub(super) fn is_overdue(&self, now_ms: u64, config: &Config) -> bool {
+        self.flying.values().any(|send| send.give_up_ms(config) <= now_ms)
+    }
+
+    pub(super) fn wake_ms(&self, config: &Config) -> Option<u64> {
+        let due_ms = |send: &Send| match send.state {
+            State::Asked { deadline_ms, .. } => deadline_ms.min(send.give_up_ms(config)),
+            State::Resting { until_ms } => until_ms.min(send.give_up_ms(config)),
+        };
+        self.flying.values().map(due_ms).min()
+    }
+
+    /// The connection is gone: what waits is given up, and numbers without an answer are kept.
+    pub(super) fn offline(&mut self, out: &mut Out) {
+        self.queue.clear();
+        self.queued_bytes = 0;
+        for send in self.flying.values_mut() {
+            if let State::Asked { exchange, .. } = send.state {
+                out.abort(exchange);
+            }
+            send.empty();
+        }
+    }
+
+    /// A connection is there: of the same session, or of another, whose numbers begin anew.
+    pub(super) fn online(&mut self, now_ms: u64, resumed: bool) {
+        if !resumed {
+            self.flying.clear();
+            self.last = 0;
+        }
+        for send in self.flying.values_mut() {
+            (send.state, send.failures, send.first_ms) = (State::Resting { until_ms: now_ms }, 0, now_ms);
+        }
+    }
+
+    /// The client ends by itself: all that waits is sent, as far as it fits, and nothing is aborted.
+    pub(super) fn last_words(&mut self, now_ms: u64, config: &Config, rng: &mut Rng, ticket: &str, out: &mut Out) {
+        self.pump(now_ms, config, rng, ticket, None, out);
+        *self = Sends::default();
+    }
+}
+
+impl Send {
+    /// Sends it, for the first time with these commands.
+    fn ask(&mut self, now_ms: u64, config: &Config, ticket: &str, n: u64, commands: &[QueuedCommand], out: &mut Out) {
+        if self.body.is_empty() {
+            let mut body = Vec::new();
+            encode_send(&mut body, ticket, n, commands.iter().map(|command| &*command.text));
+            self.body = String::from_utf8_lossy(&body).into_owned();
+        }
+        let exchange = out.http(HttpKind::Send, self.body.clone());
+        self.state = State::Asked { exchange, deadline_ms: now_ms + config.request_timeout_ms };
+    }
+
+    fn lost(&mut self, now_ms: u64, rng: &mut Rng) {
+        let rest_ms = match self.failures {
+            0 => 0,
+            failures => rng.below((REST_MS_MIN << (failures - 1).min(10)).min(REST_MS_MAX)),
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Resting { until_ms: now_ms + rest_ms };
+    }
+
+    /// Takes its commands out, and returns their ids.
+    fn empty(&mut self) -> Vec<u64> {
+        (self.is_filler, self.commands) = (true, 0);
+        self.body.clear();
+        std::mem::take(&mut self.ids)
+    }
+
+    fn give_up_ms(&self, config: &Config) -> u64 {
+        self.first_ms.saturating_add(config.request_timeout_ms.saturating_mul(GIVE_UP_TIMES))
+    }
+}
