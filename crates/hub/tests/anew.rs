@@ -200,3 +200,14 @@ fn one_that_ends_meanwhile_does_not_begin_anew() {
         assert_eq!((net.shards[0].stats().subscriptions, net.shards[0].held().pending), (0, 0));
     }
 }
+
+#[test]
+fn a_client_that_comes_back_without_it_has_left_it() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, Limits::default(), closed());
+        let ada = net.connect(0);
+        made_for(&mut net, ada, "chat:a");
+        let back = net.resume(ada, 1, Vec::new());
+        assert_eq!(error_code(&net.ask(back, with(SubOptions::new(channel("chat:a"))))), ErrorCode::Denied);
+    }
+}

@@ -225,3 +225,21 @@ fn bytes_that_sends_hold_are_counted_until_the_session_ends() {
     net.settle();
     assert_eq!(sends_bytes(&net), [0, 0, 0]);
 }
+
+/// The connection carries messages down only: its client's sends are the signs of life.
+#[test]
+fn a_numbered_send_is_a_sign_of_life() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let peer = net.connect(0);
+        for n in 1..=6 {
+            net.pass(net.limits.heartbeat_ms * 9 / 10);
+            let sent = net.send_numbered(1, peer, n, vec![Command::Pong]);
+            net.settle();
+            assert!(matches!(net.sent(sent), Some(Ok(_))), "{n}");
+            assert_eq!(net.peers[peer].closed, None, "{n}");
+        }
+        net.pass(3 * net.limits.heartbeat_ms);
+        assert_eq!(net.peers[peer].closed, Some(Disconnect::HeartbeatTimeout));
+    }
+}

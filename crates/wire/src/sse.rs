@@ -196,6 +196,15 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_that_begins_a_new_epoch_is_at_its_new_position() {
+        let mut cursor = Cursor::default();
+        cursor.reach("chat:a", at(1, 9));
+        cursor.reach("chat:b", at(1, 5));
+        cursor.reach("chat:a", at(2, 1));
+        assert_eq!(["chat:a", "chat:b"].map(|name| cursor.position(name)), [Some(at(2, 1)), Some(at(1, 5))]);
+    }
+
+    #[test]
     fn a_block_has_its_lines_in_the_order_of_the_calls() {
         let block = written(|out| {
             put_retry(out, 2500);
