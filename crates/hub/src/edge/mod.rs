@@ -770,7 +770,7 @@ mod tests {
         let mut edges = Edges::new(1, Keyed(1));
         let index = edges.find_or_create(&name);
         let edge = &mut edges.edges[index as usize];
-        for (client, event) in [(2, "move"), (1, "move"), (1, "typing"), (1, "move")] {
+        for (client, event) in [(2, "move"), (1, "typing"), (1, "move"), (1, "move")] {
             let data = Bytes::from_static(b"1");
             let signal = Signal { channel: name.clone(), event: event.into(), data, to: None };
             let from = Sender { client: Some(ClientId(client)), user: None };
