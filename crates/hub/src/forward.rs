@@ -7,6 +7,7 @@
 //! the connection.
 
 use crate::error::Error;
+use crate::ids::{ConnId, ShardId};
 use crate::message::{Reply, Request};
 use std::sync::Arc;
 
@@ -40,4 +41,17 @@ pub struct Forwarded {
     /// The answers that the connection would have had, in the order of the commands: a command without an id that is
     /// no error has none. Or the reason why none of the commands was done, or why no answer is known.
     pub answer: Result<Arc<[Reply]>, Error>,
+}
+
+/// Where the session of a client is, as far as a shard knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// On this shard, and on this connection.
+    Here(ConnId),
+    /// On this shard, and on no connection.
+    Away,
+    /// It went to another shard.
+    Left(ShardId),
+    /// Not here.
+    Unknown,
 }

@@ -52,7 +52,7 @@ pub use attachment::Attachment;
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
-pub use forward::{ForwardToken, Forwarded, SendRequest};
+pub use forward::{ForwardToken, Forwarded, SendRequest, Whereabouts};
 pub use hook::{Caller, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, Question};
 pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ROOM_BYTES_MAX, Room, ShardId, UserId, WireId};
 pub use limits::{ByteCount, Limits};
@@ -63,13 +63,13 @@ pub use outbox::{Appended, Outbox};
 pub use page_id::{PAGE_ID_BYTES_MAX, PageId};
 pub use peer::PeerMessage;
 pub use placement::Placement;
-pub use polls::{Polled, Polls};
+pub use polls::{Attempt, PollRoute, PollTable, Polled, Polls, attempt_shard};
 pub use reach::example_name;
 pub use rng::Rng;
 pub use rules::{
     Action, Denial, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Rules, Slow, Verdict, Who,
 };
-pub use session::{HeartbeatKind, Opened, Whereabouts};
+pub use session::{HeartbeatKind, Opened};
 pub use shard::{Input, Shard, ShardConfig, Stats};
 pub use store::{Entry, KeyScope, Op, Page, Range, Reader, Rest, Store, StoreAnswer};
 pub use time::Now;

@@ -7,7 +7,7 @@
 use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
-use crate::forward::{ForwardToken, SendRequest};
+use crate::forward::{ForwardToken, SendRequest, Whereabouts};
 use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ClientId, ConnId, OpToken, ShardId};
@@ -16,7 +16,7 @@ use crate::message::{Request, Resume};
 use crate::peer::{PeerBody, PeerMessage, PendingToken};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
-use crate::session::{self, Opened, Sessions, Whereabouts};
+use crate::session::{self, Opened, Sessions};
 use crate::slice::Slice;
 use crate::store::{Store, StoreAnswer};
 use crate::time::Now;

@@ -11,8 +11,8 @@ use super::sends::{Early, Sends, Taken};
 use super::{Cx, Sessions};
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
-use crate::forward::{ForwardToken, Forwarded, SendRequest};
-use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
+use crate::forward::{ForwardToken, Forwarded, SendRequest, Whereabouts};
+use crate::ids::{ClientId, ConnId, SessionRef};
 use crate::message::{Command, Reply, ReplyBody, Request, Resume};
 use crate::peer::{PeerBody, PendingToken, ReplyAddress};
 use crate::timer::Timer;
@@ -23,19 +23,6 @@ use std::sync::Arc;
 const RETRY_AFTER_MS: u64 = 500;
 /// How long a send waits for those before it.
 const GAP_MS: u64 = 5_000;
-
-/// Where the session of a client is, as far as a shard knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whereabouts {
-    /// On this shard, and on this connection.
-    Here(ConnId),
-    /// On this shard, and on no connection.
-    Away,
-    /// It went to another shard.
-    Left(ShardId),
-    /// Not here.
-    Unknown,
-}
 
 impl Sessions {
     /// Where the session of a client is.

@@ -48,7 +48,6 @@ use crate::timer::Timer;
 use crate::watch::{Counts, Held, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
-pub use forward::Whereabouts;
 use pending::{PendingTable, ReplyTo};
 use std::collections::VecDeque;
 use table::{BadRequests, Conn, Heartbeat, SessionTable};

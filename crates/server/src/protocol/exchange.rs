@@ -5,7 +5,7 @@
 use crate::protocol::stream::StreamStart;
 use crate::refusal::HttpRefusal;
 use bytes::Bytes;
-use fanfare_hub::{Request, WireId};
+use fanfare_hub::{Attempt, Request, WireId};
 use tokio::sync::oneshot;
 
 /// A request that has been understood. Its ticket is unchecked.
@@ -25,9 +25,6 @@ pub(crate) struct PollConnect {
     /// The client has named this attempt: the same attempt leads to the same session.
     pub(crate) attempt: Option<Attempt>,
 }
-
-/// The digest of a `connect` whose client has named the attempt.
-pub(crate) type Attempt = [u8; 32];
 
 /// A poll.
 pub(crate) struct PollRequest {

@@ -30,7 +30,7 @@ use crate::protocol::{self, Actions, Conversation, Encoded, ImmediateAnswer, Mes
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Input,
-    Noted, Now, Opened, Outbox, Push, ReplyBody, Request, Shard, ShardId, WireId,
+    Noted, Now, Opened, Outbox, PollTable, Push, ReplyBody, Request, Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::deflate::Inflater;
 use slab::Slab;
@@ -97,7 +97,7 @@ pub(crate) struct Shell {
     /// Requests that brought a command for a session and wait for its answer.
     forwards: Slab<detached::Answer>,
     /// The connections whose messages are polled.
-    polls: polls::PollTable,
+    polls: PollTable,
     /// Takes the hub's questions; `None` if there is no handler.
     dispatcher: Option<Dispatcher>,
     /// The hub keeps the request of each connection for the handlers.
@@ -220,7 +220,7 @@ impl Shell {
             asked: Slab::new(),
             handlers_need_request: dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.handlers.need_request()),
             forwards: Slab::new(),
-            polls: polls::PollTable::default(),
+            polls: PollTable::default(),
             dispatcher,
             links,
             buffer: vec![0; READ_BYTES],

@@ -6,33 +6,31 @@
 //! the hub ([`Shell::forward`]). A `connect` whose attempt has a name goes to the shard that the name selects: so a
 //! repeat finds the connection of the first one. Out: the body of the answer, or a refusal.
 //!
-//! [`Polls`] numbers the answers. What an answer took stays in the outbox until it is acknowledged, so a lost answer is
-//! given again, and what a client has not acknowledged is bounded with the rest of its outbox.
+//! The decisions are the hub's: [`PollTable`](fanfare_hub::PollTable) says where a request goes on, [`Polls`] numbers
+//! the answers. The bytes of an answer stay in the outbox until it is acknowledged, so a lost answer is given again,
+//! and what a client has not acknowledged is bounded with the rest of its outbox.
 
 use super::detached::{Detached, keep};
 use super::streams::{Admission, Opening};
 use super::{Fatal, Shared, Shell, Sink, wake};
-use crate::protocol::exchange::{Attempt, Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
+use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::native::{open_ticket, renew_ticket};
 use crate::protocol::stream::AdmissionReply;
 use crate::protocol::{Message, Place};
 use crate::refusal::HttpRefusal;
 use bytes::Bytes;
 use fanfare_hub::{
-    ClientId, ConnId, Disconnect, ErrorCode, HeartbeatKind, Input, Now, Polled, Polls, Resume, SendRequest, ShardId,
-    Whereabouts,
+    Attempt, ClientId, ConnId, Disconnect, ErrorCode, HeartbeatKind, Input, Now, PollRoute, Polled, Polls, Resume,
+    SendRequest, ShardId, attempt_shard,
 };
 use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
 use http::StatusCode;
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
 /// An answer holds no more bytes of messages, but for its first one.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
-/// A session that goes from shard to shard is followed so often.
-const HOPS_MAX: u8 = 8;
 /// A poll is a sign of life, as this is.
 const ALIVE: &str = r#"{"type":"pong"}"#;
 /// The advice for a client without a session.
@@ -49,13 +47,6 @@ pub(super) struct PollState {
     connect: Option<ExchangeAnswer>,
 }
 
-/// The polled connections of this shard.
-#[derive(Default)]
-pub(super) struct PollTable {
-    clients: HashMap<ClientId, ConnId>,
-    attempts: HashMap<Attempt, ConnId>,
-}
-
 /// A request on its way to another shard.
 pub(crate) enum Errand {
     Connect(Box<PollConnect>, ExchangeAnswer),
@@ -70,14 +61,6 @@ pub(crate) struct PollErrand {
     /// So many shards did not have the session any more.
     hops: u8,
     answer: ExchangeAnswer,
-}
-
-/// Where a poll is answered.
-enum Found {
-    Conn(ConnId),
-    /// Another shard may have the session.
-    Shard(ShardId),
-    Refused(HttpRefusal),
 }
 
 /// Takes a request in that has landed on this shard.
@@ -105,7 +88,7 @@ pub(super) fn run(shared: &Shared, errand: Errand) {
         Errand::Connect(connect, answer) => {
             let mut shell = shared.borrow_mut();
             let (me, shards) = (shell.links.me(), shell.links.count());
-            let to = connect.attempt.map_or(me, |attempt| shard_of(&attempt, shards));
+            let to = connect.attempt.map_or(me, |attempt| attempt_shard(&attempt, shards));
             if to != me {
                 return shell.pass_on(to, Errand::Connect(connect, answer));
             }
@@ -114,17 +97,18 @@ pub(super) fn run(shared: &Shared, errand: Errand) {
         }
         Errand::Poll(mut poll) => {
             let mut shell = shared.borrow_mut();
-            match shell.find_polled(&poll) {
-                Found::Conn(id) => {
+            match shell.route(&poll) {
+                PollRoute::Conn(id) => {
                     drop(shell);
                     let waits = wait(shared.clone(), id, poll.ack, poll.wait_ms, poll.answer);
                     tokio::task::spawn_local(waits);
                 }
-                Found::Shard(next) => {
+                PollRoute::Shard(next) => {
                     poll.hops += 1;
                     shell.pass_on(next, Errand::Poll(poll));
                 }
-                Found::Refused(refused) => refuse(poll.answer, refused),
+                PollRoute::NotPolled => refuse(poll.answer, elsewhere()),
+                PollRoute::Gone => refuse(poll.answer, gone()),
             }
         }
     }
@@ -134,8 +118,7 @@ pub(super) fn run(shared: &Shared, errand: Errand) {
 fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
     let PollConnect { wire, start, attempt } = connect;
     let mut shell = shared.borrow_mut();
-    let repeated = attempt.and_then(|attempt| shell.polls.attempts.get(&attempt).copied());
-    if let Some(id) = repeated
+    if let Some(id) = shell.polls.repeated(attempt.as_ref())
         && let Some(state) = shell.poll_state(id)
     {
         // It is being decided: the earlier request gave up, and this one gets the answer.
@@ -159,9 +142,7 @@ fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
     let (peer, info) = (start.peer, start.request.clone());
     let id = shell
         .open_as(now, sink, peer, (wire, HeartbeatKind::Polls), info, |place, actions| start.begin(place, actions));
-    if let Some(attempt) = attempt {
-        shell.polls.attempts.insert(attempt, id);
-    }
+    shell.polls.opened(id, attempt);
     shell.readers += 1;
     tokio::task::spawn_local(keep(shared.clone(), id));
     tokio::task::spawn_local(let_in(shared.clone(), id));
@@ -234,17 +215,12 @@ async fn wait(shared: Shared, id: ConnId, ack: u64, wait_ms: Option<u64>, mut an
         () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
     }
     let mut shell = shared.borrow_mut();
-    match shell.poll_state(id).map(|state| state.polls.is_turn(turn)) {
-        None => return refuse(answer, gone()),
-        Some(false) => return give(answer, ack, &[]),
-        Some(true) => {}
-    }
     let messages = shell.fetch(id, ANSWER_BYTES_MAX).concat();
-    if messages.is_empty() {
-        return give(answer, ack, &[]);
+    if shell.poll_state(id).is_none() {
+        return refuse(answer, gone());
     }
     let now = shell.now();
-    let n = shell.number_answer(now, id, messages.len());
+    let Some(n) = shell.number_answer(now, id, turn, messages.len()) else { return give(answer, ack, &[]) };
     give(answer, n, &messages);
     // A server that stops accepts no connection for another poll: it does not wait for the acknowledgement.
     let is_last = |conn: &mut super::Connection| conn.closing && conn.outbox.bytes() == messages.len();
@@ -275,13 +251,6 @@ async fn bring(shared: Shared, place: Place, send: SendCommands, answer: Exchang
         Err(error) if error.code == ErrorCode::NotConnected => refuse(answer, gone()),
         Err(error) => refuse(answer, error.into()),
     }
-}
-
-/// The shard that an attempt selects.
-fn shard_of(attempt: &Attempt, shards: usize) -> ShardId {
-    let [first, second, third, fourth, ..] = *attempt;
-    let number = u32::from_be_bytes([first, second, third, fourth]);
-    super::shard_id(number as usize % shards.max(1))
 }
 
 fn give(answer: ExchangeAnswer, n: u64, messages: &[u8]) {
@@ -336,15 +305,15 @@ impl Shell {
         Some(polled)
     }
 
-    /// The number of the answer to the poll whose turn it is, which gets so many bytes.
-    fn number_answer(&mut self, now: Now, id: ConnId, bytes: usize) -> u64 {
-        let Some(state) = self.poll_state(id) else { return 0 };
-        let number = state.polls.answer(bytes);
+    /// The number of the answer to a poll that has waited, if it gets these bytes.
+    fn number_answer(&mut self, now: Now, id: ConnId, turn: u64, bytes: usize) -> Option<u64> {
+        let state = self.poll_state(id)?;
+        let number = state.polls.answer(turn, bytes)?;
         let (signals, client) = (state.polls.signals(), state.client);
         if let Some(client) = client.filter(|_| signals > 0) {
             self.act(now, Input::PollAnswered { client, conn: id, number, signals });
         }
-        number
+        Some(number)
     }
 
     /// The last message for a polled connection is a signal for its client alone.
@@ -377,45 +346,23 @@ impl Shell {
         front
     }
 
-    fn find_polled(&mut self, poll: &PollErrand) -> Found {
-        let PollErrand { to: Resume { shard, client }, hops, .. } = *poll;
-        let (me, shards) = (self.links.me(), self.links.count());
-        let next = match self.hub.whereabouts(client) {
-            Whereabouts::Here(id) if self.poll_state(id).is_some() => return Found::Conn(id),
-            Whereabouts::Here(_) => return Found::Refused(elsewhere()),
-            Whereabouts::Left(next) => Some(next),
-            Whereabouts::Unknown => {
-                Some(shard).filter(|shard| *shard != me && hops == 0 && usize::from(shard.0) < shards)
-            }
-            Whereabouts::Away => None,
-        };
-        if let Some(next) = next.filter(|_| hops < HOPS_MAX) {
-            return Found::Shard(next);
-        }
-        // The last words of its connection may still wait.
-        match self.polls.clients.get(&client).copied() {
-            Some(id) if self.poll_state(id).is_some() => Found::Conn(id),
-            _ => Found::Refused(gone()),
-        }
+    fn route(&self, poll: &PollErrand) -> PollRoute {
+        let whereabouts = self.hub.whereabouts(poll.to.client);
+        self.polls.route(poll.to, poll.hops, whereabouts, self.links.me(), self.links.count())
     }
 
     /// A polled connection has a session.
     pub(super) fn poll_session(&mut self, id: ConnId, client: ClientId) {
         if let Some(state) = self.poll_state(id) {
             state.client = Some(client);
-            self.polls.clients.insert(client, id);
+            self.polls.connected(id, client);
         }
     }
 
     /// A polled connection is over.
     pub(super) fn forget_polls(&mut self, id: ConnId, state: PollState) {
         let PollState { client, attempt, connect, .. } = state;
-        if let Some(client) = client.filter(|client| self.polls.clients.get(client) == Some(&id)) {
-            self.polls.clients.remove(&client);
-        }
-        if let Some(attempt) = attempt.filter(|attempt| self.polls.attempts.get(attempt) == Some(&id)) {
-            self.polls.attempts.remove(&attempt);
-        }
+        self.polls.removed(id, client, attempt.as_ref());
         if let Some(answer) = connect {
             refuse(answer, HttpRefusal::because(503, Disconnect::Internal.row().meaning));
         }
