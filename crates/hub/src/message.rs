@@ -534,6 +534,8 @@ pub struct Connected {
     pub user: Option<UserId>,
     /// True when it is the session that the ticket named.
     pub resumed: bool,
+    /// Rises with each connection of the session: 0 is its first.
+    pub incarnation: u32,
     /// Milliseconds between heartbeats.
     pub ping_ms: u64,
     /// Other facts that were proven.

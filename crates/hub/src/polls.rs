@@ -21,9 +21,17 @@ const HOPS_MAX: u8 = 8;
 /// The digest of a `connect` whose client has named the attempt.
 pub type Attempt = [u8; 32];
 
+/// The numbers of answers to one incarnation of a session. The numbers of the next one begin behind them, so that a
+/// late poll of an earlier connection acknowledges nothing of a later one.
+const NUMBERS_PER_INCARNATION: u64 = 1 << 32;
+/// So many incarnations have numbers of their own; all numbers stay below 2^53.
+const INCARNATIONS_MAX: u64 = 1 << 20;
+
 /// The polls of one connection. See the module's description.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Polls {
+    /// The number before the first answer.
+    start: u64,
     /// The number of the last answer.
     last: u64,
     /// Its bytes, until it is acknowledged.
@@ -61,6 +69,17 @@ pub enum Polled {
 }
 
 impl Polls {
+    /// The polls of a connection to which a session has been given.
+    pub fn of_incarnation(incarnation: u32) -> Self {
+        let start = u64::from(incarnation) % INCARNATIONS_MAX * NUMBERS_PER_INCARNATION;
+        Polls { start, last: start, ..Polls::default() }
+    }
+
+    /// The number before the first answer: a `connect` acknowledges it.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
     /// A poll comes whose client has had the answer `ack`, and all before it.
     pub fn poll(&mut self, ack: u64) -> Polled {
         match (self.unacknowledged, self.last.checked_sub(ack)) {
@@ -253,6 +272,23 @@ mod tests {
         assert_eq!((polls.answer(turn, 1), polls.answer(later, 0)), (None, None), "it is answered empty");
         assert_eq!((polls.answer(later, 1), polls.answer(later, 1)), (Some(3), None), "one poll has one answer");
         assert_eq!(polls.poll(1), Polled::Late, "answer 2 was acknowledged");
+    }
+
+    #[test]
+    fn a_late_poll_of_an_earlier_incarnation_has_no_effect_on_a_later_one() {
+        let mut polls = Polls::of_incarnation(3);
+        let start = polls.start();
+        let Polled::Take { turn, .. } = polls.poll(start) else { panic!("it is the first") };
+        assert_eq!(polls.answer(turn, 10), Some(start + 1));
+        for earlier in [0, 1, 2] {
+            let earlier = Polls::of_incarnation(earlier);
+            for ack in [earlier.start(), earlier.start() + 1, earlier.start() + 1_000_000] {
+                assert_eq!(polls.poll(ack), Polled::Late, "{ack}");
+            }
+        }
+        assert_eq!(polls.poll(start), Polled::Again { n: start + 1, bytes: 10 });
+        assert!(Polls::of_incarnation(u32::MAX).start() + NUMBERS_PER_INCARNATION <= 1 << 53);
+        assert_eq!(Polls::of_incarnation(0), Polls::default());
     }
 
     #[test]

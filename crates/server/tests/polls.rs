@@ -323,6 +323,18 @@ fn a_session_that_goes_to_a_websocket_and_back_is_followed() {
 }
 
 #[test]
+fn a_late_poll_of_an_earlier_connection_acknowledges_nothing_of_a_later_one() {
+    let server = Server::native(support::config());
+    let earlier = Poller::connect(server.address, json!({"page": "p"}));
+    let connect = json!({"type": "connect", "id": 1, "page": "p", "ticket": earlier.ticket, "attempt": "the second"});
+    let first = json_of(post(server.address, "/v1/poll", &connect));
+    assert_eq!(first["messages"][0]["session_resumed"], true);
+    // The client has lost that answer. A poll that it sent before comes late.
+    assert_eq!(messages(&json_of(post(server.address, "/v1/poll", &earlier.poll_body(0)))), Vec::<Value>::new());
+    assert_eq!(json_of(post(server.address, "/v1/poll", &connect)), first, "it is had again");
+}
+
+#[test]
 fn a_ticket_that_is_not_valid_is_401_and_says_what_to_do() {
     let server = Server::native(support::config());
     let other = Server::native(support::config());

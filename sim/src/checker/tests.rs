@@ -83,7 +83,16 @@ fn chat() -> ChannelName {
 fn connected(resumed: bool, user: Option<&str>) -> ReplyBody {
     let user = user.map(|user| UserId(user.into()));
     let proof = Proof::default();
-    ReplyBody::Connected(Box::new(Connected { client: ADA, user, resumed, ping_ms: 0, proof, expires_in_ms: None }))
+    let (incarnation, expires_in_ms) = (u32::from(resumed), None);
+    ReplyBody::Connected(Box::new(Connected {
+        client: ADA,
+        user,
+        resumed,
+        incarnation,
+        ping_ms: 0,
+        proof,
+        expires_in_ms,
+    }))
 }
 
 fn subscribe() -> Command {

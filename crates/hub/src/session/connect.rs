@@ -200,7 +200,7 @@ impl Sessions {
         let (client, incarnation, user) = (session.client, session.incarnation, session.user().cloned());
         let proof = session.proof();
         let expires_in_ms = proof.expires_in_ms(cx.now.wall_ms);
-        let connected = Connected { client, user, resumed, ping_ms, proof, expires_in_ms };
+        let connected = Connected { client, user, resumed, incarnation, ping_ms, proof, expires_in_ms };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
         self.watch_expiry(cx, at);
         if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {

@@ -20,8 +20,8 @@ use crate::protocol::{Message, Place};
 use crate::refusal::HttpRefusal;
 use bytes::Bytes;
 use fanfare_hub::{
-    Attempt, ClientId, ConnId, Disconnect, ErrorCode, HeartbeatKind, Input, Now, PollRoute, Polled, Polls, Resume,
-    SendRequest, ShardId, attempt_shard,
+    Attempt, ClientId, ConnId, Connected, Disconnect, ErrorCode, HeartbeatKind, Input, Now, PollRoute, Polled, Polls,
+    Resume, SendRequest, ShardId, attempt_shard,
 };
 use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
 use http::StatusCode;
@@ -131,8 +131,9 @@ fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
             }
             return;
         }
+        let start = state.polls.start();
         drop(shell);
-        tokio::task::spawn_local(wait(shared.clone(), id, 0, Some(0), answer));
+        tokio::task::spawn_local(wait(shared.clone(), id, start, Some(0), answer));
         return;
     }
     let now = shell.now();
@@ -152,10 +153,10 @@ fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
 async fn let_in(shared: Shared, id: ConnId) {
     let _fatal = Fatal;
     let verdict: Admission = poll_fn(|cx| shared.borrow_mut().poll_verdict(cx, id)).await;
-    let (answer, is_named) = {
+    let (answer, is_named, start) = {
         let mut shell = shared.borrow_mut();
         let Some(state) = shell.poll_state(id) else { return };
-        (state.connect.take(), state.attempt.is_some())
+        (state.connect.take(), state.attempt.is_some(), state.polls.start())
     };
     let Some(answer) = answer else { return };
     let refused = verdict.refusal().map(HttpRefusal::from);
@@ -167,7 +168,7 @@ async fn let_in(shared: Shared, id: ConnId) {
     }
     match refused {
         Some(refused) => refuse(answer, refused),
-        None => wait(shared, id, 0, Some(0), answer).await,
+        None => wait(shared, id, start, Some(0), answer).await,
     }
 }
 
@@ -352,9 +353,11 @@ impl Shell {
     }
 
     /// A polled connection has a session.
-    pub(super) fn poll_session(&mut self, id: ConnId, client: ClientId) {
+    pub(super) fn poll_session(&mut self, id: ConnId, connected: &Connected) {
+        let client = connected.client;
         if let Some(state) = self.poll_state(id) {
             state.client = Some(client);
+            state.polls = Polls::of_incarnation(connected.incarnation);
             self.polls.connected(id, client);
         }
     }

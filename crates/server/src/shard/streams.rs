@@ -324,7 +324,7 @@ impl Shell {
             wake(&mut detached.fetcher);
         }
         if let ReplyBody::Connected(connected) = &reply.body {
-            self.poll_session(id, connected.client);
+            self.poll_session(id, connected);
         }
     }
 

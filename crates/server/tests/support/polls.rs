@@ -57,9 +57,10 @@ impl Poller {
     pub fn of(address: SocketAddr, answer: &Value) -> Poller {
         let mut inbox: std::collections::VecDeque<Value> = messages(answer).into();
         let connected = inbox.pop_front().expect("a message");
-        assert_eq!((&answer["n"], &connected["type"]), (&json!(1), &json!("connected")), "{answer}");
+        assert_eq!(connected["type"], "connected", "{answer}");
+        let ack = answer["n"].as_u64().expect("a number");
         let ticket = connected["ticket"].as_str().expect("a ticket").to_owned();
-        Poller { address, ticket, ack: 1, n: 0, connected, inbox }
+        Poller { address, ticket, ack, n: 0, connected, inbox }
     }
 
     /// The body of its next poll.

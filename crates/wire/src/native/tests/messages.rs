@@ -55,7 +55,8 @@ fn replies_are_written_as_documented() {
         let user = user.map(|user| UserId(user.into()));
         let (proof, expires_in_ms) = (Proof::default(), resumed.then_some(60_000));
         let client = ClientId(255);
-        ReplyBody::Connected(Box::new(Connected { client, user, resumed, ping_ms: 25_000, proof, expires_in_ms }))
+        let (incarnation, ping_ms) = (u32::from(resumed), 25_000);
+        ReplyBody::Connected(Box::new(Connected { client, user, resumed, incarnation, ping_ms, proof, expires_in_ms }))
     };
     let mut refused = Error::new(ErrorCode::RateLimited, "slowly, \"Ada\"\n").on(&name("c")).by_rule("c:*");
     refused.retry_after_ms = Some(1500);
