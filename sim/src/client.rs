@@ -26,9 +26,20 @@ pub(crate) enum Act {
     Nothing,
 }
 
+/// How the messages of a client's connection are carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Socket,
+    /// Commands come by sends. `subscribes`: subscriptions too, and not only by `connect`.
+    Polls {
+        subscribes: bool,
+    },
+}
+
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) number: usize,
+    pub(crate) transport: Transport,
     pub(crate) pipe: Option<usize>,
     pub(crate) online: bool,
     pub(crate) shard: usize,
@@ -37,6 +48,8 @@ pub(crate) struct Client {
     pub(crate) sealed: Option<Box<str>>,
     pub(crate) id: Option<ClientId>,
     pub(crate) ticket: Option<Resume>,
+    /// The last answer to a poll of this session that it has had.
+    pub(crate) ack: Option<u64>,
     /// The page, which tells this client from another one with its ticket.
     page: Option<PageId>,
     pub(crate) retry_ms: u64,
@@ -123,6 +136,7 @@ impl Client {
         let user = (rng.below(3) > 0).then(|| UserId(format!("user{}", rng.below(4)).into()));
         Client {
             number,
+            transport: Transport::Socket,
             pipe: None,
             online: false,
             shard: 0,
@@ -130,6 +144,7 @@ impl Client {
             sealed: None,
             id: None,
             ticket: None,
+            ack: None,
             page: PageId::new(&format!("page {number}")),
             retry_ms: rng.below(300),
             heard_ms: 0,
@@ -148,6 +163,13 @@ impl Client {
         self.pending.clear();
         self.leave_ms = None;
         self.online = false;
+        if self.transport != Transport::Socket
+            && rng.below(2) == 0
+            && let Some(channel) = pick_of(rng, &plan.channels)
+        {
+            let wanted = Wanted { presence: rng.below(2) == 0, ..Wanted::default() };
+            self.wanted.entry(channel.clone()).or_insert(wanted);
+        }
         let mut subscribe = Vec::new();
         for (channel, wanted) in &mut self.wanted {
             if rng.below(8) > 0 {
@@ -161,7 +183,7 @@ impl Client {
         let user = self.user.clone();
         let proof = Proof { info, ..Proof::default() };
         let (resume, page) = (self.ticket, self.page.clone());
-        let connect = Connect { token: None, user, proof, resume, page, ack: None, subscribe };
+        let connect = Connect { token: None, user, proof, resume, page, ack: self.ack, subscribe };
         self.request(Command::Connect(Box::new(connect)), PendingCommand::Connect)
     }
 
@@ -205,7 +227,8 @@ impl Client {
                             ReplyBody::Many(bodies) => bodies.as_slice(),
                             body => std::slice::from_ref(body),
                         };
-                        for (channel, body) in channels.iter().zip(bodies) {
+                        // One error may be about all of them.
+                        for (channel, body) in channels.iter().zip(bodies.iter().cycle()) {
                             self.subscribed(now_ms, channel, body);
                         }
                     }
@@ -229,7 +252,8 @@ impl Client {
     fn answered(&mut self, asked: PendingCommand, body: &ReplyBody) {
         match (asked, body) {
             (PendingCommand::Connect, ReplyBody::Connected(connected)) => {
-                let Connected { client, .. } = **connected;
+                let Connected { client, resumed, .. } = **connected;
+                self.ack = self.ack.filter(|_| resumed);
                 self.online = true;
                 self.id = Some(client);
                 self.ticket = Some(Resume { shard: ShardId(self.shard as u16), client });
@@ -340,7 +364,14 @@ impl Client {
         }
         let idle =
             |(_, wanted): &(&ChannelName, &mut Wanted)| wanted.state == SubState::Idle && now_ms >= wanted.retry_ms;
+        let may_subscribe = self.may_subscribe();
         if let Some((channel, wanted)) = self.wanted.iter_mut().find(idle) {
+            match self.transport {
+                // It subscribes by `connect` only.
+                Transport::Polls { subscribes: false } => return Act::Close { finally: false },
+                Transport::Polls { .. } if !may_subscribe => return Act::Nothing,
+                _ => {}
+            }
             wanted.state = SubState::Requested;
             let options = options(channel, wanted, plan.habit(self.number, channel));
             let channel = channel.clone();
@@ -348,6 +379,16 @@ impl Client {
             return Act::Send(self.request(command, PendingCommand::Subscribe(vec![channel])));
         }
         Act::Nothing
+    }
+
+    /// False while the answer to a `subscribe` or `unsubscribe` may come after messages that come later.
+    fn may_subscribe(&self) -> bool {
+        let is_open =
+            |asked: &PendingCommand| matches!(asked, PendingCommand::Subscribe(_) | PendingCommand::Unsubscribe(_));
+        match self.transport {
+            Transport::Socket => true,
+            Transport::Polls { subscribes } => subscribes && !self.pending.values().any(is_open),
+        }
     }
 
     /// Its presence command just before it comes back elsewhere.
@@ -372,6 +413,7 @@ impl Client {
         let Some(channel) = pick_of(rng, channels).cloned() else { return Act::Nothing };
         let known = self.wanted.get(&channel).map(|wanted| wanted.state);
         match rng.below(32) {
+            0..=4 if !self.may_subscribe() => Act::Nothing,
             0..=3 if known.is_none() => {
                 let presence = rng.below(2) == 0;
                 let recent = (rng.below(3) == 0).then(|| 1 + rng.below(20) as u32);
@@ -448,7 +490,9 @@ impl Client {
                 Act::Send(self.request(Command::Signal(Box::new(signal)), PendingCommand::Other))
             }
             // It takes over what the application made, with options of its own.
-            30 if self.wanted.get(&channel).is_some_and(|wanted| wanted.is_made) => {
+            30 if self.transport == Transport::Socket
+                && self.wanted.get(&channel).is_some_and(|wanted| wanted.is_made) =>
+            {
                 let habit = plan.habit(self.number, &channel);
                 let recent = (rng.below(3) == 0).then(|| 1 + rng.below(20) as u32);
                 let knows = rng.below(2) == 0;

@@ -32,6 +32,8 @@ struct Session {
     /// The shard before, and the time at which the session left it.
     left: Option<(usize, u64)>,
     is_away: bool,
+    /// Since when it is on its connection.
+    since_ms: u64,
     /// The last instant at which it had no connection.
     away_ms: u64,
 }
@@ -87,6 +89,16 @@ impl Forwards {
         self.last_ms.get(&client).copied()
     }
 
+    /// A send for this session has come to a shard.
+    pub(crate) fn brought(&mut self, now_ms: u64, client: ClientId) {
+        self.last_ms.insert(client, now_ms);
+    }
+
+    /// True if the session has been on one connection since before then.
+    pub(crate) fn is_there_since(&self, client: ClientId, then_ms: u64) -> bool {
+        self.sessions.get(&client.0).is_some_and(|session| !session.is_away && session.since_ms < then_ms)
+    }
+
     /// True if a question for this session has not been answered: its other commands may wait behind it.
     pub(crate) fn is_asking(&self, client: ClientId) -> bool {
         self.open.values().any(|open| open.client == client && open.command != Command::Pong)
@@ -94,10 +106,13 @@ impl Forwards {
 
     /// A connection was told that it has this session.
     pub(crate) fn connected(&mut self, now_ms: u64, client: ClientId, pipe: usize, shard: usize) {
-        let new = Session { pipe, shard, left: None, is_away: false, away_ms: now_ms };
+        let new = Session { pipe, shard, left: None, is_away: false, since_ms: now_ms, away_ms: now_ms };
         let session = self.sessions.entry(client.0).or_insert(new);
         if session.is_away {
             session.away_ms = now_ms;
+        }
+        if session.pipe != pipe {
+            session.since_ms = now_ms;
         }
         if session.shard != shard {
             session.left = Some((session.shard, now_ms));

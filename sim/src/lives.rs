@@ -191,20 +191,20 @@ impl Lives {
         }
     }
 
-    /// A connection is closed for silence.
-    pub(crate) fn timed_out(&self, pipe: usize, silence_ms: u64) -> Result<(), String> {
-        if silence_ms < self.heartbeat_ms {
+    /// A connection is closed for silence, which must have lasted for so many heartbeats.
+    pub(crate) fn timed_out(&self, pipe: usize, silence_ms: u64, intervals: u64) -> Result<(), String> {
+        if silence_ms < intervals * self.heartbeat_ms {
             let heartbeat_ms = self.heartbeat_ms;
             return Err(format!(
-                "lives: pipe {pipe} is closed for a silence of {silence_ms} ms; pings are {heartbeat_ms} apart"
+                "lives: pipe {pipe} is closed for a silence of {silence_ms} ms; {intervals} of {heartbeat_ms} ms may be"
             ));
         }
         Ok(())
     }
 
-    /// A connection that is open and read, and has been silent for so long.
-    pub(crate) fn is_silent(&self, pipe: usize, silence_ms: u64) -> Result<(), String> {
-        if silence_ms > 2 * self.heartbeat_ms + SLACK_MS {
+    /// A connection that is open and read, and has been silent for so long; so many heartbeats it may be.
+    pub(crate) fn is_silent(&self, pipe: usize, intervals: u64, silence_ms: u64) -> Result<(), String> {
+        if silence_ms > intervals * self.heartbeat_ms + SLACK_MS {
             return Err(format!("lives: pipe {pipe} has been silent for {silence_ms} ms, and is still open"));
         }
         Ok(())

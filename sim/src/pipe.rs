@@ -1,6 +1,8 @@
 //! One connection in the network: the server's outbox, the bytes on their way in both directions, and the broken parts.
 
 use crate::desk::Desk;
+use crate::polling::Polling;
+use crate::sends::Apart;
 use crate::watch::Watch;
 use crate::wire::{self, ToClient};
 use bytes::{Bytes, BytesMut};
@@ -17,9 +19,20 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Pipe {
     /// Its own chances.
     pub(crate) rng: Rng,
+    /// Its place among all of the world.
+    pub(crate) number: usize,
     pub(crate) shard: usize,
     pub(crate) conn: ConnId,
     pub(crate) client: usize,
+    /// Its shard knows it, or knew it.
+    pub(crate) is_bound: bool,
+    /// Its messages are polled.
+    pub(crate) polling: Option<Box<Polling>>,
+    /// It carries messages down only: commands come by sends.
+    pub(crate) apart: Option<Box<Apart>>,
+    /// How many messages the server had for it, and how many have arrived.
+    pub(crate) said_count: u64,
+    pub(crate) heard_count: u64,
     pub(crate) outbox: Outbox,
     /// The messages in the outbox and on the way, in the hub's own types.
     pub(crate) said: VecDeque<Rc<ToClient>>,
@@ -97,13 +110,19 @@ pub(crate) enum Heard {
 }
 
 impl Pipe {
-    pub(crate) fn new(shard: usize, conn: ConnId, client: usize, now_ms: u64, rng: Rng) -> Self {
+    pub(crate) fn new(number: usize, shard: usize, client: usize, now_ms: u64, rng: Rng) -> Self {
         let decoder = |role| Decoder::new(role, Limits { message_bytes_max: MESSAGE_BYTES_MAX });
         Pipe {
             rng,
+            number,
             shard,
-            conn,
+            conn: ConnId { index: 0, generation: 0 },
             client,
+            is_bound: false,
+            polling: None,
+            apart: None,
+            said_count: 0,
+            heard_count: 0,
             outbox: Outbox::default(),
             said: VecDeque::new(),
             server_open: true,

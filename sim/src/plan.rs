@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) batched_links: bool,
     /// Commands for sessions also come in requests of their own.
     pub(crate) forwards: bool,
+    /// Clients poll, in parts of a hundred of their connections.
+    pub(crate) polls: u64,
     /// The questions to the application, and the nature of its answers.
     pub(crate) hooks: HookPlan,
     /// The time during which faults happen.
@@ -153,6 +155,7 @@ impl Drawn {
         plan.draw_freezes(parts.of("plan: freezes", 0));
         plan.draw_rudeness(parts.of("plan: rudeness", 0));
         plan.forwards = parts.of("plan: forwards", 0).below(3) == 0;
+        plan.draw_polls(parts.of("plan: polls", 0));
         smaller.apply(&mut plan);
         Drawn { plan, chances: Chances::new(seed, smaller.history) }
     }
@@ -201,6 +204,7 @@ impl Plan {
             faults,
             app: rng.below(2) == 0,
             forwards: false,
+            polls: 0,
             restart: None,
             rude: false,
             batched_links: false,
@@ -361,6 +365,13 @@ impl Plan {
         if rng.below(4) == 0 {
             self.rude = true;
             self.limits.bad_requests_per_minute_max = 2 + rng.below(20) as u32;
+        }
+    }
+
+    /// In some worlds clients poll now and then, or always.
+    fn draw_polls(&mut self, mut rng: Rng) {
+        if rng.below(2) == 0 {
+            self.polls = [20, 50, 100][rng.below(3) as usize];
         }
     }
 

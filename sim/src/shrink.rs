@@ -10,6 +10,7 @@ use crate::counts::Counts;
 use crate::plan::{Drawn, HookPlan, Plan, StoreFaults};
 use crate::run::attempt;
 use fanfare_hub::{Limits, Who};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,8 +28,8 @@ const CHAOS_MS_MIN: u64 = 250;
 pub(crate) struct Smaller {
     /// At most so many of each; by the index in [`NUMBERS`].
     at_most: [Option<u64>; NUMBERS.len()],
-    /// By the index in [`PARTS`].
-    without: [bool; PARTS.len()],
+    /// The indexes in [`PARTS`].
+    without: BTreeSet<usize>,
     /// The history of the world: 0 is the seed's own.
     pub(crate) history: u64,
 }
@@ -48,10 +49,11 @@ const NUMBERS: [Number; 6] = [
     ("payload", |plan| plan.payload_max, |plan, n| plan.payload_max = n),
 ];
 
-const PARTS: [Part; 32] = [
+const PARTS: &[Part] = &[
     ("hooks", without_hooks),
     ("app", |plan| plan.app = false),
     ("forwards", |plan| plan.forwards = false),
+    ("polls", |plan| plan.polls = 0),
     ("store", |plan| plan.faults.store = StoreFaults::default()),
     ("habits", |plan| plan.habits.clear()),
     ("stuck-links", |plan| plan.faults.stuck_links = false),
@@ -103,7 +105,7 @@ impl Smaller {
                 lower(plan, at_most);
             }
         }
-        for (_, (_, take)) in self.without.iter().zip(&PARTS).filter(|(without, _)| **without) {
+        for (_, take) in self.parts() {
             take(plan);
         }
         // The rest must fit together.
@@ -112,11 +114,16 @@ impl Smaller {
         plan.hooks.grant = plan.hooks.grant.take().filter(|grant| channels.contains(grant));
     }
 
+    /// What is taken away.
+    fn parts(&self) -> impl Iterator<Item = &'static Part> {
+        self.without.iter().filter_map(|index| PARTS.get(*index))
+    }
+
     /// The smaller worlds of one of [`WAYS`], beginning with the smallest.
     fn next(&self, plan: &Plan, way: usize) -> Vec<Smaller> {
         let Some((name, count, _)) = NUMBERS.get(way) else {
             let mut smaller = self.clone();
-            smaller.without[way - NUMBERS.len()] = true;
+            smaller.without.insert(way - NUMBERS.len());
             return vec![smaller];
         };
         let has = count(plan);
@@ -145,8 +152,7 @@ impl fmt::Display for Smaller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers = self.at_most.iter().zip(&NUMBERS);
         let numbers = numbers.filter_map(|(at_most, (name, ..))| at_most.map(|n| format!("{name}={n}")));
-        let parts = self.without.iter().zip(&PARTS).filter(|(without, _)| **without);
-        let parts = parts.map(|(_, (name, _))| format!("no-{name}"));
+        let parts = self.parts().map(|(name, _)| format!("no-{name}"));
         let history = (self.history > 0).then(|| format!("history={}", self.history));
         f.write_str(&numbers.chain(parts).chain(history).collect::<Vec<_>>().join(","))
     }
@@ -160,7 +166,7 @@ impl FromStr for Smaller {
         for word in text.split(',').filter(|word| !word.is_empty()) {
             if let Some(part) = word.strip_prefix("no-") {
                 let index = PARTS.iter().position(|(name, _)| *name == part);
-                smaller.without[index.ok_or_else(|| format!("{word:?}: a world has no such part"))?] = true;
+                smaller.without.insert(index.ok_or_else(|| format!("{word:?}: a world has no such part"))?);
                 continue;
             }
             let number = word.split_once('=').and_then(|(name, n)| Some((name, n.parse::<u64>().ok()?)));

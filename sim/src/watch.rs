@@ -119,6 +119,11 @@ impl Watch {
         Ok(())
     }
 
+    /// Its end is asked for by a request of its own: nobody sees when it comes.
+    pub(crate) fn forget(&mut self, channel: &ChannelName) {
+        self.live.remove(channel);
+    }
+
     /// Since when it is subscribed to a channel, and whether it wants its signals.
     pub(crate) fn follows(&self, channel: &ChannelName) -> Option<(u64, bool)> {
         self.live.get(channel).map(|live| (live.since_ms, !live.habit.no_signals))

@@ -7,9 +7,10 @@
 use crate::application::{WITH_INFO, user_of};
 use fanfare_hub::{
     ChannelName, ClientId, Command, Connect, Epoch, HistoryFrom, Position, Proof, Publication, Push, Reply, ReplyBody,
-    Request, ShardId, SubOptions, UserId,
+    Request, Resume, ShardId, SubOptions, UserId,
 };
 use fanfare_wire::native::client::{self as native_client, ClientCommand, ClientRequest, ServerMessage};
+use fanfare_wire::native::requests::{self, PollBody, SendBody};
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
 use fanfare_wire::ticket;
 use fanfare_wire::websocket::{self, Opcode};
@@ -35,6 +36,22 @@ pub(crate) fn is_page(message: &ToClient) -> bool {
     }
 }
 
+/// The channel that a message is about.
+pub(crate) fn channel_of(push: &Push) -> Option<&ChannelName> {
+    match push {
+        Push::Message { channel, .. }
+        | Push::Messages { channel, .. }
+        | Push::PresenceCount { channel, .. }
+        | Push::PresenceSnapshot { channel, .. }
+        | Push::Gap { channel, .. }
+        | Push::Unsubscribed { channel, .. } => Some(channel),
+        Push::Signal(signal) => Some(&signal.signal.channel),
+        Push::Presence(change) => Some(&change.channel),
+        Push::Subscribed(subscribed) => Some(&subscribed.channel),
+        Push::Mark { .. } | Push::Ping | Push::Disconnect { .. } => None,
+    }
+}
+
 /// The key with which the server of this world seals its tickets.
 const KEY: &[u8] = b"the key of a simulated server, 32";
 /// The validity of a ticket.
@@ -42,6 +59,22 @@ const TICKET_MS: u64 = 3_600_000;
 
 /// A message of the server as one frame.
 pub(crate) fn encode(message: &ToClient, shard: usize, wall_ms: u64, limits: &fanfare_hub::Limits) -> bytes::Bytes {
+    websocket::frame(Opcode::Text, &encode_text(message, shard, wall_ms, limits))
+}
+
+/// A message of the server as an entry of the answer to a poll.
+pub(crate) fn encode_entry(
+    message: &ToClient,
+    shard: usize,
+    wall_ms: u64,
+    limits: &fanfare_hub::Limits,
+) -> bytes::Bytes {
+    let mut text = encode_text(message, shard, wall_ms, limits);
+    text.push(b',');
+    text.into()
+}
+
+fn encode_text(message: &ToClient, shard: usize, wall_ms: u64, limits: &fanfare_hub::Limits) -> Vec<u8> {
     let mut text = Vec::new();
     match message {
         ToClient::Push(push) => native::encode_push(&mut text, push),
@@ -62,7 +95,7 @@ pub(crate) fn encode(message: &ToClient, shard: usize, wall_ms: u64, limits: &fa
             native::encode_reply(&mut text, reply, Some(&ConnectedExtras { ticket: &sealed, features: &[], limits }));
         }
     }
-    websocket::frame(Opcode::Text, &text)
+    text
 }
 
 /// A close frame of the server.
@@ -171,6 +204,102 @@ pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: 
 
 fn position_of(at: Position) -> native_client::Position {
     native_client::Position { epoch: at.epoch.to_string().into(), offset: at.offset }
+}
+
+/// The body of a send.
+pub(crate) fn write_send(ticket: &str, n: Option<u64>, requests: &[Request]) -> String {
+    let n = n.map(|n| format!("\"n\":{n},")).unwrap_or_default();
+    let commands: Vec<String> = requests.iter().map(|request| write_command(request, None, None)).collect();
+    format!("{{\"ticket\":\"{ticket}\",{n}\"commands\":[{}]}}", commands.join(","))
+}
+
+/// A send as the server reads it.
+#[derive(Debug)]
+pub(crate) struct SendRead {
+    /// The content of its ticket, if that is valid.
+    pub(crate) to: Option<Resume>,
+    pub(crate) n: Option<u64>,
+    pub(crate) requests: Vec<Request>,
+}
+
+/// The server's view of the body of a send.
+pub(crate) fn read_send(body: &str, reading: Reading<'_>) -> Result<SendRead, String> {
+    let read = requests::decode_send(body, &reading.limits.into());
+    let SendBody { ticket, n, requests } = read.map_err(|error| format!("the server cannot read {body}: {error}"))?;
+    let is_bad = |request: &&Request| matches!(request.command, Command::Invalid(_));
+    if let Some(bad) = requests.iter().find(is_bad) {
+        return Err(format!("the server does not understand a command of {body}: {bad:?}"));
+    }
+    Ok(SendRead { to: open_ticket(&ticket, reading.wall_ms), n, requests })
+}
+
+/// The body of the answer to a send.
+pub(crate) fn write_send_answer(n: Option<u64>, replies: &[Reply]) -> String {
+    let mut body = Vec::new();
+    requests::encode_send_answer(&mut body, n, replies, None);
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// The body of a poll.
+pub(crate) fn write_poll(ticket: &str, ack: u64, wait_ms: u64) -> String {
+    format!("{{\"ticket\":\"{ticket}\",\"ack\":{ack},\"wait\":{wait_ms}}}")
+}
+
+/// The server's view of a poll: its session, the last answer that the client has, and how long it may wait.
+pub(crate) fn read_poll(body: &str, wall_ms: u64) -> Result<(Resume, u64, u64), String> {
+    match requests::decode_poll(body) {
+        Ok(PollBody::Poll { ticket, ack, wait_ms }) => {
+            let to = open_ticket(&ticket, wall_ms).ok_or_else(|| format!("the ticket of {body} does not open"))?;
+            Ok((to, ack, wait_ms.unwrap_or(requests::WAIT_MS_MAX)))
+        }
+        read => Err(format!("the server reads {body} as {read:?}")),
+    }
+}
+
+fn open_ticket(text: &str, wall_ms: u64) -> Option<Resume> {
+    ticket::open(text, KEY, wall_ms).ok().map(ticket::Claims::resume)
+}
+
+/// The body of the answer to a poll, with messages that each end with a comma.
+pub(crate) fn write_poll_answer(n: u64, messages: &[u8]) -> String {
+    let mut body = Vec::new();
+    requests::encode_poll_answer(&mut body, n, messages);
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// The number of an answer to a poll, and its messages.
+pub(crate) fn read_poll_answer(body: &str) -> Result<(u64, Vec<String>), String> {
+    let digits = body.strip_prefix("{\"n\":").and_then(|rest| rest.split_once(','));
+    let n =
+        digits.and_then(|(n, _)| n.parse().ok()).ok_or_else(|| format!("wire: an answer without number: {body}"))?;
+    Ok((n, entries(body, "messages")?))
+}
+
+/// The entries of an array in a JSON object, each as it is written.
+pub(crate) fn entries(body: &str, field: &str) -> Result<Vec<String>, String> {
+    let no_list = || format!("wire: no list `{field}` in {body}");
+    let (_, list) = body.split_once(&format!("\"{field}\":[")).ok_or_else(no_list)?;
+    let (mut depth, mut from, mut in_text, mut escaped) = (0, 0, false, false);
+    let mut all = Vec::new();
+    for (at, byte) in list.bytes().enumerate() {
+        match byte {
+            _ if std::mem::take(&mut escaped) => {}
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b',' if depth == 0 => {
+                all.extend(Some(&list[from..at]).filter(|entry| !entry.is_empty()).map(str::to_owned));
+                from = at + 1;
+                if byte == b']' {
+                    return Ok(all);
+                }
+            }
+            b']' | b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    Err(no_list())
 }
 
 fn subscribe_of(options: &SubOptions) -> native_client::Subscribe {
@@ -341,4 +470,19 @@ fn same_publication(read: &native_client::Publication, said: &Publication) -> bo
 
 fn same_publications(read: &[native_client::Publication], said: &[Arc<Publication>]) -> bool {
     read.len() == said.len() && read.iter().zip(said).all(|(read, said)| same_publication(read, said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_messages_of_an_answer_are_those_that_were_put_in() {
+        let messages = [r#"{"type":"ping"}"#, r#"[{"a":[1,"]},"]},{"b":"\""}]"#, r#"{"data":"[\\"}"#];
+        let put: String = messages.iter().map(|message| format!("{message},")).collect();
+        let body = write_poll_answer(7, put.as_bytes());
+        assert_eq!(read_poll_answer(&body), Ok((7, messages.map(str::to_owned).to_vec())));
+        assert_eq!(read_poll_answer(&write_poll_answer(3, b"")), Ok((3, Vec::new())));
+        assert!(read_poll_answer("{\"n\":1,\"messages\":[{").is_err());
+    }
 }

@@ -11,6 +11,7 @@ impl Checker {
     pub(crate) fn opened(&mut self, pipe: usize, shard: usize) {
         let view = View {
             open: true,
+            is_apart: false,
             client: None,
             known: false,
             subs: BTreeMap::new(),
@@ -35,6 +36,11 @@ impl Checker {
             owed: None,
         };
         self.views.insert(pipe, view);
+    }
+
+    /// The answers to the commands of a connection come by requests of their own.
+    pub(crate) fn is_apart(&mut self, pipe: usize) {
+        self.views.entry(pipe).and_modify(|view| view.is_apart = true);
     }
 
     /// A client has sent a command.
@@ -155,6 +161,18 @@ impl Checker {
         let client = view.client.or(view.resumed_from);
         let has_shown = view.granted && view.client.is_none() || view.doubts_grant();
         let entering = view.pending.values().filter_map(|(_, asked)| asked.enters_or_leaves());
+        // A request that is on its way may take effect when another connection has the session.
+        if let Some(client) = client.filter(|_| view.is_apart) {
+            for (_, asked) in view.pending.values() {
+                let subscribes = matches!(asked, PendingCommand::Subscribe(_) | PendingCommand::Unsubscribe(_));
+                for channel in asked.channels() {
+                    self.presences.stray(client, channel);
+                    if subscribes {
+                        self.strays.insert((client, channel.clone()));
+                    }
+                }
+            }
+        }
         let unheard = view.bare.keys().chain(self.grant.iter().filter(|_| has_shown)).chain(entering);
         let is_new = view.taken_up == 0;
         let place = if is_new { self.sent } else { self.presences.up_to(pipe, client, self.sent) };

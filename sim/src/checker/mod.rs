@@ -43,6 +43,9 @@ pub(crate) struct Checker {
     /// Channels that the rules have closed, with the number of commands that had been sent when the rules opened them
     /// again.
     shut: BTreeMap<ChannelName, u64>,
+    /// Subscriptions and their ends that clients asked for on connections that they have left: they take effect, or do
+    /// not, at any time.
+    strays: BTreeSet<(ClientId, ChannelName)>,
     /// The right of some tokens: the server subscribes the client to it by itself.
     grant: Option<ChannelName>,
     /// Channels to which the application has subscribed somebody.
@@ -89,6 +92,12 @@ impl Checker {
         for client in self.views.values().filter_map(|view| view.client) {
             self.presences.shut(client, channel, self.sent);
         }
+    }
+
+    /// True if earlier connections of the client have left requests behind that concern this channel.
+    pub(crate) fn is_uncertain(&self, pipe: usize, channel: &ChannelName) -> bool {
+        let client = self.views.get(&pipe).and_then(|view| view.client);
+        client.is_some_and(|client| self.strays.contains(&(client, channel.clone())))
     }
 
     /// What a client core has told its application of a channel's presence must be the truth, also where the server's
@@ -235,6 +244,9 @@ impl Checker {
                 ));
             }
             for (channel, sub) in &view.subs {
+                if view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone()))) {
+                    continue;
+                }
                 let Some(top) = stores.top(channel) else { continue };
                 if top.epoch != sub.at.epoch {
                     return Err(format!(

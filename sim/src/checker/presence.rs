@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Presences {
     /// By session and channel, with the place of the command that decided it among all commands.
     truth: BTreeMap<(ClientId, ChannelName), (u64, State)>,
+    /// What requests may do at any time that clients have left behind.
+    strays: BTreeSet<(ClientId, ChannelName)>,
     /// The current connection of a session.
     online: BTreeMap<ClientId, usize>,
     /// The connection that resumed a session last, and its place among all commands: commands of other connections
@@ -70,6 +72,11 @@ impl Presences {
     /// A command is on its way that may change it, or a refused command may have changed it.
     pub(super) fn doubt(&mut self, client: Option<ClientId>, channel: &ChannelName, place: u64) {
         self.set(client, channel, place, State::Maybe);
+    }
+
+    /// A request that its client has left behind may change it at any time.
+    pub(super) fn stray(&mut self, client: ClientId, channel: &ChannelName) {
+        self.strays.insert((client, channel.clone()));
     }
 
     pub(super) fn left(&mut self, client: Option<ClientId>, channel: &ChannelName, place: u64) {
@@ -181,7 +188,10 @@ impl Presences {
         if push.seq <= observed.seq {
             return Ok(false);
         }
-        let Some(names) = &mut observed.names else { return Ok(false) };
+        let Some(names) = &mut observed.names else {
+            observed.seq = push.seq; // an older snapshot may come by another way
+            return Ok(false);
+        };
         observed.whole &= push.seq == observed.seq + 1;
         observed.seq = push.seq;
         let client = push.entry.client;
@@ -251,6 +261,7 @@ impl Presences {
         names: Option<&BTreeMap<ClientId, Vec<u8>>>,
     ) -> Verdict {
         let state = |client: ClientId| match self.online.contains_key(&client) {
+            true if self.strays.contains(&(client, channel.clone())) => State::Maybe,
             true => self.truth.get(&(client, channel.clone())).map_or(State::Out, |(_, state)| state.clone()),
             false => State::Out,
         };

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) open: bool,
+    /// Its commands are answered by another way than its messages come.
+    pub(super) is_apart: bool,
     pub(super) client: Option<ClientId>,
     /// It has a user: the scope of its keys outlives the session.
     pub(super) known: bool,
@@ -96,6 +98,14 @@ pub(super) struct Sub {
 }
 
 impl PendingCommand {
+    /// The channels of which it changes the presence or the subscription.
+    pub(super) fn channels(&self) -> Vec<&ChannelName> {
+        match self {
+            PendingCommand::Subscribe(wants) => wants.iter().map(|want| &want.options.channel).collect(),
+            asked => asked.enters_or_leaves().into_iter().collect(),
+        }
+    }
+
     /// The channel whose presence it changes.
     pub(super) fn enters_or_leaves(&self) -> Option<&ChannelName> {
         match self {

@@ -28,9 +28,18 @@ impl World {
             return Ok(());
         };
         self.hears_enough(pipe)?;
+        if self.pipes[pipe].polling.is_some() {
+            self.keep_polling(pipe)?;
+        }
+        if self.pipes[pipe].apart.is_some() {
+            self.send_out(pipe)?;
+        }
         let silence_max_ms = 2 * self.plan.limits.heartbeat_ms + 500;
         let mut acts = vec![self.clients[client].upkeep(now_ms, silence_max_ms, &self.plan)];
-        if matches!(acts[0], Act::Nothing) && !self.calm && self.clients[client].online {
+        let apart = self.pipes[pipe].apart.as_ref();
+        let has_room = apart.is_none_or(|apart| apart.has_room());
+        let is_apart = apart.is_some();
+        if matches!(acts[0], Act::Nothing) && !self.calm && self.clients[client].online && has_room {
             // Now and then one client sends a lot.
             let (rng, numbers) = (&mut self.client_rngs[client], &mut self.numbers[client]);
             let many = if rng.below(40) == 0 { rng.below(20) } else { 1 };
@@ -39,19 +48,20 @@ impl World {
             if rng.below(30) == 0 {
                 acts.extend(actor.signals_in_a_row(rng, numbers).into_iter().map(Act::Send));
             }
-            if self.plan.rude && rng.below(12) == 0 {
+            if !is_apart && self.plan.rude && rng.below(12) == 0 {
                 acts.push(actor.rude(rng, &self.plan));
             }
             if self.plan.hooks.hooks.rpc && rng.below(12) == 0 {
                 acts.push(actor.call(rng, numbers));
             }
-            if self.plan.hooks.hooks.connect && rng.below(20) == 0 {
+            if !is_apart && self.plan.hooks.hooks.connect && rng.below(20) == 0 {
                 acts.push(actor.refresh(rng, &self.plan));
             }
         }
         for act in acts {
             match act {
                 Act::Text(text, code) => self.send_bad(pipe, &text, code)?,
+                Act::Send(_) if self.clients[client].pipe != Some(pipe) => return Ok(()),
                 Act::Send(request) => self.send(pipe, request)?,
                 Act::Close { finally } => {
                     return self.cut(pipe, finally);

@@ -194,7 +194,10 @@ impl World {
             }
         }
         match reason {
-            Disconnect::HeartbeatTimeout => self.lives.timed_out(pipe, now_ms - alive_ms),
+            Disconnect::HeartbeatTimeout => {
+                let intervals = if self.pipes[pipe].polling.is_some() { 2 } else { 1 };
+                self.lives.timed_out(pipe, now_ms - alive_ms, intervals)
+            }
             Disconnect::NotConnected => self.lives.never_connected(pipe, now_ms - opened_ms, has_session),
             Disconnect::Abuse => {
                 self.counts.abuse += 1;
@@ -247,7 +250,8 @@ impl World {
             }
             // A command by a request of its own is a sign of life too, when it arrives.
             let forwarded_ms = pipe.session.and_then(|client| self.forwards.last_ms(client)).map_or(0, |ms| ms + 3_000);
-            self.lives.is_silent(index, self.now_ms.saturating_sub(pipe.alive_ms.max(forwarded_ms)))?;
+            let intervals = if pipe.polling.is_some() { 3 } else { 2 };
+            self.lives.is_silent(index, intervals, self.now_ms.saturating_sub(pipe.alive_ms.max(forwarded_ms)))?;
             if !pipe.desk.has_connect {
                 self.lives.is_mute(index, self.now_ms - pipe.opened_ms)?;
             }

@@ -4,7 +4,7 @@
 use super::{Core, Event, Link, Verdict, World};
 use crate::store::Stores;
 use fanfare_client::core::Input as CoreInput;
-use fanfare_hub::{Disconnect, Effects, Input, Shard, ShardConfig, ShardId};
+use fanfare_hub::{Disconnect, Effects, Input, PollTable, Shard, ShardConfig, ShardId};
 use std::sync::Arc;
 
 /// How long a stopping server waits for what is not answered.
@@ -106,6 +106,8 @@ impl World {
         self.app.server_gone();
         self.application.server_gone();
         self.forwards.server_gone();
+        self.polls_gone();
+        self.send_judge.server_gone();
         self.lives.all_gone();
         self.start()
     }
@@ -132,6 +134,7 @@ impl World {
             core.inbox = (0..self.plan.shards).map(|from| Link::new(self.chances, from, me)).collect();
             core.continuing = false;
             core.stalled_until_ms = 0;
+            core.polls = PollTable::default();
             core.conns.iter_mut().for_each(|(_, pipe)| *pipe = None);
             core.wake_ms = Some(self.now_ms);
             self.after(0, Event::Wake { shard: me, at_ms: self.now_ms });

@@ -72,6 +72,7 @@ impl World {
         let channel = pick_of(rng, &self.plan.channels).cloned();
         self.after(next, Event::Fault(fault));
         match (fault, pipe) {
+            (Fault::Cut, Some(pipe)) if side == 0 => self.lose_requests(pipe)?,
             (Fault::Cut, Some(pipe)) => self.cut(pipe, false)?,
             (Fault::HalfOpen, Some(pipe)) => {
                 self.trace.note(self.now_ms, || format!("pipe {pipe} is half open from here on"));

@@ -24,6 +24,9 @@ impl World {
         let replies = forwarded.answer.iter().flat_map(|replies| replies.iter());
         let is_answer = replies.into_iter().any(|reply| matches!(reply.body, ReplyBody::Presence { .. }));
         self.counts.forwarded_answers += u64::from(is_answer);
+        if self.send_answered(forwarded)? {
+            return Ok(());
+        }
         self.forwards.answered(forwarded)
     }
 

@@ -42,6 +42,7 @@ impl World {
                 ("bytes on their way", held.link_bytes.saturating_sub(unacknowledged_max)),
                 ("bytes of signals for another shard", held.link_signal_bytes),
                 ("signals in a mailbox", held.mailbox_signals),
+                ("polled connections and attempts", core.polls.len()),
             ];
             if let Some((what, count)) = left.into_iter().find(|(_, count)| *count > 0) {
                 return Err(format!("leak: everybody has left, and shard {index} holds {count} {what}"));

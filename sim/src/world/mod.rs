@@ -14,6 +14,8 @@ mod faults;
 mod forward;
 mod leave;
 mod network;
+mod polls;
+mod sends;
 mod signals;
 
 use crate::app::App;
@@ -29,7 +31,9 @@ use crate::lives::Lives;
 use crate::model::Policy;
 use crate::pipe::{Pipe, SinceFull};
 use crate::plan::{CORES, Drawn, Plan};
+use crate::polling::PollAnswer;
 use crate::rates::Rates;
+use crate::sends::{Outgoing, SendJudge};
 use crate::shrink::Smaller;
 use crate::store::Stores;
 use crate::trace::Trace;
@@ -39,12 +43,14 @@ use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
     AppAnswer, AppToken, Appended, ChannelName, ClientId, ConnId, Effect, Effects, Error, HookAnswer, HookToken, Input,
-    Now, OpToken, PeerMessage, Push, ReplyBody, RequestId, Rng, Shard, ShardConfig, ShardId, StoreAnswer,
+    Now, OpToken, PeerMessage, PollTable, Push, ReplyBody, RequestId, Rng, Shard, ShardConfig, ShardId, StoreAnswer,
 };
 use faults::Fault;
+use polls::PollRequest;
+use sends::SendAnswer;
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -87,6 +93,11 @@ pub(crate) struct World {
     app_answers: Vec<(AppToken, AppAnswer)>,
     application: Application,
     forwards: Forwards,
+    /// The sends of each session, as its client keeps them.
+    outgoing: BTreeMap<ClientId, Outgoing>,
+    send_judge: SendJudge,
+    /// The number of the last poll.
+    next_poll: u64,
     rates: Rates,
     kept: KeptSignals,
     lives: Lives,
@@ -122,12 +133,19 @@ pub(crate) struct World {
 /// The author's number of what the application publishes.
 const APP: u64 = 200;
 
+/// What goes from one shard to another.
+enum Carried {
+    Message(PeerMessage),
+    /// A poll for a session that the other shard may have.
+    Poll(PollRequest),
+}
+
 /// The link from one shard to another.
 struct Link {
     /// What arrives together.
-    messages: VecDeque<Vec<PeerMessage>>,
+    messages: VecDeque<Vec<Carried>>,
     /// What the turn has said so far.
-    turn: Vec<PeerMessage>,
+    turn: Vec<Carried>,
     /// When the last of them arrives.
     last_ms: u64,
     rng: Rng,
@@ -150,6 +168,8 @@ struct Core {
     wake_ms: Option<u64>,
     continuing: bool,
     stalled_until_ms: u64,
+    /// Its polled connections.
+    polls: PollTable,
     /// Pipe of each connection index, with the generation that it stands for.
     conns: Vec<(u32, Option<usize>)>,
 }
@@ -174,6 +194,15 @@ enum Event {
     App,
     Forward,
     Request { shard: usize, input: Box<Input> },
+    PollArrives { shard: usize, request: PollRequest },
+    PollOver { pipe: usize, turn: u64 },
+    PollHeard { pipe: usize, request: u64, answer: PollAnswer },
+    PollNext { pipe: usize },
+    PollForget { pipe: usize },
+    LetIn { pipe: usize },
+    SendOut { pipe: usize },
+    SendArrives { shard: usize, pipe: usize, body: Rc<str> },
+    SendAnswered(Box<SendAnswer>),
     Fault(Fault),
     Stick,
     Leap { pipe: usize, to: usize },
@@ -202,6 +231,11 @@ impl Event {
                 | Event::Answer { .. }
                 | Event::Hook { .. }
                 | Event::Request { .. }
+                | Event::PollArrives { .. }
+                | Event::PollOver { .. }
+                | Event::PollForget { .. }
+                | Event::LetIn { .. }
+                | Event::SendArrives { .. }
         )
     }
 }
@@ -234,6 +268,7 @@ impl World {
                 wake_ms: None,
                 continuing: false,
                 stalled_until_ms: 0,
+                polls: PollTable::default(),
                 conns: Vec::new(),
             }
         });
@@ -285,6 +320,9 @@ impl World {
             placement_key,
             leaving: false,
             forwards: Forwards::new(chances.of("forwards", 0)),
+            outgoing: BTreeMap::new(),
+            send_judge: SendJudge::default(),
+            next_poll: 0,
             policy: Policy::new(&plan.rules),
             counts: Counts::default(),
             trace,
@@ -375,6 +413,8 @@ impl World {
         self.counts.resumed_in_time += self.lives.within;
         self.counts.resumed_too_late += self.lives.after;
         self.counts.mute += self.lives.mute;
+        self.counts.sends_answered += self.send_judge.answered;
+        self.counts.sends_again += self.send_judge.again;
         self.counts.hook_asked += self.application.asked;
         self.counts.hook_late += self.application.late;
         self.counts.hook_missing += self.application.missing;
@@ -443,10 +483,15 @@ impl World {
             | Event::Inbox { shard, .. }
             | Event::Answer { shard, .. }
             | Event::Hook { shard, .. }
-            | Event::Request { shard, .. } => Some(*shard),
-            Event::Up { pipe } | Event::Flush { pipe } | Event::ServerCloses { pipe, .. } => {
-                Some(self.pipes[*pipe].shard)
-            }
+            | Event::Request { shard, .. }
+            | Event::PollArrives { shard, .. }
+            | Event::SendArrives { shard, .. } => Some(*shard),
+            Event::Up { pipe }
+            | Event::Flush { pipe }
+            | Event::ServerCloses { pipe, .. }
+            | Event::PollOver { pipe, .. }
+            | Event::PollForget { pipe }
+            | Event::LetIn { pipe } => Some(self.pipes[*pipe].shard),
             _ => None,
         };
         if let Some(until) = shard.and_then(|shard| self.stands_still(shard)) {
@@ -468,8 +513,13 @@ impl World {
             Event::Inbox { shard, from } => {
                 for message in self.shards[shard].inbox[from].messages.pop_front().into_iter().flatten() {
                     let (now_ms, to) = (self.now_ms, shard);
-                    self.trace.note(now_ms, || format!("shard {from} → {to}: {message:?}"));
-                    self.handle(shard, Input::Peer { from: ShardId(from as u16), message })?;
+                    match message {
+                        Carried::Message(message) => {
+                            self.trace.note(now_ms, || format!("shard {from} → {to}: {message:?}"));
+                            self.handle(shard, Input::Peer { from: ShardId(from as u16), message })?;
+                        }
+                        Carried::Poll(request) => self.poll_arrives(shard, request)?,
+                    }
                 }
             }
             Event::Answer { shard, told } => {
@@ -513,6 +563,15 @@ impl World {
             Event::App => self.app_tick()?,
             Event::Forward => self.forward_tick()?,
             Event::Request { shard, input } => self.handle(shard, *input)?,
+            Event::PollArrives { shard, request } => self.poll_arrives(shard, request)?,
+            Event::PollOver { pipe, turn } => self.poll_ready(pipe, turn)?,
+            Event::PollHeard { pipe, request, answer } => self.poll_heard(pipe, request, answer)?,
+            Event::PollNext { pipe } => self.keep_polling(pipe)?,
+            Event::PollForget { pipe } => self.remove_polled(pipe),
+            Event::LetIn { pipe } => self.let_in(pipe)?,
+            Event::SendOut { pipe } => self.send_out(pipe)?,
+            Event::SendArrives { shard, pipe, body } => self.send_arrives(shard, pipe, &body)?,
+            Event::SendAnswered(answer) => self.send_heard(*answer)?,
             Event::Fault(fault) => self.fault(fault)?,
             Event::Stick => self.stick()?,
             Event::Leap { pipe, to } => self.leap(pipe, to)?,
@@ -549,7 +608,9 @@ impl World {
                 self.pipes[pipe].full = Some(SinceFull::default());
                 self.pipes[pipe].full_ms = Some(self.now_ms);
                 // Where a store loses, subscribers are set back without a word, and catch up.
-                must_close = self.pipes[pipe].watch.full() && !self.plan.loses();
+                // What a client subscribes to by sends is not watched, and may be catching up.
+                let must = self.pipes[pipe].watch.full() && self.pipes[pipe].apart.is_none();
+                must_close = must && !self.plan.loses();
             }
             let mut list = effects.take_list();
             self.is_sliced(&list, &effects)?;
@@ -617,6 +678,11 @@ impl World {
                         since.last_turn = turn;
                     }
                     self.append(shard, *conn, &message, frame.clone(), inputs);
+                    if let (Some(pipe), ToClient::Push(Push::Signal(signal))) = (self.pipe_of(shard, *conn), &*message)
+                        && signal.signal.to.is_some()
+                    {
+                        self.poll_directed(pipe);
+                    }
                 }
             }
             Effect::Reply { conn, reply } => {
@@ -638,8 +704,10 @@ impl World {
                 if let (Some(pipe), ToClient::Reply(reply)) = (self.pipe_of(shard, conn), &*message) {
                     if let ReplyBody::Connected(connected) = &reply.body {
                         self.forwards.connected(self.now_ms, connected.client, pipe, shard);
+                        self.send_judge.is_resumed(self.now_ms, connected.client);
                     }
                     self.application.said(pipe, reply);
+                    self.poll_replied(pipe, reply);
                 }
                 self.append(shard, conn, &message, frame, inputs);
             }
@@ -673,7 +741,7 @@ impl World {
             }
             Effect::Tell { shard: to, message } => {
                 let to = usize::from(to.0);
-                self.shards[to].inbox[shard].turn.push(message);
+                self.shards[to].inbox[shard].turn.push(Carried::Message(message));
                 if !self.plan.batched_links {
                     self.carry(shard);
                 }
@@ -743,10 +811,15 @@ impl World {
         if let Some((client, channel)) = self.app.overhears(index, owner, message) {
             self.application.grants([client].into(), &channel);
         }
+        let frame = match self.pipes[index].polling {
+            Some(_) => wire::encode_entry(message, shard, self.wall_ms, &self.plan.limits),
+            None => frame,
+        };
         let pipe = &mut self.pipes[index];
         let largest = if wire::is_page(message) { &mut pipe.page_frame_max } else { &mut pipe.frame_max };
         *largest = (*largest).max(frame.len());
         pipe.said.push_back(message.clone());
+        pipe.said_count += 1;
         if pipe.outbox.push(frame, self.plan.limits.outbox_bytes_max) == Appended::Full {
             self.counts.full += 1;
             self.trace.note(self.now_ms, || format!("pipe {index} is full"));
@@ -840,7 +913,9 @@ impl World {
         for client in &self.clients {
             let Some(pipe) = client.pipe else { continue };
             let live = self.checker.subscribed(pipe);
-            if let Some(wanted) = client.wanted.keys().find(|channel| !live.contains(channel)) {
+            let is_missing =
+                |channel: &&ChannelName| !live.contains(channel) && !self.checker.is_uncertain(pipe, channel);
+            if let Some(wanted) = client.wanted.keys().find(is_missing) {
                 return Err(format!("promise 3: client {} wants {wanted} and is not subscribed", client.number));
             }
         }
@@ -849,6 +924,7 @@ impl World {
             self.app.finish(&subscribers, connected)?;
         }
         self.forwards.verdict()?;
+        self.send_judge.verdict()?;
         let sessions: usize = self.shards.iter().map(|core| core.shard.stats().sessions).sum();
         if sessions != self.lives.online() {
             return Err(format!("lives: {} sessions have a connection, and there are {sessions}", self.lives.online()));

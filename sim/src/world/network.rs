@@ -2,6 +2,7 @@
 //! its own time.
 
 use super::{Event, Verdict, World};
+use crate::client::Transport;
 use crate::pipe::{Heard, Pipe};
 use crate::wire::{self, ToClient};
 use bytes::Bytes;
@@ -14,30 +15,12 @@ impl World {
         if self.draining.is_some() && !self.comes_late(client) {
             return self.refuse(client);
         }
-        let index =
-            self.shards[shard].conns.iter().position(|(_, pipe)| pipe.is_none_or(|p| !self.pipes[p].server_open));
-        let core = &mut self.shards[shard];
-        let index = index.unwrap_or_else(|| {
-            core.conns.push((0, None));
-            core.conns.len() - 1
-        });
-        let pipe = self.pipes.len();
-        core.conns[index].0 += 1;
-        core.conns[index].1 = Some(pipe);
-        let conn = ConnId { index: index as u32, generation: core.conns[index].0 };
-        let number =
-            self.number_of(client) << 32 | self.pipes.iter().filter(|pipe| pipe.client == client).count() as u64;
-        self.pipes.push(Pipe::new(shard, conn, client, self.now_ms, self.chances.of("pipe", number)));
-        self.trace.note(self.now_ms, || format!("client {client} opens pipe {pipe} to shard {shard} as {conn:?}"));
+        if self.polls_next(client) {
+            return self.open_polled(client, shard);
+        }
+        let pipe = self.new_pipe(client, shard);
         self.checker.opened(pipe, shard);
-        let opened = Opened {
-            wire: WireId((client % 2) as u8),
-            grace_ms: self.plan.limits.grace_ms as u32,
-            heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
-            heartbeat: HeartbeatKind::Asks,
-            attachment: None,
-        };
-        self.handle(shard, Input::Opened { conn, opened })?;
+        self.bind(pipe, HeartbeatKind::Asks)?;
         if client >= self.clients.len() {
             let core = &mut self.cores[client - self.plan.clients];
             core.pipe = Some(pipe);
@@ -45,6 +28,54 @@ impl World {
             self.after(late, Event::CoreOpened { pipe });
             return Ok(());
         }
+        self.clients[client].transport = Transport::Socket;
+        self.meets(client, pipe, shard);
+        // Now and then somebody opens a connection and says nothing.
+        if !self.calm && self.pipes[pipe].rng.below(40) == 0 {
+            return Ok(());
+        }
+        let request = self.clients[client].connect(&mut self.client_rngs[client], &self.plan);
+        self.send(pipe, request)
+    }
+
+    /// A connection between a client and a shard, which the shard does not know yet.
+    pub(super) fn new_pipe(&mut self, client: usize, shard: usize) -> usize {
+        let pipe = self.pipes.len();
+        let number =
+            self.number_of(client) << 32 | self.pipes.iter().filter(|pipe| pipe.client == client).count() as u64;
+        self.pipes.push(Pipe::new(pipe, shard, client, self.now_ms, self.chances.of("pipe", number)));
+        pipe
+    }
+
+    /// The shard of a connection learns of it.
+    pub(super) fn bind(&mut self, pipe: usize, heartbeat: HeartbeatKind) -> Verdict {
+        let (client, shard) = (self.pipes[pipe].client, self.pipes[pipe].shard);
+        let index =
+            self.shards[shard].conns.iter().position(|(_, pipe)| pipe.is_none_or(|p| !self.pipes[p].server_open));
+        let core = &mut self.shards[shard];
+        let index = index.unwrap_or_else(|| {
+            core.conns.push((0, None));
+            core.conns.len() - 1
+        });
+        core.conns[index].0 += 1;
+        core.conns[index].1 = Some(pipe);
+        let conn = ConnId { index: index as u32, generation: core.conns[index].0 };
+        self.trace.note(self.now_ms, || format!("client {client} opens pipe {pipe} to shard {shard} as {conn:?}"));
+        let now_ms = self.now_ms;
+        let of = &mut self.pipes[pipe];
+        (of.conn, of.is_bound, of.server_open, of.opened_ms, of.alive_ms) = (conn, true, true, now_ms, now_ms);
+        let opened = Opened {
+            wire: WireId((client % 2) as u8),
+            grace_ms: self.plan.limits.grace_ms as u32,
+            heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
+            heartbeat,
+            attachment: None,
+        };
+        self.handle(shard, Input::Opened { conn, opened })
+    }
+
+    /// A client of the simulation has this connection from now on.
+    pub(super) fn meets(&mut self, client: usize, pipe: usize, shard: usize) {
         let connector = &mut self.clients[client];
         connector.pipe = Some(pipe);
         connector.shard = shard;
@@ -52,12 +83,6 @@ impl World {
         if !self.calm && self.pipes[pipe].rng.below(6) == 0 {
             self.copy_ticket(client);
         }
-        // Now and then somebody opens a connection and says nothing.
-        if !self.calm && self.pipes[pipe].rng.below(40) == 0 {
-            return Ok(());
-        }
-        let request = self.clients[client].connect(&mut self.client_rngs[client], &self.plan);
-        self.send(pipe, request)
     }
 
     /// A tab is duplicated: the copy has the ticket of a client that is online, and its own page.
@@ -71,21 +96,29 @@ impl World {
         let Some((sealed, ticket)) = others.map(|(_, other)| (other.sealed.clone(), other.ticket)).next() else {
             return;
         };
-        (self.clients[client].sealed, self.clients[client].ticket) = (sealed, ticket);
+        let copy = &mut self.clients[client];
+        (copy.sealed, copy.ticket, copy.ack) = (sealed, ticket, None);
     }
 
     /// A command of the hub, in a client's form. The server must decode it as it was meant.
     pub(super) fn send(&mut self, index: usize, request: Request) -> Verdict {
-        let client = &self.clients[self.pipes[index].client];
+        if self.pipes[index].apart.is_some() {
+            return self.bring(index, request);
+        }
+        let text = self.written(self.pipes[index].client, &request)?;
+        self.send_text(index, &text)
+    }
+
+    pub(super) fn written(&self, client: usize, request: &Request) -> Result<String, String> {
+        let client = &self.clients[client];
         let with_info = matches!(&request.command, Command::Connect(connect) if connect.proof.info.is_some());
-        let text =
-            wire::write_command(&request, wire::token_of(client.user.as_ref(), with_info), client.sealed.clone());
+        let text = wire::write_command(request, wire::token_of(client.user.as_ref(), with_info), client.sealed.clone());
         let read = wire::read_commands(&text, self.reading())?;
         let is_connect = matches!(request.command, Command::Connect(_));
         if !is_connect && read != [request.clone()] {
             return Err(format!("wire: {request:?} was read as {read:?}"));
         }
-        self.send_text(index, &text)
+        Ok(text)
     }
 
     pub(super) fn send_text(&mut self, index: usize, text: &str) -> Verdict {
@@ -154,6 +187,10 @@ impl World {
 
     pub(super) fn flush(&mut self, index: usize) -> Verdict {
         let (window, outbox_max) = (self.plan.window, self.plan.limits.outbox_bytes_max);
+        if self.pipes[index].polling.is_some() {
+            self.pipes[index].flushing = false;
+            return self.poll_woken(index);
+        }
         let pipe = &mut self.pipes[index];
         let late = 1 + pipe.rng.below(10);
         pipe.flushing = false;
@@ -175,17 +212,23 @@ impl World {
                 self.handle(shard, Input::Alive(conn))?;
             }
             if drained {
-                self.counts.drained += 1;
-                self.pipes[index].full = None;
-                self.pipes[index].watch.drained(self.plan.is_exact(), &self.stores.borrow().ledger);
-                self.trace.note(self.now_ms, || format!("pipe {index} has drained"));
-                self.handle(shard, Input::Drained(conn))?;
+                self.has_drained(index)?;
             }
         }
         if !self.pipes[index].outbox.is_empty() {
             self.flush_later(index);
         }
         Ok(())
+    }
+
+    /// The outbox of an open connection is no longer over its mark.
+    pub(super) fn has_drained(&mut self, index: usize) -> Verdict {
+        self.counts.drained += 1;
+        self.pipes[index].full = None;
+        self.pipes[index].watch.drained(self.plan.is_exact(), &self.stores.borrow().ledger);
+        self.trace.note(self.now_ms, || format!("pipe {index} has drained"));
+        let (shard, conn) = (self.pipes[index].shard, self.pipes[index].conn);
+        self.handle(shard, Input::Drained(conn))
     }
 
     pub(super) fn down(&mut self, index: usize, bytes: Bytes) -> Verdict {
@@ -221,24 +264,41 @@ impl World {
     pub(super) fn hear(&mut self, index: usize, text: &str) -> Verdict {
         let client = self.pipes[index].client;
         self.pipes[index].heard_ms = self.now_ms;
+        self.pipes[index].heard_count += 1;
         let said = self.pipes[index].said.pop_front().ok_or("wire: a text that nobody said")?;
         let read = wire::read_messages(text)?;
         if !wire::agree(&read, &said) {
             return Err(format!("wire: {said:?} was read as {read:?}"));
         }
         self.trace.note(self.now_ms, || format!("client {client} receives on pipe {index}: {text}"));
+        match self.pipes[index].apart {
+            Some(_) => self.hear_apart(index, said, text),
+            None => self.deliver(index, &said, text),
+        }
+    }
+
+    /// A client looks at a message. `text`: as it came by the connection; empty for an answer that came by a send.
+    pub(super) fn deliver(&mut self, index: usize, said: &ToClient, text: &str) -> Verdict {
+        let client = self.pipes[index].client;
         let now = self.now();
-        self.checker.got(now, index, &said, &self.stores.borrow(), &self.policy)?;
+        self.checker.got(now, index, said, &self.stores.borrow(), &self.policy)?;
         if client >= self.clients.len() {
-            if let ToClient::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = &*said {
+            if let ToClient::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = said {
                 self.cores[client - self.plan.clients].known_as(connected.client);
             }
             return self.core(client, CoreInput::Text(text));
         }
-        if let Some(sealed) = read.first().and_then(wire::ticket_in) {
-            self.clients[client].sealed = Some(sealed);
+        let answer = self.clients[client].got(self.now_ms, said);
+        if let ToClient::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = said {
+            if let Some(sealed) = wire::read_messages(text)?.first().and_then(wire::ticket_in) {
+                self.clients[client].sealed = Some(sealed);
+            }
+            self.sends_go_on(index, connected.client);
         }
-        match self.clients[client].got(self.now_ms, &said) {
+        if self.pipes[index].polling.is_some() && Self::is_last(said) {
+            return self.client_closed(index, false, None);
+        }
+        match answer {
             Some(answer) => self.send(index, answer),
             None => Ok(()),
         }
@@ -259,7 +319,9 @@ impl World {
                     Some(client) => client.pipe,
                     None => self.cores[client - self.plan.clients].pipe,
                 };
-                if now_on == Some(index) {
+                // The `connect` of a client that polls may still be on its way when the client has begun anew.
+                let is_ghost = |pipe: &Pipe| pipe.client == client && pipe.polling.is_some() && pipe.server_open;
+                if now_on == Some(index) && !self.pipes.iter().any(is_ghost) {
                     return Err(format!("ticket: client {client} is pushed out of pipe {index}"));
                 }
             }
@@ -270,10 +332,20 @@ impl World {
         }
         // Sends the reason, writes the waiting bytes, and closes: the farewell comes after everything else.
         let farewell = Rc::new(ToClient::Push(Push::Disconnect { reason, delay_ms: 0 }));
-        let frame = wire::encode(&farewell, shard, self.wall_ms, &self.plan.limits);
+        let limits = &self.plan.limits;
+        let frame = match self.pipes[index].polling {
+            Some(_) => wire::encode_entry(&farewell, shard, self.wall_ms, limits),
+            None => wire::encode(&farewell, shard, self.wall_ms, limits),
+        };
         let pipe = &mut self.pipes[index];
         pipe.said.push_back(farewell);
+        pipe.said_count += 1;
         pipe.outbox.push(frame, usize::MAX);
+        if pipe.polling.is_some() {
+            pipe.server_open = false;
+            self.polled_closes(index);
+            return Ok(());
+        }
         pipe.outbox.push(wire::encode_close(reason), usize::MAX);
         pipe.server_open = false;
         self.flush_later(index);
@@ -292,8 +364,10 @@ impl World {
         let pipe = &self.pipes[index];
         let since_ms = pipe.heard_ms.max(self.calm_ms);
         let silence_ms = self.now_ms.saturating_sub(since_ms);
+        // A client that polls finds out by itself that an answer is lost.
+        let slack_ms = if pipe.polling.is_some() { 4 * SLACK_MS } else { SLACK_MS };
         let healthy = self.calm && pipe.server_open && pipe.client_open && !pipe.half_open && !pipe.stalled;
-        if healthy && silence_ms > self.plan.limits.heartbeat_ms + SLACK_MS {
+        if healthy && silence_ms > self.plan.limits.heartbeat_ms + slack_ms {
             return Err(format!("heartbeat: client {} heard nothing on pipe {index} for {silence_ms} ms", pipe.client));
         }
         Ok(())
@@ -320,12 +394,16 @@ impl World {
 
     /// Both ends learn that the connection has ended, each at its own time.
     pub(super) fn cut(&mut self, pipe: usize, finally: bool) -> Verdict {
+        // A server does not learn that a client polls no more.
+        if self.pipes[pipe].polling.is_some() {
+            return self.client_closed(pipe, false, None);
+        }
         self.server_hears_end(pipe, finally);
         self.client_closed(pipe, finally, None)
     }
 
     pub(super) fn server_hears_end(&mut self, pipe: usize, finally: bool) {
-        if !self.pipes[pipe].half_open {
+        if !self.pipes[pipe].half_open && self.pipes[pipe].polling.is_none() {
             let rng = &mut self.pipes[pipe].rng;
             let late_max_ms = if rng.below(4) == 0 { 1_500 } else { 30 };
             let late = rng.below(late_max_ms);
@@ -340,7 +418,7 @@ impl World {
         for bytes in std::mem::take(&mut self.pipes[index].waiting) {
             self.down(index, bytes)?;
         }
-        if !self.pipes[index].server_open {
+        if !self.pipes[index].server_open && self.pipes[index].polling.is_none() {
             self.after(20, Event::ClientCloses { pipe: index });
         }
         Ok(())

@@ -1,0 +1,239 @@
+//! Sends: requests with a number that bring commands of a session, at the client's end, and the judge of their answers.
+//!
+//! A session's sends take effect in the order of their numbers, each once. The client sends one again, as it is, until
+//! it has an answer. All answers to one number are the same. A send is out of order only if one before it may be
+//! missing. Its answer is lost only if the session has changed shards or the answers are too large to be kept.
+
+use crate::wire::ToClient;
+use fanfare_hub::{ChannelName, ClientId, Error, ErrorCode, Reply, Request};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// So many sends may be without an answer.
+const UNANSWERED_MAX: usize = 3;
+/// So many commands go into one send.
+const COMMANDS_MAX: usize = 4;
+/// So many commands wait for the next send.
+const GATHERED_MAX: usize = 12;
+/// So many answers are kept, as the documentation says.
+const KEPT: u64 = 8;
+/// A send may be so far ahead of the last one that took effect.
+const AHEAD_MAX: u64 = 8;
+/// The bytes of a kept answer beyond its text, at most.
+const OVERHEAD: usize = 160;
+
+/// The sends of one session, as its client keeps them: they outlive a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    last: u64,
+    /// Sends without an answer.
+    pub(crate) unanswered: BTreeMap<u64, Sent>,
+}
+
+/// A send without an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    /// The connection for which it was sent.
+    pub(crate) pipe: usize,
+    pub(crate) requests: Vec<Request>,
+    /// When it is sent again.
+    pub(crate) again_ms: u64,
+}
+
+impl Outgoing {
+    /// The next send takes some of the commands that wait, if there is room for one more.
+    pub(crate) fn begin(&mut self, pipe: usize, gathered: &mut VecDeque<Request>) -> Option<u64> {
+        let oldest = self.unanswered.keys().next().copied().unwrap_or(self.last + 1);
+        let is_kept = self.last + 1 < oldest + KEPT;
+        if gathered.is_empty() || self.unanswered.len() >= UNANSWERED_MAX || !is_kept {
+            return None;
+        }
+        let requests = gathered.drain(..gathered.len().min(COMMANDS_MAX)).collect();
+        self.last += 1;
+        self.unanswered.insert(self.last, Sent { pipe, requests, again_ms: 0 });
+        Some(self.last)
+    }
+
+    /// The session goes on over another connection. Nobody waits for the answers to earlier commands any more; their
+    /// numbers are filled, if they have not arrived.
+    pub(crate) fn resumed(&mut self, pipe: usize) {
+        for sent in self.unanswered.values_mut() {
+            *sent = Sent { pipe, requests: Vec::new(), again_ms: 0 };
+        }
+    }
+
+    /// Those whose time has come to be sent, or to be sent again.
+    pub(crate) fn due(&self, now_ms: u64) -> Vec<u64> {
+        self.unanswered.iter().filter(|(_, sent)| sent.again_ms <= now_ms).map(|(n, _)| *n).collect()
+    }
+}
+
+/// The client's end of a connection that carries messages down only.
+#[derive(Debug, Default)]
+pub(crate) struct Apart {
+    /// Commands that wait for the next send.
+    pub(crate) gathered: VecDeque<Request>,
+    pub(crate) is_sending: bool,
+    /// Its subscribes and unsubscribes without an answer, by the ids.
+    pub(crate) asked: BTreeMap<u64, Asked>,
+    /// Messages about channels whose `subscribed` is still to come.
+    pub(crate) held: BTreeMap<ChannelName, VecDeque<(Rc<ToClient>, String)>>,
+    /// Answers that belong behind messages that are still to come.
+    pub(crate) postponed: Vec<Postponed>,
+}
+
+/// A command that changes the messages of the connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Asked {
+    Subscribe(Vec<ChannelName>),
+    Unsubscribe,
+}
+
+/// An answer that comes too early.
+#[derive(Debug)]
+pub(crate) struct Postponed {
+    /// It belongs behind so many messages.
+    pub(crate) after: u64,
+    pub(crate) id: u64,
+    pub(crate) reply: Reply,
+}
+
+impl Apart {
+    pub(crate) fn has_room(&self) -> bool {
+        self.gathered.len() < GATHERED_MAX
+    }
+
+    /// True if a subscribe to this channel has no answer yet.
+    pub(crate) fn is_subscribing(&self, channel: &ChannelName) -> bool {
+        self.asked.values().any(|asked| matches!(asked, Asked::Subscribe(channels) if channels.contains(channel)))
+    }
+}
+
+/// The judge of answers.
+#[derive(Debug, Default)]
+pub(crate) struct SendJudge {
+    sessions: BTreeMap<ClientId, Judged>,
+    /// Requests without an answer.
+    open: BTreeMap<u64, Open>,
+    next: u64,
+    pub(crate) answered: u64,
+    pub(crate) again: u64,
+}
+
+#[derive(Debug, Default)]
+struct Judged {
+    /// The first answer to each number.
+    answers: BTreeMap<u64, Arc<[Reply]>>,
+    bytes: BTreeMap<u64, usize>,
+    /// When the session was last given a connection.
+    resumed_ms: Option<u64>,
+    /// When each number was first on its way.
+    began_ms: BTreeMap<u64, u64>,
+}
+
+/// A request that a shard has been given.
+#[derive(Debug, Clone)]
+pub(crate) struct Open {
+    pub(crate) pipe: usize,
+    pub(crate) client: ClientId,
+    /// `None`: it has no number.
+    pub(crate) n: Option<u64>,
+    pub(crate) since_ms: u64,
+    /// All numbers before it had been answered.
+    is_next: bool,
+}
+
+/// Names of requests from here on are sends.
+const TOKENS_FROM: u64 = 1 << 48;
+
+impl SendJudge {
+    /// A client sends it for the first time.
+    pub(crate) fn begins(&mut self, now_ms: u64, client: ClientId, n: u64) {
+        self.sessions.entry(client).or_default().began_ms.entry(n).or_insert(now_ms);
+    }
+
+    /// A shard is given a request. Returns its name.
+    pub(crate) fn given(&mut self, now_ms: u64, pipe: usize, client: ClientId, n: Option<u64>) -> u64 {
+        self.next += 1;
+        let answers = self.sessions.get(&client).map(|session| &session.answers);
+        let is_next = n.is_some_and(|n| n == 1 || answers.is_some_and(|answers| answers.contains_key(&(n - 1))));
+        let token = TOKENS_FROM + self.next;
+        self.open.insert(token, Open { pipe, client, n, since_ms: now_ms, is_next });
+        token
+    }
+
+    /// A session has a new connection. It may have been on another shard meanwhile.
+    pub(crate) fn is_resumed(&mut self, now_ms: u64, client: ClientId) {
+        self.sessions.entry(client).or_default().resumed_ms = Some(now_ms);
+    }
+
+    /// The server has gone with all sessions.
+    pub(crate) fn server_gone(&mut self) {
+        self.open.clear();
+    }
+
+    /// A request is answered: `Ok(None)` if it is no send.
+    pub(crate) fn answered(
+        &mut self,
+        token: u64,
+        answer: &Result<Arc<[Reply]>, Error>,
+        bytes_max: usize,
+    ) -> Result<Option<Open>, String> {
+        if token < TOKENS_FROM {
+            return Ok(None);
+        }
+        let open = self.open.remove(&token).ok_or_else(|| format!("send: {token} is answered again: {answer:?}"))?;
+        let Some(n) = open.n else { return Ok(Some(open)) };
+        let session = self.sessions.entry(open.client).or_default();
+        let client = open.client;
+        match answer {
+            Ok(replies) => {
+                self.answered += 1;
+                if let Some(first) = session.answers.get(&n) {
+                    self.again += 1;
+                    if first != replies {
+                        return Err(format!(
+                            "send: {n} of {client} was answered with {first:?}, and now with {replies:?}"
+                        ));
+                    }
+                    return Ok(Some(open));
+                }
+                session.answers.insert(n, replies.clone());
+                session.bytes.insert(n, replies.len() * OVERHEAD + format!("{replies:?}").len());
+            }
+            Err(Error { code: ErrorCode::OutOfOrder, message, .. }) => {
+                let newest = session.answers.keys().next_back().copied().unwrap_or_default();
+                let is_old = n + KEPT <= newest + UNANSWERED_MAX as u64;
+                let is_early = !open.is_next && n <= newest + AHEAD_MAX + UNANSWERED_MAX as u64;
+                if !is_old && !is_early {
+                    return Err(format!(
+                        "send: {n} of {client} is out of order ({message}), and {newest} was answered"
+                    ));
+                }
+            }
+            Err(Error { code: ErrorCode::Unknown, .. }) => {
+                let began_ms = session.began_ms.get(&n).copied().unwrap_or_default();
+                let has_moved = session.resumed_ms.is_some_and(|resumed_ms| resumed_ms >= began_ms);
+                let kept: usize = session.bytes.range(n.saturating_sub(KEPT)..=n + KEPT).map(|(_, bytes)| bytes).sum();
+                // Those behind it may have answers that nobody has heard yet.
+                let is_known = session.began_ms.keys().all(|n| session.answers.contains_key(n));
+                if !has_moved && kept < bytes_max / 2 && is_known {
+                    return Err(format!(
+                        "send: the answer {n} of {client} is lost, and {kept} bytes of {bytes_max} are kept"
+                    ));
+                }
+            }
+            Err(_) => {}
+        }
+        Ok(Some(open))
+    }
+
+    /// A request that was never answered.
+    pub(crate) fn verdict(&self) -> Result<(), String> {
+        match self.open.iter().next() {
+            None => Ok(()),
+            Some((token, open)) => Err(format!("send: {token} was never answered: {open:?}")),
+        }
+    }
+}
