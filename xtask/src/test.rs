@@ -112,13 +112,15 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "proxies",
-        about: "the configurations of docs/proxies.md with the real nginx, Caddy and HAProxy",
+        about: "docs/proxies.md and `fanfare doctor` with the real nginx, Caddy and HAProxy",
         needs: &["nginx", "caddy", "haproxy", "curl"],
         folders: &["crates/server"],
         run: |workspace| {
-            let cargo = within::cargo_test(workspace)?;
-            let cargo = cargo.args(["--package", "fanfare", "--test", "behind_proxies", "--"]);
-            cargo.args(["--ignored", "--test-threads=1"]).go()
+            for (package, test) in [("fanfare", "behind_proxies"), ("fanfare-cli", "doctor_behind_proxies")] {
+                let cargo = within::cargo_test(workspace)?.args(["--package", package, "--test", test, "--"]);
+                cargo.args(["--ignored", "--test-threads=1"]).go()?;
+            }
+            Ok(())
         },
     },
     Step {

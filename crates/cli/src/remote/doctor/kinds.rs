@@ -209,7 +209,7 @@ pub(super) mod kind {
             means "Its messages do not arrive while the stream is open, so clients of it get nothing.",
             change "Switch the buffering of answers off for /events, /v1/sse and /v1/stream. The header `X-Accel-Buffering: no` of Fanfare must not be ignored.",
             lines [
-                ("nginx", "proxy_buffering off; # and no: proxy_ignore_headers X-Accel-Buffering;"),
+                ("nginx", "proxy_buffering off; proxy_http_version 1.1; # and no: proxy_ignore_headers X-Accel-Buffering;"),
                 ("Caddy", "reverse_proxy … { flush_interval -1 }"),
             ];
         stream_late: Warning, "messages of a stream arrive late, or several at once",
