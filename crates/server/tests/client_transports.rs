@@ -5,8 +5,9 @@ mod support;
 use fanfare::{Fanfare, Native};
 use fanfare_client::core::{Event, State};
 use fanfare_client::{Client, HistoryFrom, PresenceKind, Subscribe, Subscription, Transport};
+use fanfare_fault_proxy::{Break, FaultProxy, Faults, Way};
 use std::net::SocketAddr;
-use support::{DEADLINE, Server, config};
+use support::{DEADLINE, Random, Server, config, rules};
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("it takes no minute")
@@ -152,4 +153,74 @@ async fn a_refused_command_names_its_reason() {
         assert!(matches!(client.status().borrow().state, State::Online(_)), "{transport:?}");
     })
     .await;
+}
+
+/// Every connection breaks after some bytes, in either direction: requests get lost, and so do their answers.
+#[tokio::test]
+async fn over_a_wire_that_breaks_nothing_is_lost_and_nothing_comes_twice() {
+    for &transport in Transport::ALL {
+        let native = Native::default().heartbeat_ms(600_000).grace_ms(600_000);
+        let config = fanfare::Config { rules: rules(100_000), ..config() };
+        let server = Server::of(Fanfare::builder(()).config(config).protocol("/v1/ws", native));
+        let mut random = Random::new(7);
+        let plan = move |number: u64| {
+            let times = if number % 4 == 3 { 16 } else { 1 };
+            let (up, down) = (times * random.below(3_000), times * random.below(3_000));
+            Faults { up: Way::broken(up, Break::End), down: Way::broken(down, Break::End), ..Faults::default() }
+        };
+        let proxy = FaultProxy::start(server.address, plan).expect("a free port");
+        let quick = |config: &mut fanfare_client::core::Config| {
+            (config.backoff_min_ms, config.backoff_max_ms) = (2, 20);
+            (config.connect_timeout_ms, config.request_timeout_ms) = (2_000, 5_000);
+        };
+        let client = builder(proxy.address, transport).config(quick).start().expect("a good URL");
+        let writer = connect(server.address, Transport::WebSocket).await;
+        let mut heard = within(client.subscribe("c")).await.expect("subscribed");
+        let mut heard_there = within(writer.subscribe("c")).await.expect("subscribed");
+        for number in 0..100_u64 {
+            let by = if number % 2 == 0 { &client } else { &writer };
+            within(by.publish("c", &number)).await.expect("stored");
+            assert_eq!(data(&mut heard_there).await, number.to_string(), "{transport:?}: each once, in order");
+            assert_eq!(data(&mut heard).await, number.to_string(), "{transport:?}: each once, in order");
+        }
+        assert!(proxy.broken() > 3, "{transport:?}: nothing was tested");
+    }
+}
+
+/// A proxy that answers an upgrade as if it were any request: the client goes on by an event stream.
+#[tokio::test]
+async fn a_stripped_upgrade_is_followed_by_an_event_stream() {
+    let native = Native::default().heartbeat_ms(600_000);
+    let server = Server::of(Fanfare::builder(()).config(config()).protocol("/v1/ws", native));
+    let front = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (address, behind) = (front.local_addr().expect("bound"), server.address);
+    std::thread::spawn(move || strip(&front, behind));
+    let client = within(Client::builder(format!("http://{address}")).connect()).await.expect("it gets through");
+    assert_eq!(client.status().borrow().transport, Transport::Sse);
+    let mut heard = within(client.subscribe("chat")).await.expect("subscribed");
+    within(client.publish("chat", &1)).await.expect("stored");
+    assert_eq!(data(&mut heard).await, "1");
+}
+
+/// Passes connections on, and removes `Upgrade` from their first head.
+fn strip(front: &std::net::TcpListener, behind: SocketAddr) {
+    use std::io::{Read as _, Write as _};
+    for near in front.incoming() {
+        let (Ok(mut near), Ok(mut far)) = (near, std::net::TcpStream::connect(behind)) else { return };
+        std::thread::spawn(move || {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && matches!(near.read(&mut byte), Ok(1)) {
+                head.push(byte[0]);
+            }
+            let text = String::from_utf8_lossy(&head).replace("Upgrade: websocket\r\n", "");
+            let text = text.replace("Connection: Upgrade\r\n", "");
+            if far.write_all(text.as_bytes()).is_err() {
+                return;
+            }
+            let (mut back, mut to) = (far.try_clone().expect("a socket"), near.try_clone().expect("a socket"));
+            std::thread::spawn(move || std::io::copy(&mut back, &mut to));
+            let _ = std::io::copy(&mut near, &mut far);
+        });
+    }
 }

@@ -354,4 +354,10 @@ async fn clients_publish_and_receive_over_tls_and_handlers_see_the_scheme() {
     }
     let scheme: String = ada.rpc("scheme", &()).await.expect("an answer");
     assert_eq!(scheme, "https");
+    for &transport in fanfare_client::Transport::ALL {
+        let builder = fanfare_client::Client::builder(url.clone()).trust(trust()).transport(transport);
+        let client = builder.connect().await.expect("TLS");
+        let scheme: String = client.rpc("scheme", &()).await.expect("an answer");
+        assert_eq!(scheme, "https", "{transport:?}");
+    }
 }

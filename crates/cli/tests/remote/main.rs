@@ -456,3 +456,18 @@ fn completions_are_printed_for_each_shell() {
     }
     run(&["completions", "cmd"], "").bad(1, &["possible values: bash"]);
 }
+
+#[test]
+fn the_transport_can_be_chosen_and_a_wrong_name_is_told() {
+    let server = Server::start();
+    for transport in ["auto", "websocket", "sse", "stream", "poll"] {
+        let channel = format!("chat:{transport}");
+        let subscriber = server.subscribe(&[&channel], &["--transport", transport]);
+        server.call(&["publish", &channel, "1"], "");
+        assert_eq!(data(subscriber.json()), json!(1), "{transport}");
+    }
+    let output = fanfare(&["subscribe", "chat:a", "--transport", "carrier"]).output().expect("the binary");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{message}");
+    assert!(message.contains("'carrier'") && message.contains("auto, websocket, sse, stream, poll"), "{message}");
+}

@@ -1,5 +1,6 @@
 //! The core in virtual time, against a server whose messages the test writes.
 
+mod http;
 mod link;
 mod retries;
 mod trouble;

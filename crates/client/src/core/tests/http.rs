@@ -1,0 +1,242 @@
+//! The core over streams, polls and sends, against a server whose answers the test writes.
+
+use super::*;
+use Transport::{Poll, Sse, WebSocket};
+
+const CONNECTED: &str =
+    r#"{"type":"connected","id":ID,"client":"me","session_resumed":false,"ticket":"t1","ping":25000}"#;
+
+/// The requests among these outputs.
+fn requests(outputs: &[Output]) -> Vec<HttpRequest> {
+    let request = |output: &Output| match output {
+        Output::Http(request) => Some(request.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(request).collect()
+}
+
+fn of(kind: HttpKind, outputs: &[Output]) -> HttpRequest {
+    let found: Vec<_> = requests(outputs).into_iter().filter(|request| request.kind == kind).collect();
+    let [request] = &found[..] else { panic!("one {kind:?} was expected: {outputs:?}") };
+    request.clone()
+}
+
+fn id_in(body: &str) -> u64 {
+    let digits = body.split("\"id\":").nth(1).expect("an id").split(|c: char| !c.is_ascii_digit()).next();
+    digits.expect("a number").parse().expect("a number")
+}
+
+impl World {
+    fn over(transports: &[Transport]) -> (Self, Vec<Output>) {
+        let config = Config { transports: transports.to_vec(), ..Config::default() };
+        let mut world = World { core: Core::new(config, 1), now_ms: 1_000, next_call: 0 };
+        let outputs = world.tell(Input::Start);
+        (world, outputs)
+    }
+
+    fn answer(&mut self, exchange: ExchangeId, status: u16, body: &str) -> Vec<Output> {
+        self.tell(Input::Http(exchange, HttpInput::Answer(HttpAnswer { status, retry_after_ms: None, body })))
+    }
+
+    fn lose(&mut self, exchange: ExchangeId) -> Vec<Output> {
+        self.tell(Input::Http(exchange, HttpInput::Lost))
+    }
+
+    fn message(&mut self, exchange: ExchangeId, text: &str) -> Vec<Output> {
+        self.tell(Input::Http(exchange, HttpInput::Message(text)))
+    }
+
+    /// A client that polls, and its poll that waits.
+    fn polling() -> (Self, HttpRequest) {
+        let (mut world, outputs) = World::over(&[Poll]);
+        let connect = of(HttpKind::Poll, &outputs);
+        let connected = CONNECTED.replace("ID", &id_in(&connect.body).to_string());
+        let outputs = world.answer(connect.exchange, 200, &format!(r#"{{"n":1,"messages":[{connected}]}}"#));
+        assert!(world.core.is_online());
+        (world, of(HttpKind::Poll, &outputs))
+    }
+
+    /// A client of an event stream.
+    fn streaming() -> (Self, ExchangeId) {
+        let (mut world, outputs) = World::over(&[Sse]);
+        let stream = of(HttpKind::Sse, &outputs);
+        world.message(stream.exchange, &CONNECTED.replace("ID", &id_in(&stream.body).to_string()));
+        assert!(world.core.is_online());
+        (world, stream.exchange)
+    }
+
+    /// The next request of this kind.
+    fn wait_for(&mut self, kind: HttpKind) -> HttpRequest {
+        let outputs = self.wake_until(|outputs| requests(outputs).iter().any(|request| request.kind == kind));
+        of(kind, &outputs)
+    }
+}
+
+#[test]
+fn a_lost_answer_to_a_poll_is_asked_for_with_the_same_acknowledgement() {
+    let (mut world, poll) = World::polling();
+    assert_eq!(poll.body, r#"{"ticket":"t1","ack":1,"wait":25000}"#);
+    world.lose(poll.exchange);
+    let again = world.wait_for(HttpKind::Poll);
+    assert_eq!(again.body, r#"{"ticket":"t1","ack":1,"wait":0}"#);
+    assert!(requests(&world.answer(poll.exchange, 200, r#"{"n":9,"messages":[]}"#)).is_empty(), "it was given up");
+    let outputs = world.answer(again.exchange, 200, r#"{"n":2,"messages":[{"type":"ping"}]}"#);
+    assert_eq!(of(HttpKind::Poll, &outputs).body, r#"{"ticket":"t1","ack":2,"wait":25000}"#);
+}
+
+#[test]
+fn a_poll_that_is_cut_while_it_waits_waits_for_half_of_it_from_then_on() {
+    let (mut world, poll) = World::polling();
+    world.now_ms += 20_000;
+    world.lose(poll.exchange);
+    let again = world.wait_for(HttpKind::Poll);
+    let outputs = world.answer(again.exchange, 200, r#"{"n":1,"messages":[]}"#);
+    assert!(of(HttpKind::Poll, &outputs).body.ends_with(r#""wait":12500}"#), "{outputs:?}");
+}
+
+#[test]
+fn a_lost_answer_to_connect_is_asked_for_with_the_same_attempt() {
+    let (mut world, outputs) = World::over(&[Poll]);
+    let first = of(HttpKind::Poll, &outputs);
+    world.lose(first.exchange);
+    assert_eq!(world.wait_for(HttpKind::Poll).body, first.body);
+}
+
+#[test]
+fn a_poll_session_that_is_over_is_connected_anew_with_its_ticket() {
+    for (code, has_ticket) in [("not_connected", true), ("unauthorized", false)] {
+        let (mut world, poll) = World::polling();
+        world.answer(poll.exchange, 401, &format!(r#"{{"code":"{code}","message":"over","retryable":false}}"#));
+        assert!(!world.core.is_online());
+        let connect = world.wait_for(HttpKind::Poll);
+        assert!(connect.body.starts_with(r#"{"type":"connect""#), "{}", connect.body);
+        assert_eq!(connect.body.contains(r#""ticket":"t1""#), has_ticket, "{code}: {}", connect.body);
+    }
+}
+
+#[test]
+fn silence_on_polls_and_streams_is_found() {
+    let (mut world, _poll) = World::polling();
+    world.wake_until(|outputs| {
+        outputs.iter().any(|it| matches!(it, Output::State(State::Waiting { why: Setback::Silence { .. }, .. })))
+    });
+    let (mut world, stream) = World::streaming();
+    let outputs = world.wake();
+    assert_eq!(world.now_ms, 1_000 + 50_000, "two heartbeats");
+    assert!(outputs.contains(&Output::Abort(stream)), "{outputs:?}");
+}
+
+#[test]
+fn a_send_without_an_answer_is_sent_again_as_it_was() {
+    let (mut world, _stream) = World::streaming();
+    let (call, outputs) = world.call(publish("c", Some("k")));
+    let send = of(HttpKind::Send, &outputs);
+    assert!(send.body.starts_with(r#"{"ticket":"t1","n":1,"commands":[{"type":"publish""#), "{}", send.body);
+    let again = of(HttpKind::Send, &world.lose(send.exchange));
+    assert_eq!(again.body, send.body);
+    let id = id_in(&send.body);
+    let replies = format!(r#"{{"n":1,"replies":[{{"type":"published","id":{id},"epoch":"e","offset":1}}]}}"#);
+    let outputs = world.answer(again.exchange, 200, &replies);
+    assert!(outputs.contains(&Output::Answer(call, Ok(Answer::Published(at(1))))), "{outputs:?}");
+}
+
+#[test]
+fn a_send_that_overtook_another_waits_and_the_missing_one_is_sent_again() {
+    let (mut world, _stream) = World::streaming();
+    let first = of(HttpKind::Send, &world.call(publish("c", None)).1);
+    let second = of(HttpKind::Send, &world.call(publish("c", None)).1);
+    assert!(second.body.contains(r#""n":2"#));
+    let refused = r#"{"code":"out_of_order","message":"send 2 came before send 1","retryable":true}"#;
+    let outputs = world.answer(second.exchange, 409, refused);
+    assert!(outputs.contains(&Output::Abort(first.exchange)), "its request is stuck: {outputs:?}");
+    assert_eq!(of(HttpKind::Send, &outputs).body, first.body);
+    assert_eq!(world.wait_for(HttpKind::Send).body, second.body);
+}
+
+#[test]
+fn numbers_without_an_answer_go_up_without_their_commands_where_the_session_goes_on() {
+    for (resumed, expected) in [(true, vec![r#"{"ticket":"t2","n":1,"commands":[]}"#]), (false, vec![])] {
+        let (mut world, stream) = World::streaming();
+        let (call, outputs) = world.call(Call::Rpc { method: "m".into(), data: json("1") });
+        let send = of(HttpKind::Send, &outputs);
+        let outputs = world.lose(stream);
+        assert!(outputs.contains(&Output::Abort(send.exchange)));
+        assert!(outputs.contains(&Output::Answer(call, Err(CallError::Unknown))));
+        let stream = world.wait_for(HttpKind::Sse);
+        let connected = CONNECTED.replace("ID", &id_in(&stream.body).to_string()).replace("t1", "t2");
+        let connected = connected.replace("resumed\":false", &format!("resumed\":{resumed}"));
+        let outputs = world.message(stream.exchange, &connected);
+        let bodies: Vec<_> = requests(&outputs).into_iter().map(|request| request.body).collect();
+        assert_eq!(bodies, expected, "resumed: {resumed}");
+        let next = of(HttpKind::Send, &world.call(publish("c", None)).1);
+        assert!(next.body.contains(if resumed { r#""n":2"# } else { r#""n":1"# }), "{}", next.body);
+    }
+}
+
+#[test]
+fn messages_that_overtake_the_answer_to_their_subscribe_are_not_lost() {
+    let (mut world, stream) = World::streaming();
+    let (_, outputs) = world.call(subscribe("c"));
+    let send = of(HttpKind::Send, &outputs);
+    let message = r#"{"type":"message","channel":"c","offset":5,"data":1,"ts":1}"#;
+    assert!(world.message(stream, message).is_empty(), "not before it is live");
+    let id = id_in(&send.body);
+    let replies = format!(
+        r#"{{"n":1,"replies":[{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":4,"publications":[]}}]}}"#
+    );
+    let outputs = world.answer(send.exchange, 200, &replies);
+    let events: Vec<_> = outputs.iter().filter(|output| matches!(output, Output::Channel { .. })).collect();
+    let [
+        Output::Channel { event: Event::Live { .. }, .. },
+        Output::Channel { event: Event::Message { position, .. }, .. },
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(*position, at(5));
+}
+
+#[test]
+fn the_next_transport_is_tried_at_once_where_one_does_not_get_through() {
+    let (mut world, outputs) = World::over(Transport::AUTO);
+    assert!(outputs.contains(&Output::Connect));
+    let outputs = world.tell(Input::NoTransport("the upgrade is stripped".into()));
+    let stream = of(HttpKind::Sse, &outputs);
+    world.tell(Input::Reached);
+    // A proxy holds the stream back: nothing comes.
+    let poll = world.wait_for(HttpKind::Poll);
+    let connected = CONNECTED.replace("ID", &id_in(&poll.body).to_string());
+    world.answer(poll.exchange, 200, &format!(r#"{{"n":1,"messages":[{connected}]}}"#));
+    assert!(world.core.is_online() && world.core.transport() == Poll && stream.exchange != poll.exchange);
+}
+
+#[test]
+fn a_socket_that_opens_and_never_answers_is_left_for_the_next_transport() {
+    let (mut world, _) = World::over(&[WebSocket, Poll]);
+    world.tell(Input::Opened);
+    let outputs = world.wake();
+    assert!(outputs.contains(&Output::Close(1000)), "{outputs:?}");
+    of(HttpKind::Poll, &outputs);
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_changes_no_transport() {
+    let (mut world, _) = World::over(Transport::AUTO);
+    for _ in 0..5 {
+        world.tell(Input::Closed(None));
+        world.wait_for_connect();
+        assert_eq!(world.core.transport(), WebSocket);
+    }
+}
+
+#[test]
+fn a_refusal_by_the_server_is_the_same_as_over_a_websocket() {
+    for transport in [Sse, Poll] {
+        let (mut world, outputs) = World::over(&[transport]);
+        let request = &requests(&outputs)[0];
+        let refused = r#"{"code":"unauthorized","message":"no","retryable":false}"#;
+        let outputs = world.answer(request.exchange, 401, refused);
+        let is_end = |it: &Output| matches!(it, Output::State(State::Ended(EndReason::Refused(error))) if &*error.code == "unauthorized");
+        assert!(outputs.iter().any(is_end), "{transport:?}: {outputs:?}");
+    }
+}
