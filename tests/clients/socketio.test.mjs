@@ -1,4 +1,4 @@
-// Socket.IO as its own client sees it: `socket.io-client` from npm, over WebSocket, and the events that are built in.
+// Socket.IO as its own client sees it: `socket.io-client` from npm, by both transports, and the built-in events.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -109,6 +109,34 @@ describe('the example of a chat room', options, () => {
   })
 })
 
+describe('without settings of its own a client polls', options, () => {
+  test('it meets clients with a WebSocket, and binary data passes', async () => {
+    const [ada, bob] = [await connect(), await connect({ transports: undefined })]
+    assert.equal(bob.io.engine.transport.name, 'polling')
+    await join(ada, 'mixed')
+    await join(bob, 'mixed')
+    const got = Promise.all([nextWith(ada, 'message', 'file'), nextWith(bob, 'message', 'file')])
+    bob.emit('message', { file: Buffer.from([1, 2, 3]) })
+    for (const message of await got) assert.deepEqual([[...message.file], message.userId], [[1, 2, 3], bob.id])
+    const typing = next(bob, 'user-typing')
+    ada.emit('typing', false)
+    assert.deepEqual(await typing, { userId: ada.id, isTyping: false })
+  })
+
+  test('a hundred messages in one direction each come once and in order', async () => {
+    const [ada, bob] = [await connect({ transports: ['polling'] }), await connect({ transports: ['polling'] })]
+    await join(ada, 'many')
+    await join(bob, 'many')
+    const numbers = []
+    const all = new Promise(resolve => {
+      bob.on('message', ({ n }) => n !== undefined && numbers.push(n) === 100 && resolve())
+    })
+    for (let n = 0; n < 100; n++) ada.emit('message', { n })
+    await all
+    assert.deepEqual(numbers, Array.from({ length: 100 }, (_, n) => n))
+  })
+})
+
 describe('ends and refusals', options, () => {
   test('a namespace that does not exist is refused, and the connection goes on', async () => {
     const client = await connect()
@@ -135,14 +163,10 @@ describe('ends and refusals', options, () => {
     assert.deepEqual(heard, ['message'])
   })
 
-  test('polling is refused with a code', async () => {
-    const client = openClient({ transports: ['polling'], reconnection: false })
-    await once(client, 'connect_error')
-    const response = await fetch(`${server.url}/socket.io/?EIO=4&transport=polling`)
-    assert.equal(response.status, 400)
-    assert.deepEqual(await response.json(), { code: 0, message: 'Transport unknown' })
+  test('an old client is refused with a code', async () => {
     const old = await fetch(`${server.url}/socket.io/?EIO=3&transport=polling`)
-    assert.equal((await old.json()).code, 5)
+    assert.equal(old.status, 400)
+    assert.deepEqual(await old.json(), { code: 5, message: 'Unsupported protocol version' })
   })
 
   test('a server that stops makes its clients come back to its successor', async () => {

@@ -13,6 +13,7 @@ use crate::request::{REQUEST_ID, RequestId, is_api_path, pairs};
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use fanfare_hub::{Error, ErrorCode};
+use fanfare_wire::engineio::Refused;
 use fanfare_wire::native::app::encode_refusal;
 use fanfare_wire::websocket;
 use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
@@ -114,6 +115,18 @@ impl From<Error> for HttpRefusal {
     fn from(error: Error) -> Self {
         let status = StatusCode::from_u16(error.code.row().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         HttpRefusal::new(status, error)
+    }
+}
+
+impl From<Refused> for HttpRefusal {
+    /// The body is that of the reference; the sentence is for the log.
+    fn from(refused: Refused) -> Self {
+        let hint = match refused {
+            Refused::UnsupportedVersion => "; Socket.IO clients from version 3 on speak version 4 of Engine.IO",
+            _ => "",
+        };
+        let words = format!("{refused} (code {}){hint}", refused.code());
+        HttpRefusal::because(refused.status(), words).in_words(refused.body())
     }
 }
 

@@ -317,8 +317,16 @@ fn requests_are_refused_with_the_codes_of_the_reference() {
         ("an unknown session", true, "EIO=4&transport=websocket&sid=abc", "GET", 1),
         ("a WebSocket without an upgrade", false, "EIO=4&transport=websocket", "GET", 3),
         ("a handshake by POST", false, "EIO=4&transport=websocket", "POST", 2),
-        ("polling, which is not served", false, "EIO=4&transport=polling", "GET", 0),
-        ("a poll", false, "EIO=4&transport=polling&sid=abc", "GET", 0),
+        ("a poll of an unknown session", false, "EIO=4&transport=polling&sid=abc", "GET", 1),
+        ("another one", false, "EIO=4&transport=polling&sid=00010203040506070809000102030405", "GET", 1),
+        (
+            "one of a shard that does not exist",
+            false,
+            "EIO=4&transport=polling&sid=ffff0203040506070809000102030405",
+            "POST",
+            1,
+        ),
+        ("a handshake by PUT", false, "EIO=4&transport=polling", "PUT", 2),
         ("version 3 by polling", false, "EIO=3&transport=polling", "GET", 5),
     ];
     for (name, upgrades, query, method, code) in rows {
@@ -343,4 +351,178 @@ fn without_the_setting_there_is_nothing() {
     let mut socket = connect(server.address);
     socket.write_all(&upgrade(server.address, PATH, &[], &[])).unwrap();
     assert_eq!(response(&mut socket).status(), 404);
+}
+
+/// A client that polls: each request has a connection of its own, so each may land on any shard.
+struct Poller {
+    address: std::net::SocketAddr,
+    sid: String,
+}
+
+impl Poller {
+    fn open(server: &Server) -> Poller {
+        let opened = ask(server.address, "GET", "EIO=4&transport=polling", "text/plain", "");
+        assert_eq!((opened.status(), opened.header("content-type")), (200, Some("text/plain; charset=UTF-8")));
+        assert_eq!(opened.header("cache-control"), Some("no-store"));
+        let body: Value = serde_json::from_str(opened.body.strip_prefix('0').expect("an open packet")).unwrap();
+        assert_eq!(body["upgrades"], json!([]));
+        Poller { address: server.address, sid: body["sid"].as_str().unwrap().to_owned() }
+    }
+
+    /// In the namespace, with the id of its socket.
+    fn enter(server: &Server) -> (Poller, String) {
+        let poller = Poller::open(server);
+        poller.post("40");
+        let connected = poller.poll();
+        let connected: Value = serde_json::from_str(connected.strip_prefix("40").expect(&connected)).unwrap();
+        (poller, connected["sid"].as_str().unwrap().to_owned())
+    }
+
+    fn query(&self) -> String {
+        format!("EIO=4&transport=polling&sid={}", self.sid)
+    }
+
+    fn ask(&self, method: &str, body: &str) -> support::Response {
+        ask(self.address, method, &self.query(), "text/plain;charset=UTF-8", body)
+    }
+
+    /// The packets that are there.
+    fn poll(&self) -> String {
+        let answer = self.ask("GET", "");
+        assert_eq!(answer.status(), 200, "{}", answer.body);
+        answer.body
+    }
+
+    fn post(&self, packets: &str) {
+        let answer = self.ask("POST", packets);
+        assert_eq!((answer.status(), answer.header("content-type"), &*answer.body), (200, Some("text/html"), "ok"));
+    }
+
+    /// Packets up to one that holds `text`.
+    fn until(&self, text: &str) -> Vec<String> {
+        let mut packets = Vec::new();
+        while !packets.iter().any(|packet: &String| packet.contains(text)) {
+            packets.extend(self.poll().split('\u{1e}').map(str::to_owned));
+        }
+        packets
+    }
+
+    /// A GET that waits.
+    fn wait(&self) -> std::net::TcpStream {
+        let mut socket = connect(self.address);
+        let head = format!("GET /socket.io/?{} HTTP/1.1\r\nHost: x\r\n\r\n", self.query());
+        socket.write_all(head.as_bytes()).unwrap();
+        socket
+    }
+
+    fn is_over(&self) -> bool {
+        let answer = self.ask("POST", "3");
+        answer.status() == 400 && answer.body.contains("\"code\":1,")
+    }
+}
+
+fn ask(address: std::net::SocketAddr, method: &str, query: &str, kind: &str, body: &str) -> support::Response {
+    let mut socket = connect(address);
+    let head = format!(
+        "{method} /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    response(&mut socket)
+}
+
+#[test]
+fn clients_that_poll_and_clients_with_websockets_meet() {
+    let server = Server::of(builder());
+    for _ in 0..4 {
+        let (mut ada, ada_id) = enter(&server);
+        join(&mut ada, "lobby");
+        let (bob, bob_id) = Poller::enter(&server);
+        bob.post("42[\"join-room\",\"lobby\"]\u{1e}42[\"message\",{\"text\":\"hi\"}]");
+        assert_eq!(event(&mut ada, true), json!(["user-joined", {"userId": bob_id}]));
+        assert_eq!(event(&mut ada, true), json!(["message", {"text": "hi", "userId": bob_id}]));
+        assert!(bob.until("hi").last().unwrap().contains(&bob_id));
+        ada.text(r#"42["message",{"text":"hello"}]"#);
+        assert!(bob.until("hello").last().unwrap().contains(&ada_id));
+        assert_eq!(event(&mut ada, true)[1]["text"], "hello");
+        bob.post("451-[\"message\",{\"file\":{\"_placeholder\":true,\"num\":0}}]\u{1e}bAQID");
+        assert!(text(&mut ada).starts_with("451-"));
+        assert_eq!(ada.next(), Frame::Binary(vec![1, 2, 3]));
+        assert_eq!(bob.until("bAQID").last().unwrap(), "bAQID");
+        bob.post("1");
+    }
+}
+
+#[test]
+fn many_packets_of_one_post_are_taken_in_order() {
+    let server = Server::of(builder());
+    let (bob, _) = Poller::enter(&server);
+    let packets: Vec<String> = (0..3_000).map(|n| format!("42[\"message\",{{\"n\":{n}}}]")).collect();
+    bob.post(&format!("42[\"join-room\",\"lobby\"]\u{1e}{}", packets.join("\u{1e}")));
+    let heard = bob.until("\"n\":2999,").into_iter().map(|packet| {
+        let event: Value = serde_json::from_str(packet.strip_prefix("42").expect(&packet)).unwrap();
+        event[1]["n"].as_u64().unwrap()
+    });
+    assert!(heard.eq(0..3_000));
+}
+
+#[test]
+fn a_second_poll_or_a_bad_post_ends_the_session() {
+    let server = Server::of(builder());
+    let (bob, _) = Poller::enter(&server);
+    // Either may come first: one is refused, and the other one is told the end.
+    let (mut first, mut second) = (bob.wait(), bob.wait());
+    let mut answers = [&mut first, &mut second].map(|socket| {
+        let answer = response(socket);
+        (answer.status(), answer.body)
+    });
+    answers.sort();
+    assert_eq!((answers[0].0, &*answers[0].1), (200, "1"));
+    assert_eq!((answers[1].0, answers[1].1.contains("\"code\":3,")), (400, true));
+    assert!(bob.is_over());
+    let (bob, _) = Poller::enter(&server);
+    let answer = ask(server.address, "POST", &bob.query(), "application/octet-stream", "4");
+    assert_eq!((answer.status(), answer.body.contains("\"code\":3,")), (400, true));
+    assert_eq!(bob.poll(), "1");
+    assert!(bob.is_over());
+    for packets in ["x", "", "42{}", "2", "4"] {
+        let (bob, _) = Poller::enter(&server);
+        bob.post(packets);
+        assert_eq!(bob.poll(), "1", "{packets:?}");
+        assert!(bob.is_over(), "{packets:?}");
+    }
+    let (bob, _) = Poller::enter(&server);
+    let answer = bob.ask("POST", &format!("42[\"a\",\"{}\"]", "a".repeat(1_000_000)));
+    assert_eq!(answer.status(), 413);
+}
+
+/// A request whose client has gone is dropped after the time for a close.
+#[test]
+fn a_client_that_gives_a_poll_up_is_forgotten() {
+    let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
+    let close_timeout = Duration::from_millis(50);
+    let server = Server::of(Fanfare::builder(()).config(Config { socketio, close_timeout, ..config() }));
+    let (bob, _) = Poller::enter(&server);
+    drop(bob.wait());
+    while !bob.is_over() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_is_forgotten() {
+    let server = Server::of(builder());
+    let (mut ada, ada_id) = enter(&server);
+    join(&mut ada, "lobby");
+    let (bob, _) = Poller::enter(&server);
+    bob.post("1");
+    assert!(bob.is_over());
+    // A poll that waits is released. It may also come behind the close.
+    let (bob, _) = Poller::enter(&server);
+    let mut waits = bob.wait();
+    bob.post("1");
+    let answer = response(&mut waits);
+    assert!(matches!((answer.status(), &*answer.body), (200, "6") | (400, _)), "{}", answer.body);
+    ada.text(r#"42["message",{}]"#);
+    assert_eq!(event(&mut ada, true), json!(["message", {"userId": ada_id}]), "others do not notice");
 }

@@ -2,15 +2,17 @@
 //!
 //! A message is a block of an event stream ([`Lines::Data`]), or a line of JSON ([`Lines::Json`]); or the protocol
 //! writes the blocks itself ([`Lines::Blocks`]). The answer to a poll takes messages as entries of an array
-//! ([`Lines::Entries`]). Over HTTP/1.1 the body is chunked (RFC 9112 §7.1), each message a chunk of its own, as most
-//! proxies expect of an answer without a length. To a client of HTTP/1.0, and
-//! where hyper frames the body, the bytes go as they are, and the end of the connection ends the body.
+//! ([`Lines::Entries`]), and that to a client of Engine.IO as its packets ([`Lines::Packets`]). Over HTTP/1.1 the body
+//! is chunked (RFC 9112 §7.1), each message a chunk of its own, as most proxies expect of an answer without a length.
+//! To a client of HTTP/1.0, and where hyper frames the body, the bytes go as they are, and the end of the connection
+//! ends the body.
 //!
 //! A client sends nothing on a stream. Bytes that it sends all the same are ignored, up to [`FORGET_BYTES`].
 
 use super::{Broken, Form, Received};
 use crate::transport::pace::FORGET_BYTES;
 use bytes::Bytes;
+use fanfare_wire::engineio::{SEPARATOR, put_binary};
 use fanfare_wire::sse;
 use std::io::Write as _;
 
@@ -32,6 +34,8 @@ pub(crate) enum Lines {
     Json,
     /// An entry of an array, and a comma: for the answers to polls.
     Entries,
+    /// A packet of Engine.IO, and its separator.
+    Packets,
 }
 
 impl Lines {
@@ -41,6 +45,7 @@ impl Lines {
             Lines::Data | Lines::Blocks => sse::MEDIA_TYPE,
             Lines::Json => "application/x-ndjson",
             Lines::Entries => "application/json",
+            Lines::Packets => "text/plain; charset=UTF-8",
         }
     }
 
@@ -60,6 +65,15 @@ impl Lines {
                 out.extend_from_slice(payload);
                 out.push(b',');
             }
+            (Lines::Packets, Form::Ping | Form::Pong) => {}
+            (Lines::Packets, Form::Text) => {
+                out.extend_from_slice(payload);
+                out.push(SEPARATOR as u8);
+            }
+            (Lines::Packets, Form::Binary) => {
+                put_binary(out, payload);
+                out.push(SEPARATOR as u8);
+            }
             (Lines::Json, Form::Ping | Form::Pong) => out.push(b'\n'), // readers of NDJSON skip blank lines
             (Lines::Json, Form::Text | Form::Binary) => {
                 out.extend_from_slice(payload);
@@ -76,6 +90,7 @@ impl Stream {
             Lines::Data | Lines::Blocks => "sse",
             Lines::Json => "stream",
             Lines::Entries => "poll",
+            Lines::Packets => "polling",
         }
     }
 
@@ -109,8 +124,12 @@ impl Stream {
         out.into()
     }
 
-    /// The last chunk, where there are chunks. Otherwise the end of the connection ends a stream.
+    /// The last chunk, where there are chunks; a close packet of Engine.IO. Otherwise the end of the connection ends a
+    /// stream.
     pub(super) fn end(self) -> Bytes {
+        if self.lines == Lines::Packets {
+            return Bytes::from_static(b"1\x1e"); // a close packet
+        }
         Bytes::from_static(if self.chunked { b"0\r\n\r\n" } else { b"" })
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! `forwarded` finds the client behind trusted proxies, `gate` checks target, host and origin, `cors` tells pages what
 //! they may read, `routes` leads a request to an upgrade, the API or a page, `pages` runs the embedder's router, `gzip`
-//! compresses answers, and `streams` decodes requests for streams. The connections belong to `shard::http` or to
+//! compresses answers, `streams` decodes requests for streams, `exchanges` polls and sends, and `engine` polls of
+//! Engine.IO. The connections belong to `shard::http` or to
 //! another server.
 
 pub(crate) mod cors;
+pub(crate) mod engine;
 pub(crate) mod exchanges;
 pub(crate) mod forwarded;
 pub(crate) mod gate;

@@ -3,6 +3,7 @@
 //! In: the head of an upgrade ([`UpgradeRequest`]), or a whole request. Out: the granted upgrade or its refusal, or
 //! the response.
 
+use super::engine::EngineWire;
 use super::gate::{Gate, RequestLine, Target, has_body};
 use super::gzip::{Accepts, Gzip};
 use super::streams::StreamWires;
@@ -20,7 +21,7 @@ use axum::body::{Body, HttpBody as _};
 use axum::extract::OriginalUri;
 use bytes::Bytes;
 use fanfare_hub::WireId;
-use fanfare_wire::engineio::{Query, Refused, Transport};
+use fanfare_wire::engineio::{Query, Refused};
 use fanfare_wire::websocket::deflate::{Agreed, Window, negotiate};
 use fanfare_wire::websocket::{Accepted, accept, is_upgrade};
 use http::uri::PathAndQuery;
@@ -58,8 +59,8 @@ pub(crate) struct Upgrade {
     /// For clients that may be sent compressed messages.
     pub(crate) deflated: Option<DeflatedWires>,
     pub(crate) protocol: Arc<dyn Protocol>,
-    /// Requests are judged by the rules of Engine.IO besides.
-    pub(crate) is_engine_io: bool,
+    /// Set for Socket.IO: then requests are judged by the rules of Engine.IO besides.
+    pub(crate) engine_io: Option<EngineWire>,
     /// The protocol or a handler asks for the request that a connection began with.
     pub(crate) needs_request: bool,
 }
@@ -174,8 +175,8 @@ impl Routes {
             let reason = format!("{path:?} speaks only the subprotocols {spoken:?}");
             return Err(HttpRefusal::because(400, reason));
         };
-        if upgrade.is_engine_io {
-            engine_io(request.uri, request.method, true)?;
+        if upgrade.engine_io.is_some() {
+            may_upgrade(request.uri, request.method)?;
         }
         tracing::debug!(peer = %request.peer, path, protocol = upgrade.protocol.name(), "a WebSocket was opened");
         let kept = || RequestInfo::of(request.method, request.uri, version, headers(), request.peer);
@@ -221,7 +222,7 @@ impl Routes {
                 (Ok(None), Some(api)) => api.serve(request).await,
                 (Ok(None), None) if let Some(kind) = stream => self.about_stream(kind, &request),
                 (Ok(None), None) if exchange => self.about_exchange(&request),
-                (Ok(None), None) if self.is_engine_io(request.uri().path()) => self.about_engine_io(&request, asker),
+                (Ok(None), None) if self.engine_at(request.uri().path()).is_some() => self.about_engine(&request),
                 (Ok(None), None) => self.page(request.map(Body::new), asker).await,
             };
             match self.gzip {
@@ -248,24 +249,6 @@ impl Routes {
         let original = std::mem::replace(request.uri_mut(), below);
         request.extensions_mut().insert(OriginalUri(original));
         true
-    }
-
-    /// True for the path of Socket.IO, below the server's own path.
-    fn is_engine_io(&self, path: &str) -> bool {
-        self.upgrades.iter().any(|upgrade| upgrade.is_engine_io && upgrade.path == path)
-    }
-
-    /// The answer to a request for Socket.IO that is no upgrade: only WebSockets are served.
-    fn about_engine_io<B>(&self, request: &Request<B>, asker: Asker) -> Response<Body> {
-        let reader = self.gate.reader(request.headers());
-        if request.method() == Method::OPTIONS {
-            return reader.options(OWN_METHODS, request.headers());
-        }
-        let judged = engine_io(request.uri(), request.method().as_str(), false);
-        let refused = judged.err().unwrap_or_else(no_polling);
-        let mut response = refused.to(asker).into_response();
-        reader.onto(response.headers_mut());
-        response
     }
 
     /// A page, or the answer if there is none.
@@ -315,30 +298,12 @@ impl Routes {
     }
 }
 
-/// Judges a request for Socket.IO. Sessions have one transport for their life, so none is continued by another request.
-fn engine_io(uri: &Uri, method: &str, is_upgrade: bool) -> Result<(), HttpRefusal> {
-    let refused = match Query::judge(uri.query().unwrap_or_default(), method, is_upgrade) {
-        Ok(Query { sid: None, .. }) => return if is_upgrade { Ok(()) } else { Err(no_polling()) },
-        Ok(Query { sid: Some(_), transport: Transport::WebSocket }) => Refused::SessionUnknown,
-        Ok(Query { sid: Some(_), transport: Transport::Polling }) => return Err(no_polling()),
-        Err(refused) => refused,
-    };
-    Err(refused_by_engine_io(refused))
-}
-
-/// The reference's answer where polling is not among its transports.
-fn no_polling() -> HttpRefusal {
-    refused_by_engine_io(Refused::TransportUnknown)
-}
-
-fn refused_by_engine_io(refused: Refused) -> HttpRefusal {
-    let hint = match refused {
-        Refused::TransportUnknown => "; set transports: ['websocket'] in the client",
-        Refused::UnsupportedVersion => "; Socket.IO clients from version 3 on speak version 4 of Engine.IO",
-        _ => "",
-    };
-    HttpRefusal::because(refused.status(), format!("{refused} (code {}){hint}", refused.code()))
-        .in_words(refused.body())
+/// Judges an upgrade for Socket.IO. A session keeps its transport, so none is continued by another one.
+fn may_upgrade(uri: &Uri, method: &str) -> Result<(), HttpRefusal> {
+    match Query::judge(uri.query().unwrap_or_default(), method, true)? {
+        Query { sid: None, .. } => Ok(()),
+        Query { sid: Some(_), .. } => Err(Refused::SessionUnknown.into()),
+    }
 }
 
 /// True for the probe that every listener answers.

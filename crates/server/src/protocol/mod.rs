@@ -217,8 +217,8 @@ pub trait Protocol: Send + Sync + 'static {
 pub(crate) struct ProtocolAtPath {
     pub(crate) path: String,
     pub(crate) protocol: Arc<dyn Protocol>,
-    /// Requests are judged by the rules of Engine.IO besides.
-    pub(crate) is_engine_io: bool,
+    /// Set for Socket.IO: then requests are judged by the rules of Engine.IO besides.
+    pub(crate) engine_io: Option<socketio::SocketIo>,
 }
 
 impl ProtocolAtPath {

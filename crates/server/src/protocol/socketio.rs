@@ -1,5 +1,5 @@
-//! Socket.IO on the protocol seam: `fanfare_wire::engineio` and `fanfare_wire::socketio` over WebSocket, one
-//! conversation a connection, with the events of a chat room built in.
+//! Socket.IO on the protocol seam: `fanfare_wire::engineio` and `fanfare_wire::socketio` over WebSocket or by polling,
+//! one conversation a connection, with the events of a chat room built in.
 //!
 //! The namespace `/` is one reserved channel of the hub, to which every socket that was let in is subscribed; rooms are
 //! rooms of that channel. So an event to a room is a publication with an audience, in order with all joins and leaves.
@@ -72,6 +72,28 @@ impl SocketIo {
         }))
     }
 
+    /// A session with this id begins.
+    pub(crate) fn begin(&self, sid: &str, actions: &mut Actions) -> Box<dyn Conversation> {
+        let Parts { ping_interval_ms, pong_timeout_ms, payload_bytes_max, .. } = *self.0;
+        let open = Open {
+            sid,
+            upgrades: false,
+            ping_interval: Duration::from_millis(ping_interval_ms.into()),
+            ping_timeout: Duration::from_millis(pong_timeout_ms),
+            max_payload: payload_bytes_max,
+        };
+        let mut out = Vec::new();
+        open.put(&mut out);
+        actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
+        let parts = self.0.clone();
+        Box::new(Socket { parts, decoder: Decoder::default(), stage: Stage::Outside, user: None, rooms: Vec::new() })
+    }
+
+    /// The longest body of a POST.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        self.0.payload_bytes_max
+    }
+
     /// The rule of its channels. The history serves readers that are slow.
     pub(crate) fn rule() -> Rule {
         Rule {
@@ -96,28 +118,12 @@ impl Protocol for SocketIo {
         _request: Option<&Arc<RequestInfo>>,
         actions: &mut Actions,
     ) -> Box<dyn Conversation> {
-        let Parts { ping_interval_ms, pong_timeout_ms, payload_bytes_max, .. } = *self.0;
         let mut id = [0; 16];
-        match crate::random::fill_random(&mut id) {
-            Ok(()) => {
-                let open = Open {
-                    sid: &format!("{:032x}", u128::from_ne_bytes(id)),
-                    upgrades: false,
-                    ping_interval: Duration::from_millis(ping_interval_ms.into()),
-                    ping_timeout: Duration::from_millis(pong_timeout_ms),
-                    max_payload: payload_bytes_max,
-                };
-                let mut out = Vec::new();
-                open.put(&mut out);
-                actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
-            }
-            Err(error) => {
-                tracing::error!(%error, "a Socket.IO session has no id");
-                actions.close(Disconnect::Internal);
-            }
+        if let Err(error) = crate::random::fill_random(&mut id) {
+            tracing::error!(%error, "a Socket.IO session has no id");
+            actions.close(Disconnect::Internal);
         }
-        let parts = self.0.clone();
-        Box::new(Socket { parts, decoder: Decoder::default(), stage: Stage::Outside, user: None, rooms: Vec::new() })
+        self.begin(&format!("{:032x}", u128::from_ne_bytes(id)), actions)
     }
 
     fn encode_push(&self, push: &Push, _now: Now, out: &mut Vec<u8>) -> Encoded {

@@ -29,7 +29,7 @@ pub(super) const NATIVE_PATH: &str = "/v1/ws";
 /// The most protocols that a server may have, besides the native one and Socket.IO: each has a wire for every framing
 /// of WebSocket, and there are 256 wires with those of streams.
 const PROTOCOLS_MAX: usize = 62;
-const _: () = assert!(3 * (PROTOCOLS_MAX + 2) + StreamWires::COUNT <= 256);
+const _: () = assert!(3 * (PROTOCOLS_MAX + 2) + StreamWires::COUNT < 256); // one more is for polling
 
 /// Collects the parts of a server. `S` is the application's state, which handlers take by [`State`](crate::State);
 /// nothing is generic after [`build`](Self::build).
@@ -95,11 +95,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     /// replace it, give [`Native`] with other times for that path.
     #[must_use]
     pub fn protocol(mut self, path: &str, protocol: impl Protocol) -> Self {
-        self.protocols.push(ProtocolAtPath {
-            path: path.to_owned(),
-            protocol: Arc::new(protocol),
-            is_engine_io: false,
-        });
+        self.protocols.push(ProtocolAtPath { path: path.to_owned(), protocol: Arc::new(protocol), engine_io: None });
         self
     }
 
@@ -248,13 +244,14 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         let native = Native::default().heartbeat_ms(ms(limits.heartbeat_ms)).grace_ms(ms(limits.grace_ms));
         if !self.protocols.iter().any(|at| at.is(NATIVE_PATH, native.subprotocol())) {
             let (path, protocol) = (NATIVE_PATH.to_owned(), Arc::new(native));
-            self.protocols.push(ProtocolAtPath { path, protocol, is_engine_io: false });
+            self.protocols.push(ProtocolAtPath { path, protocol, engine_io: None });
         }
         if self.config.socketio.enabled {
             let asks = Asks { guard: self.handlers.connect.is_some(), calls: !self.handlers.rpc.is_empty() };
-            let protocol = Arc::new(SocketIo::new(&self.config.socketio, &self.config.limits, asks));
+            let socketio = SocketIo::new(&self.config.socketio, &self.config.limits, asks);
             let path = format!("/{}", self.config.socketio.path.trim_start_matches('/'));
-            self.protocols.push(ProtocolAtPath { path, protocol, is_engine_io: true });
+            let protocol = Arc::new(socketio.clone());
+            self.protocols.push(ProtocolAtPath { path, protocol, engine_io: Some(socketio) });
         }
         for (place, ProtocolAtPath { path, protocol, .. }) in self.protocols.iter().enumerate() {
             let subprotocol = protocol.subprotocol();

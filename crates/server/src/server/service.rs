@@ -117,6 +117,14 @@ impl Inner {
             return self.routes.serve_exchange(kind, request, ends, give).await;
         }
         let http11 = request.version() == Version::HTTP_11;
+        if self.routes.asks_engine(http11, &request) {
+            let give = |exchange, answer| {
+                if self.next_shard().send(Control::Exchange(exchange, answer)).is_err() {
+                    tracing::debug!("a poll came after the server had stopped");
+                }
+            };
+            return self.routes.serve_engine(request, ends, give).await;
+        }
         if !self.routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
             return self.routes.respond(request).await;
         }

@@ -8,7 +8,9 @@ use crate::embed::runtime::runtime_of_handlers;
 use crate::embed::{Dispatcher, News};
 use crate::error::ServeError;
 use crate::framing::deflate::Deflate;
+use crate::framing::stream::{Lines, Stream};
 use crate::framing::{Framing, Wire};
+use crate::http::engine::EngineWire;
 use crate::http::gate::Gate;
 use crate::http::gzip::Gzip;
 use crate::http::pages::Pages;
@@ -110,15 +112,24 @@ impl Fanfare {
                 wire: WireId(wire as u8),
                 deflated: compression.websocket.then(make),
                 protocol: at.protocol.clone(),
-                is_engine_io: at.is_engine_io,
+                engine_io: None,
                 needs_request: handlers_need_request || at.protocol.needs_request(),
             }
         });
-        let upgrades = upgrades.collect();
+        let mut upgrades: Vec<Upgrade> = upgrades.collect();
         let native = self.protocols.iter().find(|at| at.is(NATIVE_PATH, Some(native::PROTOCOL)));
         let streams = native
             .filter(|_| self.config.streams)
             .map(|at| StreamWires::add(&mut wires, at.protocol.clone(), handlers_need_request, &self.config));
+        for (at, upgrade) in self.protocols.iter().zip(&mut upgrades) {
+            if let Some(protocol) = &at.engine_io {
+                wires.push(over(at, Framing::Stream(Stream { lines: Lines::Packets, chunked: false })));
+                let wire = WireId((wires.len() - 1) as u8); // see PROTOCOLS_MAX
+                let (protocol, pause_max) = (protocol.clone(), self.config.head_timeout);
+                let needs_request = handlers_need_request;
+                upgrade.engine_io = Some(EngineWire { wire, protocol, pause_max, needs_request });
+            }
+        }
         (wires, upgrades, streams)
     }
 

@@ -25,10 +25,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("session", "The time that clients have to connect, to come back, and to leave a server that stops."),
     ("heartbeat", "How the native protocol detects that a client is gone."),
     ("chat", "The chat protocol on `/`. A room `general` is the channel `chat:general`, so a rule must match it."),
-    (
-        "socketio",
-        "Socket.IO for its 4.x clients, over WebSocket, with the events of a chat room built in: see socketio.md.",
-    ),
+    ("socketio", "Socket.IO for its 4.x clients, with the events of a chat room built in: see socketio.md."),
     ("log", "The log, on stderr."),
     (
         "tls",

@@ -7,6 +7,7 @@
 //! the shard of the session. For the hub it is a connection like the others. When it ends, its last messages wait for
 //! `close_timeout`, or until the shard ends: a shard that stops does not wait for them to be fetched.
 
+use super::engine::EngineState;
 use super::polls::PollState;
 use super::streams::Opening;
 use super::{Fatal, Shared, Shell, Sink};
@@ -26,6 +27,10 @@ pub(super) struct Detached {
     pub(super) opening: Option<Opening>,
     /// Of a poll session.
     pub(super) polled: Option<PollState>,
+    /// Of a session of Engine.IO.
+    pub(super) engine: Option<EngineState>,
+    /// A request with packets that waits until the connection is not paused.
+    pub(super) poster: Option<Waker>,
 }
 
 /// Receives the answers to forwarded commands.

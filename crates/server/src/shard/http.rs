@@ -166,6 +166,10 @@ async fn answer(
         let give = |exchange, answer| polls::take(&shell, exchange, answer);
         return Ok(routes.serve_exchange(kind, request.map(Body::new), ends, give).await);
     }
+    if over.is_none() && routes.asks_engine(http11, &request) {
+        let give = |exchange, answer| polls::take(&shell, exchange, answer);
+        return Ok(routes.serve_engine(request.map(Body::new), ends, give).await);
+    }
     if !routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
         return Ok(match over.filter(|_| !routes.is_vital(request.uri().path())) {
             Some(over) => {

@@ -10,6 +10,7 @@ mod app;
 mod corked;
 mod detached;
 mod drain;
+mod engine;
 mod flush;
 mod http;
 mod http_connection;
@@ -26,6 +27,7 @@ use crate::embed::Dispatcher;
 use crate::framing::deflate::Deflaters;
 use crate::framing::{Form, Framing, Wire};
 use crate::logs;
+use crate::protocol::exchange::EngineId;
 use crate::protocol::{self, Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
 use bytes::Bytes;
 use fanfare_hub::{
@@ -35,7 +37,7 @@ use fanfare_hub::{
 use fanfare_wire::websocket::deflate::Inflater;
 use slab::Slab;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -98,6 +100,8 @@ pub(crate) struct Shell {
     forwards: Slab<detached::Answer>,
     /// The connections whose messages are polled.
     polls: PollTable,
+    /// The sessions of Engine.IO that poll.
+    engines: HashMap<EngineId, ConnId>,
     /// Takes the hub's questions; `None` if there is no handler.
     dispatcher: Option<Dispatcher>,
     /// The hub keeps the request of each connection for the handlers.
@@ -221,6 +225,7 @@ impl Shell {
             handlers_need_request: dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.handlers.need_request()),
             forwards: Slab::new(),
             polls: PollTable::default(),
+            engines: HashMap::new(),
             dispatcher,
             links,
             buffer: vec![0; READ_BYTES],
@@ -549,6 +554,7 @@ impl Shell {
                     conn.paused = false;
                     wake(&mut conn.reader);
                 }
+                self.wake_poster(id);
             }
             Effect::Close { conn: id, reason } => {
                 self.last_word(now, id, reason);
@@ -703,6 +709,7 @@ impl Shell {
                 self.counters.ended(why);
             }
         }
+        self.wake_poster(id);
     }
 
     /// Removes a connection. Its socket is closed when its reader ends too.
@@ -720,6 +727,10 @@ impl Shell {
             wake(&mut conn.reader);
             if let Sink::Detached(mut detached) = conn.sink {
                 wake(&mut detached.fetcher);
+                wake(&mut detached.poster);
+                if let Some(state) = detached.engine.take() {
+                    self.forget_engine(&state);
+                }
                 if let Some(state) = detached.polled.take() {
                     self.forget_polls(id, state);
                 }

@@ -13,7 +13,7 @@
 use super::detached::{Detached, keep};
 use super::streams::{Admission, Opening};
 use super::{Fatal, Shared, Shell, Sink, wake};
-use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
+use crate::protocol::exchange::{EngineRequest, Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::native::{open_ticket, renew_ticket};
 use crate::protocol::stream::AdmissionReply;
 use crate::protocol::{Message, Place};
@@ -51,6 +51,7 @@ pub(super) struct PollState {
 pub(crate) enum Errand {
     Connect(Box<PollConnect>, ExchangeAnswer),
     Poll(PollErrand),
+    Engine(EngineRequest, ExchangeAnswer),
 }
 
 /// A poll whose ticket is valid.
@@ -68,6 +69,7 @@ pub(crate) fn take(shared: &Shared, exchange: Exchange, answer: ExchangeAnswer) 
     let place = shared.borrow().place.clone();
     match exchange {
         Exchange::Connect(connect) => run(shared, Errand::Connect(connect, answer)),
+        Exchange::Engine(request) => run(shared, Errand::Engine(request, answer)),
         Exchange::Poll(PollRequest { ticket, ack, wait_ms }) => {
             let now = shared.borrow().now();
             match open_ticket(&place, now, &ticket) {
@@ -95,6 +97,7 @@ pub(super) fn run(shared: &Shared, errand: Errand) {
             drop(shell);
             begin(shared, *connect, answer);
         }
+        Errand::Engine(request, answer) => super::engine::take(shared, request, answer),
         Errand::Poll(mut poll) => {
             let mut shell = shared.borrow_mut();
             match shell.route(&poll) {
@@ -281,7 +284,7 @@ fn elsewhere() -> HttpRefusal {
 
 impl Shell {
     /// Sends an errand to another shard, behind all messages to it.
-    fn pass_on(&mut self, shard: ShardId, errand: Errand) {
+    pub(super) fn pass_on(&mut self, shard: ShardId, errand: Errand) {
         self.links.errand(shard, errand, self.counters.stamped());
         wake(&mut self.flusher);
     }

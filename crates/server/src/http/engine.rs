@@ -1,0 +1,158 @@
+//! Requests of Engine.IO clients that poll: GETs take packets, POSTs bring them, and the first GET opens a session.
+//!
+//! In: a request that hyper has read. Out: an [`EngineRequest`] for a shard, any one, and its answer; or a refusal:
+//! with the reference's code, 403 for a page that may not connect, 413 for a long body.
+
+use super::gate::{RequestLine, Target};
+use super::routes::{Routes, UpgradeRequest};
+use crate::api::body;
+use crate::logs::{self, Asked};
+use crate::protocol::exchange::{EngineAct, EngineId, EngineRequest, EngineStart, Exchange, ExchangeAnswer};
+use crate::protocol::socketio::SocketIo;
+use crate::refusal::{Asker, HttpRefusal};
+use crate::request::{RequestId, RequestInfo, pairs};
+use crate::transport::socket::Ends;
+use crate::watch::request;
+use axum::body::Body;
+use bytes::Bytes;
+use fanfare_hub::WireId;
+use fanfare_wire::engineio::{Query, Refused, Transport};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The methods of its address.
+const ALLOWED: &str = "GET, OPTIONS, POST";
+
+/// Sessions by polling, of one protocol.
+#[derive(Clone)]
+pub(crate) struct EngineWire {
+    pub(crate) wire: WireId,
+    pub(crate) protocol: SocketIo,
+    /// The longest pause within a body.
+    pub(crate) pause_max: Duration,
+    pub(crate) needs_request: bool,
+}
+
+impl Routes {
+    /// The sessions at a path, below the server's own path.
+    pub(super) fn engine_at(&self, path: &str) -> Option<&EngineWire> {
+        self.upgrades.iter().filter(|upgrade| upgrade.path == path).find_map(|upgrade| upgrade.engine_io.as_ref())
+    }
+
+    /// True for a request that is for a shard: a GET or a POST that is no upgrade.
+    pub(crate) fn asks_engine<B>(&self, http11: bool, request: &Request<B>) -> bool {
+        let path = request.uri().path();
+        matches!(*request.method(), Method::GET | Method::POST)
+            && self.below(path).is_some_and(|path| self.engine_at(path).is_some())
+            && !self.is_upgrade(http11, path, pairs(request.headers()))
+    }
+
+    /// Answers a request by any other method.
+    pub(super) fn about_engine<B>(&self, request: &Request<B>) -> Response<Body> {
+        let reader = self.gate.reader(request.headers());
+        if request.method() == Method::OPTIONS {
+            return reader.options(ALLOWED, request.headers());
+        }
+        let judged = Query::judge(request.uri().query().unwrap_or_default(), request.method().as_str(), false);
+        let refused = HttpRefusal::from(judged.err().unwrap_or(Refused::BadRequest));
+        let mut response = refused.to(Asker::of_request(request)).into_response();
+        reader.onto(response.headers_mut());
+        response
+    }
+
+    /// Answers a request that is for a shard: `give` gives it to one.
+    pub(crate) async fn serve_engine(
+        &self,
+        request: Request<Body>,
+        ends: Ends,
+        give: impl FnOnce(Exchange, ExchangeAnswer),
+    ) -> Response<Body> {
+        let serve = async |mut request: Request<Body>| {
+            let asker = Asker::of_request(&request);
+            let is_post = request.method() == Method::POST;
+            let mut cors = HeaderMap::new();
+            let answer = match self.read_engine(&mut request, ends, &mut cors).await {
+                Ok(asked) => {
+                    let (to, answered) = oneshot::channel();
+                    give(Exchange::Engine(asked), to);
+                    answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")))
+                }
+                Err(refused) => Err(refused),
+            };
+            match answer {
+                Ok(body) => {
+                    let mut response = Response::new(Body::from(body));
+                    *response.headers_mut() = cors;
+                    let headers = response.headers_mut();
+                    let kind = if is_post { "text/html" } else { "text/plain; charset=UTF-8" };
+                    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+                    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                    response
+                }
+                Err(refused) => {
+                    let (id, path) = (RequestId::of(request.headers()), request.uri().path());
+                    logs::refused(Asked::Poll, &id, &ends.peer, path, refused.status(), refused.reason());
+                    refused.to(asker).with_all(&cors).into_response()
+                }
+            }
+        };
+        request::identified(&self.watch, request, serve).await
+    }
+
+    /// Judges a request, and reads its body.
+    async fn read_engine(
+        &self,
+        request: &mut Request<Body>,
+        ends: Ends,
+        cors: &mut HeaderMap,
+    ) -> Result<EngineRequest, HttpRefusal> {
+        let nothing = || super::routes::nothing_at(request.uri().path());
+        let engine = self.below(request.uri().path()).and_then(|path| self.engine_at(path)).ok_or_else(nothing)?;
+        {
+            let headers = || pairs(request.headers());
+            let asked =
+                RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
+            let authority = match self.gate.admit(self.via, asked, headers())? {
+                Target::Resource(authority) => authority,
+                Target::Server => None,
+            };
+            *cors = self.gate.admit_page(authority.as_ref(), headers())?.headers();
+        }
+        let is_post = request.method() == Method::POST;
+        let query = Query::judge(request.uri().query().unwrap_or_default(), request.method().as_str(), false)?;
+        let Some(sid) = query.sid else {
+            let kept = || {
+                let headers: Vec<_> = pairs(request.headers()).collect();
+                let head = UpgradeRequest::of(request, &headers, ends.peer);
+                let headers = headers.iter().copied();
+                let info = RequestInfo::of(head.method, head.uri, request.version(), headers, ends.peer);
+                Arc::new(ends.complete(info))
+            };
+            return Ok(EngineRequest::Handshake(Box::new(EngineStart {
+                wire: engine.wire,
+                protocol: engine.protocol.clone(),
+                peer: ends.peer,
+                request: engine.needs_request.then(kept),
+            })));
+        };
+        let id = EngineId::parse(sid).ok_or(Refused::SessionUnknown)?;
+        if query.transport == Transport::WebSocket {
+            return Err(Refused::BadRequest.into()); // the session polls, if it is one
+        }
+        if !is_post {
+            return Ok(EngineRequest::Session(id, EngineAct::Poll));
+        }
+        let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+        if kind.is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/octet-stream")) {
+            return Ok(EngineRequest::Session(id, EngineAct::Break));
+        }
+        let max = engine.protocol.payload_bytes_max();
+        let body: Bytes = body::read_whole(request.body_mut(), max, engine.pause_max, "POST").await?;
+        match std::str::from_utf8(&body) {
+            Ok(_) => Ok(EngineRequest::Session(id, EngineAct::Post(body))),
+            Err(_) => Ok(EngineRequest::Session(id, EngineAct::Break)),
+        }
+    }
+}
