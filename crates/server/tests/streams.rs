@@ -208,6 +208,44 @@ async fn streams_of_one_http2_connection_do_not_wait_for_one_that_is_not_read() 
     }
 }
 
+/// A stream whose `connect` came with the head needs no hyper, which would hold some KiB for each as long as it lives.
+#[test]
+fn a_post_opens_the_same_stream_whether_the_shard_or_hyper_reads_its_body() {
+    let server = Server::of(Fanfare::builder(()).config(config()));
+    let (len, chunk) = (CONNECT.len(), format!("{:x}\r\n{CONNECT}\r\n0\r\n\r\n", CONNECT.len()));
+    let json = "Content-Type: application/json\r\n";
+    let rows = [
+        ("whole", format!("{json}Content-Length: {len}\r\n\r\n{CONNECT}"), true),
+        ("without a type", format!("Content-Length: {len}\r\n\r\n{CONNECT}"), true),
+        ("in chunks", format!("{json}Transfer-Encoding: chunked\r\n\r\n{chunk}"), false),
+        (
+            "with a charset",
+            format!("Content-Type: application/json; charset=utf-8\r\nContent-Length: {len}\r\n\r\n{CONNECT}"),
+            false,
+        ),
+    ];
+    for (name, rest, by_shard) in rows {
+        for path in ["/v1/sse", "/v1/stream"] {
+            let socket = std::net::TcpStream::connect(server.address).expect("it accepts");
+            let mut stream = Stream::asked(socket, &format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{rest}"));
+            assert_eq!(stream.status(), 200, "{name}: {}", stream.head);
+            assert_eq!(stream.header("connection") == Some("close"), by_shard, "{name}: {}", stream.head);
+            assert_eq!(next(&mut stream, path)["type"], "connected", "{name}");
+            assert_eq!(next(&mut stream, path)["channel"], "a", "{name}");
+        }
+    }
+    // A body that the shard cannot judge is judged as before.
+    for (name, rest, status) in [
+        ("of another type", format!("Content-Type: text/plain\r\nContent-Length: {len}\r\n\r\n{CONNECT}"), 415),
+        ("two lengths", format!("Content-Length: {len}\r\nContent-Length: 1\r\n\r\n{CONNECT}"), 400),
+        ("no JSON", "Content-Length: 2\r\n\r\n{]".to_owned(), 400),
+    ] {
+        let socket = std::net::TcpStream::connect(server.address).expect("it accepts");
+        let stream = Stream::asked(socket, &format!("POST /v1/sse HTTP/1.1\r\nHost: localhost\r\n{rest}"));
+        assert_eq!(stream.status(), status, "{name}: {}", stream.head);
+    }
+}
+
 /// Behind a proxy the socket tells nothing: the proxy reads on.
 #[test]
 fn a_stream_stays_while_its_client_sends_and_ends_when_it_is_silent() {

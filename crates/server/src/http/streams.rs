@@ -63,6 +63,11 @@ impl StreamKind {
         }
     }
 
+    /// Whether its request may be a POST with a `connect`.
+    pub(crate) fn takes_connect(self) -> bool {
+        matches!(self, StreamKind::Native(_))
+    }
+
     fn lines(self) -> Lines {
         match self {
             StreamKind::Events => Lines::Blocks,
@@ -209,12 +214,39 @@ impl Routes {
         Ok((content, wires))
     }
 
+    /// The `connect` in the body of a POST whose head has been read, and the length of the body. `None`: the body is
+    /// not whole yet, or its headers are not the usual ones; hyper then reads the request, and judges both.
+    pub(crate) fn connect_behind<'r, 'h>(
+        &self,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+        behind: &'r [u8],
+    ) -> Option<(&'r str, usize)> {
+        const FOR_HYPER: [&str; 3] = ["transfer-encoding", "content-encoding", "expect"];
+        let (mut len, mut has_type) = (None, false);
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case("content-length") {
+                let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
+                if len.replace(digits.parse::<usize>().ok()?).is_some() {
+                    return None;
+                }
+            } else if name.eq_ignore_ascii_case("content-type") {
+                if has_type || !value.eq_ignore_ascii_case(b"application/json") {
+                    return None;
+                }
+                has_type = true;
+            } else if FOR_HYPER.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+                return None;
+            }
+        }
+        let len = len.filter(|len| self.streams.as_ref().is_some_and(|wires| *len <= wires.connect_bytes_max))?;
+        Some((std::str::from_utf8(behind.get(..len)?).ok()?, len))
+    }
+
     /// The stream that a request opens, if it opens one. hyper has read the request.
     pub(crate) fn opens_stream<B>(&self, request: &Request<B>) -> Option<StreamKind> {
-        let is_native = |kind| matches!(kind, StreamKind::Native(_));
         let is_taken = |kind: &StreamKind| match *request.method() {
             Method::GET => true,
-            Method::POST => is_native(*kind),
+            Method::POST => kind.takes_connect(),
             _ => false,
         };
         self.stream_at(request.uri().path()).filter(is_taken)

@@ -1,8 +1,8 @@
 //! Accepts connections, reads the head of the first request, and routes the connection by it.
 //!
 //! The head is read with `httparse`. A WebSocket upgrade stays on the raw socket and becomes a reader of this shard. So
-//! does a stream (`streams`) whose client is let in. Everything else goes to HTTP (`http`) with the bytes as they came.
-//! A head that is too large, too slow or no HTTP is answered and closed.
+//! does a stream (`streams`) whose client is let in, if its request came whole. Everything else goes to HTTP (`http`)
+//! with the bytes as they came. A head that is too large, too slow or no HTTP is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
 use super::{Fatal, HttpConnection, Shared, Shell};
@@ -350,9 +350,10 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
                         read.extend_from_slice(&buffer[..count]);
                     }
                     let rest = match &judged {
-                        Some(Judged::Upgrade(Granted { head_bytes, .. }) | Judged::Stream { head_bytes, .. }) => {
-                            buffer[*head_bytes..count].to_vec()
-                        }
+                        Some(
+                            Judged::Upgrade(Granted { head_bytes: end, .. })
+                            | Judged::Stream { request_bytes: end, .. },
+                        ) => buffer[*end..count].to_vec(),
                         _ => Vec::new(),
                     };
                     shell.buffer = buffer;
@@ -362,9 +363,8 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
                     read.extend_from_slice(&shell.buffer[..count]);
                     judge(shell, &mut progress, read, routes, socket).map(|judged| {
                         let rest = match &judged {
-                            Judged::Upgrade(Granted { head_bytes, .. }) | Judged::Stream { head_bytes, .. } => {
-                                read[*head_bytes..].to_vec()
-                            }
+                            Judged::Upgrade(Granted { head_bytes: end, .. })
+                            | Judged::Stream { request_bytes: end, .. } => read[*end..].to_vec(),
                             _ => Vec::new(),
                         };
                         (judged, rest)
@@ -395,8 +395,8 @@ enum Judged {
     Upgrade(Granted),
     Stream {
         request: Box<StreamRequest>,
-        /// The length of the request's head.
-        head_bytes: usize,
+        /// The length of the request: its head, and its body where it has one.
+        request_bytes: usize,
     },
 }
 
@@ -439,7 +439,15 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     let (method, http_minor) = (request.method.unwrap_or(""), request.version.unwrap_or(0));
     let target = request.path.unwrap_or("/");
     let path = target.split('?').next().unwrap_or(target);
-    let stream = routes.stream_at(path).filter(|_| method == "GET" && !has_body(headers.iter().copied()));
+    // A POST is one if its `connect` came with the head, as from almost any client.
+    let (stream, connect) = match (routes.stream_at(path), method) {
+        (Some(kind), "GET") if !has_body(headers.iter().copied()) => (Some(kind), None),
+        (Some(kind), "POST") if kind.takes_connect() && http_minor == 1 => {
+            let connect = routes.connect_behind(headers.iter().copied(), &read[len..]);
+            (connect.map(|_| kind), connect)
+        }
+        _ => (None, None),
+    };
     if stream.is_none() && (http_minor == 0 || !is_upgrade(headers.iter().copied())) {
         return Some(Judged::Http); // the target of almost any page is parsed there, and only there
     }
@@ -454,8 +462,11 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     if let Some(kind) = stream.filter(|_| !is_upgrade) {
         let chunked = http_minor == 1;
         let version = if chunked { Version::HTTP_11 } else { Version::HTTP_10 };
-        return Some(match routes.stream(kind, (&request, version, ends), None, chunked) {
-            Ok(request) => Judged::Stream { request: Box::new(request), head_bytes: len },
+        let (connect, body_bytes) = connect.unzip();
+        return Some(match routes.stream(kind, (&request, version, ends), connect, chunked) {
+            Ok(request) => {
+                Judged::Stream { request: Box::new(request), request_bytes: len + body_bytes.unwrap_or_default() }
+            }
             Err(refused) => {
                 routes.watch.requests.answered(refused.status());
                 Judged::Refuse(refused)

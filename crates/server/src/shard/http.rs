@@ -1,4 +1,4 @@
-//! HTTP connections of a shard: all that do not begin with a WebSocket upgrade or a plain request for a stream.
+//! HTTP connections of a shard: all that do not begin with a WebSocket upgrade or a whole request for a stream.
 //!
 //! In: a socket with the bytes that were read from it already. hyper serves HTTP/1.1 and HTTP/2 from there, over the
 //! server's pages (an axum router). An upgrade that comes later on a kept-alive connection leads to the same protocols:
