@@ -190,25 +190,72 @@ fn what_could_be_two_requests_is_one_refusal_on_the_admin_port() {
     }
 }
 
-/// The head of the bad request begins in the packet of a good one: hyper goes by the chunks, and ends the connection.
+/// The head of the bad request begins in the packet of a good one.
 #[test]
-fn nothing_behind_a_bad_request_is_answered_where_it_came_in_one_packet_with_a_good_one() {
+fn a_bad_request_is_refused_where_it_came_in_one_packet_with_a_good_one() {
+    // A connection that is not closed would go on for a second.
+    let server = server(Config { http_idle_timeout: Duration::from_secs(1), ..config() });
+    let post = "POST /page HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc";
+    let good = ["GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", post, &format!("{post}\r\n"), &post.repeat(3)];
+    for (method, path) in PATHS {
+        for &(name, headers) in HEADS {
+            // Every good one before one path, and one before every path.
+            let good = if path == "/page" { &good[..] } else { &good[..1] };
+            for good in good {
+                let name = format!("{name}, {method} {path}, behind {good:?}");
+                let mut socket = connect(server.address);
+                let bad = head(method, path, headers);
+                socket.write_all(format!("{good}{bad}{BEHIND}").as_bytes()).expect("written");
+                let text = to_the_end(socket, &name);
+                let statuses: Vec<&str> =
+                    text.match_indices("HTTP/1.1 ").map(|(at, _)| text.get(at + 9..at + 12).unwrap_or("")).collect();
+                let (last, before) = statuses.split_last().unwrap_or((&"", &[]));
+                let count = good.matches("HTTP/1.1").count();
+                assert!(*last == "400" && before == vec!["200"; count], "{name}: {text}");
+            }
+        }
+    }
+}
+
+/// A head behind chunks in their packet is hyper's alone: it goes by the chunks, and ends the connection.
+#[test]
+fn nothing_behind_a_bad_request_is_answered_where_it_came_in_one_packet_with_chunks() {
     let server = server(config());
-    let good = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // (A stream would go on for ever.)
-    for (method, path) in PATHS.into_iter().filter(|(method, path)| *method == "POST" || !path.starts_with("/v1")) {
-        for both in
-            ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 0"]
-        {
+    let good = "POST /page HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+    for both in ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 0"] {
+        let mut socket = connect(server.address);
+        let bad = head("POST", "/page", &format!("{both}\r\n\r\n0\r\n\r\n"));
+        socket.write_all(format!("{good}{bad}{BEHIND}").as_bytes()).expect("written");
+        let text = to_the_end(socket, both);
+        assert!(!text.contains("/smuggled"), "{both}: {text}");
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.matches("HTTP/1.1 ").count() == 2, "{both}: {text}");
+    }
+}
+
+#[test]
+fn good_requests_that_come_in_one_packet_are_answered_in_order() {
+    let server = server(config());
+    let page = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
+    let with_length = "POST /page HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n\r\n\r\n";
+    let chunks = "POST /page HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+    let unread = "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let long = format!("POST /page HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
+    for parts in [
+        [page, with_length, chunks, page],
+        [chunks, "\r\n", with_length, page],
+        [with_length, "\r\n", unread, chunks],
+        [&long, page, &long, with_length],
+        [chunks, chunks, unread, &long],
+    ] {
+        let (all, count) = (parts.concat(), parts.concat().matches("HTTP/1.1").count());
+        for cut in [1, 40, 70, 90, 120, 150, all.len()] {
             let mut socket = connect(server.address);
-            let bad = head(method, path, &format!("{both}\r\n\r\n0\r\n\r\n"));
-            socket.write_all(format!("{good}{bad}{BEHIND}").as_bytes()).expect("written");
-            let text = to_the_end(socket, path);
-            assert!(!text.contains("/smuggled"), "{method} {path}, {both}: {text}");
-            assert!(
-                text.starts_with("HTTP/1.1 200 ") && text.matches("HTTP/1.1 ").count() == 2,
-                "{method} {path}, {both}: {text}"
-            );
+            let (first, rest) = all.split_at(cut.min(all.len()));
+            socket.write_all(first.as_bytes()).expect("written");
+            socket.write_all(rest.as_bytes()).expect("written");
+            for at in 0..count {
+                assert_eq!(response(&mut socket).status(), 200, "{at} of {parts:.80?}, cut at {cut}");
+            }
         }
     }
 }

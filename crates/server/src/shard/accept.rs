@@ -425,7 +425,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     if !progress.is_due(read) && read.len() < max {
         return None; // judged again when it has ended or doubled
     }
-    if let Some(refused) = head::refuse_lines(read) {
+    if let Err(refused) = head::judge_lines(read) {
         return Some(Judged::Refuse(refused));
     }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];

@@ -6,8 +6,10 @@
 //! (RFC 9112 §3.2) and the length of its body (RFC 9112 §6).
 //!
 //! hyper and `httparse` also accept heads that a proxy in front may read in another way: with bare LFs, and with both
-//! lengths and codings. [`refuse_lines`] refuses these, for all but a head that came in one packet with the request
-//! before it. (hyper goes by the coding there, and ends the connection, as RFC 9112 §6.1 allows.)
+//! lengths and codings. [`judge_lines`] refuses these. It also finds the end of a request, so that `pace` gives hyper
+//! one request at a time and judges the next one too. A head is not judged where it came in one packet with the chunks
+//! of the request before it, or while an answer waits for its reader. (There hyper goes by the coding, and ends the
+//! connection, as RFC 9112 §6.1 allows.)
 
 use crate::config::authority::shown;
 use crate::refusal::{Asker, HttpRefusal};
@@ -37,31 +39,55 @@ pub(crate) fn refuse_parsed(parsed: httparse::Result<usize>, len: usize, bytes_m
     }
 }
 
+/// The end of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadEnd {
+    /// The bytes before it.
+    pub(crate) at: usize,
+    /// The length of the body. `None`: it comes in chunks, or its length is none.
+    pub(crate) body: Option<u64>,
+}
+
 /// Judges the lines of a head, as they came, for what the parsers pass over and a proxy may read in another way: a
 /// line that a bare LF ends (RFC 9112 §2.2), and both a length and a coding of the body (§6.1). `None`: there is no
-/// fault so far, whether the head is whole or not. `bytes` may go on behind the head.
-pub(crate) fn refuse_lines(bytes: &[u8]) -> Option<HttpRefusal> {
-    let (mut rest, mut has_length, mut has_coding) = (bytes, false, false);
+/// fault so far, and the head is not whole. `bytes` may go on behind the head.
+///
+/// # Errors
+/// The refusal.
+pub(crate) fn judge_lines(bytes: &[u8]) -> Result<Option<HeadEnd>, HttpRefusal> {
+    let (mut at, mut length, mut has_coding) = (0, None, false);
     let mut begun = false;
-    while let Some(at) = memchr::memchr(b'\n', rest) {
-        let (line, behind) = (&rest[..at], &rest[at + 1..]);
-        rest = behind;
+    while let Some(len) = memchr::memchr(b'\n', &bytes[at..]) {
+        let line = &bytes[at..at + len];
+        at += len + 1;
         let Some(line) = line.strip_suffix(b"\r") else {
-            return Some(unlike_others(bytes, "a line of the request's head ends with LF alone, without CR"));
+            return Err(unlike_others(bytes, "a line of the request's head ends with LF alone, without CR"));
         };
         match line {
-            [] if begun => return None,
+            [] if begun => {
+                let body = if has_coding { None } else { length.map_or(Some(0), length_of) };
+                return Ok(Some(HeadEnd { at, body }));
+            }
             [] => {} // an empty line may come before a request
             _ => begun = true,
         }
-        let is = |name: &[u8]| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name);
-        has_length |= is(b"content-length:");
-        has_coding |= is(b"transfer-encoding:");
-        if has_length && has_coding {
-            return Some(unlike_others(bytes, "the request has a `Content-Length` and a `Transfer-Encoding`"));
+        let value = |name: &[u8]| {
+            let is = line.len() >= name.len() && line[..name.len()].eq_ignore_ascii_case(name);
+            is.then(|| &line[name.len()..])
+        };
+        length = value(b"content-length:").or(length);
+        has_coding |= value(b"transfer-encoding:").is_some();
+        if length.is_some() && has_coding {
+            return Err(unlike_others(bytes, "the request has a `Content-Length` and a `Transfer-Encoding`"));
         }
     }
-    None
+    Ok(None)
+}
+
+/// The number that the value of a `Content-Length` is.
+fn length_of(value: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(value.trim_ascii()).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    digits.and_then(|text| text.parse().ok())
 }
 
 /// A refusal of such a head.
@@ -108,8 +134,7 @@ fn problem_of_length(request: &httparse::Request<'_, '_>) -> Option<String> {
             }
             coding = Some(header.value);
         } else if header.name.eq_ignore_ascii_case("content-length") && coding.is_none() {
-            let digits = std::str::from_utf8(header.value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-            let Some(this) = digits.and_then(|text| text.parse::<u64>().ok()) else {
+            let Some(this) = length_of(header.value) else {
                 return Some(format!("the `Content-Length` {} is no length", shown(header.value)));
             };
             if length.is_some_and(|length| length != this) {
@@ -177,10 +202,27 @@ mod tests {
             ("a bare LF before it", "\nGET / HTTP/1.1\r\n", Some("LF alone")),
         ];
         for (name, head, expected) in rows {
-            let refused = refuse_lines(head.as_bytes());
+            let refused = judge_lines(head.as_bytes()).err();
             let words = refused.as_ref().map(HttpRefusal::reason);
             assert_eq!(words.is_some(), expected.is_some(), "{name}: {words:?}");
             assert!(words.unwrap_or_default().contains(expected.unwrap_or_default()), "{name}: {words:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_request_is_known_but_for_chunks() {
+        let end = |at, body| Some(HeadEnd { at, body });
+        let rows = [
+            ("half a head", "GET / HTTP/1.1\r\nHost: a\r\n", None),
+            ("no body", "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", end(18, Some(0))),
+            ("empty lines before it", "\r\n\r\nGET / HTTP/1.1\r\n\r\n", end(22, Some(0))),
+            ("a length", "GET / HTTP/1.1\r\ncontent-length:  12 \r\n\r\nx", end(40, Some(12))),
+            ("a length that is none", "GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", end(35, None)),
+            ("a signed length", "GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", end(38, None)),
+            ("chunks", "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", end(46, None)),
+        ];
+        for (name, head, expected) in rows {
+            assert_eq!(judge_lines(head.as_bytes()).ok(), Some(expected), "{name}");
         }
     }
 

@@ -289,8 +289,8 @@ impl Pace {
         Ok(next)
     }
 
-    /// Counts the bytes that were read, and classifies them.
-    fn read(&self, bytes: &[u8]) -> Part {
+    /// Classifies bytes that were read and are not counted yet.
+    fn begins(&self) -> Part {
         let mut state = self.state();
         if self.http2 || matches!(state.phase, Phase::Upgraded) {
             return Part::Other;
@@ -301,11 +301,19 @@ impl Pace {
             state.is_head_known = true;
         }
         let in_head = matches!(state.phase, Phase::Head(_));
-        state.stream.take(bytes, in_head);
         match in_head && state.is_head_known {
             true if begins => Part::HeadBegins,
             true => Part::Head,
             false => Part::Other,
+        }
+    }
+
+    /// Counts bytes that hyper gets.
+    fn count(&self, bytes: &[u8]) {
+        let mut state = self.state();
+        if !self.http2 && !matches!(state.phase, Phase::Upgraded) {
+            let in_head = matches!(state.phase, Phase::Head(_));
+            state.stream.take(bytes, in_head);
         }
     }
 

@@ -4,7 +4,7 @@
 use super::{Pace, Part, buffer_bytes};
 use crate::refusal::HttpRefusal;
 use crate::request::RequestId;
-use crate::transport::head;
+use crate::transport::head::{self, HeadEnd};
 use crate::transport::taking::Taking;
 use bytes::BytesMut;
 use socket2::SockRef;
@@ -35,8 +35,11 @@ pub(crate) struct Paced<S> {
     reading: Option<Pin<Box<Sleep>>>,
     /// A write waits: the time of the next check whether the peer accepts bytes, and that check.
     writing: Option<(Pin<Box<Sleep>>, Taking)>,
-    /// Read while hyper did not ask: at most [`AHEAD_BYTES_MAX`], and less than a read more.
+    /// Read while hyper did not ask: at most [`AHEAD_BYTES_MAX`], and less than a read more. And what came in one read
+    /// behind the end of a request: less than hyper's buffer.
     ahead: BytesMut,
+    /// So many bytes of the request that is being read have not come yet, where that is known.
+    left: Option<u64>,
     /// The peer has ended its side: the connection goes when this is over, and each write starts it anew.
     ended: Option<Pin<Box<Sleep>>>,
     /// The head that is on its way, or was last: see [`Part`].
@@ -89,6 +92,7 @@ impl<S: AsFd> Paced<S> {
             reading: None,
             writing: None,
             ahead: BytesMut::new(),
+            left: None,
             ended: None,
             head: Vec::new(),
             head_bytes_max,
@@ -96,19 +100,52 @@ impl<S: AsFd> Paced<S> {
         }
     }
 
-    /// Keeps the bytes of a head for a refusal, and judges its lines: hyper does not get the rest of a head that is
-    /// refused. An answer that is not written yet goes first, and hyper judges alone.
-    fn took(&mut self, bytes: &[u8]) -> Option<HttpRefusal> {
-        match self.pace.read(bytes) {
-            Part::Other => return None,
-            Part::Head => {}
-            Part::HeadBegins if self.head.capacity() > HEAD_BYTES_KEPT => self.head = Vec::new(),
-            Part::HeadBegins => self.head.clear(),
+    /// Takes bytes that were read, and returns how many of them hyper gets: those of one request, where its end is
+    /// known.
+    ///
+    /// # Errors
+    /// The head is refused, and hyper does not get the rest of it.
+    fn took(&mut self, bytes: &[u8]) -> Result<usize, HttpRefusal> {
+        let part = self.pace.begins();
+        let count = self.of_request(part, bytes)?;
+        // A blank line behind a request begins no other one.
+        let is_blank = bytes[count..].iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        let count = if count == 0 || is_blank { bytes.len() } else { count }; // nothing would be an end
+        self.pace.count(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// How many of the bytes are of the request that is being read. Keeps those of its head for a refusal, and judges
+    /// its lines. An answer that is not written yet goes first, and hyper judges alone.
+    fn of_request(&mut self, part: Part, bytes: &[u8]) -> Result<usize, HttpRefusal> {
+        if part == Part::HeadBegins {
+            self.left = None;
+            match self.head.capacity() > HEAD_BYTES_KEPT {
+                true => self.head = Vec::new(),
+                false => self.head.clear(),
+            }
         }
-        let room = buffer_bytes(self.head_bytes_max).saturating_sub(self.head.len());
+        let before = match (self.left.take(), part) {
+            (Some(0), _) | (None, Part::Other) => return Ok(bytes.len()), // hyper asks for more: it knows better
+            (Some(left), _) => return Ok(self.of_body(left, bytes.len())),
+            (None, Part::Head | Part::HeadBegins) => self.head.len(),
+        };
+        let room = buffer_bytes(self.head_bytes_max).saturating_sub(before);
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
         let is_due = memchr::memchr(b'\n', bytes).is_some() && self.pace.is_between() && self.writing.is_none();
-        if is_due { head::refuse_lines(&self.head) } else { None }
+        if !is_due {
+            return Ok(bytes.len());
+        }
+        let Some(HeadEnd { at, body: Some(body) }) = head::judge_lines(&self.head)? else { return Ok(bytes.len()) };
+        let in_head = at.saturating_sub(before).min(bytes.len());
+        Ok(in_head + self.of_body(body, bytes.len() - in_head))
+    }
+
+    /// How many of so many bytes are of a body of which this much is left.
+    fn of_body(&mut self, left: u64, bytes: usize) -> usize {
+        let count = usize::try_from(left).map_or(bytes, |left| left.min(bytes));
+        self.left = Some(left - count as u64);
+        count
     }
 
     /// [`bare_refusal`], where hyper may write one.
@@ -254,22 +291,33 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncRead for Paced<S> {
         }
         if !self.ahead.is_empty() {
             let count = self.ahead.len().min(into.remaining());
-            let bytes = self.ahead.split_to(count);
-            if let Some(refused) = self.took(&bytes) {
-                self.refuse(refused);
-                return self.poll_parting(cx).map(Ok);
-            }
-            into.put_slice(&bytes);
+            let mut ahead = std::mem::take(&mut self.ahead);
+            let took = self.took(&ahead[..count]);
+            let count = match took {
+                Ok(count) => count,
+                Err(refused) => {
+                    self.refuse(refused);
+                    return self.poll_parting(cx).map(Ok);
+                }
+            };
+            into.put_slice(&ahead.split_to(count));
+            self.ahead = ahead;
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, into) {
-            if into.filled().len() > before
-                && let Some(refused) = self.took(&into.filled()[before..])
-            {
-                into.set_filled(before); // an end to hyper, which writes no answer then
-                self.refuse(refused);
-                return self.poll_parting(cx).map(Ok);
+            if into.filled().len() > before {
+                match self.took(&into.filled()[before..]) {
+                    Ok(count) => {
+                        self.ahead.extend_from_slice(&into.filled()[before + count..]);
+                        into.set_filled(before + count);
+                    }
+                    Err(refused) => {
+                        into.set_filled(before); // an end to hyper, which writes no answer then
+                        self.refuse(refused);
+                        return self.poll_parting(cx).map(Ok);
+                    }
+                }
             }
             return Poll::Ready(read);
         }
