@@ -22,11 +22,15 @@ pub(crate) struct Unheard {
     answer: u64,
     /// The first signals are in it, or were in earlier ones.
     in_answer: usize,
+    /// Signals in no acknowledged answer that went for want of room. They came before those that are here.
+    shed: usize,
+    /// How many of those that went are in the last answer.
+    shed_in_answer: usize,
 }
 
 impl Unheard {
     pub(super) fn new(conn: ConnId) -> Self {
-        Unheard { conn, signals: VecDeque::new(), bytes: 0, answer: 0, in_answer: 0 }
+        Unheard { conn, signals: VecDeque::new(), bytes: 0, answer: 0, in_answer: 0, shed: 0, shed_in_answer: 0 }
     }
 
     pub(super) fn is_of(&self, conn: ConnId) -> bool {
@@ -37,6 +41,8 @@ impl Unheard {
         self.bytes += signal.signal.data.len();
         self.signals.push_back(signal);
         while self.signals.len() > max.signals || self.bytes > max.bytes {
+            self.shed += 1;
+            self.shed_in_answer += usize::from(self.in_answer > 0);
             self.forget_first();
         }
     }
@@ -44,12 +50,14 @@ impl Unheard {
     /// The answer of this number has so many of them.
     pub(super) fn answered(&mut self, number: u64, signals: usize) {
         self.answer = number;
-        self.in_answer = signals.min(self.signals.len());
+        self.shed_in_answer = signals.min(self.shed);
+        self.in_answer = (signals - self.shed_in_answer).min(self.signals.len());
     }
 
     /// The client has the last answer. True if nothing is left.
     pub(super) fn acknowledged(&mut self) -> bool {
         (0..self.in_answer).for_each(|_| self.forget_first());
+        self.shed -= std::mem::take(&mut self.shed_in_answer);
         self.signals.is_empty()
     }
 
@@ -71,7 +79,7 @@ impl Unheard {
         let AdoptedUnheard { signals, answer, in_answer } = adopted;
         let bytes = signals.iter().map(|signal| signal.signal.data.len()).sum();
         let conn = ConnId { index: u32::MAX, generation: 0 }; // that of the other shard is over
-        Unheard { conn, signals, bytes, answer, in_answer }
+        Unheard { conn, signals, bytes, answer, in_answer, shed: 0, shed_in_answer: 0 }
     }
 
     fn forget_first(&mut self) {
@@ -126,6 +134,12 @@ mod tests {
     fn beyond_its_bound_the_oldest_goes_and_the_number_of_the_others_holds() {
         let few = MailboxMax { signals: 2, bytes: 1_000 };
         assert_eq!(texts(unheard(&["a", "b", "c"], 0, few).after(None)), ["b", "c"]);
+        // The answer has the one that is gone, and the next one the second.
+        let mut late = self::unheard(&["a", "b", "c"], 1, few);
+        assert!(!late.acknowledged());
+        late.answered(6, 1);
+        assert!(!late.acknowledged());
+        assert_eq!(texts(late.after(Some(6))), ["c"]);
         let short = MailboxMax { signals: 8, bytes: 4 };
         let mut unheard = unheard(&["aa", "bb"], 2, short);
         let third = unheard.signals[0].clone();
