@@ -118,6 +118,19 @@ fn a_room_hears_who_joins_speaks_and_types() {
     assert_eq!(event(&mut eve, true), said(&eve_id, "elsewhere"), "eve hears nothing of the lobby");
 }
 
+/// The server adds the sender and the time to it.
+#[test]
+fn the_longest_message_of_a_client_reaches_its_room() {
+    let server = Server::of(builder());
+    let (mut ada, _) = enter(&server);
+    join(&mut ada, "lobby");
+    let around = r#"42["message",{"text":""}]"#.len();
+    let longest = "x".repeat(1_000_000 - around);
+    ada.text(&format!(r#"42["message",{{"text":"{longest}"}}]"#));
+    ada.text(r#"42["message",{"text":"after"}]"#);
+    assert_eq!(event(&mut ada, true)[1]["text"].as_str().map(str::len), Some(longest.len()));
+}
+
 #[test]
 fn attachments_follow_their_message() {
     let server = Server::of(builder());

@@ -33,6 +33,15 @@ const CHANNELS: &str = "$sio:**";
 /// The engine's letter for a message, before the text of a packet.
 const MESSAGE: u8 = b'4';
 
+/// What is added to a client's message at most: its user and the time.
+const ADDED_BYTES_MAX: usize = 8 << 10;
+
+/// The limits of the hub, by which the longest message of a client can be published.
+pub(crate) fn with_added(limits: Limits) -> Limits {
+    let room_message_bytes_max = limits.room_message_bytes_max.saturating_add(ADDED_BYTES_MAX);
+    Limits { room_message_bytes_max, ..limits }
+}
+
 /// Socket.IO for its 4.x clients.
 #[derive(Debug, Clone)]
 pub(crate) struct SocketIo(Arc<Parts>);

@@ -16,7 +16,7 @@ use crate::http::gzip::Gzip;
 use crate::http::pages::Pages;
 use crate::http::routes::{DeflatedWires, Routes, Upgrade};
 use crate::http::streams::StreamWires;
-use crate::protocol::{Node, Place, ProtocolAtPath};
+use crate::protocol::{Node, Place, ProtocolAtPath, socketio};
 use crate::random::{fill_random, random};
 use crate::server::admin::AdminServer;
 use crate::server::builder::NATIVE_PATH;
@@ -202,7 +202,7 @@ impl Fanfare {
             let body = move || {
                 let _still_there = still_there;
                 let now = clock.now();
-                let limits = Arc::new(config.limits.for_one_of(config.shards));
+                let limits = Arc::new(socketio::with_added(config.limits.for_one_of(config.shards)));
                 let (store, store_times) = TimedStore::new(MemoryStore::new(&limits, seeds.0));
                 let shard = ShardConfig {
                     me,
