@@ -142,7 +142,7 @@ impl Core {
             }
             Downlink::WebSocket | Downlink::None => {}
         }
-        self.out.commands.clear();
+        self.sends.queue(&mut self.out.commands);
         self.sends.offline(&mut self.out);
     }
 
@@ -294,12 +294,17 @@ impl Core {
             self.session.ticket = None;
         }
         let why = refusal.map_or(Setback::Transport, |error| Setback::Refused(Box::new(error)));
-        self.hang_up();
+        // A send of an earlier connection may be answered while there is a WebSocket.
+        self.close(1000);
         self.lost(now_ms, None, why);
     }
 
     fn sent(&mut self, now_ms: u64, n: u64, input: HttpInput<'_>) {
-        let HttpInput::Answer(answer) = input else { return self.sends.lost(now_ms, &mut self.rng, n) };
+        let answer = match input {
+            HttpInput::Answer(answer) => answer,
+            HttpInput::Unreachable => return self.sends.unreachable(now_ms, &mut self.rng, n),
+            _ => return self.sends.lost(now_ms, &mut self.rng, n),
+        };
         let refusal = decode_refusal(answer.body);
         let is = |code: ErrorCode| refusal.as_ref().is_some_and(|error| *error.code == *code.row().word);
         match answer.status {

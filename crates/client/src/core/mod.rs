@@ -374,9 +374,10 @@ impl Core {
     /// The connection is gone: nothing that was asked on it is answered any more.
     fn detach(&mut self) {
         self.hang_up();
-        let asked = self.requests.offline(&mut self.out);
+        let unsent = self.sends.take_unsent();
+        let asked = self.requests.offline(&unsent, &mut self.out);
         self.subscriptions.offline(asked, &mut self.out);
-        self.publishes.offline();
+        self.publishes.offline(&unsent);
     }
 
     /// We leave the connection by ourselves.
@@ -387,6 +388,7 @@ impl Core {
 
     fn end(&mut self, reason: EndReason) {
         self.hang_up();
+        self.publishes.offline(&self.sends.take_unsent());
         self.sends = Sends::default();
         self.link = Link::Ended(reason.clone());
         let error = CallError::Ended(reason.clone());

@@ -12,7 +12,7 @@ use super::out::Out;
 use super::types::{Answer, CallError, CallId, Config};
 use fanfare_hub::{ErrorCode, Rng};
 use fanfare_wire::native::client::{ClientCommand, ErrorReply, Publish, ServerMessage};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The scope in which a key is unique: a user's, else a session's id.
@@ -150,10 +150,18 @@ impl Publishes {
         });
     }
 
-    /// The connection is gone: publications in flight will get no answers.
-    pub(super) fn offline(&mut self) {
-        for entry in self.entries.values_mut().filter(|entry| matches!(entry.state, State::Flying { .. })) {
+    /// The connection is gone: publications in flight will get no answers. The server has not seen those whose request
+    /// is among `unsent`.
+    pub(super) fn offline(&mut self, unsent: &BTreeSet<u64>) {
+        for entry in self.entries.values_mut() {
+            let State::Flying { id, .. } = entry.state else { continue };
             entry.state = State::Queued;
+            if unsent.contains(&id) {
+                entry.tries = entry.tries.saturating_sub(1);
+                if entry.tries == 0 {
+                    (entry.scope, entry.sent_ms) = (None, None);
+                }
+            }
         }
     }
 

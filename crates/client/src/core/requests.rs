@@ -4,7 +4,7 @@
 use super::out::Out;
 use super::types::{Answer, CallError, CallId};
 use fanfare_wire::native::client::{ClientCommand, ErrorReply, ServerMessage};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The purpose of a request.
@@ -90,18 +90,21 @@ impl Requests {
         }
     }
 
-    /// The connection is gone: requests that may be repeated wait for the next one; the others are answered as unknown.
-    /// The requests of subscriptions are given back to them.
-    pub(super) fn offline(&mut self, out: &mut Out) -> Vec<Purpose> {
+    /// The connection is gone: requests that may be repeated wait for the next one; the others are answered as unknown,
+    /// or as not sent where they are among `unsent`. The requests of subscriptions are given back to them.
+    pub(super) fn offline(&mut self, unsent: &BTreeSet<u64>, out: &mut Out) -> Vec<Purpose> {
         let mut internal = Vec::new();
-        self.pending.retain(|_, pending| {
+        self.pending.retain(|id, pending| {
             match &pending.purpose {
                 Purpose::Call { .. } if !pending.sent => return true,
                 Purpose::Call { repeat: true, .. } => {
                     pending.sent = false;
                     return true;
                 }
-                Purpose::Call { call, repeat: false } => out.answer(*call, Err(CallError::Unknown)),
+                Purpose::Call { call, repeat: false } => {
+                    let was_sent = !unsent.contains(id);
+                    out.answer(*call, Err(if was_sent { CallError::Unknown } else { CallError::NotSent }));
+                }
                 other => internal.push(other.clone()),
             }
             false

@@ -7,16 +7,16 @@
 //!
 //! The numbers belong to the session. Where it goes on over another connection, the numbers that were not answered are
 //! sent again *without* their commands: those that had not arrived take no effect any more, and none is missing. (The
-//! client has decided about these commands when the connection was lost: they were answered as unknown, or asked again
-//! under new numbers.) An `unsubscribe` among them may have ended a subscription of the new connection:
-//! [`Done::unsubscribed`] says which.
+//! client has decided about these commands when the connection was lost: they were answered as unknown, or as not sent
+//! where the server cannot have seen them, or asked again under new numbers.) An `unsubscribe` among them may have
+//! ended a subscription of the new connection: [`Done::unsubscribed`] says which.
 
 use super::out::{Out, QueuedCommand};
 use super::types::{Config, ExchangeId, HttpKind};
 use fanfare_hub::Rng;
 use fanfare_wire::native::COMMANDS_MAX;
 use fanfare_wire::native::client::encode_send;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Sends on their way.
@@ -38,6 +38,8 @@ pub(super) struct Sends {
     queue: VecDeque<QueuedCommand>,
     queued_bytes: usize,
     flying: BTreeMap<u64, Send>,
+    /// Ids of commands that were given up before the server can have seen them.
+    unsent: BTreeSet<u64>,
     /// The last number that was used in this session.
     last: u64,
 }
@@ -52,6 +54,8 @@ struct Send {
     unsubscribes: Vec<Arc<str>>,
     /// Its commands were taken out.
     is_filler: bool,
+    /// The server may have got it: one of its requests did not end as unreachable.
+    may_be_seen: bool,
     state: State,
     failures: u32,
     first_ms: u64,
@@ -59,7 +63,7 @@ struct Send {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Asked { exchange: ExchangeId, deadline_ms: u64 },
+    Asked { exchange: ExchangeId, deadline_ms: u64, was_seen: bool },
     Resting { until_ms: u64 },
 }
 
@@ -100,7 +104,7 @@ impl Sends {
         out: &mut Out,
     ) {
         for send in self.flying.values_mut() {
-            if let State::Asked { exchange, deadline_ms } = send.state
+            if let State::Asked { exchange, deadline_ms, .. } = send.state
                 && deadline_ms <= now_ms
             {
                 out.abort(exchange);
@@ -121,6 +125,7 @@ impl Sends {
                 commands: commands.len(),
                 unsubscribes: commands.iter().filter_map(|command| command.unsubscribes.clone()).collect(),
                 is_filler: false,
+                may_be_seen: false,
                 state: State::Resting { until_ms: now_ms },
                 failures: 0,
                 first_ms: now_ms,
@@ -177,6 +182,16 @@ impl Sends {
         }
     }
 
+    /// There was no connection for its request.
+    pub(super) fn unreachable(&mut self, now_ms: u64, rng: &mut Rng, n: u64) {
+        if let Some(send) = self.flying.get_mut(&n) {
+            if let State::Asked { was_seen, .. } = send.state {
+                send.may_be_seen = was_seen;
+            }
+            send.lost(now_ms, rng);
+        }
+    }
+
     /// The server, or a proxy, asks for patience.
     pub(super) fn rest(&mut self, now_ms: u64, asked_ms: u64, rng: &mut Rng, n: u64) {
         if let Some(send) = self.flying.get_mut(&n) {
@@ -215,14 +230,26 @@ impl Sends {
 
     /// The connection is gone: what waits is given up, and numbers without an answer are kept.
     pub(super) fn offline(&mut self, out: &mut Out) {
-        self.queue.clear();
-        self.queued_bytes = 0;
+        self.give_up_queue();
         for send in self.flying.values_mut() {
             if let State::Asked { exchange, .. } = send.state {
                 out.abort(exchange);
             }
-            send.empty();
+            let ids = send.empty();
+            if !send.may_be_seen {
+                self.unsent.extend(ids);
+            }
         }
+    }
+
+    fn give_up_queue(&mut self) {
+        self.queued_bytes = 0;
+        self.unsent.extend(self.queue.drain(..).filter_map(|command| command.id));
+    }
+
+    /// The ids of commands that were given up, and that the server has not seen.
+    pub(super) fn take_unsent(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.unsent)
     }
 
     /// A connection is there: of the same session, or of another, whose numbers begin anew.
@@ -239,7 +266,8 @@ impl Sends {
     /// The client ends by itself: all that waits is sent, as far as it fits, and nothing is aborted.
     pub(super) fn last_words(&mut self, now_ms: u64, config: &Config, rng: &mut Rng, ticket: &str, out: &mut Out) {
         self.pump(now_ms, config, rng, ticket, None, out);
-        *self = Sends::default();
+        self.give_up_queue();
+        *self = Sends { unsent: self.take_unsent(), ..Sends::default() };
     }
 }
 
@@ -252,7 +280,9 @@ impl Send {
             self.body = String::from_utf8_lossy(&body).into_owned();
         }
         let exchange = out.http(HttpKind::Send, self.body.clone());
-        self.state = State::Asked { exchange, deadline_ms: now_ms + config.request_timeout_ms };
+        let deadline_ms = now_ms + config.request_timeout_ms;
+        let was_seen = std::mem::replace(&mut self.may_be_seen, true);
+        self.state = State::Asked { exchange, deadline_ms, was_seen };
     }
 
     fn lost(&mut self, now_ms: u64, rng: &mut Rng) {

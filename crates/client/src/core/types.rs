@@ -315,6 +315,9 @@ pub enum CallError {
     /// It was sent, and whether it took effect cannot be known any more.
     #[error("it was sent and the answer was lost: it may have taken effect or not")]
     Unknown,
+    /// The connection was lost while it waited to be sent: it took no effect.
+    #[error("the connection was lost before it was sent: it took no effect")]
+    NotSent,
     /// Too many calls wait already.
     #[error("{max} calls are waiting already, the limit (waiting_max)")]
     TooMany {

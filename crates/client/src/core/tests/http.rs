@@ -65,6 +65,18 @@ impl World {
         (world, stream.exchange)
     }
 
+    /// The lost connection comes back over `kind`, as the same session or another: the outputs after `connected`.
+    fn back(&mut self, kind: HttpKind, resumed: bool) -> Vec<Output> {
+        let connect = self.wait_for(kind);
+        let connected = CONNECTED.replace("ID", &id_in(&connect.body).to_string()).replace("t1", "t2");
+        let connected = connected.replace("resumed\":false", &format!("resumed\":{resumed}"));
+        let connected = if resumed { connected } else { connected.replace("\"me\"", "\"other\"") };
+        match kind {
+            HttpKind::Poll => self.answer(connect.exchange, 200, &format!(r#"{{"n":1,"messages":[{connected}]}}"#)),
+            _ => self.message(connect.exchange, &connected),
+        }
+    }
+
     /// The next request of this kind.
     fn wait_for(&mut self, kind: HttpKind) -> HttpRequest {
         let outputs = self.wake_until(|outputs| requests(outputs).iter().any(|request| request.kind == kind));
@@ -171,6 +183,64 @@ fn numbers_without_an_answer_go_up_without_their_commands_where_the_session_goes
         let next = of(HttpKind::Send, &world.call(publish("c", None)).1);
         assert!(next.body.contains(if resumed { r#""n":2"# } else { r#""n":1"# }), "{}", next.body);
     }
+}
+
+/// The connection is lost while commands wait for their turn, or were never taken to the server.
+#[test]
+fn a_command_that_never_left_is_reported_as_not_sent() {
+    let rpc = || Call::Rpc { method: "m".into(), data: json("1") };
+    let (mut world, stream) = World::streaming();
+    let flying: Vec<_> = (0..4).map(|_| world.call(rpc()).0).collect();
+    let (queued, outputs) = world.call(rpc());
+    assert!(requests(&outputs).is_empty(), "four sends are on their way, and a fifth waits");
+    let result = |outputs: &[Output], call| answers(outputs).into_iter().find(|(it, _)| *it == call).map(|it| it.1);
+    let outputs = world.lose(stream);
+    assert_eq!(result(&outputs, queued), Some(Err(CallError::NotSent)));
+    for call in flying {
+        assert_eq!(result(&outputs, call), Some(Err(CallError::Unknown)));
+    }
+
+    for (ends, expected) in [
+        (&["unreachable", "unreachable"][..], CallError::NotSent),
+        (&["unreachable", "lost"], CallError::Unknown),
+        (&["lost", "unreachable"], CallError::Unknown),
+    ] {
+        let (mut world, stream) = World::streaming();
+        let (call, outputs) = world.call(rpc());
+        let mut send = of(HttpKind::Send, &outputs);
+        for (place, end) in ends.iter().enumerate() {
+            let input = if *end == "lost" { HttpInput::Lost } else { HttpInput::Unreachable };
+            let outputs = world.tell(Input::Http(send.exchange, input));
+            if place == 0 {
+                send = of(HttpKind::Send, &outputs);
+            }
+        }
+        assert_eq!(result(&world.lose(stream), call), Some(Err(expected)), "{ends:?}");
+    }
+}
+
+/// Its key has never been shown, so another session cannot store it twice.
+#[test]
+fn a_publication_that_never_left_is_sent_by_another_session() {
+    let (mut world, stream) = World::streaming();
+    let flying: Vec<_> = (0..4).map(|_| world.call(publish("c", None)).0).collect();
+    let (queued, _) = world.call(publish("c", Some("k")));
+    world.lose(stream);
+    let outputs = world.back(HttpKind::Sse, false);
+    let unknown: Vec<_> = flying.into_iter().map(|call| (call, Err(CallError::Unknown))).collect();
+    assert_eq!(answers(&outputs), unknown);
+    let send = of(HttpKind::Send, &outputs);
+    assert!(send.body.contains(r#""idempotency_key":"k""#), "{}", send.body);
+    let outputs = world.tell(Input::Stop);
+    assert_eq!(answers(&outputs), [(queued, Err(CallError::Unknown))], "now it was sent");
+
+    let (mut world, _stream) = World::streaming();
+    for _ in 0..4 {
+        world.call(publish("c", None));
+    }
+    let (queued, _) = world.call(publish("c", None));
+    let ended = CallError::Ended(EndReason::Stopped);
+    assert!(answers(&world.tell(Input::Stop)).contains(&(queued, Err(ended))), "it took no effect");
 }
 
 #[test]
