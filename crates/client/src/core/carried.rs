@@ -142,6 +142,7 @@ impl Core {
             }
             Downlink::WebSocket | Downlink::None => {}
         }
+        self.out.pong_is_due = false;
         self.sends.queue(&mut self.out.commands);
         self.sends.offline(&mut self.out);
     }
@@ -158,6 +159,9 @@ impl Core {
     pub(super) fn pump_sends(&mut self, now_ms: u64) {
         self.sends.queue(&mut self.out.commands);
         if let Some(ticket) = self.session.ticket.as_deref() {
+            if std::mem::take(&mut self.out.pong_is_due) {
+                self.sends.pong(ticket, &mut self.out);
+            }
             self.sends.pump(now_ms, &self.config, &mut self.rng, ticket, self.message_bytes, &mut self.out);
         }
     }
@@ -172,6 +176,15 @@ impl Core {
 
     /// An input of an exchange. One that was given up is passed over.
     pub(super) fn exchanged(&mut self, now_ms: u64, exchange: ExchangeId, input: HttpInput<'_>) {
+        if self.sends.end_pong(exchange) {
+            // Where it was refused, the stream says more. The next ping asks for another one.
+            if let HttpInput::Answer(HttpAnswer { status: 200, body, .. }) = input
+                && let Some(ticket) = decode_send_answer(body).ok().and_then(|sent| sent.ticket)
+            {
+                self.session.ticket = Some(ticket);
+            }
+            return;
+        }
         if let Some(n) = self.sends.number_of(exchange) {
             return self.sent(now_ms, n, input);
         }

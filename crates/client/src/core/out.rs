@@ -16,7 +16,9 @@ pub(super) struct Out {
     last_exchange: u64,
     /// Commands go up by requests of their own.
     pub(super) over_http: bool,
-    /// Those that do.
+    /// A ping of a stream is to be answered.
+    pub(super) pong_is_due: bool,
+    /// Commands that go up by requests of their own.
     pub(super) commands: VecDeque<QueuedCommand>,
 }
 
@@ -50,8 +52,8 @@ impl Out {
         }
         let unsubscribes = match &command {
             ClientCommand::Unsubscribe { channel } => Some(channel.clone()),
-            // The server expects none over HTTP.
-            ClientCommand::Pong => return,
+            // Numbered sends may wait; the answer to a ping may not.
+            ClientCommand::Pong => return self.pong_is_due = true,
             _ => None,
         };
         self.commands.push_back(QueuedCommand { text: text_of(id, command), id, unsubscribes });

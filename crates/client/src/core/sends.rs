@@ -38,6 +38,8 @@ pub(super) struct Sends {
     queue: VecDeque<QueuedCommand>,
     queued_bytes: usize,
     flying: BTreeMap<u64, Send>,
+    /// The answer to a ping, on its way. It has no number: it is not repeated, and waits for no send before it.
+    pong: Option<ExchangeId>,
     /// Ids of commands that were given up before the server can have seen them.
     unsent: BTreeSet<u64>,
     /// The last number that was used in this session.
@@ -155,6 +157,25 @@ impl Sends {
         Some(commands).filter(|commands| !commands.is_empty())
     }
 
+    /// Answers a ping of a stream. An earlier answer that is still on its way is stuck.
+    pub(super) fn pong(&mut self, ticket: &str, out: &mut Out) {
+        self.abort_pong(out);
+        let mut body = Vec::new();
+        encode_send(&mut body, ticket, None, [r#"{"type":"pong"}"#]);
+        self.pong = Some(out.http(HttpKind::Send, String::from_utf8_lossy(&body).into_owned()));
+    }
+
+    /// True where this exchange was the answer to a ping. It is over.
+    pub(super) fn end_pong(&mut self, exchange: ExchangeId) -> bool {
+        self.pong.take_if(|pong| *pong == exchange).is_some()
+    }
+
+    fn abort_pong(&mut self, out: &mut Out) {
+        if let Some(exchange) = self.pong.take() {
+            out.abort(exchange);
+        }
+    }
+
     /// The number of the send whose answer this exchange brings.
     pub(super) fn number_of(&self, exchange: ExchangeId) -> Option<u64> {
         let is_it = |send: &Send| matches!(send.state, State::Asked { exchange: asked, .. } if asked == exchange);
@@ -231,6 +252,7 @@ impl Sends {
     /// The connection is gone: what waits is given up, and numbers without an answer are kept.
     pub(super) fn offline(&mut self, out: &mut Out) {
         self.give_up_queue();
+        self.abort_pong(out);
         for send in self.flying.values_mut() {
             if let State::Asked { exchange, .. } = send.state {
                 out.abort(exchange);
@@ -276,7 +298,7 @@ impl Send {
     fn ask(&mut self, now_ms: u64, config: &Config, ticket: &str, n: u64, commands: &[QueuedCommand], out: &mut Out) {
         if self.body.is_empty() {
             let mut body = Vec::new();
-            encode_send(&mut body, ticket, n, commands.iter().map(|command| &*command.text));
+            encode_send(&mut body, ticket, Some(n), commands.iter().map(|command| &*command.text));
             self.body = String::from_utf8_lossy(&body).into_owned();
         }
         let exchange = out.http(HttpKind::Send, self.body.clone());

@@ -138,6 +138,28 @@ fn silence_on_polls_and_streams_is_found() {
     assert!(outputs.contains(&Output::Abort(stream)), "{outputs:?}");
 }
 
+/// The server ends a stream whose client sends nothing between two pings.
+#[test]
+fn a_ping_of_a_stream_is_answered_by_a_send_without_a_number() {
+    let (mut world, stream) = World::streaming();
+    let ping = r#"{"type":"ping"}"#;
+    // Sends that wait for their answers hold up none.
+    for _ in 0..5 {
+        world.call(publish("c", None));
+    }
+    let pong = of(HttpKind::Send, &world.message(stream, ping));
+    assert_eq!(pong.body, r#"{"ticket":"t1","commands":[{"type":"pong"}]}"#);
+    assert_eq!(requests(&world.answer(pong.exchange, 200, r#"{"replies":[],"ticket":"t2"}"#)), []);
+    let stuck = of(HttpKind::Send, &world.message(stream, ping));
+    assert_eq!(stuck.body, r#"{"ticket":"t2","commands":[{"type":"pong"}]}"#, "by the newest ticket");
+    let outputs = world.message(stream, ping);
+    assert!(outputs.contains(&Output::Abort(stuck.exchange)), "at most one is on its way: {outputs:?}");
+    let lost = of(HttpKind::Send, &outputs);
+    assert_eq!(requests(&world.lose(lost.exchange)), [], "it is not repeated");
+    let open = of(HttpKind::Send, &world.message(stream, ping));
+    assert!(world.lose(stream).contains(&Output::Abort(open.exchange)));
+}
+
 #[test]
 fn a_send_without_an_answer_is_sent_again_as_it_was() {
     let (mut world, _stream) = World::streaming();

@@ -34,10 +34,10 @@ pub fn encode_poll(out: &mut Vec<u8>, ticket: &str, ack: u64, wait_ms: Option<u6
     ObjectWriter::plain(out).text("ticket", ticket).number("ack", ack).number_if("wait", wait_ms).end();
 }
 
-/// Appends the body of a send. Each of `commands` is a command's text.
-pub fn encode_send<'c>(out: &mut Vec<u8>, ticket: &str, n: u64, commands: impl IntoIterator<Item = &'c str>) {
+/// Appends the body of a send; without `n` it has no number. Each of `commands` is a command's text.
+pub fn encode_send<'c>(out: &mut Vec<u8>, ticket: &str, n: Option<u64>, commands: impl IntoIterator<Item = &'c str>) {
     let mut object = ObjectWriter::plain(out);
-    let list = object.text("ticket", ticket).number("n", n).field("commands");
+    let list = object.text("ticket", ticket).number_if("n", n).field("commands");
     list.push(b'[');
     for (place, command) in commands.into_iter().enumerate() {
         if place > 0 {
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(connect, r#"{"type":"connect","id":1,"page":"p","attempt":"a1"}"#);
         assert_eq!(decode_poll(&connect), Ok(PollBody::Connect { is_named: true }));
         for commands in [&[][..], &[client::PONG], &[client::PONG; 32]] {
-            let send = text(|out| encode_send(out, "t", 3, commands.iter().copied()));
+            let send = text(|out| encode_send(out, "t", Some(3), commands.iter().copied()));
             let read = decode_send(&send, &Limits::default()).expect("valid");
             assert_eq!((&*read.ticket, read.n, read.requests.len()), ("t", Some(3), commands.len()), "{send}");
         }
