@@ -113,7 +113,11 @@ async fn poll(shared: Shared, id: ConnId, mut answer: ExchangeAnswer) {
     if body.is_empty() {
         body = Bytes::from_static(b"1"); // the session was removed meanwhile
     }
-    let _ = answer.send(Ok(body)); // the client may have gone, and then its packets are gone
+    if answer.send(Ok(body)).is_err() {
+        // It was given up at this moment. Its packets are gone, so the session does not go on.
+        let now = shell.now();
+        shell.lost(now, id, true);
+    }
 }
 
 /// Takes in the packets of a client.
@@ -218,5 +222,47 @@ impl Shell {
         if let Some(Sink::Detached(detached)) = self.conn(id).map(|conn| &mut conn.sink) {
             wake(&mut detached.poster);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::shell_of;
+    use super::super::{Links, shard_id};
+    use super::*;
+    use crate::config::{Config, SocketIoConfig};
+    use crate::protocol::socketio::{Asks, SocketIo};
+    use crate::request::Peer;
+    use fanfare_hub::WireId;
+    use std::sync::Arc;
+    use tokio::sync::oneshot;
+
+    /// The packets that it was to have are lost: a client that came back would miss them and not know.
+    #[test]
+    fn a_session_ends_when_its_get_is_given_up_at_the_moment_of_its_answer() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+            let config = Config::default();
+            let asks = Asks { guard: false, calls: false };
+            let protocol = SocketIo::new(&SocketIoConfig::default(), &config.limits, asks);
+            let links = Links::new(shard_id(0), Vec::new());
+            let shared = shell_of(config, Arc::new(protocol.clone()), 1, links);
+            let start = EngineStart { wire: WireId(0), protocol, peer: Peer::Unknown, request: None };
+            let (to, opened) = oneshot::channel();
+            take(&shared, EngineRequest::Handshake(Box::new(start)), to);
+            assert!(opened.await.is_ok_and(|answer| answer.is_ok()));
+            let (id, conn) = shared.borrow().engines.iter().map(|(id, conn)| (*id, *conn)).next().expect("a session");
+            for (is_given_up, goes_on) in [(false, true), (true, false)] {
+                shared.borrow_mut().append(conn, Bytes::from_static(b"2\x1e"));
+                let (to, answered) = oneshot::channel();
+                let answered = (!is_given_up).then_some(answered);
+                take(&shared, EngineRequest::Session(id, EngineAct::Poll), to);
+                tokio::task::yield_now().await;
+                if let Some(answered) = answered {
+                    assert!(answered.await.is_ok_and(|answer| answer.is_ok_and(|body| body == "2")));
+                }
+                assert_eq!(shared.borrow_mut().conn(conn).is_some(), goes_on, "given up: {is_given_up}");
+            }
+        });
     }
 }
