@@ -6,7 +6,7 @@ use crate::refusal::HttpRefusal;
 use crate::request::RequestId;
 use crate::transport::head::{self, HeadEnd};
 use crate::transport::taking::Taking;
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use socket2::SockRef;
 use std::io;
 use std::os::fd::AsFd;
@@ -131,12 +131,15 @@ impl<S: AsFd> Paced<S> {
             (None, Part::Head | Part::HeadBegins) => self.head.len(),
         };
         let room = buffer_bytes(self.head_bytes_max).saturating_sub(before);
-        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let within = &bytes[..bytes.len().min(room)];
         let is_due = memchr::memchr(b'\n', bytes).is_some() && self.pace.is_between() && self.writing.is_none();
-        if !is_due {
-            return Ok(bytes.len());
+        // Of many requests in one read only the head of the first is copied.
+        let mut judged = if is_due && before == 0 { head::judge_lines(within)? } else { None };
+        self.head.extend_from_slice(&within[..judged.map_or(within.len(), |end| end.at)]);
+        if is_due && before > 0 {
+            judged = head::judge_lines(&self.head)?;
         }
-        let Some(HeadEnd { at, body: Some(body) }) = head::judge_lines(&self.head)? else { return Ok(bytes.len()) };
+        let Some(HeadEnd { at, body: Some(body) }) = judged else { return Ok(bytes.len()) };
         let in_head = at.saturating_sub(before).min(bytes.len());
         Ok(in_head + self.of_body(body, bytes.len() - in_head))
     }
@@ -300,8 +303,11 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncRead for Paced<S> {
                     return self.poll_parting(cx).map(Ok);
                 }
             };
-            into.put_slice(&ahead.split_to(count));
-            self.ahead = ahead;
+            into.put_slice(&ahead[..count]);
+            ahead.advance(count);
+            if !ahead.is_empty() {
+                self.ahead = ahead; // an idle connection holds no buffer
+            }
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
