@@ -297,3 +297,107 @@ fn lost(what: &'static str, error: &hyper::Error) -> Problem {
     };
     Problem::Lost { what, reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    /// What the kernel takes for two sockets, and what hyper reads ahead.
+    const BUFFERS: usize = 16 << 20;
+
+    /// A server that answers `head`, and then `filler` without end: the bytes that it could write.
+    async fn endless(head: &'static str, filler: &'static str) -> (Http, JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let written = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("the client");
+            let mut asked = vec![0; 4096];
+            assert!(stream.read(&mut asked).await.expect("a request") > 0);
+            let filler = filler.repeat(1 + (64 << 10) / filler.len());
+            let mut written = 0;
+            let mut next = head.as_bytes();
+            while stream.write_all(next).await.is_ok() {
+                written += next.len();
+                assert!(written < 4 * (MESSAGE_BYTES_MAX + BUFFERS), "the client reads on for ever");
+                next = filler.as_bytes();
+            }
+            written
+        });
+        let url = format!("http://{address}").parse().expect("a URL");
+        (Http::new(Endpoint::new(url).expect("no TLS")), written)
+    }
+
+    async fn ask(http: &mut Http, kind: HttpKind) -> Vec<HttpEvent> {
+        http.send(HttpRequest { exchange: ExchangeId(1), kind, body: "{}".into() });
+        let mut events = Vec::new();
+        loop {
+            let (_, event) = http.next().await;
+            let is_last = !matches!(event, HttpEvent::Reached | HttpEvent::Message(_));
+            events.push(event);
+            if is_last {
+                return events;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_server_sends_without_end_is_read_up_to_a_bound() {
+        let head_max = HEAD_BYTES_MAX;
+        let message_max = MESSAGE_BYTES_MAX;
+        let rows: [(&str, HttpKind, &'static str, &'static str, usize, &str); 6] = [
+            ("one header", HttpKind::Poll, "HTTP/1.1 200 OK\r\nx: ", "x", head_max, "message head is too large"),
+            ("many headers", HttpKind::Sse, "HTTP/1.1 200 OK\r\n", "x: y\r\n", head_max, "message head is too large"),
+            (
+                "a block",
+                HttpKind::Sse,
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: ",
+                "x",
+                message_max,
+                "16777216",
+            ),
+            (
+                "a line",
+                HttpKind::Stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n",
+                "x",
+                message_max,
+                "16777216",
+            ),
+            (
+                "an answer",
+                HttpKind::Poll,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n",
+                "x",
+                message_max,
+                "an answer has more than 16777216 bytes",
+            ),
+            ("no stream", HttpKind::Sse, "HTTP/1.1 200 OK\r\n\r\n", "x", message_max, "more than 16777216 bytes"),
+        ];
+        for (name, kind, head, filler, max, reason) in rows {
+            let (mut http, written) = endless(head, filler).await;
+            let events = ask(&mut http, kind).await;
+            let Some(HttpEvent::Lost(problem @ Problem::Foreign { .. })) = events.last() else {
+                panic!("{name}: {events:?}")
+            };
+            assert!(problem.to_string().contains(reason), "{name}: {problem}");
+            assert_eq!(events.len(), 2, "{name}: nothing was taken for a message");
+            let written = written.await.expect("the server saw the client hang up");
+            assert!(written <= max + BUFFERS, "{name}: {written} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_refusal_without_end_the_beginning_is_kept() {
+        for kind in [HttpKind::Sse, HttpKind::Poll, HttpKind::Send] {
+            let (mut http, written) = endless("HTTP/1.1 503 Busy\r\nretry-after: 7\r\n\r\n", "x").await;
+            let events = ask(&mut http, kind).await;
+            let Some(HttpEvent::Answer(answer)) = events.last() else { panic!("{kind:?}: {events:?}") };
+            assert_eq!((answer.status, answer.retry_after_ms), (503, Some(7_000)), "{kind:?}");
+            assert_eq!(answer.body.len(), REFUSAL_BYTES_MAX, "{kind:?}");
+            assert!(written.await.expect("the client hung up") <= REFUSAL_BYTES_MAX + BUFFERS, "{kind:?}");
+        }
+    }
+}
