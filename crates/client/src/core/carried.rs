@@ -216,13 +216,11 @@ impl Core {
 
     /// The answer to a `connect` that is no `connected`.
     fn connect_answered(&mut self, now_ms: u64, kind: HttpKind, answer: HttpAnswer<'_>) {
-        let HttpAnswer { status, retry_after_ms, body } = answer;
-        let refusal = decode_refusal(body);
+        let HttpAnswer { status, body, .. } = answer;
         if passes(status) {
-            let asked_ms = retry_after_ms.or(refusal.as_ref().and_then(|error| error.retry_after_ms));
-            return self.unavailable(now_ms, asked_ms.unwrap_or(0));
+            return self.unavailable(now_ms, retry_after_ms(answer).unwrap_or(0));
         }
-        match refusal {
+        match decode_refusal(body) {
             // There is no such address: an older server, or one with another prefix.
             Some(error) if !matches!(status, 404 | 405) => {
                 self.hang_up();
@@ -274,13 +272,20 @@ impl Core {
             409 if is_greeting => self.poll_lost(now_ms),
             _ if is_greeting => self.connect_answered(now_ms, HttpKind::Poll, answer),
             status if passes(status) => {
-                let asked_ms = answer.retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MS_MAX);
+                let asked_ms = self.asked_ms(now_ms, answer);
                 if let Downlink::Polls(polls) = &mut self.downlink {
                     polls.rest(now_ms, asked_ms, &mut self.rng);
                 }
             }
             _ => self.session_refused(now_ms, answer),
         }
+    }
+
+    /// How long an answer asks for patience. If the connection is lost in that time, the next one waits for its end.
+    fn asked_ms(&mut self, now_ms: u64, answer: HttpAnswer<'_>) -> u64 {
+        let asked_ms = retry_after_ms(answer).unwrap_or(0).min(RETRY_AFTER_MS_MAX);
+        self.not_before_ms = self.not_before_ms.max(now_ms + asked_ms);
+        asked_ms
     }
 
     fn poll_lost(&mut self, now_ms: u64) {
@@ -342,7 +347,7 @@ impl Core {
                 self.refuse_commands(now_ms, &ids, refusal);
             }
             status if passes(status) => {
-                let asked_ms = answer.retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MS_MAX);
+                let asked_ms = self.asked_ms(now_ms, answer);
                 self.sends.rest(now_ms, asked_ms, &mut self.rng, n);
             }
             status => {
@@ -404,6 +409,11 @@ fn patience_ms(config: &Config, link: &Link) -> u64 {
         Link::Greeting { .. } => config.connect_timeout_ms,
         _ => config.request_timeout_ms,
     }
+}
+
+/// The delay that an answer asks for: by its header, else by its body.
+fn retry_after_ms(answer: HttpAnswer<'_>) -> Option<u64> {
+    answer.retry_after_ms.or_else(|| decode_refusal(answer.body)?.retry_after_ms)
 }
 
 /// A status that the same request may not get later.

@@ -100,6 +100,8 @@ pub struct Core {
     message_bytes: Option<u64>,
     /// The last connection that was online ended with a message that cannot be read.
     unreadable: bool,
+    /// An answer over HTTP has asked for patience until then: no `connect` goes up earlier.
+    not_before_ms: u64,
     out: Out,
 }
 
@@ -160,6 +162,7 @@ impl Core {
             subscriptions: Subscriptions::default(),
             publishes: Publishes::default(),
             unreadable: false,
+            not_before_ms: 0,
             out: Out::default(),
             config,
         }
@@ -365,7 +368,7 @@ impl Core {
     }
 
     fn wait(&mut self, now_ms: u64, wait_ms: u64, why: Setback) {
-        let until_ms = now_ms.saturating_add(wait_ms);
+        let until_ms = now_ms.saturating_add(wait_ms).max(self.not_before_ms);
         self.detach();
         self.link = Link::Waiting { until_ms };
         self.out.state(State::Waiting { until_ms, failures: self.backoff.failures(), why });

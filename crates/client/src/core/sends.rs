@@ -40,6 +40,8 @@ pub(super) struct Sends {
     flying: BTreeMap<u64, Send>,
     /// The answer to a ping, on its way. It has no number: it is not repeated, and waits for no send before it.
     pong: Option<ExchangeId>,
+    /// An answer has asked for patience until then: no send goes up earlier.
+    quiet_until_ms: u64,
     /// Ids of commands that were given up before the server can have seen them.
     unsent: BTreeSet<u64>,
     /// The last number that was used in this session.
@@ -112,6 +114,9 @@ impl Sends {
                 out.abort(exchange);
                 send.lost(now_ms, rng);
             }
+        }
+        if self.quiet_until_ms > now_ms {
+            return;
         }
         for (&n, send) in &mut self.flying {
             if matches!(send.state, State::Resting { until_ms } if until_ms <= now_ms) {
@@ -215,10 +220,20 @@ impl Sends {
 
     /// The server, or a proxy, asks for patience.
     pub(super) fn rest(&mut self, now_ms: u64, asked_ms: u64, rng: &mut Rng, n: u64) {
+        let until_ms = self.rest_one(now_ms, asked_ms, rng, n);
+        if asked_ms > 0 {
+            // Not before it either: its number is the lower one.
+            self.quiet_until_ms = self.quiet_until_ms.max(until_ms);
+        }
+    }
+
+    fn rest_one(&mut self, now_ms: u64, asked_ms: u64, rng: &mut Rng, n: u64) -> u64 {
+        let until_ms = now_ms + asked_ms + rng.below(REST_MS_MIN + 1);
         if let Some(send) = self.flying.get_mut(&n) {
             send.failures = send.failures.saturating_add(1);
-            send.state = State::Resting { until_ms: now_ms + asked_ms + rng.below(REST_MS_MIN + 1) };
+            send.state = State::Resting { until_ms };
         }
+        until_ms
     }
 
     /// One before it has not arrived: the oldest is sent again now. False where there is none before it.
@@ -232,7 +247,7 @@ impl Sends {
         }
         first.state = State::Resting { until_ms: now_ms };
         debug_assert!(oldest < n);
-        self.rest(now_ms, ORDER_MS / 2, rng, n);
+        self.rest_one(now_ms, ORDER_MS / 2, rng, n);
         true
     }
 
@@ -244,7 +259,7 @@ impl Sends {
     pub(super) fn wake_ms(&self, config: &Config) -> Option<u64> {
         let due_ms = |send: &Send| match send.state {
             State::Asked { deadline_ms, .. } => deadline_ms.min(send.give_up_ms(config)),
-            State::Resting { until_ms } => until_ms.min(send.give_up_ms(config)),
+            State::Resting { until_ms } => until_ms.max(self.quiet_until_ms).min(send.give_up_ms(config)),
         };
         self.flying.values().map(due_ms).min()
     }
@@ -289,7 +304,7 @@ impl Sends {
     pub(super) fn last_words(&mut self, now_ms: u64, config: &Config, rng: &mut Rng, ticket: &str, out: &mut Out) {
         self.pump(now_ms, config, rng, ticket, None, out);
         self.give_up_queue();
-        *self = Sends { unsent: self.take_unsent(), ..Sends::default() };
+        *self = Sends { unsent: self.take_unsent(), quiet_until_ms: self.quiet_until_ms, ..Sends::default() };
     }
 }
 

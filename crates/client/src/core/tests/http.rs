@@ -332,3 +332,53 @@ fn a_refusal_by_the_server_is_the_same_as_over_a_websocket() {
         assert!(outputs.iter().any(is_end), "{transport:?}: {outputs:?}");
     }
 }
+
+const PATIENCE: [(u16, Option<u64>, &str); 3] = [
+    (503, Some(20_000), ""),
+    (429, Some(20_000), "slow down"),
+    (503, None, r#"{"code":"overloaded","message":"busy","retryable":true,"retry_after":20000}"#),
+];
+
+#[test]
+fn a_delay_that_an_answer_over_http_asks_for_is_kept() {
+    for (status, retry_after_ms, body) in PATIENCE {
+        let refuse = |world: &mut World, exchange, retry_after_ms| {
+            let asked_ms = world.now_ms;
+            let answer = HttpAnswer { status, retry_after_ms, body };
+            assert_eq!(requests(&world.tell(Input::Http(exchange, HttpInput::Answer(answer)))), []);
+            asked_ms
+        };
+        let next = |world: &mut World| {
+            let outputs = world.wake_until(|outputs| !requests(outputs).is_empty());
+            (world.now_ms, requests(&outputs).remove(0))
+        };
+        for transport in [Sse, Poll] {
+            let (mut world, outputs) = World::over(&[transport]);
+            let asked_ms = refuse(&mut world, requests(&outputs)[0].exchange, retry_after_ms);
+            let (at_ms, _) = next(&mut world);
+            assert!(at_ms >= asked_ms + 20_000, "connect by {transport:?}, {status}: after {} ms", at_ms - asked_ms);
+        }
+        let (mut world, poll) = World::polling();
+        let asked_ms = refuse(&mut world, poll.exchange, retry_after_ms);
+        let (at_ms, again) = next(&mut world);
+        assert!(world.core.is_online() && again.body.contains(r#""ack":1"#), "{}", again.body);
+        assert!((20_000..21_000).contains(&(at_ms - asked_ms)), "poll, {status}: after {} ms", at_ms - asked_ms);
+
+        // The session does not last for so long. The next `connect` keeps the delay too.
+        let (mut world, poll) = World::polling();
+        let asked_ms = refuse(&mut world, poll.exchange, Some(120_000));
+        let (at_ms, again) = next(&mut world);
+        assert!(again.body.starts_with(r#"{"type":"connect""#), "{}", again.body);
+        assert!(at_ms >= asked_ms + 120_000, "{status}: after {} ms", at_ms - asked_ms);
+
+        let (mut world, stream) = World::streaming();
+        let first = of(HttpKind::Send, &world.call(publish("c", None)).1);
+        let asked_ms = refuse(&mut world, first.exchange, retry_after_ms);
+        assert_eq!(requests(&world.call(publish("c", None)).1), [], "another send would not be welcome either");
+        let outputs = world.wake_until(|outputs| !requests(outputs).is_empty());
+        let waited_ms = world.now_ms - asked_ms;
+        assert!((20_000..21_000).contains(&waited_ms), "send, {status}: after {waited_ms} ms");
+        assert!(requests(&outputs).iter().any(|it| it.body == first.body), "{outputs:?}");
+        assert!(world.core.is_online(), "{stream:?}");
+    }
+}
