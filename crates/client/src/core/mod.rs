@@ -529,7 +529,7 @@ impl Core {
             message @ (ServerMessage::Presence(_)
             | ServerMessage::PresenceChange(_)
             | ServerMessage::PresenceCount { .. }
-            | ServerMessage::Signal(_)) => subscriptions.presence(message, out),
+            | ServerMessage::Signal(_)) => subscriptions.presence(now_ms, message, out),
             // Without an id these answer nothing of ours; and a newer server may say more than we know.
             ServerMessage::Connected(_)
             | ServerMessage::Published { .. }

@@ -11,6 +11,7 @@
 //! Over HTTP the answer to a `subscribe` comes by another request than the messages of the channel, which may overtake
 //! it. Messages of a channel that is asked for are held until the answer is there, [`HELD_BYTES_MAX`] in all. If they
 //! are more, the channel is subscribed to again from the place that the answer names.
+//! A presence that is older than a change before it is asked for again.
 
 use super::out::Out;
 use super::publishes::rest_ms;
@@ -185,7 +186,7 @@ impl Subscriptions {
         subscription.life = self.last_life;
         subscription.state = State::Paused;
         subscription.position = before;
-        subscription.presence_seq = None;
+        subscription.forget_presence();
     }
 
     pub(super) fn resume(&mut self, channel: &Arc<str>) {
@@ -233,7 +234,7 @@ impl Subscriptions {
         if self.all.get(channel).is_none_or(|subscription| subscription.state != State::Requested) {
             return Some(message);
         }
-        let held_bytes: usize = self.all.values().flat_map(|subscription| &subscription.held).map(weight).sum();
+        let held_bytes = self.held_bytes();
         let Some(subscription) = self.all.get_mut(channel) else { return Some(message) };
         subscription.overflowed |= held_bytes + weight(&message) > HELD_BYTES_MAX;
         if !subscription.overflowed {
@@ -242,12 +243,26 @@ impl Subscriptions {
         None
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.all.values().flat_map(|subscription| &subscription.held).map(weight).sum()
+    }
+
     /// The answer to a `subscribe` has come: the messages that came before it, for a live subscription.
     pub(super) fn take_held(&mut self, channel: &str) -> Vec<ServerMessage> {
         let Some(subscription) = self.all.get_mut(channel).filter(|it| it.state != State::Requested) else {
             return Vec::new();
         };
-        std::mem::take(&mut subscription.held)
+        let known = subscription.position.as_ref();
+        let is_passed = |message: &ServerMessage| match message {
+            // It is of an earlier subscription to the channel. It would lead back to what the answer has brought.
+            ServerMessage::Gap { position, .. } => {
+                known.is_some_and(|known| known.epoch == position.epoch && position.offset <= known.offset)
+            }
+            _ => false,
+        };
+        let mut held = std::mem::take(&mut subscription.held);
+        held.retain(|message| !is_passed(message));
+        held
     }
 
     /// A channel may have been unsubscribed from without our knowing: it is subscribed to again, from its place.
@@ -256,7 +271,7 @@ impl Subscriptions {
         self.last_life += 1;
         subscription.life = self.last_life;
         subscription.state = State::Detached;
-        subscription.presence_seq = None;
+        subscription.forget_presence();
         self.leave(channel, out);
     }
 
@@ -321,7 +336,7 @@ impl Subscriptions {
         }
         for subscription in self.all.values_mut().filter(|subscription| subscription.state != State::Paused) {
             subscription.state = State::Detached;
-            subscription.presence_seq = None;
+            subscription.forget_presence();
         }
     }
 
@@ -358,7 +373,7 @@ impl Subscriptions {
             }
             (Purpose::PresenceSync { .. }, ServerMessage::Error(error)) => out.put(Output::Error(error)),
             (Purpose::PresenceSync { channel, life }, message) if self.find(&channel, life).is_some() => {
-                self.presence(message, out);
+                self.presence(at.now_ms, message, out);
             }
             (Purpose::Enter { channel, life, call }, message) => {
                 let result = match message {
@@ -507,7 +522,7 @@ impl Subscriptions {
         let message = message.unwrap_or_default();
         if ERRORS.iter().any(|row| row.word == &*code && row.retryable) {
             subscription.state = State::Resting { until_ms: now_ms + 500 + rng.below(1500) };
-            subscription.presence_seq = None;
+            subscription.forget_presence();
             return;
         }
         let error = refused(code.clone(), message.clone(), &channel);
@@ -536,7 +551,7 @@ impl Subscriptions {
     }
 
     /// Signals and presence.
-    pub(super) fn presence(&mut self, message: ServerMessage, out: &mut Out) {
+    pub(super) fn presence(&mut self, now_ms: u64, message: ServerMessage, out: &mut Out) {
         let (ServerMessage::Presence(_)
         | ServerMessage::PresenceChange(_)
         | ServerMessage::PresenceCount { .. }
@@ -559,17 +574,19 @@ impl Subscriptions {
             ServerMessage::PresenceChange(_) | ServerMessage::PresenceCount { .. } => known.is_some() && seq > known,
             _ => true,
         };
-        if !news {
-            if known.is_none() {
-                subscription.presence_early = subscription.presence_early.max(seq);
-            }
-            return;
-        }
         if let ServerMessage::Presence(_) = &message {
-            // It came by another way than the changes, and is older than one of them.
-            if subscription.presence_early.take().is_some_and(|early| seq < Some(early)) {
-                subscription.presence_at_ms = Some(0);
+            // It came by another way than the changes. One that is older than a change that was told is no news, and
+            // may have been to bring one that was not.
+            match subscription.presence_early {
+                Some(early) if !news || seq < Some(early) => subscription.presence_again(now_ms),
+                Some(_) => (subscription.presence_early, subscription.presence_retries) = (None, 0),
+                None => {}
             }
+        } else if !news && known.is_none() {
+            subscription.presence_early = subscription.presence_early.max(seq);
+        }
+        if !news {
+            return;
         }
         subscription.presence_seq = seq.or(known);
         let event = match message {
@@ -665,6 +682,18 @@ impl Subscription {
             retries: 0,
             presence_retries: 0,
         }
+    }
+
+    /// Numbers of another life are not compared with those of this one.
+    fn forget_presence(&mut self) {
+        (self.presence_seq, self.presence_early) = (None, None);
+    }
+
+    /// The presence lacks a change that came before it: it is asked for again, each time later than the last.
+    fn presence_again(&mut self, now_ms: u64) {
+        let rest_ms = if self.presence_retries == 0 { 0 } else { 250 << self.presence_retries.min(5) };
+        self.presence_at_ms = Some(now_ms + rest_ms);
+        self.presence_retries += 1;
     }
 
     fn ask_presence(&mut self, at: Online<'_>, channel: &Arc<str>, requests: &mut Requests, out: &mut Out) {

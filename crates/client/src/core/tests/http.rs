@@ -382,3 +382,212 @@ fn a_delay_that_an_answer_over_http_asks_for_is_kept() {
         assert!(world.core.is_online(), "{stream:?}");
     }
 }
+
+fn subscribed(command: &str, offset: u64, page: &[u64]) -> String {
+    let id = id_in(command);
+    let page: Vec<_> = page.iter().map(|n| format!(r#"{{"offset":{n},"data":{n},"ts":1}}"#)).collect();
+    format!(
+        r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":{offset},"recovered":true,"publications":[{}]}}"#,
+        page.join(",")
+    )
+}
+
+/// The number of a send, to name it in its answer.
+fn number_in(send: &HttpRequest) -> u64 {
+    let rest = send.body.split("\"n\":").nth(1).expect("a number");
+    rest.split(',').next().and_then(|digits| digits.parse().ok()).expect("a number")
+}
+
+/// The last command in a send's body.
+fn last_command(send: &HttpRequest) -> String {
+    format!("{{\"type\":{}", send.body.rsplit("{\"type\":").next().expect("a command"))
+}
+
+impl World {
+    fn reply(&mut self, send: &HttpRequest, reply: &str) -> Vec<Output> {
+        self.answer(send.exchange, 200, &format!(r#"{{"n":{},"replies":[{reply}]}}"#, number_in(send)))
+    }
+}
+
+/// The answer to `subscribe` comes by a send; what follows it comes by the stream.
+#[test]
+fn held_messages_are_given_once_and_in_order() {
+    let (mut world, stream) = World::streaming();
+    let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+    let gap = |offset| format!(r#"{{"type":"gap","channel":"c","epoch":"e","offset":{offset}}}"#);
+    // A gap of an earlier subscription, messages that the page has too, and newer ones.
+    for text in [gap(3), message("c", 4), message("c", 5), message("c", 6), message("c", 6), message("c", 7)] {
+        assert_eq!(world.message(stream, &text), []);
+    }
+    let outputs = world.reply(&send, &subscribed(&send.body, 5, &[3, 4, 5]));
+    assert_eq!(offsets(&outputs), [3, 4, 5, 6, 7]);
+    assert!(!events(&outputs).iter().any(|event| matches!(event, Event::Gap { .. })), "{outputs:?}");
+    assert_eq!(offsets(&world.message(stream, &message("c", 8))), [8], "nothing is held any more");
+
+    // A gap that is newer than the answer is told before the messages after it.
+    let (mut world, stream) = World::streaming();
+    let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+    for text in [message("c", 6), gap(9), message("c", 10)] {
+        world.message(stream, &text);
+    }
+    let told: Vec<_> = events(&world.reply(&send, &subscribed(&send.body, 5, &[])))
+        .into_iter()
+        .map(|event| match event {
+            Event::Live { .. } => "live",
+            Event::Gap { .. } => "gap",
+            _ => "message",
+        })
+        .collect();
+    assert_eq!(told, ["live", "message", "gap", "message"]);
+}
+
+#[test]
+fn a_channel_with_more_held_messages_than_fit_is_subscribed_to_again_from_its_place() {
+    let (mut world, stream) = World::streaming();
+    let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+    let data = "x".repeat(100 << 10);
+    for offset in 6..30 {
+        let text = format!(r#"{{"type":"message","channel":"c","offset":{offset},"data":"{data}","ts":1}}"#);
+        assert_eq!(world.message(stream, &text), []);
+        let held = world.core.subscriptions.held_bytes();
+        assert!(held <= 1 << 20, "{held} bytes");
+    }
+    let outputs = world.reply(&send, &subscribed(&send.body, 5, &[]));
+    assert_eq!(offsets(&outputs), [0_u64; 0], "some of them would be missing");
+    let again = of(HttpKind::Send, &outputs);
+    assert!(again.body.contains(r#"{"type":"unsubscribe""#), "{}", again.body);
+    assert!(again.body.ends_with(r#""channel":"c","since":{"epoch":"e","offset":5}}]}"#), "{}", again.body);
+    let page: Vec<u64> = (6..30).collect();
+    let outputs = world.reply(&again, &subscribed(&last_command(&again), 29, &page));
+    assert_eq!(offsets(&outputs), page);
+    assert!(!events(&outputs).iter().any(|event| matches!(event, Event::Gap { .. })), "{outputs:?}");
+    assert_eq!(offsets(&world.message(stream, &message("c", 30))), [30]);
+}
+
+/// Snapshots come by sends, and changes by the stream.
+#[test]
+fn a_presence_that_lacks_an_earlier_change_is_asked_for_again() {
+    let (mut world, stream) = World::streaming();
+    let options = Subscribe { presence: true, ..Subscribe::new("c") };
+    let send = of(HttpKind::Send, &world.call(Call::Subscribe(Box::new(options))).1);
+    let outputs = world.reply(&send, &subscribed(&send.body, 5, &[]));
+    let join = |seq: u64| format!(r#"{{"type":"join","channel":"c","seq":{seq},"client":"c{seq}"}}"#);
+    let snapshot = |send: &HttpRequest, seq: u64| {
+        let id = id_in(&send.body);
+        format!(r#"{{"type":"presence","id":{id},"channel":"c","seq":{seq},"count":0,"entries":[]}}"#)
+    };
+    let asked = of(HttpKind::Send, &outputs);
+    assert_eq!(events(&world.message(stream, &join(7))), [], "it may be in the snapshot");
+    let outputs = world.reply(&asked, &snapshot(&asked, 5));
+    assert!(matches!(events(&outputs)[..], [Event::Presence(_)]), "{outputs:?}");
+    let asked = of(HttpKind::Send, &outputs);
+    assert!(asked.body.contains(r#""type":"presence""#), "the join is not in it: {}", asked.body);
+    // This one has it, and is overtaken by another change: it would take that back.
+    assert!(matches!(events(&world.message(stream, &join(8)))[..], [Event::PresenceChange(_)]));
+    let outputs = world.reply(&asked, &snapshot(&asked, 7));
+    assert_eq!(events(&outputs), []);
+    let asked = world.wait_for(HttpKind::Send);
+    let outputs = world.reply(&asked, &snapshot(&asked, 8));
+    assert!(matches!(events(&outputs)[..], [Event::Presence(_)]), "{outputs:?}");
+    assert_eq!(requests(&outputs), [], "it is whole");
+    assert!(matches!(events(&world.message(stream, &join(9)))[..], [Event::PresenceChange(_)]));
+}
+
+/// Each answer of a poll is acknowledged once it was had: on the next connection too, by whatever transport.
+#[test]
+fn what_was_polled_is_acknowledged_by_the_connect_over_another_transport() {
+    let (mut world, outputs) = World::over(&[Poll, WebSocket]);
+    let connect = of(HttpKind::Poll, &outputs);
+    let connected = CONNECTED.replace("ID", &id_in(&connect.body).to_string());
+    let outputs = world.answer(connect.exchange, 200, &format!(r#"{{"n":1,"messages":[{connected}]}}"#));
+    let poll = of(HttpKind::Poll, &outputs);
+    let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+    world.reply(&send, &subscribed(&send.body, 5, &[]));
+    let outputs = world.answer(poll.exchange, 200, &format!(r#"{{"n":2,"messages":[{}]}}"#, message("c", 6)));
+    assert_eq!(offsets(&outputs), [6]);
+    let poll = of(HttpKind::Poll, &outputs);
+    world.answer(poll.exchange, 401, r#"{"code":"not_connected","message":"over","retryable":false}"#);
+
+    // Polls are gone: a proxy answers instead. The first WebSocket is lost before `connected`.
+    let connect = world.wait_for(HttpKind::Poll);
+    assert!(connect.body.contains(r#""ack":2"#), "{}", connect.body);
+    assert!(world.answer(connect.exchange, 404, "not here").contains(&Output::Connect));
+    let resumed = r#""client":"me","session_resumed":true,"ticket":"t2""#;
+    for is_last in [false, true] {
+        let connect = sent(&world.tell(Input::Opened)).remove(0);
+        assert!(connect.contains(r#""ack":2"#) && connect.contains(r#""offset":6}"#), "{connect}");
+        if !is_last {
+            world.tell(Input::Closed(Some(1001)));
+            world.wait_for_connect();
+            continue;
+        }
+        let id = id_in(&connect);
+        world.hear(&format!(r#"{{"type":"connected","id":{id},{resumed},"ping":25000}}"#));
+    }
+    let page = r#""recovered":true,"publications":[{"offset":7,"data":7,"ts":1}]"#;
+    let outputs = world.hear(&format!(r#"{{"type":"subscribed","channel":"c","epoch":"e","offset":7,{page}}}"#));
+    assert_eq!(offsets(&outputs), [7]);
+    assert_eq!(offsets(&world.hear(&message("c", 8))), [8]);
+    world.answer(poll.exchange, 200, &format!(r#"{{"n":3,"messages":[{}]}}"#, message("c", 9)));
+    assert_eq!(offsets(&world.hear(&message("c", 9))), [9], "a late answer to a poll is none of this connection");
+
+    // And back: there is nothing to acknowledge, and the numbers go on above the earlier ones.
+    world.tell(Input::Closed(None));
+    world.wait_for_connect();
+    let connect = of(HttpKind::Poll, &world.tell(Input::NoTransport("the upgrade is stripped".into())));
+    assert!(!connect.body.contains("\"ack\"") && connect.body.contains(r#""offset":9}"#), "{}", connect.body);
+    let connected = CONNECTED.replace("ID", &id_in(&connect.body).to_string()).replace("false", "true");
+    let page = r#""recovered":true,"publications":[{"offset":10,"data":10,"ts":1}]"#;
+    let subscribed = format!(r#"{{"type":"subscribed","channel":"c","epoch":"e","offset":10,{page}}}"#);
+    let outputs = world.answer(connect.exchange, 200, &format!(r#"{{"n":7,"messages":[{connected},{subscribed}]}}"#));
+    assert_eq!(offsets(&outputs), [10]);
+    let poll = of(HttpKind::Poll, &outputs);
+    assert!(poll.body.contains(r#""ack":7"#), "{}", poll.body);
+    world.lose(poll.exchange);
+    let again = world.wait_for(HttpKind::Poll);
+    assert!(again.body.contains(r#""ack":7"#), "{}", again.body);
+    let outputs = world.answer(again.exchange, 200, &format!(r#"{{"n":8,"messages":[{}]}}"#, message("c", 11)));
+    assert_eq!(offsets(&outputs), [11]);
+}
+
+/// An `unsubscribe` had no answer when the connection was lost, and the channel is followed again. The command may have
+/// arrived before or after the new subscription: its number, sent without it, tells only that it cannot come later.
+#[test]
+fn a_skipped_unsubscribe_leaves_no_new_subscription_deaf() {
+    for is_in_connect in [true, false] {
+        let (mut world, stream) = World::streaming();
+        let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+        world.reply(&send, &subscribed(&send.body, 5, &[]));
+        of(HttpKind::Send, &world.call(Call::Unsubscribe("c".into())).1);
+        world.lose(stream);
+        let mut called = is_in_connect.then(|| world.call(subscribe("c")).0);
+        let connect = world.wait_for(HttpKind::Sse);
+        assert_eq!(connect.body.contains(r#""channel":"c""#), is_in_connect, "{}", connect.body);
+        let connected = CONNECTED.replace("ID", &id_in(&connect.body).to_string()).replace("false", "true");
+        let outputs = world.message(connect.exchange, &connected);
+        let filler = of(HttpKind::Send, &outputs);
+        assert!(filler.body.ends_with(r#""n":2,"commands":[]}"#), "{}", filler.body);
+        let mut answered = Vec::new();
+        let early = if is_in_connect {
+            let bare = r#"{"type":"subscribed","channel":"c","epoch":"e","offset":5,"publications":[]}"#;
+            answered.extend(answers(&world.message(connect.exchange, bare)));
+            None
+        } else {
+            let (call, outputs) = world.call(subscribe("c"));
+            called = Some(call);
+            Some(of(HttpKind::Send, &outputs))
+        };
+        let outputs = world.answer(filler.exchange, 200, r#"{"n":2,"replies":[]}"#);
+        let again = of(HttpKind::Send, &outputs);
+        assert!(again.body.contains(r#"{"type":"unsubscribe""#), "{}", again.body);
+        if let Some(early) = early {
+            let outputs = world.reply(&early, &subscribed(&early.body, 5, &[]));
+            assert_eq!(outputs, [], "this one may be ended already");
+        }
+        let outputs = world.reply(&again, &subscribed(&last_command(&again), 6, &[6]));
+        answered.extend(answers(&outputs));
+        assert!(matches!(answered[..], [(call, Ok(_))] if Some(call) == called), "{answered:?}");
+        assert_eq!(offsets(&outputs), [6]);
+        assert_eq!(offsets(&world.message(connect.exchange, &message("c", 7))), [7]);
+    }
+}
