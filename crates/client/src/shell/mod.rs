@@ -435,7 +435,8 @@ impl Client {
         }
     }
 
-    /// Calls a method of the application. Never repeated: [`CallError::Unknown`] where the answer was lost.
+    /// Calls a method of the application. Never repeated: [`CallError::Unknown`] where the answer was lost,
+    /// [`CallError::NotSent`] where the connection was lost before it went up.
     ///
     /// # Errors
     /// [`RpcError::Payload`] where the answer is not of type `R`.

@@ -591,3 +591,24 @@ fn a_skipped_unsubscribe_leaves_no_new_subscription_deaf() {
         assert_eq!(offsets(&world.message(connect.exchange, &message("c", 7))), [7]);
     }
 }
+
+/// The protocol has no command that ends a polled session: the client stops polling, and the server notices that.
+/// Commands that the application gave before, such as an `unsubscribe`, may still arrive.
+#[test]
+fn a_client_that_stops_aborts_its_stream_or_poll_and_no_send() {
+    for is_polling in [true, false] {
+        let (mut world, down) = if is_polling {
+            let (world, poll) = World::polling();
+            (world, poll.exchange)
+        } else {
+            World::streaming()
+        };
+        let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+        world.reply(&send, &subscribed(&send.body, 5, &[]));
+        let last = of(HttpKind::Send, &world.call(Call::Unsubscribe("c".into())).1);
+        let outputs = world.tell(Input::Stop);
+        let ended = Output::State(State::Ended(EndReason::Stopped));
+        assert_eq!(outputs, [Output::Abort(down), ended], "{last:?} is not given up");
+        assert_eq!(world.core.wake_ms(), None);
+    }
+}
