@@ -7,8 +7,9 @@
 //! In: the `ack` of a poll ([`Polls::poll`]), and the bytes that wait when its own waiting is over ([`Polls::answer`]).
 //! Out: what to do with the poll. One poll waits at a time: a later one takes its place, if its `ack` is not lower.
 //!
-//! A poll may land on any shard. [`PollTable::route`] says where it goes on: a session that changes shards is followed,
-//! for [`HOPS_MAX`] shards. A connection that has ended is found as long as its last messages wait.
+//! A poll may land on any shard. [`PollTable::route`] says where it goes on: to the shard that its ticket names, and
+//! from there a session that changes shards is followed, for [`HOPS_MAX`] shards in all. A connection that has ended is
+//! found as long as its last messages wait.
 
 use crate::forward::Whereabouts;
 use crate::ids::{ClientId, ConnId, ShardId};
@@ -157,13 +158,14 @@ impl PollTable {
     /// `whereabouts`: of its session, as this shard knows it.
     pub fn route(&self, to: Resume, hops: u8, whereabouts: Whereabouts, me: ShardId, shards: usize) -> PollRoute {
         let polled = self.clients.get(&to.client).copied();
+        let by_ticket = Some(to.shard).filter(|shard| *shard != me && hops == 0 && usize::from(shard.0) < shards);
         let next = match whereabouts {
             Whereabouts::Here(id) if polled == Some(id) => return PollRoute::Conn(id),
             Whereabouts::Here(_) => return PollRoute::NotPolled,
-            Whereabouts::Left(next) => Some(next),
-            Whereabouts::Unknown => {
-                Some(to.shard).filter(|shard| *shard != me && hops == 0 && usize::from(shard.0) < shards)
-            }
+            // The ticket is newer than the memory of a shard that the session passed before: from there on, a later
+            // shard may have forgotten it.
+            Whereabouts::Left(next) => by_ticket.or(Some(next)),
+            Whereabouts::Unknown => by_ticket,
             Whereabouts::Away => None,
         };
         match (next.filter(|_| hops < HOPS_MAX), polled) {
@@ -316,6 +318,9 @@ mod tests {
         let of = |shard| Resume { shard: ShardId(shard), client: CLIENT };
         let left = Whereabouts::Left(ShardId(2));
         let rows = [
+            ("it was here before", &unknown, of(1), 0, left, PollRoute::Shard(ShardId(1))),
+            ("it was here before, and was of none", &unknown, of(3), 0, left, PollRoute::Shard(ShardId(2))),
+            ("its ticket led here", &unknown, of(1), 1, left, PollRoute::Shard(ShardId(2))),
             ("it is here", &table, of(0), 0, Whereabouts::Here(conn(1)), PollRoute::Conn(conn(1))),
             ("by another transport", &table, of(0), 0, Whereabouts::Here(conn(2)), PollRoute::NotPolled),
             ("it has moved", &table, of(0), 0, left, PollRoute::Shard(ShardId(2))),
