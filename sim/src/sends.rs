@@ -5,8 +5,8 @@
 //! missing. Its answer is lost only if the session has changed shards or the answers are too large to be kept.
 
 use crate::wire::ToClient;
-use fanfare_hub::{ChannelName, ClientId, Error, ErrorCode, Reply, Request};
-use std::collections::{BTreeMap, VecDeque};
+use fanfare_hub::{ChannelName, ClientId, Command, Error, ErrorCode, Reply, Request};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -116,6 +116,8 @@ pub(crate) struct SendJudge {
     sessions: BTreeMap<ClientId, Judged>,
     /// Requests without an answer.
     open: BTreeMap<u64, Open>,
+    /// Subscriptions that may end at any time: nobody waits any more for the answers of the sends that end them.
+    may_end: BTreeSet<(ClientId, ChannelName)>,
     next: u64,
     pub(crate) answered: u64,
     pub(crate) again: u64,
@@ -140,6 +142,8 @@ pub(crate) struct Open {
     /// `None`: it has no number.
     pub(crate) n: Option<u64>,
     pub(crate) since_ms: u64,
+    /// The channels that it unsubscribes, if it may be the first of its number that takes effect.
+    pub(crate) ends: Vec<ChannelName>,
     /// All numbers before it had been answered.
     is_next: bool,
 }
@@ -154,13 +158,33 @@ impl SendJudge {
     }
 
     /// A shard is given a request. Returns its name.
-    pub(crate) fn given(&mut self, now_ms: u64, pipe: usize, client: ClientId, n: Option<u64>) -> u64 {
+    pub(crate) fn given(
+        &mut self,
+        now_ms: u64,
+        pipe: usize,
+        client: ClientId,
+        n: Option<u64>,
+        requests: &[Request],
+    ) -> u64 {
         self.next += 1;
         let answers = self.sessions.get(&client).map(|session| &session.answers);
         let is_next = n.is_some_and(|n| n == 1 || answers.is_some_and(|answers| answers.contains_key(&(n - 1))));
+        let is_done = n.is_some_and(|n| answers.is_some_and(|answers| answers.contains_key(&n)));
+        let ended = |request: &Request| match &request.command {
+            Command::Unsubscribe { channel } => Some(channel.clone()),
+            _ => None,
+        };
+        let ends = requests.iter().filter(|_| !is_done).filter_map(ended).collect();
         let token = TOKENS_FROM + self.next;
-        self.open.insert(token, Open { pipe, client, n, since_ms: now_ms, is_next });
+        self.open.insert(token, Open { pipe, client, n, since_ms: now_ms, ends, is_next });
         token
+    }
+
+    /// True if a shard has been given a send that ends this subscription, and has not answered: nobody sees when it
+    /// ends.
+    pub(crate) fn may_end(&self, client: ClientId, channel: &ChannelName) -> bool {
+        let ends = |open: &Open| open.client == client && open.ends.contains(channel);
+        self.open.values().any(ends) || self.may_end.contains(&(client, channel.clone()))
     }
 
     /// A session has a new connection. It may have been on another shard meanwhile.
@@ -171,6 +195,7 @@ impl SendJudge {
     /// The server has gone with all sessions.
     pub(crate) fn server_gone(&mut self) {
         self.open.clear();
+        self.may_end.clear();
     }
 
     /// A request is answered: `Ok(None)` if it is no send.
@@ -184,6 +209,9 @@ impl SendJudge {
             return Ok(None);
         }
         let open = self.open.remove(&token).ok_or_else(|| format!("send: {token} is answered again: {answer:?}"))?;
+        if matches!(answer, Err(Error { code: ErrorCode::Timeout, .. })) {
+            self.may_end.extend(open.ends.iter().map(|channel| (open.client, channel.clone())));
+        }
         let Some(n) = open.n else { return Ok(Some(open)) };
         let session = self.sessions.entry(open.client).or_default();
         let client = open.client;
@@ -235,5 +263,34 @@ impl SendJudge {
             None => Ok(()),
             Some((token, open)) => Err(format!("send: {token} was never answered: {open:?}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: ClientId = ClientId(1);
+
+    /// A subscription is in doubt from the time at which a shard is given its end until that is answered.
+    #[test]
+    fn a_subscription_may_end_while_a_send_that_ends_it_has_no_answer() {
+        let channel = ChannelName::new("chat:a").expect("valid");
+        let ends = [Request { id: None, command: Command::Unsubscribe { channel: channel.clone() } }];
+        let mut judge = SendJudge::default();
+        let given = |judge: &mut SendJudge| judge.given(0, 0, CLIENT, Some(1), &ends);
+        let done: Result<Arc<[Reply]>, Error> = Ok(Arc::from([]));
+        assert!(!judge.may_end(CLIENT, &channel));
+        let first = given(&mut judge);
+        assert!(judge.may_end(CLIENT, &channel) && !judge.may_end(ClientId(2), &channel));
+        let answered = judge.answered(first, &done, 1 << 20).expect("right").expect("a send");
+        assert_eq!(answered.ends.first(), Some(&channel));
+        assert!(!judge.may_end(CLIENT, &channel));
+        given(&mut judge);
+        assert!(!judge.may_end(CLIENT, &channel), "a repeat has no effect");
+        let late = judge.given(0, 0, CLIENT, Some(2), &ends);
+        let timeout = Err(Error::new(ErrorCode::Timeout, "late"));
+        judge.answered(late, &timeout, 1 << 20).expect("right");
+        assert!(judge.may_end(CLIENT, &channel), "it may still be on its way");
     }
 }

@@ -119,7 +119,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Its end is asked for by a request of its own: nobody sees when it comes.
+    /// A request of its own has ended it.
     pub(crate) fn forget(&mut self, channel: &ChannelName) {
         self.live.remove(channel);
     }

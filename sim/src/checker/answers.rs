@@ -116,7 +116,14 @@ impl Checker {
             (PendingCommand::PresenceClear(channel), ReplyBody::Error(_)) => {
                 self.presences.doubt(view.client, &channel, place)
             }
+            // The answer to a later send came first: this one describes the time before the subscription.
+            (PendingCommand::Presence(channel), ReplyBody::Presence { .. })
+                if view.is_apart && self.presences.is_subscribed_after(pipe, &channel, place) => {}
             (PendingCommand::Presence(channel), ReplyBody::Presence { snapshot, .. }) => {
+                let ends = |asked: &PendingCommand| matches!(asked, PendingCommand::Unsubscribe(of) if *of == channel);
+                if view.is_apart && view.pending.values().any(|(_, asked)| ends(asked)) {
+                    self.presences.may_have_ended(pipe, &channel);
+                }
                 self.presences.snapshot(pipe, &channel, snapshot)?;
             }
             (PendingCommand::History { channel, forwards }, ReplyBody::History(history)) => {
@@ -201,6 +208,7 @@ impl Checker {
         };
         let presence = want.options.presence;
         let signals = want.options.signals;
+        let sent = want.sent;
         let at = Position { epoch: position.epoch, offset: from };
         let mut sub = Sub { at, want, recovered: *recovered, presence, signals };
         for publication in publications {
@@ -211,7 +219,7 @@ impl Checker {
         }
         self.nothing_between(view, &channel, &sub, position.offset + 1, stores)?;
         sub.at = *position;
-        self.presences.subscribed(pipe, &channel, presence);
+        self.presences.subscribed(pipe, &channel, presence, sent);
         // One that has subscribed anew may be told again of a signal that is still on its way.
         view.undirected.retain(|(of, ..), _| *of != channel);
         view.subs.insert(channel, sub);

@@ -4,7 +4,7 @@ use super::view::{PendingCommand, View, Want};
 use super::{Checker, Directed};
 use crate::application::{WITH_INFO, user_of};
 use crate::store::Stores;
-use fanfare_hub::{ClientId, Command, HistoryFrom, Request, RequestId};
+use fanfare_hub::{ChannelName, ClientId, Command, HistoryFrom, Request, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Checker {
@@ -41,6 +41,11 @@ impl Checker {
     /// The answers to the commands of a connection come by requests of their own.
     pub(crate) fn is_apart(&mut self, pipe: usize) {
         self.views.entry(pipe).and_modify(|view| view.is_apart = true);
+    }
+
+    /// A shard tells such a connection that a subscription has ended.
+    pub(crate) fn end_told(&mut self, pipe: usize, channel: &ChannelName) {
+        self.presences.end_told(pipe, channel);
     }
 
     /// A client has sent a command.

@@ -122,6 +122,7 @@ impl Checker {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| not_subscribed(channel))?;
                 self.presences.unsubscribed(pipe, channel);
+                self.presences.end_heard(pipe, channel);
                 // A command that was sent before the client knew this came too late, or this undid it; unless the
                 // client subscribed anew. A client that sends may have the answer to a later command already.
                 let enters = |asked: &PendingCommand| matches!(asked, PendingCommand::PresenceSet { channel: of, .. } if of == channel);

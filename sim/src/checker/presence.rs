@@ -17,6 +17,9 @@ pub(super) struct Presences {
     holders: BTreeMap<ClientId, (usize, u64)>,
     /// The presence that connections have received, by connection and channel.
     observed: BTreeMap<(usize, ChannelName), Observed>,
+    /// Ends of subscriptions that shards have told to connections without commands, and their clients have not heard
+    /// yet: answers come by another way, and may describe the time after.
+    unheard_ends: BTreeMap<(usize, ChannelName), usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,8 @@ struct Observed {
     whole: bool,
     /// It is subscribed: its channel's home stays, and with it the numbers of the changes.
     is_subscribed: bool,
+    /// The place of the `subscribe` among all commands.
+    since: u64,
     /// The last that it was told is how many there are.
     is_counted: bool,
     /// The subscription asked for changes.
@@ -142,15 +147,41 @@ impl Presences {
         }
     }
 
-    pub(super) fn subscribed(&mut self, pipe: usize, channel: &ChannelName, follows: bool) {
-        self.observed.insert((pipe, channel.clone()), Observed { follows, is_subscribed: true, ..Observed::default() });
+    pub(super) fn subscribed(&mut self, pipe: usize, channel: &ChannelName, follows: bool, since: u64) {
+        let observed = Observed { follows, is_subscribed: true, since, ..Observed::default() };
+        self.observed.insert((pipe, channel.clone()), observed);
+    }
+
+    /// The command at this place was sent before the subscription.
+    pub(super) fn is_subscribed_after(&self, pipe: usize, channel: &ChannelName, place: u64) -> bool {
+        self.observed.get(&(pipe, channel.clone())).is_some_and(|observed| place < observed.since)
     }
 
     pub(super) fn unsubscribed(&mut self, pipe: usize, channel: &ChannelName) {
         self.observed.remove(&(pipe, channel.clone()));
     }
 
+    /// A shard tells a connection without commands that a subscription has ended.
+    pub(super) fn end_told(&mut self, pipe: usize, channel: &ChannelName) {
+        *self.unheard_ends.entry((pipe, channel.clone())).or_default() += 1;
+    }
+
+    /// The client hears of it.
+    pub(super) fn end_heard(&mut self, pipe: usize, channel: &ChannelName) {
+        if let Some(unheard) = self.unheard_ends.get_mut(&(pipe, channel.clone())) {
+            *unheard = unheard.saturating_sub(1);
+        }
+    }
+
+    /// The subscription may have ended: the channel's home may be another one, with numbers of its own.
+    pub(super) fn may_have_ended(&mut self, pipe: usize, channel: &ChannelName) {
+        if let Some(observed) = self.observed.get_mut(&(pipe, channel.clone())) {
+            observed.is_subscribed = false;
+        }
+    }
+
     pub(super) fn snapshot(&mut self, pipe: usize, channel: &ChannelName, snapshot: &PresenceSnapshot) -> Verdict {
+        let is_ended = self.unheard_ends.get(&(pipe, channel.clone())).is_some_and(|unheard| *unheard > 0);
         let observed = self.observed.entry((pipe, channel.clone())).or_default();
         observed.asked = true;
         let listed = snapshot.entries.as_ref().map_or(snapshot.count, |entries| entries.len() as u64);
@@ -163,6 +194,7 @@ impl Presences {
         // Two statements of one number are the same.
         if let (Some(names), true) = (&observed.names, observed.whole && observed.seq == snapshot.seq)
             && observed.is_subscribed
+            && !is_ended
         {
             let entries = snapshot.entries.iter().flatten();
             let told: BTreeMap<ClientId, Vec<u8>> = entries.map(|e| (e.client, e.data.to_vec())).collect();

@@ -331,7 +331,7 @@ fn presence_is_judged_change_by_change() {
     };
     let seen = || {
         let mut presences = super::presence::Presences::default();
-        presences.subscribed(0, &chat(), true);
+        presences.subscribed(0, &chat(), true, 1);
         assert_eq!(presences.snapshot(0, &chat(), &listed(&[ADA])), Ok(()));
         presences
     };
@@ -347,6 +347,12 @@ fn presence_is_judged_change_by_change() {
     }
     assert!(seen().snapshot(0, &chat(), &listed(&[ADA])).is_ok());
     assert!(seen().snapshot(0, &chat(), &listed(&[BOB])).is_err(), "another list of the same number");
+    let mut ended = seen();
+    ended.end_told(0, &chat());
+    assert!(ended.snapshot(0, &chat(), &listed(&[BOB])).is_ok(), "the numbers may be those of another home");
+    ended.end_heard(0, &chat());
+    assert!(ended.snapshot(0, &chat(), &listed(&[ADA])).is_err(), "it is subscribed again");
+    assert!(seen().is_subscribed_after(0, &chat(), 0) && !seen().is_subscribed_after(0, &chat(), 1));
     let wrong = PresenceSnapshot { count: 2, ..listed(&[ADA]) };
     assert!(seen().snapshot(0, &chat(), &wrong).is_err(), "two are present, and one is listed");
 }

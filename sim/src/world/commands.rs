@@ -122,7 +122,8 @@ impl World {
         if *body == ReplyBody::Done {
             self.kept.done(signal, given_ms);
         }
-        let Some(receiver) = signal.to.and_then(|to| self.lives.pipe_of(to)) else { return Ok(()) };
+        let Some(to) = signal.to.filter(|to| !self.send_judge.may_end(*to, &signal.channel)) else { return Ok(()) };
+        let Some(receiver) = self.lives.pipe_of(to) else { return Ok(()) };
         let pipe = &self.pipes[receiver];
         let Some((since_ms, wants)) = pipe.watch.follows(&signal.channel).filter(|_| pipe.server_open) else {
             return Ok(());

@@ -664,6 +664,10 @@ impl World {
                         {
                             self.kept.left(client, channel);
                         }
+                        if let (ToClient::Push(Push::Unsubscribed { channel, .. }), Some(_)) = (&*message, &pipe.apart)
+                        {
+                            self.checker.end_told(pipe.number, channel);
+                        }
                         if let ToClient::Push(Push::Disconnect { delay_ms, .. }) = &*message {
                             pipe.drain_delay_ms = Some(*delay_ms);
                         }

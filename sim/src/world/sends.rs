@@ -62,9 +62,6 @@ impl World {
         self.trace.note(self.now_ms, || format!("client {client} is to bring for pipe {pipe}: {request:?}"));
         self.application.shown(pipe, &request);
         self.checker.sent(pipe, &request, &self.stores.borrow());
-        if let Command::Unsubscribe { channel } = &request.command {
-            self.pipes[pipe].watch.forget(channel);
-        }
         let asked = match &request.command {
             Command::Subscribe { subs, .. } => {
                 Some(Asked::Subscribe(subs.iter().map(|options| options.channel.clone()).collect()))
@@ -162,7 +159,7 @@ impl World {
         for request in &send.requests {
             self.brings_governed(pipe, to.client, request);
         }
-        let token = self.send_judge.given(self.now_ms, pipe, to.client, send.n);
+        let token = self.send_judge.given(self.now_ms, pipe, to.client, send.n, &send.requests);
         self.forwards.brought(self.now_ms, to.client);
         self.trace.note(self.now_ms, || format!("shard {shard} is given {token}, send {:?} of {to:?}", send.n));
         let send = SendRequest { n: send.n, requests: send.requests, bytes: body.len() };
@@ -187,7 +184,13 @@ impl World {
         let Forwarded { token, answer } = forwarded;
         let bytes_max = self.plan.limits.outbox_bytes_max;
         let Some(open) = self.send_judge.answered(token.0, answer, bytes_max)? else { return Ok(false) };
-        let Open { pipe, client, n, since_ms, .. } = open;
+        let Open { pipe, client, n, since_ms, ends, .. } = open;
+        for channel in &ends {
+            self.kept.left(client, channel);
+            for pipe in [Some(pipe), self.lives.pipe_of(client)].into_iter().flatten() {
+                self.pipes[pipe].watch.forget(channel);
+            }
+        }
         if let Err(error) = answer
             && error.code == ErrorCode::NotConnected
             && self.pipes[pipe].server_open

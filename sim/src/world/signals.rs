@@ -102,7 +102,8 @@ impl World {
                 continue;
             }
             let follows = |channel: &ChannelName| {
-                pipe.watch.follows(channel).is_some_and(|(_, wants)| wants) && pipe.desk.decides_at_once(channel)
+                let wants = pipe.watch.follows(channel).is_some_and(|(_, wants)| wants);
+                wants && pipe.desk.decides_at_once(channel) && !self.send_judge.may_end(client, channel)
             };
             self.kept.has_room(client, follows)?;
         }
