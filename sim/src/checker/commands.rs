@@ -19,6 +19,7 @@ impl Checker {
             unanswered: BTreeMap::new(),
             silent: BTreeSet::new(),
             directed: BTreeMap::new(),
+            shows_no_ack: false,
             undirected: BTreeMap::new(),
             bad: Vec::new(),
             pending: BTreeMap::new(),
@@ -72,6 +73,7 @@ impl Checker {
                 view.shown = connect.token.as_deref().map(user_of);
                 view.granted = connect.token.as_deref().is_some_and(is_good);
                 view.resumed_from = connect.resume.map(|resume| resume.client);
+                view.shows_no_ack = connect.resume.is_some() && connect.ack.is_none();
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
                 for options in &connect.subscribe {
                     view.unanswered.insert(options.channel.clone(), options.clone());

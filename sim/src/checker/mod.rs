@@ -37,6 +37,9 @@ pub(crate) struct Checker {
     signals: BTreeMap<Vec<u8>, (usize, u64)>,
     /// Directed signals that have not been received, by (from, to, channel).
     directed: BTreeMap<(ClientId, ClientId, ChannelName), Vec<Directed>>,
+    /// Directed signals that clients have had by polls, and on which connection: one that comes back without `ack` may
+    /// get them once more.
+    directed_by_polls: BTreeMap<Vec<u8>, usize>,
     /// The number of commands that all clients have sent: several may have spoken for a session, each with numbers of
     /// its own.
     sent: u64,

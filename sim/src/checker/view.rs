@@ -37,6 +37,8 @@ pub(super) struct View {
     pub(super) published: BTreeMap<ChannelName, BTreeMap<u64, Position>>,
     pub(super) shard: usize,
     pub(super) resumed_from: Option<ClientId>,
+    /// It comes back without the number of the last answer to a poll: signals in that answer come again.
+    pub(super) shows_no_ack: bool,
     /// The ticket named another shard than the one connected to.
     pub(super) elsewhere: bool,
     /// The user of the token that was shown.

@@ -16,6 +16,9 @@ impl World {
                 {
                     self.pipes[pipe].entering.insert(*id, channel.clone());
                 }
+                if let Command::PresenceClear { channel } = &request.command {
+                    self.pipes[pipe].entering.retain(|_, of| of != channel);
+                }
                 if let Command::Connect(connect) = &request.command {
                     self.pipes[pipe].subscribes =
                         connect.subscribe.iter().map(|options| options.channel.clone()).collect();
