@@ -352,13 +352,13 @@ fn a_head_that_cannot_be_served_is_refused_in_words_on_every_path() {
             assert_eq!(refusal, first, "{head:.200}, later: {later}, admin: {}", address == admin);
         }
     }
-    // After a request that came in the same packet the beginning of the head is not known, so the message says less.
+    // Behind a request that came in the same packet the words are the same.
     let mut socket = connect(server.address);
     let both = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{}", rows[0].0);
     socket.write_all(both.as_bytes()).expect("the server reads");
     assert_eq!(response(&mut socket).status(), 200);
     let answer = response(&mut socket);
-    assert_eq!((answer.status(), answer.body.trim_end()), (400, "this is not HTTP/1.1"));
+    assert!(answer.status() == 400 && answer.body.contains(rows[0].2), "{}", answer.body);
 }
 
 fn lines(headers: &[(&str, &str)]) -> String {
