@@ -236,7 +236,7 @@ fn a_publication_is_repeated_under_its_key_until_it_is_answered() {
         "{ended:?}"
     );
     let bodies: Vec<String> =
-        requests.iter().map(|request| request.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned()).collect();
+        requests.try_iter().map(|request| request.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned()).collect();
     assert_eq!(bodies.len(), 4);
     assert!(bodies[0].contains("\"idempotency_key\":\"") && bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
     assert_eq!(ended.stderr.matches("trying again").count(), 3, "{ended:?}");

@@ -7,7 +7,7 @@ use super::subscription::{Feed, Subscription};
 use super::transport::{Read, Socket};
 use super::{Command, Fetching, Status, Tokens};
 use crate::core::{
-    Answer, Call, CallError, CallId, Core, Event, ExchangeId, HttpAnswer, HttpInput, Input, Output, State,
+    Answer, Call, CallError, CallId, Core, EndReason, Event, ExchangeId, HttpAnswer, HttpInput, Input, Output, State,
 };
 use fanfare_hub::Rng;
 use std::collections::{BTreeSet, HashMap};
@@ -67,6 +67,8 @@ pub(super) struct Driver {
     /// For the subscriptions that are handed out. Weak: the task itself must not keep itself alive.
     sender: mpsc::WeakUnboundedSender<Command>,
     status: watch::Sender<Status>,
+    /// The first transport's problem that no retry changes, while the others are tried: it tells more than theirs.
+    first_final: Option<Problem>,
     calls: HashMap<CallId, Waiter>,
     last_call: u64,
     feeds: HashMap<Arc<str>, Feed>,
@@ -100,6 +102,7 @@ impl Driver {
             commands: commands.received,
             sender: commands.sender,
             status,
+            first_final: None,
             calls: HashMap::new(),
             last_call: 0,
             feeds: HashMap::new(),
@@ -133,7 +136,7 @@ impl Driver {
                         }
                         _ => Input::Closed(None),
                     };
-                    self.status.send_modify(|status| status.problem = Some(problem));
+                    self.note(problem);
                     self.tell(input);
                 }
                 Wakeup::Http(exchange, event) => self.exchanged(exchange, event),
@@ -254,9 +257,16 @@ impl Driver {
                     }
                 }
                 let (start, transport) = (self.start, self.core.transport());
+                let first_final = match state {
+                    State::Connecting => None,
+                    _ => self.first_final.take(),
+                };
                 self.status.send_modify(|status| {
                     if matches!(state, State::Online(_)) {
                         status.problem = None;
+                    }
+                    if let (State::Ended(EndReason::NoTransport(_)), Some(problem)) = (&state, first_final) {
+                        status.problem = Some(problem);
                     }
                     status.retry_at = match state {
                         State::Waiting { until_ms, .. } => Some(start + Duration::from_millis(until_ms)),
@@ -270,6 +280,13 @@ impl Driver {
                 self.status.send_modify(|status| status.problem = Some(problem));
             }
         }
+    }
+
+    fn note(&mut self, problem: Problem) {
+        if self.first_final.is_none() && problem.is_final() {
+            self.first_final = Some(problem.clone());
+        }
+        self.status.send_modify(|status| status.problem = Some(problem));
     }
 
     fn exchanged(&mut self, exchange: ExchangeId, event: HttpEvent) {
@@ -293,7 +310,7 @@ impl Driver {
             HttpEvent::Reached | HttpEvent::Message(_) => None,
         };
         if let Some(problem) = problem {
-            self.status.send_modify(|status| status.problem = Some(problem.clone()));
+            self.note(problem.clone());
         }
         self.tell(Input::Http(exchange, input));
     }
