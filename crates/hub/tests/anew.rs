@@ -211,3 +211,32 @@ fn a_client_that_comes_back_without_it_has_left_it() {
         assert_eq!(error_code(&net.ask(back, with(SubOptions::new(channel("chat:a"))))), ErrorCode::Denied);
     }
 }
+
+/// A token grants the channel while the client's own `subscribe` waits behind a publication: that one is answered
+/// first, and the subscription of the token changes nothing of it.
+#[test]
+fn the_options_of_a_client_that_was_before_its_token_stay() {
+    let hooks = Hooks { connect: true, publish: vec![Pattern::new("chat:*").expect("valid")], ..Hooks::default() };
+    let rule = Rule { subscribe: vec![Who::Anyone], ..open_rule("**") };
+    let mut net = Net::with_hooks(1, Limits::default(), Rules::new(vec![rule]), hooks);
+    let peer = net.open(0);
+    net.send(peer, Command::Connect(Box::default()));
+    net.answer(HookAnswer::Identity(Identified::default()));
+    net.take(peer);
+    net.send(peer, publish("chat:a", "1"));
+    let asked = net.asked();
+    let options = SubOptions { presence: true, ..SubOptions::new(channel("chat:a")) };
+    net.send(peer, with(options));
+    net.send(peer, Command::Refresh { token: "more".into() });
+    let (shard, token, _) = net.asked();
+    let granted = Identified { subscribe: vec![channel("chat:a")], ..Identified::default() };
+    net.answer_as(shard, token, HookAnswer::Identity(granted));
+    net.answer_as(asked.0, asked.1, HookAnswer::Refused(Error::new(ErrorCode::Denied, "no")));
+    let subscribed = net.take(peer).into_iter().filter(
+        |received| matches!(received, Received::Reply(reply) if matches!(reply.body, ReplyBody::Subscribed(_))),
+    );
+    assert_eq!(subscribed.count(), 1, "its own");
+    net.ask(peer, enter("chat:a", "1"));
+    let received = net.take(peer);
+    assert_eq!(presence_changes(&received).len(), 1, "{received:?}");
+}

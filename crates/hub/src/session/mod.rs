@@ -33,7 +33,7 @@ use crate::disconnect::Disconnect;
 use crate::edge::Edges;
 use crate::edge::batch::Reminders;
 use crate::effects::{Effect, Effects};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::hook::{Ended, Hooks};
 use crate::ids::{ConnId, Position, SessionRef, ShardId, WireId};
 use crate::limits::Limits;
@@ -408,9 +408,13 @@ impl Sessions {
         let is_error = matches!(body, ReplyBody::Error(_));
         let id = match reply {
             ReplyTo::Silent if !is_error => return,
-            ReplyTo::Silent | ReplyTo::Bare | ReplyTo::Gathered { .. } | ReplyTo::Counted(_) | ReplyTo::Sent { .. } => {
-                None
-            }
+            ReplyTo::Granted if is_answer_to_nobody(&body) => return,
+            ReplyTo::Silent
+            | ReplyTo::Bare
+            | ReplyTo::Granted
+            | ReplyTo::Gathered { .. }
+            | ReplyTo::Counted(_)
+            | ReplyTo::Sent { .. } => None,
             ReplyTo::Id(id) => Some(id),
         };
         cx.effects.add(Effect::Reply { conn, reply: Reply { id, body } });
@@ -488,4 +492,9 @@ impl Conn {
             attachment: None,
         }
     }
+}
+
+/// The client did not ask for the subscription that its token grants, and has it.
+fn is_answer_to_nobody(body: &ReplyBody) -> bool {
+    matches!(body, ReplyBody::Error(error) if error.code == ErrorCode::AlreadySubscribed)
 }

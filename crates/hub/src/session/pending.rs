@@ -22,6 +22,8 @@ pub(crate) enum ReplyTo {
     Id(RequestId),
     /// Without an id, success or error: the subscriptions made by `connect`.
     Bare,
+    /// Without an id: a subscription that a token grants, unless the client has made it meanwhile.
+    Granted,
     /// As one of the answers in a `result`.
     Gathered { gather: u32, at: u32 },
     /// The application asked for it: the client gets a push, and the outcome is counted.

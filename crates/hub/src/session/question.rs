@@ -400,7 +400,7 @@ impl Sessions {
             let edge = self.edges.find(&channel);
             let Some(session) = self.sessions.get(at) else { return };
             if edge.is_none_or(|edge| session.sub_on(edge).is_none()) {
-                self.subscribe(cx, at, ReplyTo::Bare, SubOptions::new(channel), None);
+                self.subscribe(cx, at, ReplyTo::Granted, SubOptions::new(channel), None);
             }
         }
     }

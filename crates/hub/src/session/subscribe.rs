@@ -64,6 +64,12 @@ impl Sessions {
         }
         let by = match self.try_subscribe(cx, at, &options, by_app) {
             Ok(Admitted::New(by)) => by,
+            // The client's own `subscribe` was before that of its token: its options stay.
+            Ok(Admitted::Anew { .. }) if reply == ReplyTo::Granted => {
+                let message = format!("this connection is already subscribed to {:?}", options.channel);
+                let error = Error::new(ErrorCode::AlreadySubscribed, message).on(&options.channel);
+                return self.finish(cx, at, reply, ReplyBody::Error(error));
+            }
             Ok(Admitted::Anew { slot }) => return self.subscribe_anew(cx, at, slot, reply, options),
             Err(error) => {
                 if goes_on.is_some() {
