@@ -29,7 +29,7 @@ pub(super) struct Kind {
     pub(super) lines: &'static [(&'static str, &'static str)],
 }
 
-/// The constant and its row in [`ALL`].
+/// The constant and its row in `ALL`.
 macro_rules! kinds {
     ($($name:ident: $severity:ident, $title:literal, means $means:literal, change $change:literal,
         lines [$(($program:literal, $line:literal)),* $(,)?];)*) => {

@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// A client's token, if the server requires one
     #[arg(long, env = "FANFARE_TOKEN", value_name = "TOKEN", hide_env_values = true, value_parser = token)]
     token: Option<String>,
-    /// Connect as a page of this origin: https://app.example
+    /// Connect as a page of this origin: SCHEME://HOST
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     origin: Option<String>,
     /// The channel for /events; nothing is published to it [default: the server's own, `events`]
