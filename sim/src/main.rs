@@ -41,6 +41,10 @@ use std::process::ExitCode;
 
 /// From this many seeds on every count must be above zero.
 const LARGE_BATCH: u64 = 50;
+/// Some 8 of these occur in 4,000 seeds.
+const RARE: [&str; 1] = ["moved_signals"];
+/// A batch in which each of those does.
+const LARGE_BATCH_OF_RARE: u64 = 10_000;
 
 /// Runs the simulation.
 #[derive(Debug, Parser)]
@@ -77,7 +81,9 @@ fn main() -> ExitCode {
     let mut failed = batch.failures.len() as u64;
     report(&batch, events, options.smaller.as_ref());
     if seeds >= LARGE_BATCH {
-        for (name, meaning, _) in batch.counts.rows().iter().filter(|(.., count)| *count == 0) {
+        let is_due = |name: &str| !RARE.contains(&name) || seeds >= LARGE_BATCH_OF_RARE;
+        let none = |(name, _, count): &&(&str, &str, u64)| *count == 0 && is_due(name);
+        for (name, meaning, _) in batch.counts.rows().iter().filter(none) {
             println!("nothing to judge: {name} ({meaning}) is zero over {seeds} seeds");
             failed += 1;
         }
