@@ -11,7 +11,7 @@ use crate::edge::batch;
 use crate::error::{Error, ErrorCode};
 use crate::ids::SessionRef;
 use crate::message::{ReplyBody, SubOptions};
-use crate::peer::{Start, ToHome, Want};
+use crate::peer::{Start, Want};
 
 impl Sessions {
     /// The subscription in this slot is to begin anew. Later commands on its channel wait for the home's answer.
@@ -29,12 +29,7 @@ impl Sessions {
         session.extra().lanes.block(&channel);
         let want = Want { since: options.since, recent: options.recent, client };
         let token = self.pending.insert(Pending::Anew { session: at, sub, reply, options: Box::new(options) });
-        let seq = self.edges.next_seq();
-        let entry = &mut self.edges.edges[edge as usize];
-        entry.seq = seq;
-        entry.members_notified = entry.count();
-        let members = entry.members_notified;
-        self.tell_home(cx, &channel, ToHome::Sub { seq, token, want, members });
+        self.ask_sub(cx, edge, token, want);
     }
 
     /// The home has answered: the subscription begins anew, unless it has ended meanwhile.

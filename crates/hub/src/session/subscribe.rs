@@ -17,7 +17,7 @@ use crate::hook::Question;
 use crate::ids::{Epoch, Position, SessionRef, UserId};
 use crate::message::{PresenceEntry, Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::name::ChannelName;
-use crate::peer::{Entered, Start, ToHome, Want};
+use crate::peer::{Entered, PendingToken, Start, ToHome, Want};
 use crate::rules::{Action, Denial, PresenceMode, Slow, Verdict};
 use crate::slice::Slice;
 use crate::timer::Timer;
@@ -109,6 +109,11 @@ impl Sessions {
     fn ask_place(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: SubRef, reply: ReplyTo, want: Want) {
         let SubRef { id, edge } = sub;
         let token = self.pending.insert(Pending::Subscribe { session: at, sub: id, edge, reply });
+        self.ask_sub(cx, edge, token, want);
+    }
+
+    /// Asks the home for a place in the channel of this edge. The answer comes to the token.
+    pub(super) fn ask_sub(&mut self, cx: &mut Cx<'_>, edge: u32, token: PendingToken, want: Want) {
         let seq = self.edges.next_seq();
         let entry = &mut self.edges.edges[edge as usize];
         entry.seq = seq;
