@@ -3,7 +3,7 @@
 //! In: a request that hyper has read. Out: an [`EngineRequest`] for a shard, any one, and its answer; or a refusal:
 //! with the reference's code, 403 for a page that may not connect, 413 for a long body.
 
-use super::gate::{RequestLine, Target};
+use super::gate::RequestLine;
 use super::routes::{Routes, UpgradeRequest};
 use crate::api::body;
 use crate::logs::{self, Asked};
@@ -114,11 +114,7 @@ impl Routes {
             let headers = || pairs(request.headers());
             let asked =
                 RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
-            let authority = match self.gate.admit(self.via, asked, headers())? {
-                Target::Resource(authority) => authority,
-                Target::Server => None,
-            };
-            *cors = self.gate.admit_page(authority.as_ref(), headers())?.headers();
+            *cors = self.gate.admit_with_page(self.via, asked, headers)?.headers();
         }
         let is_post = request.method() == Method::POST;
         let query = Query::judge(request.uri().query().unwrap_or_default(), request.method().as_str(), false)?;

@@ -4,7 +4,7 @@
 //! 400 for a body that cannot be understood, 403 for a page that may not connect. The shard checks the ticket. Cookies
 //! mean nothing here, so no page can send in another's name.
 
-use super::gate::{RequestLine, Target};
+use super::gate::RequestLine;
 use super::gzip::Accepts;
 use super::routes::{Routes, UpgradeRequest};
 use super::streams::StreamWires;
@@ -135,11 +135,7 @@ impl Routes {
             let headers = || pairs(request.headers());
             let asked =
                 RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
-            let authority = match self.gate.admit(self.via, asked, headers())? {
-                Target::Resource(authority) => authority,
-                Target::Server => None,
-            };
-            *cors = self.gate.admit_page(authority.as_ref(), headers())?.headers();
+            *cors = self.gate.admit_with_page(self.via, asked, headers)?.headers();
         }
         body::check_type(request.headers())?;
         let max = wires.connect_bytes_max;

@@ -150,6 +150,23 @@ impl Gate {
         Ok(page)
     }
 
+    /// Both at once: a request, and the page that it comes from.
+    pub(crate) fn admit_with_page<'h, H>(
+        &self,
+        via: Via,
+        asked: RequestLine<'_>,
+        headers: impl Fn() -> H,
+    ) -> Result<Page, HttpRefusal>
+    where
+        H: Iterator<Item = (&'h str, &'h [u8])>,
+    {
+        let authority = match self.admit(via, asked, headers())? {
+            Target::Resource(authority) => authority,
+            Target::Server => None,
+        };
+        self.admit_page(authority.as_ref(), headers())
+    }
+
     /// The page that an accepted request comes from, for an address that serves every page. One that may not connect
     /// may not read the answer either.
     pub(crate) fn reader(&self, headers: &HeaderMap) -> Page {

@@ -7,7 +7,7 @@
 //! `/events` is the plain event stream of [`Events`]; `/v1/sse` and `/v1/stream` carry the native protocol down, as an
 //! event stream and as lines of JSON. The query may hold secrets (`token`, `connect`), and is never logged.
 
-use super::gate::{RequestLine, Target};
+use super::gate::RequestLine;
 use super::routes::{Routes, UpgradeRequest};
 use crate::api::body;
 use crate::config::Config;
@@ -197,11 +197,7 @@ impl Routes {
     ) -> Result<(StreamContent, &StreamWires), HttpRefusal> {
         let headers = || request.headers.iter().copied();
         let asked = RequestLine { method: request.method, version, uri: request.uri };
-        let authority = match self.gate.admit(self.via, asked, headers())? {
-            Target::Resource(authority) => authority,
-            Target::Server => None,
-        };
-        *cors = self.gate.admit_page(authority.as_ref(), headers())?.headers();
+        *cors = self.gate.admit_with_page(self.via, asked, headers)?.headers();
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri.path())) };
         let query = Parameters::of(request.uri)?;
         let content = match kind {
