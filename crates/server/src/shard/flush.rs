@@ -350,18 +350,24 @@ mod tests {
         });
     }
 
+    /// A peer that the kernel buffers little for, so that each round of its reading opens its window; and our end.
+    #[cfg(target_os = "linux")]
+    async fn connect() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let peer = TcpSocket::new_v4().expect("a socket");
+        peer.set_recv_buffer_size(32 << 10).expect("a socket");
+        let (far, near) = tokio::join!(peer.connect(address), listener.accept());
+        (far.expect("a listener"), near.expect("a connection").0)
+    }
+
     /// The time is virtual: the test advances it, or the runtime does when all tasks wait.
     #[test]
     #[cfg(target_os = "linux")]
     fn a_peer_that_reads_slowly_stays_and_one_that_reads_nothing_goes() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            let address = listener.local_addr().expect("bound");
-            let peer = TcpSocket::new_v4().expect("a socket");
-            peer.set_recv_buffer_size(32 << 10).expect("a socket"); // so that each round opens its window
-            let (far, near) = tokio::join!(peer.connect(address), listener.accept());
-            let (mut far, (near, _)) = (far.expect("a listener"), near.expect("a connection"));
+            let (mut far, near) = connect().await;
             let (_reader, writer) = Socket::from(near).into_split();
             let shared = shell();
             let write_timeout = shared.borrow().config.write_timeout;
@@ -403,12 +409,7 @@ mod tests {
     fn a_peer_that_reads_a_backlog_slowly_is_not_taken_for_silent() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            let address = listener.local_addr().expect("bound");
-            let peer = TcpSocket::new_v4().expect("a socket");
-            peer.set_recv_buffer_size(32 << 10).expect("a socket"); // so that each round opens its window
-            let (far, near) = tokio::join!(peer.connect(address), listener.accept());
-            let (mut far, (near, _)) = (far.expect("a listener"), near.expect("a connection"));
+            let (mut far, near) = connect().await;
             let (_reader, writer) = Socket::from(near).into_split();
             // The outbox is full, but not so much that the peer is not read.
             let limits = Limits { outbox_bytes_max: 4 << 20, connect_timeout_ms: 100_000_000, ..Limits::default() };
