@@ -5,6 +5,7 @@
 //! of connections. A refusal by the server is one on each transport. An answer that is not the server's says that the
 //! transport cannot be had; one that asks for patience, or none at all, that it may be had later.
 
+use super::out::json_of;
 use super::polls::Polls;
 use super::types::{Config, EndReason, ExchangeId, HttpAnswer, HttpInput, HttpKind, Output, Setback, Transport};
 use super::{Core, Link, RETRY_AFTER_MS_MAX, Step, id_of};
@@ -80,7 +81,7 @@ impl Core {
         } else {
             client::encode(&mut body, &connect);
         }
-        let body = String::from_utf8(body).expect("the encoder writes JSON, and payloads are texts");
+        let body = json_of(body);
         self.downlink = if kind == HttpKind::Poll {
             Downlink::Polls(Polls::begin(now_ms, body, timeout_ms, &mut self.out))
         } else {

@@ -88,5 +88,10 @@ impl Out {
 pub(super) fn text_of(id: Option<u64>, command: ClientCommand) -> String {
     let mut text = Vec::with_capacity(128);
     client::encode(&mut text, &ClientRequest { id: id.map(RequestId::Number), command });
-    String::from_utf8(text).expect("the encoder writes JSON, and payloads are texts")
+    json_of(text)
+}
+
+/// The output of the encoder. The application's payloads are texts, so it is one too.
+pub(super) fn json_of(encoded: Vec<u8>) -> String {
+    String::from_utf8(encoded).expect("the encoder writes JSON, and payloads are texts")
 }
