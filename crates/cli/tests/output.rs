@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Stdio};
 use support::{Folder, Said};
 
-const FILE: &str = "listen = \"127.0.0.1:0\"\n[admin]\nlisten = \"main\"\n[api_keys]\nbackend = \"0123456789abcdef\"\n\
+/// An idle channel stays listed for as long as the tests take.
+const FILE: &str = "listen = \"127.0.0.1:0\"\n[limits]\nlinger = \"1h\"\n[admin]\nlisten = \"main\"\n[api_keys]\nbackend = \"0123456789abcdef\"\n\
                     [[channels]]\nmatch = \"news:*\"\nsubscribe = \"anyone\"\npublish = \"server\"\n";
 const KEY: &str = "0123456789abcdef";
 const SUBCOMMANDS: [&str; 12] = [

@@ -27,7 +27,9 @@ fn keyed(config: Config) -> Config {
 }
 
 fn server() -> Server {
-    start(keyed(config()))
+    let mut config = keyed(config());
+    config.limits.linger_ms = 3_600_000; // an idle channel stays listed for as long as a test takes
+    start(config)
 }
 
 fn start(config: Config) -> Server {

@@ -174,7 +174,8 @@ impl Server {
     }
 
     pub(crate) fn start_at(listen: &str) -> Self {
-        let running = start(&["dev", "--listen", listen, "--shards", "1", "--api-key", KEY]);
+        // An idle channel stays listed for as long as a test takes.
+        let running = start(&["dev", "--listen", listen, "--shards", "1", "--api-key", KEY, "--limits-linger", "1h"]);
         let line = running.note_with("listening on http://");
         let address = line.rsplit('/').next().expect("an address").parse().expect("an address");
         Server { running, address }
