@@ -1,0 +1,167 @@
+//! Socket.IO on the protocol seam: `fanfare_wire::engineio` and `fanfare_wire::socketio` over WebSocket or by polling,
+//! one conversation a connection, with the events of a chat room built in.
+//!
+//! The namespace `/` is one reserved channel of the hub, to which every socket that was let in is subscribed; rooms are
+//! rooms of that channel. So an event to a room is a publication with an audience, in order with all joins and leaves.
+//! Packets of any other namespace are answered as by a server that has only `/`.
+//!
+//! Built in: `join-room`, `message` and `typing` (docs/socketio.md). Other events are calls of the application, and the
+//! answer of a call is the ack. A message that the reference answers by closing the connection closes it here.
+
+mod builtin;
+mod conversation;
+mod publish;
+
+use crate::config::SocketIoConfig;
+use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
+use crate::request::RequestInfo;
+use conversation::Socket;
+use fanfare_hub::{ChannelName, Disconnect, HeartbeatKind, Limits, Now, Pattern, Push, Retain, Rule, Who};
+use fanfare_wire::engineio::{Open, Packet as EnginePacket};
+use fanfare_wire::socketio::{Kind, MAIN_NAMESPACE, put_head};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The channel of the namespace `/`.
+const CHANNEL: &str = "$sio:/";
+/// The channels of all namespaces.
+const CHANNELS: &str = "$sio:**";
+/// The engine's letter for a message, before the text of a packet.
+const MESSAGE: u8 = b'4';
+
+/// What is added to a client's message at most: its user and the time.
+const ADDED_BYTES_MAX: usize = 8 << 10;
+
+/// The limits of the hub, by which the longest message of a client can be published.
+pub(crate) fn with_added(limits: Limits) -> Limits {
+    let room_message_bytes_max = limits.room_message_bytes_max.saturating_add(ADDED_BYTES_MAX);
+    Limits { room_message_bytes_max, ..limits }
+}
+
+/// Socket.IO for its 4.x clients.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketIo(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    channel: ChannelName,
+    ping_interval_ms: u32,
+    pong_timeout_ms: u64,
+    payload_bytes_max: usize,
+    rooms_max: usize,
+    refusal: Box<str>,
+    /// The application decides who is let in. Otherwise tokens are ignored.
+    has_guard: bool,
+    /// The application answers calls.
+    has_calls: bool,
+}
+
+/// The parts of the application that this protocol asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asks {
+    pub(crate) guard: bool,
+    pub(crate) calls: bool,
+}
+
+impl SocketIo {
+    pub(crate) fn new(config: &SocketIoConfig, limits: &Limits, asks: Asks) -> Self {
+        SocketIo(Arc::new(Parts {
+            channel: ChannelName::reserved(CHANNEL).expect("a reserved name"),
+            ping_interval_ms: u32::try_from(config.ping_interval.as_millis()).unwrap_or(u32::MAX),
+            pong_timeout_ms: limits.pong_timeout_ms,
+            payload_bytes_max: limits.room_message_bytes_max,
+            rooms_max: limits.rooms_max,
+            refusal: config.refusal.as_str().into(),
+            has_guard: asks.guard,
+            has_calls: asks.calls,
+        }))
+    }
+
+    /// A session with this id begins.
+    pub(crate) fn begin(&self, sid: &str, actions: &mut Actions) -> Box<dyn Conversation> {
+        let Parts { ping_interval_ms, pong_timeout_ms, payload_bytes_max, .. } = *self.0;
+        let open = Open {
+            sid,
+            upgrades: false,
+            ping_interval: Duration::from_millis(ping_interval_ms.into()),
+            ping_timeout: Duration::from_millis(pong_timeout_ms),
+            max_payload: payload_bytes_max,
+        };
+        let mut out = Vec::new();
+        open.put(&mut out);
+        actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
+        Box::new(Socket::new(self.0.clone()))
+    }
+
+    /// The longest body of a POST.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        self.0.payload_bytes_max
+    }
+
+    /// The rule of its channels. The history serves readers that are slow.
+    pub(crate) fn rule() -> Rule {
+        Rule {
+            subscribe: vec![Who::Anyone],
+            publish: vec![Who::Subscriber],
+            signal: vec![Who::Nobody],
+            enter: vec![Who::Nobody],
+            history: Retain { count: 100_000, bytes: 64 << 20, ttl_ms: 120_000 },
+            ..Rule::open(Pattern::new(CHANNELS).expect("a valid pattern"))
+        }
+    }
+}
+
+impl Protocol for SocketIo {
+    fn name(&self) -> &'static str {
+        "socketio"
+    }
+
+    fn open(
+        &self,
+        _place: &Place,
+        _request: Option<&Arc<RequestInfo>>,
+        actions: &mut Actions,
+    ) -> Box<dyn Conversation> {
+        let mut id = [0; 16];
+        if let Err(error) = crate::random::fill_random(&mut id) {
+            tracing::error!(%error, "a Socket.IO session has no id");
+            actions.close(Disconnect::Internal);
+        }
+        self.begin(&format!("{:032x}", u128::from_ne_bytes(id)), actions)
+    }
+
+    fn encode_push(&self, push: &Push, _now: Now, out: &mut Vec<u8>) -> Encoded {
+        match push {
+            Push::Message { channel, publication, .. } if *channel == self.0.channel => {
+                publish::put_event(&publication.data, out)
+            }
+            Push::Ping => {
+                EnginePacket::Ping("").put(out);
+                Encoded::Text
+            }
+            // There is no word for a loss: the client comes back and joins anew.
+            Push::Gap { channel, .. } if *channel == self.0.channel => Encoded::Close(Disconnect::Lost),
+            // A client that is disconnected in words does not come back by itself; after any other end it does.
+            Push::Disconnect { reason: reason @ Disconnect::Kicked, .. } => {
+                out.push(MESSAGE);
+                put_head(out, Kind::Disconnect, None, MAIN_NAMESPACE, None);
+                Encoded::Last(*reason)
+            }
+            Push::Disconnect { reason, .. } => Encoded::Close(*reason),
+            Push::Unsubscribed { channel, .. } if *channel == self.0.channel => Encoded::Close(Disconnect::Lost),
+            _ => Encoded::Nothing,
+        }
+    }
+
+    fn message_bytes_max(&self, _limits: &Limits) -> usize {
+        self.0.payload_bytes_max
+    }
+
+    fn heartbeat_ms(&self) -> u32 {
+        self.0.ping_interval_ms
+    }
+
+    fn heartbeat(&self) -> HeartbeatKind {
+        HeartbeatKind::Waits
+    }
+}
