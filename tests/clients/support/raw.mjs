@@ -4,10 +4,10 @@ import { once } from 'node:events'
 import net from 'node:net'
 
 export const KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
-export const handshakeHead = (port, lines = {}) => {
+export const handshakeHead = (port, lines = {}, path = '/') => {
   const headers = { Host: `127.0.0.1:${port}`, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': KEY, ...lines }
   const list = Object.entries(headers).filter(([, value]) => value !== undefined)
-  return `GET / HTTP/1.1\r\n${list.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`
+  return `GET ${path} HTTP/1.1\r\n${list.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`
 }
 
 export class RawSocket {
@@ -20,9 +20,9 @@ export class RawSocket {
   }
 
   /** With the handshake done. */
-  static async upgraded(port) {
+  static async upgraded(port, path) {
     const raw = await RawSocket.open(port)
-    raw.socket.write(handshakeHead(port))
+    raw.socket.write(handshakeHead(port, {}, path))
     const head = await raw.head()
     if (head.status !== 101) throw new Error(`no upgrade: ${head.text}`)
     return raw

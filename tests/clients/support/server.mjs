@@ -13,8 +13,10 @@ const SHARDS = process.env.FANFARE_SHARDS ?? '1'
 // To the end of the line: the output so far may stop within the port.
 const LISTENING = /listening on (https?:\/\/\S+)\n/
 
-/** `more`: further arguments of `fanfare dev`. */
-export async function startServer(...more) {
+/** `args`: further arguments of `fanfare dev`, as texts; an object with `env` has settings by the environment. */
+export async function startServer(...args) {
+  const more = args.filter(arg => typeof arg === 'string')
+  more.env = Object.assign({}, ...args.map(arg => arg.env))
   let run = await launchOnFreePort(more)
   return {
     /** `http://127.0.0.1:PORT` */
@@ -92,7 +94,7 @@ export function runServer(...args) {
 
 function launch(listen, more) {
   return new Promise((resolve, reject) => {
-    const child = spawn(BIN, ['dev', '--listen', listen, '--shards', SHARDS, ...more], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(BIN, ['dev', '--listen', listen, '--shards', SHARDS, ...more], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...more.env } })
     const chunks = []
     const output = () => Buffer.concat(chunks).toString()
     const exited = new Promise(done => child.once('exit', (code, signal) => done({ code, signal })))

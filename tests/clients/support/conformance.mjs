@@ -1,0 +1,62 @@
+// The servers that the conformance suites run against: the reference (`socket.io` from npm) and Fanfare, with the same
+// settings and the same handlers. A suite is written from the protocol documents, and both must pass.
+//
+// In: `conformance(subject, settings, suite)`, with `settings` in ms and bytes. Out: one `describe` for each server,
+// whose `suite` gets a function that gives the port. `CONFORMANCE=node` or `fanfare` runs one of them.
+
+import { spawn } from 'node:child_process'
+import { after, before, describe } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { startServer } from './server.mjs'
+
+/** A page of this origin may connect. */
+export const ORIGIN = 'https://page.example'
+const TEST = { timeout: 120_000 }
+const NODE_SERVER = fileURLToPath(new URL('node-server.mjs', import.meta.url))
+
+export const servers = {
+  node: ({ pingInterval, pingTimeout, maxPayload }) =>
+    startNode({ pingInterval, pingTimeout, maxHttpBufferSize: maxPayload, cors: { origin: [ORIGIN] } }),
+  async fanfare({ pingInterval, pingTimeout, maxPayload }) {
+    const env = {
+      FANFARE__SOCKETIO__PING_INTERVAL: `${pingInterval}ms`,
+      FANFARE__SOCKETIO__PING_TIMEOUT: `${pingTimeout}ms`,
+      FANFARE__SOCKETIO__MAX_PAYLOAD: String(maxPayload),
+      FANFARE__ORIGINS: ORIGIN,
+    }
+    const server = await startServer({ env })
+    return { port: server.port, stop: () => server.stop() }
+  },
+}
+const DEFAULTS = { pingInterval: 25_000, pingTimeout: 60_000, maxPayload: 1_000_000 }
+
+/** `suite(port, name)`: makes the tests; `port()` is known when they run. */
+export function conformance(subject, settings, suite) {
+  const wanted = process.env.CONFORMANCE
+  for (const [name, start] of Object.entries(servers)) {
+    if (wanted !== undefined && wanted !== name) continue
+    describe(`${subject}: ${name}`, TEST, () => {
+      let server
+      before(async () => (server = await start({ ...DEFAULTS, ...settings })), TEST)
+      after(() => server?.stop(), TEST)
+      suite(() => server.port, name)
+    })
+  }
+}
+
+/** The reference server, with options in its own words. */
+export function startNode(options) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [NODE_SERVER, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] })
+    process.once('exit', () => child.kill('SIGKILL'))
+    const exited = new Promise(done => child.once('exit', done))
+    let output = ''
+    child.stdout.on('data', chunk => {
+      output += chunk
+      const port = /listening on \S+:(\d+)\n/.exec(output)?.[1]
+      if (port !== undefined) resolve({ port: Number(port), stop: () => (child.kill('SIGKILL'), exited) })
+    })
+    child.once('error', reject)
+    exited.then(code => reject(new Error(`the reference server ended (${code})`)))
+  })
+}
