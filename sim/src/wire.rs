@@ -195,7 +195,7 @@ pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: 
         Command::PresenceClear { channel: name } => ClientCommand::PresenceClear { channel: channel(name) },
         Command::Rpc { method, data } => ClientCommand::Rpc { method: method.clone(), data: data.clone() },
         Command::Refresh { token } => ClientCommand::Refresh { token: token.clone().into() },
-        Command::Pong | Command::Invalid(_) | Command::Room(_) => ClientCommand::Pong,
+        Command::Pong | Command::Invalid(_) | Command::Room(_) | Command::Leave => ClientCommand::Pong,
     };
     let mut text = Vec::new();
     native_client::encode(&mut text, &ClientRequest { id: request.id.clone(), command });

@@ -6,7 +6,7 @@ use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::forward::Forwarded;
 use crate::hook::{HookToken, Notice, Question};
-use crate::ids::{ConnId, ShardId, WireId};
+use crate::ids::{ConnId, Seat, ShardId, WireId};
 use crate::message::{Push, Reply};
 use crate::peer::PeerMessage;
 use crate::watch::Note;
@@ -38,6 +38,8 @@ pub enum Effect {
     Reply {
         /// Which.
         conn: ConnId,
+        /// Of which of its sessions.
+        seat: Seat,
         /// The answer.
         reply: Reply,
     },

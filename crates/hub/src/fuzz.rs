@@ -14,8 +14,8 @@ use crate::{
     Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HeartbeatKind, HistoryFrom, HistoryQuery, HookAnswer,
     HookToken, Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern,
     PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Room,
-    RoomCommand, Rule, Rules, SendRequest, Shard, ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer, SubOptions,
-    UserId, Who, Whom, WireId,
+    RoomCommand, Rule, Rules, Seat, SendRequest, Shard, ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer,
+    SubOptions, UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -342,6 +342,7 @@ impl World {
             grace_ms,
             heartbeat_ms: 25_000,
             heartbeat: HeartbeatKind::Asks,
+            connect_timeout_ms: None,
             attachment: None,
         };
         self.input(shard, Input::Opened { conn: id, opened });
@@ -439,7 +440,7 @@ impl World {
         }
         let conn = conn.id;
         let request = Request { id: Some(RequestId::Number(id)), command };
-        self.input(shard, Input::Command { conn, request });
+        self.input(shard, Input::Command { conn, seat: Seat::default(), request });
     }
 
     /// Something is said of a connection that may be another one by now.
@@ -594,7 +595,7 @@ impl World {
                     pushed(conn, &push, lets_in);
                 }
             }
-            Effect::Reply { conn: id, reply: Reply { id: request, body } } => {
+            Effect::Reply { conn: id, seat: _, reply: Reply { id: request, body } } => {
                 let lets_in = self.lets_in;
                 let conn = self.received(shard, id, bytes_of_reply(&body), inputs);
                 if let Some(RequestId::Number(request)) = request {

@@ -22,6 +22,21 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+/// One of the sessions that a connection carries. Most protocols have one session a connection, in seat 0; one that
+/// carries several numbers them itself, from 0 and without gaps. Below [`SEATS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Seat(pub u16);
+
+/// The most seats of a connection.
+pub const SEATS_MAX: u16 = 1024;
+
+/// A seat of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeatId {
+    pub(crate) conn: ConnId,
+    pub(crate) seat: Seat,
+}
+
 /// The wire format of a connection: a protocol, carried by a framing, in one of its variants. The shell gives the
 /// numbers out. A push is encoded once for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -54,7 +54,9 @@ pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
 pub use forward::{ForwardToken, Forwarded, SendRequest, Whereabouts};
 pub use hook::{Caller, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, Question};
-pub use ids::{ClientId, ConnId, Epoch, OpToken, Position, ROOM_BYTES_MAX, Room, ShardId, UserId, WireId};
+pub use ids::{
+    ClientId, ConnId, Epoch, OpToken, Position, ROOM_BYTES_MAX, Room, SEATS_MAX, Seat, ShardId, UserId, WireId,
+};
 pub use limits::{ByteCount, Limits};
 pub use memory::MemoryStore;
 pub use message::*;

@@ -221,6 +221,9 @@ pub enum Command {
         /// As the client sent it; never logged.
         token: UserToken,
     },
+    /// Ends the session; the connection stays, and another session may begin in this seat. For protocols whose
+    /// connections carry sessions that come and go.
+    Leave,
     /// Answers a heartbeat.
     Pong,
     /// A message that could not be decoded, so that it is answered and counted in its turn.

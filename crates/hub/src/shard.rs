@@ -10,7 +10,7 @@ use crate::effects::{Effect, Effects};
 use crate::forward::{ForwardToken, SendRequest, Whereabouts};
 use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
-use crate::ids::{ClientId, ConnId, OpToken, ShardId};
+use crate::ids::{ClientId, ConnId, OpToken, Seat, SeatId, ShardId};
 use crate::limits::Limits;
 use crate::message::{Request, Resume};
 use crate::peer::{PeerBody, PeerMessage, PendingToken};
@@ -45,6 +45,8 @@ pub enum Input {
     Command {
         /// Which.
         conn: ConnId,
+        /// For which of its sessions.
+        seat: Seat,
         /// The command.
         request: Request,
     },
@@ -285,8 +287,8 @@ impl Shard {
             Input::Opened { conn, opened } => {
                 self.sessions(now, effects, |sessions, cx| sessions.opened(cx, conn, opened))
             }
-            Input::Command { conn, request } => {
-                self.sessions(now, effects, |sessions, cx| sessions.command(cx, conn, request))
+            Input::Command { conn, seat, request } => {
+                self.sessions(now, effects, |sessions, cx| sessions.command(cx, SeatId { conn, seat }, request))
             }
             Input::Alive(conn) => self.sessions.alive(conn),
             Input::Full(conn) => self.sessions(now, effects, |sessions, cx| sessions.full(cx, conn)),

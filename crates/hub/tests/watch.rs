@@ -164,7 +164,7 @@ fn a_publication_begins_once_on_a_shard_and_only_where_somebody_is_told() {
     let conn = net.peers[peers[0]].conn;
     for (name, payload) in [("chat:a", "1"), ("chat:empty", "2")] {
         let request = Request { id: None, command: publish(name, payload) };
-        let mut input = Input::Command { conn, request };
+        let mut input = Input::Command { conn, seat: Seat::default(), request };
         for slice in 0.. {
             assert!(slice < 1_000, "the fan-out does not end");
             effects.clear();

@@ -8,7 +8,7 @@ use crate::pipe::Pipe;
 use crate::rates::{Decided, Governed};
 use crate::wire;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Disconnect, ErrorCode, Input, Reply, ReplyBody, Request, RequestId, Signal,
+    ChannelName, ClientId, Command, Disconnect, ErrorCode, Input, Reply, ReplyBody, Request, RequestId, Seat, Signal,
 };
 
 /// How often connections are looked at.
@@ -33,7 +33,7 @@ impl World {
             let (of, count) = &mut self.pipes[pipe].bad;
             (*of, *count) = if *of == minute { (minute, *count + 1) } else { (minute, 1) };
         }
-        self.handle(shard, Input::Command { conn, request })?;
+        self.handle(shard, Input::Command { conn, seat: Seat::default(), request })?;
         let bad_max = self.plan.limits.bad_requests_per_minute_max;
         if is_bad && self.pipes[pipe].bad.1 > bad_max && self.pipes[pipe].server_open {
             return Err(format!("commands: pipe {pipe} has sent more than {bad_max} invalid messages in a minute"));

@@ -689,7 +689,7 @@ impl World {
                     }
                 }
             }
-            Effect::Reply { conn, reply } => {
+            Effect::Reply { conn, reply, .. } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} answers {conn:?}: {reply:?}"));
                 if let Some(pipe) = self.pipe_of(shard, conn) {
                     if let ReplyBody::Connected(connected) = &reply.body {

@@ -69,6 +69,7 @@ impl World {
             grace_ms: self.plan.limits.grace_ms as u32,
             heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
             heartbeat,
+            connect_timeout_ms: None,
             attachment: None,
         };
         self.handle(shard, Input::Opened { conn, opened })

@@ -9,7 +9,7 @@ impl World {
     /// A shard is given an input.
     pub(super) fn signals_given(&mut self, shard: usize, input: &Input) {
         match input {
-            Input::Command { conn, request } => {
+            Input::Command { conn, request, .. } => {
                 let Some(pipe) = self.pipe_of(shard, *conn) else { return };
                 if let (Command::PresenceSet { channel, .. }, Some(RequestId::Number(id))) =
                     (&request.command, &request.id)

@@ -11,7 +11,7 @@ pub(crate) mod transcript;
 use fanfare_hub::{
     Command, ConnId, Connect, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Hooks,
     Identified, Input, Limits, MemoryStore, Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule,
-    Rules, Shard, ShardConfig, ShardId, UserId, WireId,
+    Rules, Seat, Shard, ShardConfig, ShardId, UserId, WireId,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded, PROTOCOL};
 use fanfare_wire::ticket::{self, Claims};
@@ -197,6 +197,7 @@ impl Hub {
                     grace_ms: 10_000,
                     heartbeat_ms: 25_000,
                     heartbeat: HeartbeatKind::Asks,
+                    connect_timeout_ms: None,
                     attachment: None,
                 };
                 self.tell(Input::Opened { conn, opened });
@@ -238,7 +239,7 @@ impl Hub {
                 Request { id, command: Command::Connect(Box::new(connect)) }
             }
         };
-        self.tell(Input::Command { conn, request });
+        self.tell(Input::Command { conn, seat: Seat::default(), request });
     }
 
     fn tell(&mut self, input: Input) {
@@ -268,7 +269,7 @@ impl Hub {
                     self.write(u64::from(conn.index), &out);
                 }
             }
-            Effect::Reply { conn, reply } => {
+            Effect::Reply { conn, reply, .. } => {
                 let ticket = ticket_of(&reply);
                 let limits = ConnectedLimits::from(&Limits::default());
                 let extras = ConnectedExtras { ticket: &ticket, features: &["rpc"], limits };

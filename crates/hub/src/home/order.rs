@@ -17,7 +17,7 @@ pub(super) struct Order {
 impl Order {
     /// Adds a place. `at` gives the name that stands at a place, this one included.
     pub(super) fn insert<'a>(&mut self, place: u32, at: impl Fn(u32) -> &'a str) {
-        let Seat { block, within } = self.seek(Bound::Included(at(place)), &at);
+        let Spot { block, within } = self.seek(Bound::Included(at(place)), &at);
         let Some(places) = self.blocks.get_mut(block) else {
             self.blocks.push(new_block(&[place]));
             return;
@@ -39,7 +39,7 @@ impl Order {
 
     /// Takes a place out. Its name still stands there.
     pub(super) fn remove<'a>(&mut self, place: u32, at: impl Fn(u32) -> &'a str) {
-        let Seat { block, within } = self.seek(Bound::Included(at(place)), &at);
+        let Spot { block, within } = self.seek(Bound::Included(at(place)), &at);
         let Some(places) = self.blocks.get_mut(block).filter(|places| places.get(within) == Some(&place)) else {
             debug_assert!(false, "a place that is not in order");
             return;
@@ -65,24 +65,24 @@ impl Order {
 
     /// The places of the names from this one on.
     pub(super) fn from<'a>(&self, from: Bound<&str>, at: impl Fn(u32) -> &'a str) -> impl Iterator<Item = u32> {
-        let Seat { block, within } = self.seek(from, &at);
+        let Spot { block, within } = self.seek(from, &at);
         self.blocks.iter().skip(block).flatten().skip(within).copied()
     }
 
     /// Where the first name from this one on stands, or would stand.
-    fn seek<'a>(&self, from: Bound<&str>, at: &impl Fn(u32) -> &'a str) -> Seat {
-        let (Bound::Included(name) | Bound::Excluded(name)) = from else { return Seat { block: 0, within: 0 } };
+    fn seek<'a>(&self, from: Bound<&str>, at: &impl Fn(u32) -> &'a str) -> Spot {
+        let (Bound::Included(name) | Bound::Excluded(name)) = from else { return Spot { block: 0, within: 0 } };
         let is_excluded = from == Bound::Excluded(name);
         let is_before = |place: u32| at(place) < name || (is_excluded && at(place) == name);
         let block = self.blocks.partition_point(|places| at(places[0]) <= name).saturating_sub(1);
         let within = self.blocks.get(block).map_or(0, |places| places.partition_point(|&place| is_before(place)));
-        Seat { block, within }
+        Spot { block, within }
     }
 }
 
 /// Where a name stands: its block, and its place in that.
 #[derive(Debug, Clone, Copy)]
-struct Seat {
+struct Spot {
     block: usize,
     within: usize,
 }

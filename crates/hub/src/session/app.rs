@@ -10,7 +10,7 @@ use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, Whom};
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::Ended;
-use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
+use crate::ids::{ClientId, SeatId, SessionRef, ShardId};
 use crate::message::{
     EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Sender, Signal, SignalPush, SubOptions, is_event,
 };
@@ -285,12 +285,12 @@ impl Sessions {
     }
 
     /// The outcome of a subscription that the application had asked for.
-    pub(super) fn counted(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, tally: PendingToken, body: ReplyBody) {
+    pub(super) fn counted(&mut self, cx: &mut Cx<'_>, at: Option<SeatId>, tally: PendingToken, body: ReplyBody) {
         let concerned = match body {
             ReplyBody::Subscribed(subscribed) => {
-                if let Some((id, wire, Some(session))) = conn.and_then(|id| {
-                    let conn = self.conn(id)?;
-                    Some((id, conn.wire, conn.session))
+                if let Some((id, wire, Some(session))) = at.and_then(|at| {
+                    let conn = self.conn(at.conn)?;
+                    Some((at.conn, conn.wire, conn.seat(at.seat).session))
                 }) {
                     let session = &mut self.sessions.slab[session as usize];
                     session.grant(&subscribed.channel, cx.limits.subscriptions_max);

@@ -3,10 +3,11 @@
 use super::lane::Waiting;
 use super::pending::{Pending, ReplyTo, Requester};
 use super::question::asks;
-use super::table::Session;
+use super::table::{SeatState, Session};
 use super::{Cx, Sessions};
 use crate::error::{Error, ErrorCode};
-use crate::ids::{ConnId, SessionRef};
+use crate::hook::Ended;
+use crate::ids::{SeatId, SessionRef};
 use crate::message::{Audience, Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{RateWindow, ToHome};
@@ -17,12 +18,13 @@ use std::sync::Arc;
 
 impl Sessions {
     /// A connection has sent a command.
-    pub(crate) fn command(&mut self, cx: &mut Cx<'_>, id: ConnId, request: Request) {
+    pub(crate) fn command(&mut self, cx: &mut Cx<'_>, at: SeatId, request: Request) {
+        let id = at.conn;
         let Some(conn) = self.conn(id) else { return };
-        let (session, adopting) = (conn.session, conn.adopting);
+        let SeatState { session, adopting } = conn.seat(at.seat);
         let reply = request.id.clone().map_or(ReplyTo::Silent, ReplyTo::Id);
         if let Command::Invalid(error) = request.command {
-            self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+            self.reply(cx, Some(at), reply, ReplyBody::Error(error));
             return self.count_bad(cx, id);
         }
         if let Some(connecting) = adopting.and_then(|token| self.pending.connecting(token)) {
@@ -31,23 +33,26 @@ impl Sessions {
             }
             if connecting.waiting.len() < cx.limits.outstanding_max {
                 connecting.waiting.push_back(request);
-                let waiting = connecting.waiting.len() as u32;
-                return self.pause_or_resume(cx, Some(id), waiting);
+                return self.pause_as_due(cx, id);
             }
             let error = Error::new(ErrorCode::LimitExceeded, "too many commands before the answer to `connect`");
-            return self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+            return self.reply(cx, Some(at), reply, ReplyBody::Error(error));
         }
         match (session, request.command) {
             (_, Command::Pong) => {}
-            (None, Command::Connect(connect)) => self.connect(cx, id, reply, *connect),
+            (None, Command::Connect(connect)) => self.connect(cx, at, reply, *connect),
+            (_, Command::Leave) => {
+                self.leave_seat(cx, at, Ended::Left);
+                self.reply(cx, Some(at), reply, ReplyBody::Done);
+            }
             (Some(_), Command::Connect(_)) => {
                 let error = Error::new(ErrorCode::AlreadyConnected, "this connection has already sent `connect`");
-                self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+                self.reply(cx, Some(at), reply, ReplyBody::Error(error));
                 self.count_bad(cx, id);
             }
             (None, _) => {
                 let error = Error::new(ErrorCode::NotConnected, "the first command must be `connect`");
-                self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+                self.reply(cx, Some(at), reply, ReplyBody::Error(error));
                 self.count_bad(cx, id);
             }
             (Some(index), command) => self.session_command(cx, self.sessions.reference(index), reply, command),
@@ -75,11 +80,11 @@ impl Sessions {
             return;
         }
         if subs.is_empty() {
-            let conn = self.sessions.get(at).and_then(|session| session.conn);
+            let conn = self.sessions.get(at).and_then(|session| session.seat_id());
             return self.reply(cx, conn, reply, ReplyBody::Many(Vec::new()));
         }
         let gather = self.pending.gather(at, reply, subs.len());
-        let conn = self.sessions.get(at).and_then(|session| session.conn);
+        let conn = self.sessions.get(at).and_then(|session| session.seat_id());
         // The second of a name would wait behind the first, and that for the answers of the whole list: for ever.
         let twice: Vec<bool> =
             subs.iter().enumerate().map(|(n, it)| subs[..n].iter().any(|other| other.channel == it.channel)).collect();
@@ -107,6 +112,7 @@ impl Sessions {
             Command::Signal(signal) => &signal.channel,
             Command::Room(command) => command.channel(),
             Command::Connect(_)
+            | Command::Leave
             | Command::Subscribe { .. }
             | Command::Rpc { .. }
             | Command::Refresh { .. }
@@ -142,6 +148,7 @@ impl Sessions {
                 self.ask_page(cx, at, &reply, channel, |token| ToHome::History { token, query, reader })
             }
             Command::Connect(_)
+            | Command::Leave
             | Command::Subscribe { .. }
             | Command::Rpc { .. }
             | Command::Refresh { .. }

@@ -12,18 +12,20 @@ use super::pending::{Connecting, Pending, ReplyTo};
 use super::question::no_tokens;
 use super::sends::Sends;
 use super::subscribe::may_enter;
-use super::table::Extra;
+use super::table::{Extra, SeatState};
 use super::unheard::Unheard;
 use super::{Cx, Sessions};
+use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::{Caller, Ended, Notice};
 use crate::identity::Identity;
-use crate::ids::{ClientId, ConnId, SessionRef, ShardId};
+use crate::ids::{ClientId, ConnId, Seat, SeatId, SessionRef, ShardId};
 use crate::message::{Connect, Connected, Proof, ReplyBody, Resume, SignalPush};
 use crate::peer::{Adopted, Claim, Entered, Found, PeerBody, PendingToken, ToHome};
 use crate::timer::Timer;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -31,15 +33,15 @@ use std::sync::Arc;
 const MOVE_MS: u64 = 10_000;
 
 impl Sessions {
-    pub(super) fn connect(&mut self, cx: &mut Cx<'_>, conn: ConnId, reply: ReplyTo, connect: Connect) {
+    pub(super) fn connect(&mut self, cx: &mut Cx<'_>, at: SeatId, reply: ReplyTo, connect: Connect) {
         if connect.token.is_some() && !cx.hooks.connect {
-            self.reply(cx, Some(conn), reply, ReplyBody::Error(no_tokens()));
-            return self.count_bad(cx, conn);
+            self.reply(cx, Some(at), reply, ReplyBody::Error(no_tokens()));
+            return self.count_bad(cx, at.conn);
         }
         // A ticket names a session: where that lives on, it needs no other word. Where it does not, `start_session`
         // asks.
         let ask = cx.hooks.connect && (connect.token.is_some() || connect.resume.is_none());
-        let connecting = Connecting { conn, reply, connect, identified: false, waiting: VecDeque::new() };
+        let connecting = Connecting { at, reply, connect, identified: false, waiting: VecDeque::new() };
         if ask { self.ask_connect(cx, connecting) } else { self.take_up(cx, connecting) }
     }
 
@@ -62,10 +64,10 @@ impl Sessions {
                 let Some(shard) = left.or(Some(shard)).filter(|shard| *shard != cx.me) else {
                     return self.start_session(cx, connecting, None);
                 };
-                let (id, claim) = (connecting.conn, self.claim(&connecting));
+                let (id, claim) = (connecting.at, self.claim(&connecting));
                 let token = self.pending.insert(Pending::Adopt(Box::new(connecting)));
-                if let Some(conn) = self.conn(id) {
-                    conn.adopting = Some(token);
+                if let Some(conn) = self.conn(id.conn) {
+                    conn.seat_mut(id.seat).adopting = Some(token);
                 }
                 cx.out.push_back((shard, PeerBody::Adopt { token, client, claim, origin: cx.me }));
             }
@@ -79,7 +81,7 @@ impl Sessions {
         let shown = (connecting.identified || user.is_some()).then(|| user.clone());
         // It comes with its old ticket for as long as it does not have the answer: until its new connection is found
         // dead, and then as long as its session lives.
-        let (remember_ms, by_ms) = self.conns.get(connecting.conn.index as usize).map_or((0, 0), |conn| {
+        let (remember_ms, by_ms) = self.conns.get(connecting.at.conn.index as usize).map_or((0, 0), |conn| {
             (2 * u64::from(conn.heartbeat.every_ms) + u64::from(conn.grace_ms) + MOVE_MS, conn.connect_by_ms)
         });
         Claim { shown, page: page.clone(), by_ms, remember_ms }
@@ -110,8 +112,8 @@ impl Sessions {
             connecting.connect = Connect { page, subscribe, ..Connect::default() };
             return self.ask_connect(cx, connecting);
         }
-        let id = connecting.conn;
-        let Some(conn) = self.conn(id) else { return };
+        let id = connecting.at;
+        let Some(conn) = self.conn(id.conn) else { return };
         let (wire, grace_ms) = (conn.wire, conn.grace_ms);
         let resumed = adopted.is_some();
         let (client, adopted) = match adopted {
@@ -150,8 +152,9 @@ impl Sessions {
             self.sessions.adopt_sends(at.index, Sends::adopted(*sends));
         }
         self.sessions.identify(at.index, identity.unwrap_or_default());
-        if let Some(conn) = self.conn(id) {
-            conn.session = Some(at.index);
+        if let Some(conn) = self.conn(id.conn) {
+            conn.seat_mut(id.seat).session = Some(at.index);
+            conn.has_entered = true;
         }
         self.welcome(cx, at, connecting, resumed, entered);
     }
@@ -159,16 +162,17 @@ impl Sessions {
     fn resume_here(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, index: u32) {
         if let Some(old) = self.sessions.slab[index as usize].conn {
             cx.effects.add(Effect::Close { conn: old, reason: Disconnect::Moved });
-            self.forget_conn(old);
+            self.let_go(cx, old, index);
             self.detach(cx, index);
         }
-        let id = connecting.conn;
-        let Some(conn) = self.conn(id) else { return };
-        conn.session = Some(index);
+        let id = connecting.at;
+        let Some(conn) = self.conn(id.conn) else { return };
+        conn.seat_mut(id.seat).session = Some(index);
+        conn.has_entered = true;
         let (wire, grace_ms) = (conn.wire, conn.grace_ms);
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
-        session.conn = Some(id);
+        (session.conn, session.seat) = (Some(id.conn), id.seat);
         self.sessions.connected += 1;
         session.wire = wire;
         session.grace_ms = grace_ms;
@@ -194,8 +198,8 @@ impl Sessions {
         resumed: bool,
         entered: Vec<Entered>,
     ) {
-        let Connecting { conn: id, reply, connect, waiting, .. } = connecting;
-        let ping_ms = self.conn(id).map_or(0, |conn| u64::from(conn.heartbeat.every_ms));
+        let Connecting { at: id, reply, connect, waiting, .. } = connecting;
+        let ping_ms = self.conn(id.conn).map_or(0, |conn| u64::from(conn.heartbeat.every_ms));
         let Some(session) = self.sessions.get(at) else { return };
         let (client, incarnation, user) = (session.client, session.incarnation, session.user().cloned());
         let proof = session.proof();
@@ -232,7 +236,7 @@ impl Sessions {
         for request in waiting {
             self.command(cx, id, request);
         }
-        self.pause_as_due(cx, id);
+        self.pause_as_due(cx, id.conn);
     }
 
     /// Signals of its polled connection that the client has not had wait for its new connection, before those that wait
@@ -271,8 +275,7 @@ impl Sessions {
             let mut attachment = None;
             if let Some(old) = self.sessions.slab[index as usize].conn {
                 cx.effects.add(Effect::Close { conn: old, reason: Disconnect::Moved });
-                attachment = self.conn(old).and_then(|conn| conn.attachment.take());
-                self.forget_conn(old);
+                attachment = self.let_go(cx, old, index);
                 self.detach(cx, index);
             }
             let (session, identity) = self.sessions.remove(index);
@@ -309,7 +312,7 @@ impl Sessions {
     /// The answer to our `Adopt`: the connection has a session, the old one or a new one, and its commands go on.
     pub(crate) fn adopted(&mut self, cx: &mut Cx<'_>, token: PendingToken, found: Found) {
         let Some(Pending::Adopt(connecting)) = self.pending.take(token) else { return };
-        let id = connecting.conn;
+        let id = connecting.at;
         let client = connecting.connect.resume.map(|resume| resume.client);
         if let (Some(client), Found::Session(_) | Found::Nothing) = (client, &found) {
             self.sessions.moved.arrived(client);
@@ -318,19 +321,19 @@ impl Sessions {
             (Some(client), Found::Session(session)) => Some((client, *session)),
             _ => None,
         };
-        let Some(conn) = self.conn(id) else {
+        let Some(conn) = self.conn(id.conn) else {
             // The client is away again. The fetched session lives out its grace here, without a connection.
             if let Some((client, session)) = adopted {
                 self.keep_orphan(cx, client, session);
             }
             return;
         };
-        conn.adopting = None;
+        conn.seat_mut(id.seat).adopting = None;
         self.start_session(cx, *connecting, adopted);
     }
 
     fn keep_orphan(&mut self, cx: &mut Cx<'_>, client: ClientId, adopted: Adopted) {
-        let nowhere = ConnId { index: u32::MAX, generation: 0 };
+        let nowhere = SeatId { conn: ConnId { index: u32::MAX, generation: 0 }, seat: Seat::default() };
         let at = self.sessions.open(client, nowhere, crate::ids::WireId(0), adopted.grace_ms);
         self.sessions.disconnect(at.index);
         self.sessions.identify(at.index, adopted.identity);
@@ -353,15 +356,28 @@ impl Sessions {
         self.judge_presence(cx, at);
     }
 
-    fn forget_conn(&mut self, id: ConnId) {
-        if let Some(conn) = self.conn(id) {
-            conn.open = false;
-            conn.session = None;
-            conn.attachment = None;
-            if std::mem::take(&mut conn.full) {
-                self.full -= 1;
-            }
+    /// The connection is no more: returns the sessions that it had, and its attachment.
+    fn forget_conn(&mut self, id: ConnId) -> (SmallVec<[u32; 1]>, Option<Attachment>) {
+        let Some(conn) = self.conn(id) else { return (SmallVec::new(), None) };
+        conn.open = false;
+        let sessions = conn.sessions().collect();
+        (conn.first, conn.others) = (SeatState::default(), None);
+        let attachment = conn.attachment.take();
+        if std::mem::take(&mut conn.full) {
+            self.full -= 1;
         }
+        (sessions, attachment)
+    }
+
+    /// One of its sessions goes on elsewhere, so a connection ends: the others are away from here on. Returns its
+    /// attachment.
+    fn let_go(&mut self, cx: &mut Cx<'_>, id: ConnId, goes: u32) -> Option<Attachment> {
+        let grace_ms = self.conn(id).map_or(0, |conn| conn.grace_ms);
+        let (sessions, attachment) = self.forget_conn(id);
+        for session in sessions.into_iter().filter(|session| *session != goes) {
+            self.away(cx, session, attachment.clone(), grace_ms, None);
+        }
+        attachment
     }
 
     /// A connection is gone. `finally` when its client will not come back: then no grace is given.
@@ -369,12 +385,28 @@ impl Sessions {
         self.over(cx, id, finally.then_some(Ended::Left));
     }
 
-    /// A connection is over. `why` its session is too, where it is.
+    /// A connection is over. `why` its sessions are too, where they are.
     pub(super) fn over(&mut self, cx: &mut Cx<'_>, id: ConnId, why: Option<Ended>) {
         let Some(conn) = self.conn(id) else { return };
-        let (session, grace_ms, attachment) = (conn.session, conn.grace_ms, conn.attachment.take());
-        self.forget_conn(id);
+        let grace_ms = conn.grace_ms;
+        let (sessions, attachment) = self.forget_conn(id);
+        for session in sessions {
+            self.away(cx, session, attachment.clone(), grace_ms, why);
+        }
+    }
+
+    /// A session ends, and its connection stays: another one may begin in the same seat.
+    pub(super) fn leave_seat(&mut self, cx: &mut Cx<'_>, at: SeatId, why: Ended) {
+        let Some(conn) = self.conn(at.conn) else { return };
+        let session = conn.seat_mut(at.seat).session.take();
+        let attachment = conn.attachment.clone();
         let Some(index) = session else { return };
+        self.away(cx, index, attachment, 0, Some(why));
+        self.pause_as_due(cx, at.conn);
+    }
+
+    /// A session has lost its connection, or has left it.
+    fn away(&mut self, cx: &mut Cx<'_>, index: u32, attachment: Option<Attachment>, grace_ms: u32, why: Option<Ended>) {
         self.detach(cx, index);
         let session = &mut self.sessions.slab[index as usize];
         if attachment.is_some() && cx.hooks.disconnect {
@@ -459,7 +491,7 @@ impl Sessions {
     /// decided.
     pub(crate) fn connect_timeout(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
-        if conn.session.is_none() && conn.adopting.is_none() && conn.connect_by_ms <= cx.now.mono_ms {
+        if !conn.has_entered && !conn.is_deciding() && conn.connect_by_ms <= cx.now.mono_ms {
             let reason = if conn.may_come_back { Disconnect::Overloaded } else { Disconnect::NotConnected };
             self.close(cx, id, reason);
         }

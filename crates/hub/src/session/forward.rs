@@ -123,10 +123,11 @@ impl Sessions {
         let (Some(outstanding), Some(id)) = (session.map(|session| session.outstanding), conn) else {
             return self.reply(cx, None, reply, ReplyBody::Error(gone()));
         };
+        let seat = self.sessions.get(at).and_then(|session| session.seat_id());
         let max = cx.limits.outstanding_max;
         let refused = match command {
             Command::Invalid(error) => {
-                self.reply(cx, conn, reply, ReplyBody::Error(error));
+                self.reply(cx, seat, reply, ReplyBody::Error(error));
                 return self.count_bad(cx, id);
             }
             Command::Connect(_) => Error::new(ErrorCode::AlreadyConnected, "this session has a connection"),
@@ -136,7 +137,7 @@ impl Sessions {
             }
             command => return self.session_command(cx, at, reply, command),
         };
-        self.reply(cx, conn, reply, ReplyBody::Error(refused));
+        self.reply(cx, seat, reply, ReplyBody::Error(refused));
     }
 
     /// A send waits for those before it.

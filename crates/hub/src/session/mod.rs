@@ -35,7 +35,7 @@ use crate::edge::batch::Reminders;
 use crate::effects::{Effect, Effects};
 use crate::error::{Error, ErrorCode};
 use crate::hook::{Ended, Hooks};
-use crate::ids::{ConnId, Position, SessionRef, ShardId, WireId};
+use crate::ids::{ConnId, Position, SeatId, SessionRef, ShardId, WireId};
 use crate::limits::Limits;
 use crate::message::{Push, Reply, ReplyBody};
 use crate::name::ChannelName;
@@ -50,7 +50,7 @@ use crate::wheel::Wheel;
 use app::Work;
 use pending::{PendingTable, ReplyTo};
 use std::collections::VecDeque;
-use table::{BadRequests, Conn, Heartbeat, SessionTable};
+use table::{BadRequests, Conn, Heartbeat, SeatState, SessionTable};
 
 /// The parts of the shard that the sessions use.
 pub(crate) struct Cx<'a> {
@@ -104,6 +104,8 @@ pub struct Opened {
     pub heartbeat_ms: u32,
     /// The kind of its heartbeats.
     pub heartbeat: HeartbeatKind,
+    /// Time for the first valid `connect`, in ms; `None` is [`Limits::connect_timeout_ms`].
+    pub connect_timeout_ms: Option<u64>,
     /// For the questions and notices about it.
     pub attachment: Option<Attachment>,
 }
@@ -214,25 +216,27 @@ impl Sessions {
         while self.conns.len() <= index {
             self.conns.push(Conn::unused());
         }
-        let Opened { wire, grace_ms, heartbeat_ms, heartbeat: kind, attachment } = opened;
+        let Opened { wire, grace_ms, heartbeat_ms, heartbeat: kind, connect_timeout_ms, attachment } = opened;
+        let connect_timeout_ms = connect_timeout_ms.unwrap_or(cx.limits.connect_timeout_ms);
         let heartbeat = Heartbeat { every_ms: heartbeat_ms, kind, pinged: false, late: false, heard: false };
         let generation = conn.generation;
         self.conns[index] = Conn {
             generation,
             open: true,
             wire,
-            session: None,
+            first: SeatState::default(),
+            others: None,
+            has_entered: false,
             grace_ms,
             heartbeat,
-            adopting: None,
-            connect_by_ms: cx.now.mono_ms + cx.limits.connect_timeout_ms,
+            connect_by_ms: cx.now.mono_ms + connect_timeout_ms,
             may_come_back: false,
             paused: false,
             full: false,
             bad_requests: BadRequests::default(),
             attachment,
         };
-        cx.wheel.add(cx.now.mono_ms + cx.limits.connect_timeout_ms, Timer::Connect(conn));
+        cx.wheel.add(cx.now.mono_ms + connect_timeout_ms, Timer::Connect(conn));
         if heartbeat_ms > 0 {
             cx.wheel.add(cx.now.mono_ms + u64::from(heartbeat_ms), Timer::Heartbeat(conn));
         }
@@ -259,7 +263,7 @@ impl Sessions {
     pub(crate) fn heartbeat(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
         let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
-        let (kind, session) = (conn.heartbeat.kind, conn.session);
+        let (kind, session) = (conn.heartbeat.kind, conn.first.session);
         if kind == HeartbeatKind::Waits {
             return self.heartbeat_with_timeout(cx, id);
         }
@@ -357,7 +361,8 @@ impl Sessions {
 
     /// Notes an event for the log, with the connection and its session.
     fn note(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, what: Noted) {
-        let session = conn.and_then(|id| self.conn(id)?.session).map(|index| &self.sessions.slab[index as usize]);
+        let session = conn.and_then(|id| self.conn(id)?.sessions().next());
+        let session = session.map(|index| &self.sessions.slab[index as usize]);
         cx.effects.note(match session {
             Some(session) => Note { conn, ..session.note(what) },
             None => Note { conn, client: None, user: None, what },
@@ -386,17 +391,18 @@ impl Sessions {
     }
 
     /// Answers a command of a session, in the form that it asked for and where it came from.
-    fn reply(&mut self, cx: &mut Cx<'_>, conn: Option<ConnId>, reply: ReplyTo, body: ReplyBody) {
-        if let ReplyTo::Gathered { gather, at } = reply {
-            if let Some(whole) = self.pending.gathered(gather, at, body) {
+    fn reply(&mut self, cx: &mut Cx<'_>, at: Option<SeatId>, reply: ReplyTo, body: ReplyBody) {
+        let conn = at.map(|at| at.conn);
+        if let ReplyTo::Gathered { gather, at: place } = reply {
+            if let Some(whole) = self.pending.gathered(gather, place, body) {
                 let session = whole.session;
-                self.reply(cx, conn, whole.reply.clone(), whole.into_body());
+                self.reply(cx, at, whole.reply.clone(), whole.into_body());
                 self.release_gathered(cx, session, gather);
             }
             return;
         }
         if let ReplyTo::Counted(tally) = reply {
-            return self.counted(cx, conn, tally, body);
+            return self.counted(cx, at, tally, body);
         }
         if let Some(conn) = conn {
             self.note_refusals(cx, conn, &body);
@@ -404,7 +410,7 @@ impl Sessions {
         if let ReplyTo::Sent { token, at } = reply {
             return self.sent_part(cx, token, at, body);
         }
-        let Some(conn) = conn else { return };
+        let Some(SeatId { conn, seat }) = at else { return };
         let is_error = matches!(body, ReplyBody::Error(_));
         let id = match reply {
             ReplyTo::Silent if !is_error => return,
@@ -417,7 +423,7 @@ impl Sessions {
             | ReplyTo::Sent { .. } => None,
             ReplyTo::Id(id) => Some(id),
         };
-        cx.effects.add(Effect::Reply { conn, reply: Reply { id, body } });
+        cx.effects.add(Effect::Reply { conn, seat, reply: Reply { id, body } });
     }
 
     /// A command of this session has been answered: one place is free.
@@ -425,7 +431,7 @@ impl Sessions {
         let conn = match self.sessions.get(at) {
             Some(session) => {
                 session.outstanding = session.outstanding.saturating_sub(1);
-                session.conn
+                session.seat_id()
             }
             None => None,
         };
@@ -435,9 +441,9 @@ impl Sessions {
 
     /// Pauses or resumes the connection of a session, as is due.
     pub(super) fn pause_session(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
-        let Some(session) = self.sessions.get(at) else { return };
-        let (outstanding, conn) = (session.load(), session.conn);
-        self.pause_or_resume(cx, conn, outstanding);
+        if let Some(conn) = self.sessions.get(at).and_then(|session| session.conn) {
+            self.pause_as_due(cx, conn);
+        }
     }
 
     /// A command of this session waits for an answer.
@@ -448,22 +454,29 @@ impl Sessions {
     }
 
     /// The same, with the number of commands that the connection has outstanding now.
-    fn pause_as_due(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        let Some(conn) = self.conn(id) else { return };
-        let outstanding = match (conn.session, conn.adopting) {
-            (Some(index), _) => self.sessions.slab[index as usize].load(),
-            (None, Some(token)) => {
-                self.pending.connecting(token).map_or(0, |connecting| connecting.waiting.len() as u32)
-            }
-            (None, None) => 0,
+    pub(super) fn pause_as_due(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(conn) = self.conns.get(id.index as usize).filter(|c| c.open && c.generation == id.generation) else {
+            return;
         };
-        self.pause_or_resume(cx, Some(id), outstanding);
+        let mut outstanding = 0;
+        for seat in conn.seats() {
+            let of_seat = match (seat.session, seat.adopting) {
+                (Some(index), _) => self.sessions.slab[index as usize].load(),
+                (None, Some(token)) => {
+                    self.pending.connecting(token).map_or(0, |connecting| connecting.waiting.len() as u32)
+                }
+                (None, None) => 0,
+            };
+            outstanding = outstanding.max(of_seat);
+        }
+        self.pause_or_resume(cx, id, outstanding);
     }
 
-    /// A connection is read while it has not too many commands outstanding and room for their answers.
-    pub(super) fn pause_or_resume(&mut self, cx: &mut Cx<'_>, id: Option<ConnId>, outstanding: u32) {
+    /// A connection is read while none of its sessions has too many commands outstanding, and there is room for their
+    /// answers.
+    fn pause_or_resume(&mut self, cx: &mut Cx<'_>, id: ConnId, outstanding: u32) {
         let outstanding_max = cx.limits.outstanding_max as u32;
-        let Some((id, conn)) = id.and_then(|id| Some((id, self.conn(id)?))) else { return };
+        let Some(conn) = self.conn(id) else { return };
         let pause = conn.full || outstanding >= outstanding_max;
         if std::mem::replace(&mut conn.paused, pause) != pause {
             // Bytes that came meanwhile are read from now on, so until the next heartbeat the client counts as heard.
@@ -480,10 +493,11 @@ impl Conn {
             generation: 0,
             open: false,
             wire: WireId(0),
-            session: None,
+            first: SeatState::default(),
+            others: None,
+            has_entered: false,
             grace_ms: 0,
             heartbeat,
-            adopting: None,
             connect_by_ms: 0,
             may_come_back: false,
             paused: false,

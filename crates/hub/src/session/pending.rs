@@ -4,7 +4,7 @@ use super::rooms::RoomChange;
 use crate::app::{AppAnswer, AppToken};
 use crate::forward::ForwardToken;
 use crate::hook::Question;
-use crate::ids::{ClientId, ConnId, SessionRef};
+use crate::ids::{ClientId, SeatId, SessionRef};
 use crate::message::{Connect, PresenceEntry, Reply, ReplyBody, Request, RequestId, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{PendingToken, ReplyAddress, Want};
@@ -184,11 +184,11 @@ impl PendingHook {
     }
 }
 
-/// A connection whose `connect` is not answered: the application is asked who it is, or its session is being fetched.
+/// A seat whose `connect` is not answered: the application is asked who it is, or its session is being fetched.
 /// Its commands wait.
 #[derive(Debug)]
 pub(crate) struct Connecting {
-    pub(crate) conn: ConnId,
+    pub(crate) at: SeatId,
     pub(crate) reply: ReplyTo,
     pub(crate) connect: Connect,
     /// The application has said who it is: `connect` holds that.

@@ -17,6 +17,7 @@ use crate::rules::Slow;
 use crate::store::Reader;
 use crate::timer::Timer;
 use crate::watch::{Note, Noted};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// How long after the store refused a page it is asked again.
@@ -33,9 +34,14 @@ impl Sessions {
             self.note(cx, Some(id), Noted::Behind);
         }
         let Some(conn) = self.conn(id) else { return };
-        let Some(index) = conn.session else { return self.pause_or_resume(cx, Some(id), 0) };
-        let outstanding = self.sessions.slab[index as usize].load();
-        self.pause_or_resume(cx, Some(id), outstanding);
+        let sessions: SmallVec<[u32; 1]> = conn.sessions().collect();
+        self.pause_as_due(cx, id);
+        for index in sessions {
+            self.session_full(cx, id, index);
+        }
+    }
+
+    fn session_full(&mut self, cx: &mut Cx<'_>, id: ConnId, index: u32) {
         let session = &mut self.sessions.slab[index as usize];
         let wire = session.wire;
         // A client that still catches up is not slow: its own pages fill the outbox, and if it were closed for that it
@@ -65,11 +71,15 @@ impl Sessions {
             self.full -= 1;
         }
         let Some(conn) = self.conn(id) else { return };
-        let Some(index) = conn.session else { return self.pause_or_resume(cx, Some(id), 0) };
-        let at = self.sessions.reference(index);
-        let outstanding = self.sessions.slab[index as usize].load();
-        self.pause_or_resume(cx, Some(id), outstanding);
-        let session = &mut self.sessions.slab[index as usize];
+        let sessions: SmallVec<[u32; 1]> = conn.sessions().collect();
+        self.pause_as_due(cx, id);
+        for index in sessions {
+            self.session_drained(cx, self.sessions.reference(index));
+        }
+    }
+
+    fn session_drained(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(session) = self.sessions.get(at) else { return };
         let wire = session.wire;
         for sub in &session.subs {
             if let Some(membership) = sub.live() {

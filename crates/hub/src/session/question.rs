@@ -85,7 +85,7 @@ impl Sessions {
     fn put_question(&mut self, cx: &mut Cx<'_>, hook: PendingHook, question: Question) -> PendingToken {
         self.pending.hooked += 1;
         let conn = match &hook {
-            PendingHook::Connect(connecting) => Some(connecting.conn),
+            PendingHook::Connect(connecting) => Some(connecting.at.conn),
             _ => hook.of_command().and_then(|at| self.sessions.get(at)?.conn),
         };
         let attachment = conn.and_then(|id| self.conn(id)?.attachment.clone());
@@ -246,17 +246,17 @@ impl Sessions {
         if let Err(error) = self.may_ask_who(cx) {
             return self.connect_refused(cx, connecting, error);
         }
-        let id = connecting.conn;
+        let id = connecting.at;
         let token = connecting.connect.token.take();
         let token = self.put_question(cx, PendingHook::Connect(Box::new(connecting)), Question::Connect { token });
-        if let Some(conn) = self.conn(id) {
-            conn.adopting = Some(token);
+        if let Some(conn) = self.conn(id.conn) {
+            conn.seat_mut(id.seat).adopting = Some(token);
         }
     }
 
     fn identified(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, result: Result<Identified, Error>) {
-        let Some(conn) = self.conn(connecting.conn) else { return };
-        conn.adopting = None;
+        let Some(conn) = self.conn(connecting.at.conn) else { return };
+        conn.seat_mut(connecting.at.seat).adopting = None;
         let takes_subscriptions = conn.heartbeat.kind.takes_subscriptions();
         match result.and_then(|identified| proven(cx, identified)) {
             Err(error) => self.connect_refused(cx, connecting, error),
@@ -278,10 +278,11 @@ impl Sessions {
     /// The connection stays without a session. It may try again within the time that it had from its beginning, unless
     /// its protocol cannot show a refusal: a client that is refused for ever must not stay.
     fn connect_refused(&mut self, cx: &mut Cx<'_>, connecting: Connecting, error: Error) {
-        let Connecting { conn: id, reply, waiting, .. } = connecting;
+        let Connecting { at, reply, waiting, .. } = connecting;
+        let id = at.conn;
         let silent = reply == ReplyTo::Silent;
         let comes_back = error.code.row().retryable;
-        self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+        self.reply(cx, Some(at), reply, ReplyBody::Error(error));
         if silent {
             return self.close(cx, id, if comes_back { Disconnect::Overloaded } else { Disconnect::Unauthorized });
         }
@@ -294,13 +295,14 @@ impl Sessions {
         }
         for request in waiting {
             let Some(conn) = self.conn(id) else { return };
-            if conn.adopting.is_some() || matches!(request.command, Command::Connect(_)) {
-                self.command(cx, id, request);
+            let is_deciding = conn.seat(at.seat).adopting.is_some();
+            if is_deciding || matches!(request.command, Command::Connect(_)) {
+                self.command(cx, at, request);
             } else {
                 // Not counted as bad: it was sent in good faith.
                 let reply = request.id.map_or(ReplyTo::Silent, ReplyTo::Id);
                 let error = Error::new(ErrorCode::NotConnected, "`connect` was refused");
-                self.reply(cx, Some(id), reply, ReplyBody::Error(error));
+                self.reply(cx, Some(at), reply, ReplyBody::Error(error));
             }
         }
         self.pause_as_due(cx, id);

@@ -7,7 +7,7 @@ impl Sessions {
     /// No command waits for its answer, and every client that keeps up has got all publications that have come here.
     /// Clients that read too slowly do not count.
     pub(crate) fn is_settled(&self) -> bool {
-        let adopting = |conn: &super::Conn| conn.open && conn.adopting.is_some();
+        let adopting = |conn: &super::Conn| conn.open && conn.is_deciding();
         !self.has_more()
             && self
                 .sessions

@@ -16,7 +16,7 @@ use crate::attachment::Attachment;
 use crate::edge::{Member, MemberSessions, Variant};
 use crate::hook::Caller;
 use crate::identity::Identity;
-use crate::ids::{ClientId, ConnId, Position, SessionRef, UserId, WireId};
+use crate::ids::{ClientId, ConnId, Position, SEATS_MAX, Seat, SeatId, SessionRef, UserId, WireId};
 use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
@@ -37,11 +37,13 @@ pub(crate) struct Conn {
     pub(crate) generation: u32,
     pub(crate) open: bool,
     pub(crate) wire: WireId,
-    pub(crate) session: Option<u32>,
+    pub(crate) first: SeatState,
+    /// Its seats from 1 on, where its protocol has them.
+    pub(crate) others: Option<Box<Vec<SeatState>>>,
+    /// A session has begun on it: from then on it may be without one.
+    pub(crate) has_entered: bool,
     pub(crate) grace_ms: u32,
     pub(crate) heartbeat: Heartbeat,
-    /// Its `connect` is not answered: the application is asked, or its session is being fetched from another shard.
-    pub(crate) adopting: Option<PendingToken>,
     /// By when it must have a session, but for a question about it that is out then. A refusal does not move it.
     pub(crate) connect_by_ms: u64,
     /// Its last `connect` was refused for a reason that passes.
@@ -51,7 +53,47 @@ pub(crate) struct Conn {
     /// Its outbox is over its mark. The members of its subscriptions are blocked as long as it is.
     pub(crate) full: bool,
     pub(crate) bad_requests: BadRequests,
+    /// For the questions about all of its sessions.
     pub(crate) attachment: Option<Attachment>,
+}
+
+/// One seat of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SeatState {
+    pub(crate) session: Option<u32>,
+    /// Its `connect` is not answered: the application is asked, or its session is being fetched from another shard.
+    pub(crate) adopting: Option<PendingToken>,
+}
+
+impl Conn {
+    pub(crate) fn seats(&self) -> impl Iterator<Item = &SeatState> {
+        std::iter::once(&self.first).chain(self.others.iter().flat_map(|others| others.iter()))
+    }
+
+    pub(crate) fn seat(&self, Seat(seat): Seat) -> SeatState {
+        let Some(place) = seat.checked_sub(1) else { return self.first };
+        self.others.as_ref().and_then(|others| others.get(usize::from(place))).copied().unwrap_or_default()
+    }
+
+    /// Makes the seat where it was not used yet.
+    pub(crate) fn seat_mut(&mut self, Seat(seat): Seat) -> &mut SeatState {
+        let Some(place) = seat.min(SEATS_MAX - 1).checked_sub(1) else { return &mut self.first };
+        let (others, place) = (self.others.get_or_insert_default(), usize::from(place));
+        if others.len() <= place {
+            others.resize_with(place + 1, SeatState::default);
+        }
+        &mut others[place]
+    }
+
+    /// Its sessions.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = u32> {
+        self.seats().filter_map(|seat| seat.session)
+    }
+
+    /// True while a `connect` is not answered.
+    pub(crate) fn is_deciding(&self) -> bool {
+        self.seats().any(|seat| seat.adopting.is_some())
+    }
 }
 
 /// The invalid messages of a connection in one minute.
@@ -85,6 +127,8 @@ pub(crate) struct Session {
     pub(crate) life: u32,
     pub(crate) client: ClientId,
     pub(crate) conn: Option<ConnId>,
+    /// The seat that it has there.
+    pub(crate) seat: Seat,
     pub(crate) wire: WireId,
     /// Connections that this session has had: a timer of an earlier one is ignored.
     pub(crate) incarnation: u32,
@@ -295,6 +339,11 @@ impl Sub {
 }
 
 impl Session {
+    /// Where it is answered.
+    pub(crate) fn seat_id(&self) -> Option<SeatId> {
+        self.conn.map(|conn| SeatId { conn, seat: self.seat })
+    }
+
     /// True while the outbox of its connection is over its mark.
     pub(crate) fn is_full(&self, conns: &[Conn]) -> bool {
         let conn =
@@ -455,13 +504,15 @@ impl SessionTable {
         }
     }
 
-    pub(crate) fn open(&mut self, client: ClientId, conn: ConnId, wire: WireId, grace_ms: u32) -> SessionRef {
+    pub(crate) fn open(&mut self, client: ClientId, at: SeatId, wire: WireId, grace_ms: u32) -> SessionRef {
+        let SeatId { conn, seat } = at;
         self.next_life = self.next_life.wrapping_add(1);
         let life = self.next_life;
         let index = self.slab.insert(Session {
             life,
             client,
             conn: Some(conn),
+            seat,
             wire,
             incarnation: 0,
             grace_ms,
@@ -612,7 +663,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_small_also_where_something_can_be_attached() {
-        assert!(size_of::<Conn>() <= 72, "{} bytes", size_of::<Conn>());
+        assert!(size_of::<Conn>() <= 80, "{} bytes", size_of::<Conn>());
     }
 
     #[test]

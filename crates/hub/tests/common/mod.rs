@@ -40,12 +40,25 @@ pub struct Peer {
     outbox: Outbox,
     next_id: u64,
     pub client: Option<ClientId>,
+    /// Of each reply that it received.
+    pub reply_seats: Vec<Seat>,
 }
 
 impl Peer {
     fn at(shard: usize, conn: ConnId) -> Self {
         let (received, outbox) = (Vec::new(), Outbox::default());
-        Peer { shard, conn, received, closed: None, paused: false, reads: true, outbox, next_id: 0, client: None }
+        Peer {
+            shard,
+            conn,
+            received,
+            closed: None,
+            paused: false,
+            reads: true,
+            outbox,
+            next_id: 0,
+            client: None,
+            reply_seats: Vec::new(),
+        }
     }
 }
 
@@ -276,7 +289,14 @@ impl Net {
             shard,
             Input::Opened {
                 conn,
-                opened: Opened { wire: WireId(0), grace_ms, heartbeat_ms, heartbeat: self.heartbeat, attachment },
+                opened: Opened {
+                    wire: WireId(0),
+                    grace_ms,
+                    heartbeat_ms,
+                    heartbeat: self.heartbeat,
+                    connect_timeout_ms: None,
+                    attachment,
+                },
             },
         );
     }
@@ -329,11 +349,16 @@ impl Net {
 
     /// Sends a command. Messages to other shards wait for [`settle`](Self::settle).
     pub fn send_only(&mut self, peer: usize, command: Command) -> u64 {
+        self.send_in(peer, Seat::default(), command)
+    }
+
+    /// The same for the session in one seat.
+    pub fn send_in(&mut self, peer: usize, seat: Seat, command: Command) -> u64 {
         self.peers[peer].next_id += 1;
         let id = self.peers[peer].next_id;
         let Peer { shard, conn, .. } = self.peers[peer];
         let request = Request { id: Some(RequestId::Number(id)), command };
-        self.input(shard, Input::Command { conn, request });
+        self.input(shard, Input::Command { conn, seat, request });
         id
     }
 
@@ -554,7 +579,8 @@ impl Net {
                     self.tell(conn, Received::Push(push.clone()), bytes, inputs);
                 }
             }
-            Effect::Reply { conn, reply } => {
+            Effect::Reply { conn, seat, reply } => {
+                self.peers[conn.index as usize].reply_seats.push(seat);
                 let bytes = match &reply.body {
                     ReplyBody::History(history) => history.publications.iter().map(|p| p.cost()).sum(),
                     ReplyBody::Presence { snapshot, .. } => snapshot.cost(),

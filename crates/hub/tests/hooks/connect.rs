@@ -66,7 +66,14 @@ fn a_refused_client_is_closed_in_time_and_at_once_where_its_protocol_has_no_erro
     let (native, silent) = (net.open(0), net.open(0));
     net.send(native, Command::Connect(Box::new(with_token("t"))));
     let conn = net.peers[silent].conn;
-    net.input(0, Input::Command { conn, request: Request { id: None, command: Command::Connect(Box::default()) } });
+    net.input(
+        0,
+        Input::Command {
+            conn,
+            seat: Seat::default(),
+            request: Request { id: None, command: Command::Connect(Box::default()) },
+        },
+    );
     net.pass(4_000);
     net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "no")));
     net.answer(HookAnswer::Refused(Error::new(ErrorCode::Unauthorized, "no")));

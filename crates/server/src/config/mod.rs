@@ -9,6 +9,7 @@ pub(crate) mod authority;
 pub(crate) mod base_path;
 pub(crate) mod expiry;
 pub(crate) mod hosts;
+pub(crate) mod namespace;
 pub(crate) mod origin;
 pub(crate) mod proxies;
 pub(crate) mod tls;
@@ -17,6 +18,7 @@ use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
 use crate::config::base_path::BasePath;
 use crate::config::hosts::Hosts;
+use crate::config::namespace::NamespacePattern;
 use crate::config::origin::Origins;
 use crate::config::proxies::TrustedProxy;
 use crate::config::tls::Tls;
@@ -152,6 +154,12 @@ pub struct SocketIoConfig {
     pub path: String,
     /// Time between pings. Default 25 s.
     pub ping_interval: Duration,
+    /// The namespaces that exist besides `/`, as names and patterns. Default: none.
+    pub namespaces: Vec<NamespacePattern>,
+    /// The most namespaces that one connection is in at a time. Default 64.
+    pub namespaces_max: usize,
+    /// Time for a connection to enter its first namespace. Default 45 s.
+    pub connect_timeout: Duration,
     /// The message for a client that the application does not let in. Default `认证错误` (authentication error).
     pub refusal: String,
 }
@@ -162,6 +170,9 @@ impl Default for SocketIoConfig {
             enabled: false,
             path: "/socket.io/".to_owned(),
             ping_interval: Duration::from_secs(25),
+            namespaces: Vec::new(),
+            namespaces_max: 64,
+            connect_timeout: Duration::from_secs(45),
             refusal: "认证错误".to_owned(),
         }
     }

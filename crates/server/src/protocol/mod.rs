@@ -12,7 +12,7 @@ pub(crate) mod socketio;
 pub(crate) mod stream;
 
 use crate::request::{Peer, RequestInfo};
-use fanfare_hub::{Disconnect, HeartbeatKind, Limits, Now, Push, Reply, Request, ShardId};
+use fanfare_hub::{Disconnect, HeartbeatKind, Limits, Now, Push, Reply, Request, Seat, ShardId};
 use std::sync::Arc;
 
 /// One whole message of a transport.
@@ -86,6 +86,8 @@ pub struct Actions {
     pub now: Now,
     /// Commands for the hub, in order.
     pub requests: Vec<Request>,
+    /// The session of the connection that they are for.
+    pub seat: Seat,
     /// The bytes of all [`answers`](Self::answers), in order.
     pub(crate) answer_bytes: Vec<u8>,
     pub(crate) answers: Vec<ImmediateAnswer>,
@@ -120,6 +122,7 @@ impl Actions {
         self.now = now;
         self.peer = peer;
         self.requests.clear();
+        self.seat = Seat::default();
         self.answer_bytes.clear();
         self.answers.clear();
         self.close = None;
@@ -206,6 +209,11 @@ pub trait Protocol: Send + Sync + 'static {
         30_000
     }
 
+    /// Time for a connection's first valid `connect`, in ms. Default: the server's `connect_timeout`.
+    fn connect_timeout_ms(&self) -> Option<u64> {
+        None
+    }
+
     /// The kind of the heartbeats over WebSocket.
     fn heartbeat(&self) -> HeartbeatKind {
         HeartbeatKind::Asks
@@ -235,6 +243,19 @@ pub trait Conversation {
 
     /// Encodes an answer of the hub, appended to `out`, which is empty.
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded;
+
+    /// The same for an answer to the session in one of several [seats](Actions::seat).
+    fn encode_reply_in(&mut self, seat: Seat, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
+        let _ = seat;
+        self.encode_reply(reply, now, out)
+    }
+
+    /// Encodes the last message before the server ends the connection, appended to `out`, which is empty. `None`: the
+    /// protocol's [`Push::Disconnect`] serves.
+    fn last_words(&mut self, reason: Disconnect, out: &mut Vec<u8>) -> Option<Encoded> {
+        let _ = (reason, out);
+        None
+    }
 
     /// Ends a message that [`Protocol::encode_push`] has [begun](Encoded::Begun) for all receivers of `push`: appends
     /// what this connection alone is to have, to `out`, which is empty.

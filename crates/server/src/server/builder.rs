@@ -12,7 +12,7 @@ use crate::embed::{
 use crate::error::ServeError;
 use crate::http::streams::StreamWires;
 use crate::protocol::native::Native;
-use crate::protocol::socketio::{Asks, SocketIo};
+use crate::protocol::socketio::{Asks, Namespaces, SocketIo};
 use crate::protocol::{Protocol, ProtocolAtPath};
 use crate::random::random;
 use crate::server::Fanfare;
@@ -248,7 +248,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         }
         if self.config.socketio.enabled {
             let asks = Asks { guard: self.handlers.connect.is_some(), calls: !self.handlers.rpc.is_empty() };
-            let socketio = SocketIo::new(&self.config.socketio, &self.config.limits, asks);
+            let namespaces = Namespaces::new(&self.config.socketio.namespaces);
+            let socketio = SocketIo::new(&self.config.socketio, &self.config.limits, asks, namespaces);
             let path = format!("/{}", self.config.socketio.path.trim_start_matches('/'));
             let protocol = Arc::new(socketio.clone());
             self.protocols.push(ProtocolAtPath { path, protocol, engine_io: Some(socketio) });

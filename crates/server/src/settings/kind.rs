@@ -9,6 +9,7 @@ use crate::config::AdminOn;
 use crate::config::address::Address;
 use crate::config::base_path::{BasePath, BasePathError};
 use crate::config::hosts::{HostError, HostPattern, Hosts};
+use crate::config::namespace::NamespacePattern;
 use crate::config::origin::{Origin, OriginError, Origins};
 use crate::config::proxies::{TrustedProxy, TrustedProxyError};
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ pub(super) enum ValueKind {
     Origins(At<Origins>),
     Hosts(At<Hosts>),
     Proxies(At<Vec<TrustedProxy>>),
+    Namespaces(At<Vec<NamespacePattern>>),
     BasePath(At<BasePath>),
     Admin(At<AdminOn>),
     /// A text as it is.
@@ -75,6 +77,7 @@ impl ValueKind {
             ValueKind::Origins(_) => "ORIGIN",
             ValueKind::Hosts(_) => "HOST",
             ValueKind::Proxies(_) => "PROXY",
+            ValueKind::Namespaces(_) => "NAMESPACE",
             ValueKind::BasePath(_) => "PATH",
             ValueKind::Admin(_) => "ADDRESS",
             ValueKind::File(_) => "FILE",
@@ -89,6 +92,7 @@ impl ValueKind {
             ValueKind::Proxies(_) => {
                 "a list of addresses (\"10.0.0.7\"), networks (\"10.0.0.0/8\"), \"loopback\" and \"unix\", or [] (none)".to_owned()
             }
+            ValueKind::Namespaces(_) => "a list of names (\"/admin\") and patterns (\"/room-*\"), or [] (none)".to_owned(),
             ValueKind::BasePath(_) => "a path (\"/realtime\"), or \"/\" (none)".to_owned(),
             ValueKind::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
             ValueKind::Bytes { min, max, .. } => {
@@ -136,6 +140,15 @@ impl ValueKind {
                     text.parse::<TrustedProxy>().map_err(|TrustedProxyError { found, problem }| Wrong {
                         problem: format!("{found:?} is not a proxy"),
                         hint: problem,
+                    })
+                };
+                *at(settings) = texts(written)?.into_iter().map(parse).collect::<Result<_, Wrong>>()?;
+            }
+            ValueKind::Namespaces(at) => {
+                let parse = |text: String| {
+                    text.parse::<NamespacePattern>().map_err(|error| Wrong {
+                        problem: error.to_string(),
+                        hint: "write it as clients do: \"/admin\"; `*` stands for any text: \"/room-*\"".to_owned(),
                     })
                 };
                 *at(settings) = texts(written)?.into_iter().map(parse).collect::<Result<_, Wrong>>()?;
@@ -220,6 +233,7 @@ impl ValueKind {
         match self {
             ValueKind::Addresses(at) | ValueKind::AnyAddresses(at) => list(at(settings).iter().map(Address::to_string)),
             ValueKind::Proxies(at) => list(at(settings).iter().map(TrustedProxy::to_string)),
+            ValueKind::Namespaces(at) => list(at(settings).iter().map(NamespacePattern::to_string)),
             ValueKind::BasePath(at) => format!("{:?}", at(settings).to_string()),
             ValueKind::Count { at: Number::Usize(at), .. } => at(settings).to_string(),
             ValueKind::Count { at: Number::U32(at), .. } => at(settings).to_string(),

@@ -120,6 +120,13 @@ settings! {
         "Time for the answer to a ping. A client that is silent for longer is disconnected.";
     "socketio.max_payload": ValueKind::Bytes { min: 1024, max: 64 << 20, at: |s| &mut s.config.limits.room_message_bytes_max },
         "The longest message of a client, and the longest packet with its attachments. A client that sends a longer one is disconnected.";
+    "socketio.namespaces": ValueKind::Namespaces(|s| &mut s.config.socketio.namespaces),
+        "The namespaces that exist besides `/`: names, and patterns in which `*` stands for any text. A client that asks for another one is \
+         told `Invalid namespace`. Handlers in code add theirs.";
+    "socketio.namespaces_max": ValueKind::Count { min: 1, max: 1024, at: Number::Usize(|s| &mut s.config.socketio.namespaces_max) },
+        "The most namespaces that one connection is in at a time.";
+    "socketio.connect_timeout": ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.socketio.connect_timeout) },
+        "Time for a connection to enter its first namespace. One that has not is closed.";
     "socketio.refusal": ValueKind::Text(|s| &mut s.config.socketio.refusal),
         "The message of the `connect_error` of a client that the application does not let in.";
 
@@ -324,8 +331,8 @@ impl Setting {
 
     /// True where a flag may be given several times.
     pub fn is_list(&self) -> bool {
-        use ValueKind::{Addresses, AnyAddresses, Hosts, Origins, Proxies};
-        matches!(self.kind, Addresses(_) | AnyAddresses(_) | Origins(_) | Hosts(_) | Proxies(_))
+        use ValueKind::{Addresses, AnyAddresses, Hosts, Namespaces, Origins, Proxies};
+        matches!(self.kind, Addresses(_) | AnyAddresses(_) | Origins(_) | Hosts(_) | Proxies(_) | Namespaces(_))
     }
 
     /// The allowed values, in words.

@@ -231,7 +231,7 @@ mod tests {
     use super::super::{Links, shard_id};
     use super::*;
     use crate::config::{Config, SocketIoConfig};
-    use crate::protocol::socketio::{Asks, SocketIo};
+    use crate::protocol::socketio::{Asks, Namespaces, SocketIo};
     use crate::request::Peer;
     use fanfare_hub::WireId;
     use std::sync::Arc;
@@ -244,7 +244,8 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
             let config = Config::default();
             let asks = Asks { guard: false, calls: false };
-            let protocol = SocketIo::new(&SocketIoConfig::default(), &config.limits, asks);
+            let namespaces = Namespaces::new(&[]);
+            let protocol = SocketIo::new(&SocketIoConfig::default(), &config.limits, asks, namespaces);
             let links = Links::new(shard_id(0), Vec::new());
             let shared = shell_of(config, Arc::new(protocol.clone()), 1, links);
             let start = EngineStart { wire: WireId(0), protocol, peer: Peer::Unknown, request: None };

@@ -32,7 +32,7 @@ use crate::protocol::{self, Actions, Conversation, Encoded, ImmediateAnswer, Mes
 use bytes::Bytes;
 use fanfare_hub::{
     Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Input,
-    Noted, Now, Opened, Outbox, PollTable, Push, ReplyBody, Request, Shard, ShardId, WireId,
+    Noted, Now, Opened, Outbox, PollTable, Push, ReplyBody, Request, Seat, Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::deflate::Inflater;
 use slab::Slab;
@@ -157,11 +157,17 @@ struct Connection {
     choked: bool,
     /// The commands of its last message that follow the one that paused or choked it. They are handled before any
     /// other byte.
-    unread: Option<Box<std::vec::IntoIter<Request>>>,
+    unread: Option<Box<Unread>>,
     /// The close frame is in the outbox; further input is ignored.
     closing: bool,
     /// The reader, if it waits for something other than bytes.
     reader: Option<Waker>,
+}
+
+/// Commands of one message that wait.
+struct Unread {
+    seat: Seat,
+    requests: std::vec::IntoIter<Request>,
 }
 
 impl Connection {
@@ -324,6 +330,7 @@ impl Shell {
             grace_ms: protocol.grace_ms(),
             heartbeat_ms: protocol.heartbeat_ms(),
             heartbeat,
+            connect_timeout_ms: protocol.connect_timeout_ms(),
             attachment,
         };
         let slot = &mut self.conns[index as usize];
@@ -382,7 +389,7 @@ impl Shell {
             self.answer(id, form, &actions.answer_bytes[start..end]);
             start = end;
         }
-        self.commands(now, id, &mut actions.requests);
+        self.commands(now, id, actions.seat, &mut actions.requests);
         if let Some(reason) = actions.close {
             self.act(now, Input::Close { conn: id, reason });
         }
@@ -391,21 +398,27 @@ impl Shell {
 
     /// Gives the commands of one message to the hub, as many as fit into one turn. It stops when the connection is
     /// paused or choked. Otherwise an array of short commands could ask for a page each although many pages wait.
-    fn commands(&mut self, now: Now, id: ConnId, requests: &mut Vec<Request>) {
+    fn commands(&mut self, now: Now, id: ConnId, seat: Seat, requests: &mut Vec<Request>) {
         let mut requests = requests.drain(..);
-        if self.are_left(now, id, &mut requests) {
+        if self.are_left(now, id, seat, &mut requests) {
             let left: Vec<Request> = requests.collect();
             if let Some(conn) = self.conn(id) {
-                conn.unread = Some(Box::new(left.into_iter()));
+                conn.unread = Some(Box::new(Unread { seat, requests: left.into_iter() }));
             }
         }
     }
 
     /// Gives commands to the hub until one of them pauses the connection. True if commands are left.
-    fn are_left(&mut self, now: Now, id: ConnId, requests: &mut impl ExactSizeIterator<Item = Request>) -> bool {
+    fn are_left(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        seat: Seat,
+        requests: &mut impl ExactSizeIterator<Item = Request>,
+    ) -> bool {
         let begin = self.work;
         while let Some(request) = requests.next() {
-            self.act(now, Input::Command { conn: id, request });
+            self.act(now, Input::Command { conn: id, seat, request });
             let is_spent = self.work - begin >= TURN_WORK;
             if requests.len() > 0
                 && let Some(conn) = self.conn(id)
@@ -422,7 +435,7 @@ impl Shell {
     fn unread(&mut self, id: ConnId) -> bool {
         let Some(mut unread) = self.conn(id).and_then(|conn| conn.unread.take()) else { return false };
         let now = self.now();
-        if self.are_left(now, id, &mut *unread)
+        if self.are_left(now, id, unread.seat, &mut unread.requests)
             && let Some(conn) = self.conn(id)
         {
             conn.unread = Some(unread);
@@ -526,12 +539,12 @@ impl Shell {
                 self.effects = effects;
                 self.scratch = scratch;
             }
-            Effect::Reply { conn: id, reply } => {
+            Effect::Reply { conn: id, seat, reply } => {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 scratch.clear();
                 self.judge_opening(id, &reply);
                 if let Some(conn) = self.conn(id) {
-                    let encoded = conn.conversation.encode_reply(&reply, now, &mut scratch);
+                    let encoded = conn.conversation.encode_reply_in(seat, &reply, now, &mut scratch);
                     if let (Encoded::Ignored, ReplyBody::Error(error)) = (encoded, &reply.body) {
                         logs::ignored(error, &conn.peer);
                     }
@@ -673,9 +686,12 @@ impl Shell {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         let push = Push::Disconnect { reason, delay_ms: 0 };
-        let encoded = self.wire(wire).protocol.encode_push(&push, now, &mut scratch);
-        if let Ok(Some(form)) = form(encoded) {
-            self.answer(id, form, &scratch);
+        let own = self.conn(id).and_then(|conn| conn.conversation.last_words(reason, &mut scratch));
+        let encoded = own.unwrap_or_else(|| self.wire(wire).protocol.encode_push(&push, now, &mut scratch));
+        match form(encoded) {
+            Ok(Some(_)) if encoded == Encoded::Several => self.answer_several(id, &scratch),
+            Ok(Some(form)) => self.answer(id, form, &scratch),
+            _ => {}
         }
         self.scratch = scratch;
     }

@@ -7,14 +7,17 @@ use super::conversation::{Socket, silent};
 use crate::protocol::Actions;
 use bytes::Bytes;
 use fanfare_hub::{Audience, ClientId, Command, Now, Request, RequestId, Room, RoomCommand};
-use fanfare_wire::socketio::{Event, Packet, put_spread, put_text};
+use fanfare_wire::socketio::{Event, put_spread, put_text};
 
 impl Socket {
     /// An event of a socket that is in the namespace.
-    pub(super) fn event(&mut self, client: ClientId, packet: &Packet<'_>, actions: &mut Actions) {
-        let data = packet.data.as_deref().unwrap_or_default();
-        let Some(event) = Event::of(data) else { return };
-        let attachments = packet.attachments.as_deref().unwrap_or_default();
+    pub(super) fn event(
+        &mut self,
+        client: ClientId,
+        event: Event<'_>,
+        (attachments, ack): (&[Bytes], Option<u64>),
+        actions: &mut Actions,
+    ) {
         let Some(name) = event.text() else { return actions.ignored("event_name") };
         let mut args = event.args;
         match &*name {
@@ -46,7 +49,7 @@ impl Socket {
             _ => {
                 let args = Bytes::from(format!("[{}]", args.rest()));
                 let command = Command::Rpc { method: name.into(), data: args };
-                actions.requests.push(Request { id: packet.id.map(RequestId::Number), command });
+                actions.requests.push(Request { id: ack.map(RequestId::Number), command });
             }
         }
     }
@@ -61,7 +64,7 @@ impl Socket {
             }
             self.rooms.push(room.clone());
         }
-        let channel = self.parts.channel.clone();
+        let channel = self.namespace.channel.clone();
         let join = RoomCommand::Join { channel, room: room.clone() };
         actions.requests.push(silent(Command::Room(Box::new(join))));
         let mut out = b"[\"user-joined\",{".to_vec();

@@ -1,25 +1,32 @@
 //! One connection of Socket.IO: from the engine's messages to commands of the hub, and from replies to packets.
 //!
 //! In: messages of the transport, and the hub's replies to what was asked here. Out: requests, immediate answers, and
-//! the end of a connection that breaks the protocol as the reference ends it. The events of a socket that is in the
-//! namespace go to `builtin`.
+//! the end of a connection that breaks the protocol as the reference ends it. Each namespace that the client has
+//! entered, or enters, is a socket in a seat of the connection: a session of the hub, with an identity, an id and rooms
+//! of its own. A seat that was left serves the next namespace. The events of a socket go to `builtin`.
 
+use super::namespaces::Namespace;
 use super::{MESSAGE, Parts};
-use crate::protocol::{Actions, Conversation, Encoded, Message};
+use crate::protocol::{Actions, Conversation, Encoded, Message, put_message};
 use fanfare_hub::{
-    ClientId, Command, Connect, Disconnect, Now, Reply, ReplyBody, Request, RequestId, Room, SubOptions, UserToken,
+    ClientId, Command, Connect, Disconnect, Now, Reply, ReplyBody, Request, RequestId, Room, Seat, SubOptions,
+    UserToken,
 };
 use fanfare_wire::engineio::Packet as EnginePacket;
 use fanfare_wire::socketio::{
-    self, DecodeError, Decoder, Kind, MAIN_NAMESPACE, Packet, put_connect_error, put_connected, put_head, put_text,
+    self, DecodeError, Decoder, Event, Kind, Packet, put_connect_error, put_connected, put_head, put_text,
 };
 use serde::Deserialize;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// How far a socket has come in the namespace `/`.
+/// The command whose answer matters, as its id. Calls have the number of their ack.
+const CONNECT: &str = "connect";
+
+/// How far a socket has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It has not asked, or was refused.
+    /// It has not asked, was refused, or has left: the seat is free.
     Outside,
     /// The hub is asked.
     Asking,
@@ -27,20 +34,20 @@ enum Stage {
     Known(ClientId),
     /// Its events count.
     Inside(ClientId),
-    /// It has left.
-    Left(ClientId),
-    /// It has left and asks again.
-    Returning(ClientId),
 }
 
-/// The commands whose answers matter, as their ids. Calls have the number of their ack.
-const CONNECT: &str = "connect";
-const RETURN: &str = "return";
-
 /// One connection.
+pub(super) struct Client {
+    parts: Arc<Parts>,
+    decoder: Decoder,
+    /// By seat.
+    sockets: SmallVec<[Socket; 1]>,
+}
+
+/// A client in a namespace, or on its way there.
 pub(super) struct Socket {
     pub(super) parts: Arc<Parts>,
-    decoder: Decoder,
+    pub(super) namespace: Arc<Namespace>,
     stage: Stage,
     /// Its user, as JSON text.
     pub(super) user: Option<Box<str>>,
@@ -48,7 +55,13 @@ pub(super) struct Socket {
     pub(super) rooms: Vec<Room>,
 }
 
-impl Conversation for Socket {
+impl Client {
+    pub(super) fn new(parts: Arc<Parts>) -> Self {
+        Client { parts, decoder: Decoder::default(), sockets: SmallVec::new() }
+    }
+}
+
+impl Conversation for Client {
     fn message(&mut self, message: Message<'_>, actions: &mut Actions) {
         let limits = socketio::Limits { packet_bytes_max: self.parts.payload_bytes_max, ..socketio::Limits::default() };
         let decoded = match message {
@@ -73,36 +86,124 @@ impl Conversation for Socket {
         }
     }
 
-    fn encode_reply(&mut self, reply: &Reply, _now: Now, out: &mut Vec<u8>) -> Encoded {
+    fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
+        self.encode_reply_in(Seat::default(), reply, now, out)
+    }
+
+    fn encode_reply_in(&mut self, Seat(seat): Seat, reply: &Reply, _now: Now, out: &mut Vec<u8>) -> Encoded {
+        match self.sockets.get_mut(usize::from(seat)) {
+            Some(socket) => socket.encode_reply(reply, out),
+            None => Encoded::Nothing,
+        }
+    }
+
+    fn last_words(&mut self, reason: Disconnect, out: &mut Vec<u8>) -> Option<Encoded> {
+        // A client that is disconnected in words does not come back by itself; after any other end it does.
+        if reason != Disconnect::Kicked {
+            return None;
+        }
+        for socket in self.sockets.iter().filter(|socket| socket.stage != Stage::Outside) {
+            let mut text = vec![MESSAGE];
+            put_head(&mut text, Kind::Disconnect, None, &socket.namespace.name, None);
+            put_message(out, Message::Text(std::str::from_utf8(&text).unwrap_or_default()));
+        }
+        Some(Encoded::Several)
+    }
+}
+
+impl Client {
+    fn packet(&mut self, packet: &Packet<'_>, actions: &mut Actions) {
+        let at = self.sockets.iter().position(|socket| socket.is_in(&packet.namespace));
+        let Some(at) = at else {
+            return match packet.kind {
+                Kind::Connect => self.connect(packet, actions),
+                _ => broken(actions, "packet_out_of_place", "a packet of a namespace that was not entered"),
+            };
+        };
+        actions.seat = Seat(at as u16);
+        let socket = &mut self.sockets[at];
+        match (packet.kind, socket.stage) {
+            (Kind::Disconnect, Stage::Inside(_)) => {
+                socket.leave();
+                actions.requests.push(silent(Command::Leave));
+            }
+            (Kind::Event, Stage::Inside(client)) => socket.said(client, packet, actions),
+            // No event of ours asks for one.
+            (Kind::Ack, Stage::Inside(_)) => actions.ignored("ack"),
+            _ => broken(actions, "packet_out_of_place", "a packet at the wrong moment"),
+        }
+    }
+
+    /// The client wants to enter a namespace that it is not in.
+    fn connect(&mut self, packet: &Packet<'_>, actions: &mut Actions) {
+        let Some(namespace) = self.parts.namespaces.find(&packet.namespace) else {
+            return refuse(actions, &packet.namespace, "Invalid namespace");
+        };
+        let free = self.sockets.iter().position(|socket| socket.stage == Stage::Outside);
+        let at = free.unwrap_or(self.sockets.len());
+        if at >= self.parts.namespaces_max {
+            return refuse(actions, &packet.namespace, "Too many namespaces");
+        }
+        let seat = Seat(at as u16);
+        let parts = self.parts.clone();
+        let socket = Socket { parts, namespace, stage: Stage::Asking, user: None, rooms: Vec::new() };
+        actions.seat = seat;
+        actions.requests.push(socket.enter(packet.data.as_deref()));
+        match free {
+            Some(at) => self.sockets[at] = socket,
+            None => self.sockets.push(socket),
+        }
+    }
+}
+
+impl Socket {
+    /// True if packets of this namespace are for it.
+    fn is_in(&self, namespace: &str) -> bool {
+        self.stage != Stage::Outside && *self.namespace.name == *namespace
+    }
+
+    /// The command by which it enters.
+    fn enter(&self, auth: Option<&str>) -> Request {
+        #[derive(Deserialize)]
+        struct Auth {
+            token: Option<String>,
+        }
+        // A token that is no text is none: the guard decides about clients without one.
+        let token = auth.filter(|_| self.parts.has_guard).and_then(|auth| serde_json::from_str::<Auth>(auth).ok());
+        let token = token.and_then(|auth| auth.token).map(|token| UserToken::from(token.as_str()));
+        let subscribe = vec![SubOptions { signals: false, ..SubOptions::new(self.namespace.channel.clone()) }];
+        let connect = Connect { token, subscribe, ..Connect::default() };
+        Request { id: Some(RequestId::Text(CONNECT.into())), command: Command::Connect(Box::new(connect)) }
+    }
+
+    fn encode_reply(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Encoded {
         let is = |id: &str| matches!(&reply.id, Some(RequestId::Text(text)) if **text == *id);
         match (&reply.body, self.stage) {
-            (ReplyBody::Connected(connected), _) => {
+            (ReplyBody::Connected(connected), Stage::Asking) => {
                 self.stage = Stage::Known(connected.client);
                 self.user = connected.user.as_ref().map(|user| quoted(&user.0).into());
                 Encoded::Nothing
             }
-            (ReplyBody::Subscribed(subscribed), Stage::Known(client) | Stage::Returning(client))
-                if subscribed.channel == self.parts.channel =>
+            (ReplyBody::Subscribed(subscribed), Stage::Known(client))
+                if subscribed.channel == self.namespace.channel =>
             {
                 self.stage = Stage::Inside(client);
                 out.push(MESSAGE);
-                put_connected(out, MAIN_NAMESPACE, &client.to_string(), None);
+                put_connected(out, &self.namespace.name, &client.to_string(), None);
                 Encoded::Text
             }
             (ReplyBody::Error(_), Stage::Asking) if is(CONNECT) => {
                 self.stage = Stage::Outside;
                 out.push(MESSAGE);
-                put_connect_error(out, MAIN_NAMESPACE, &self.parts.refusal, None);
+                put_connect_error(out, &self.namespace.name, &self.parts.refusal, None);
                 Encoded::Text
             }
-            // It has a session and no subscription, which is the server's fault. (Commands from before it left may be
-            // refused while it returns.)
+            // It has a session and no subscription, which is the server's fault.
             (ReplyBody::Error(_), Stage::Known(_)) => Encoded::Close(Disconnect::Internal),
-            (ReplyBody::Error(_), Stage::Returning(_)) if is(RETURN) => Encoded::Close(Disconnect::Internal),
             (ReplyBody::Result(answer), Stage::Inside(_)) => match &reply.id {
                 Some(RequestId::Number(id)) => {
                     out.push(MESSAGE);
-                    put_head(out, Kind::Ack, None, MAIN_NAMESPACE, Some(*id));
+                    put_head(out, Kind::Ack, None, &self.namespace.name, Some(*id));
                     out.push(b'[');
                     out.extend_from_slice(answer);
                     out.push(b']');
@@ -114,57 +215,27 @@ impl Conversation for Socket {
             _ => Encoded::Nothing,
         }
     }
+
+    /// It is out.
+    fn leave(&mut self) {
+        self.stage = Stage::Outside;
+        self.rooms = Vec::new();
+    }
+
+    /// Its client has sent an event.
+    fn said(&mut self, client: ClientId, packet: &Packet<'_>, actions: &mut Actions) {
+        let attachments = packet.attachments.as_deref().unwrap_or_default();
+        if let Some(event) = Event::of(packet.data.as_deref().unwrap_or_default()) {
+            self.event(client, event, (attachments, packet.id), actions);
+        }
+    }
 }
 
-impl Socket {
-    pub(super) fn new(parts: Arc<Parts>) -> Self {
-        Socket { parts, decoder: Decoder::default(), stage: Stage::Outside, user: None, rooms: Vec::new() }
-    }
-
-    fn packet(&mut self, packet: &Packet<'_>, actions: &mut Actions) {
-        match (packet.kind, self.stage) {
-            (Kind::Connect, _) if packet.namespace != MAIN_NAMESPACE => {
-                let mut out = vec![MESSAGE];
-                put_connect_error(&mut out, &packet.namespace, "Invalid namespace", None);
-                actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
-            }
-            (Kind::Connect, Stage::Outside) => self.connect(packet.data.as_deref(), actions),
-            (Kind::Connect, Stage::Left(client)) => {
-                self.stage = Stage::Returning(client);
-                let subscribe = Command::Subscribe { subs: vec![self.subscription()], many: false };
-                actions.requests.push(Request { id: Some(RequestId::Text(RETURN.into())), command: subscribe });
-            }
-            (Kind::Disconnect, Stage::Inside(client)) if packet.namespace == MAIN_NAMESPACE => {
-                self.stage = Stage::Left(client);
-                self.rooms = Vec::new();
-                actions.requests.push(silent(Command::Unsubscribe { channel: self.parts.channel.clone() }));
-            }
-            (Kind::Event, Stage::Inside(client)) if packet.namespace == MAIN_NAMESPACE => {
-                self.event(client, packet, actions);
-            }
-            // No event of ours asks for one.
-            (Kind::Ack, Stage::Inside(_)) if packet.namespace == MAIN_NAMESPACE => actions.ignored("ack"),
-            _ => broken(actions, "packet_out_of_place", "a packet at the wrong moment"),
-        }
-    }
-
-    fn connect(&mut self, auth: Option<&str>, actions: &mut Actions) {
-        #[derive(Deserialize)]
-        struct Auth {
-            token: Option<String>,
-        }
-        // A token that is no text is none: the guard decides about clients without one.
-        let token = auth.filter(|_| self.parts.has_guard).and_then(|auth| serde_json::from_str::<Auth>(auth).ok());
-        let token = token.and_then(|auth| auth.token).map(|token| UserToken::from(token.as_str()));
-        self.stage = Stage::Asking;
-        let connect = Connect { token, subscribe: vec![self.subscription()], ..Connect::default() };
-        let command = Command::Connect(Box::new(connect));
-        actions.requests.push(Request { id: Some(RequestId::Text(CONNECT.into())), command });
-    }
-
-    fn subscription(&self) -> SubOptions {
-        SubOptions { signals: false, ..SubOptions::new(self.parts.channel.clone()) }
-    }
+/// The namespace is not entered.
+fn refuse(actions: &mut Actions, namespace: &str, message: &str) {
+    let mut out = vec![MESSAGE];
+    put_connect_error(&mut out, namespace, message, None);
+    actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
 }
 
 fn quoted(text: &str) -> String {

@@ -1,29 +1,29 @@
 //! Socket.IO on the protocol seam: `fanfare_wire::engineio` and `fanfare_wire::socketio` over WebSocket or by polling,
 //! one conversation a connection, with the events of a chat room built in.
 //!
-//! The namespace `/` is one reserved channel of the hub, to which every socket that was let in is subscribed; rooms are
+//! A namespace is one reserved channel of the hub (`$sio:/admin`), to which every socket in it is subscribed; rooms are
 //! rooms of that channel. So an event to a room is a publication with an audience, in order with all joins and leaves.
-//! Packets of any other namespace are answered as by a server that has only `/`.
 //!
 //! Built in: `join-room`, `message` and `typing` (docs/socketio.md). Other events are calls of the application, and the
 //! answer of a call is the ack. A message that the reference answers by closing the connection closes it here.
 
 mod builtin;
 mod conversation;
+mod namespaces;
 mod publish;
+
+pub(crate) use namespaces::Namespaces;
 
 use crate::config::SocketIoConfig;
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
-use conversation::Socket;
-use fanfare_hub::{ChannelName, Disconnect, HeartbeatKind, Limits, Now, Pattern, Push, Retain, Rule, Who};
+use conversation::Client;
+use fanfare_hub::{Disconnect, HeartbeatKind, Limits, Now, Pattern, Push, Retain, Rule, SEATS_MAX, Who};
 use fanfare_wire::engineio::{Open, Packet as EnginePacket};
-use fanfare_wire::socketio::{Kind, MAIN_NAMESPACE, put_head};
+use namespaces::name_of;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The channel of the namespace `/`.
-const CHANNEL: &str = "$sio:/";
 /// The channels of all namespaces.
 const CHANNELS: &str = "$sio:**";
 /// The engine's letter for a message, before the text of a packet.
@@ -44,7 +44,10 @@ pub(crate) struct SocketIo(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    channel: ChannelName,
+    namespaces: Arc<Namespaces>,
+    /// Of one connection.
+    namespaces_max: usize,
+    connect_timeout_ms: u64,
     ping_interval_ms: u32,
     pong_timeout_ms: u64,
     payload_bytes_max: usize,
@@ -64,9 +67,11 @@ pub(crate) struct Asks {
 }
 
 impl SocketIo {
-    pub(crate) fn new(config: &SocketIoConfig, limits: &Limits, asks: Asks) -> Self {
+    pub(crate) fn new(config: &SocketIoConfig, limits: &Limits, asks: Asks, namespaces: Namespaces) -> Self {
         SocketIo(Arc::new(Parts {
-            channel: ChannelName::reserved(CHANNEL).expect("a reserved name"),
+            namespaces: Arc::new(namespaces),
+            namespaces_max: config.namespaces_max.clamp(1, usize::from(SEATS_MAX)),
+            connect_timeout_ms: u64::try_from(config.connect_timeout.as_millis()).unwrap_or(u64::MAX),
             ping_interval_ms: u32::try_from(config.ping_interval.as_millis()).unwrap_or(u32::MAX),
             pong_timeout_ms: limits.pong_timeout_ms,
             payload_bytes_max: limits.room_message_bytes_max,
@@ -90,7 +95,7 @@ impl SocketIo {
         let mut out = Vec::new();
         open.put(&mut out);
         actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
-        Box::new(Socket::new(self.0.clone()))
+        Box::new(Client::new(self.0.clone()))
     }
 
     /// The longest body of a POST.
@@ -127,34 +132,35 @@ impl Protocol for SocketIo {
             tracing::error!(%error, "a Socket.IO session has no id");
             actions.close(Disconnect::Internal);
         }
-        self.begin(&format!("{:032x}", u128::from_ne_bytes(id)), actions)
+        let sid = format!("{:032x}", u128::from_ne_bytes(id));
+        self.begin(&sid, actions)
     }
 
     fn encode_push(&self, push: &Push, _now: Now, out: &mut Vec<u8>) -> Encoded {
         match push {
-            Push::Message { channel, publication, .. } if *channel == self.0.channel => {
-                publish::put_event(&publication.data, out)
-            }
+            Push::Message { channel, publication, .. } => match name_of(channel) {
+                Some(namespace) => publish::put_event(&publication.data, namespace, out),
+                None => Encoded::Nothing,
+            },
             Push::Ping => {
                 EnginePacket::Ping("").put(out);
                 Encoded::Text
             }
             // There is no word for a loss: the client comes back and joins anew.
-            Push::Gap { channel, .. } if *channel == self.0.channel => Encoded::Close(Disconnect::Lost),
-            // A client that is disconnected in words does not come back by itself; after any other end it does.
-            Push::Disconnect { reason: reason @ Disconnect::Kicked, .. } => {
-                out.push(MESSAGE);
-                put_head(out, Kind::Disconnect, None, MAIN_NAMESPACE, None);
-                Encoded::Last(*reason)
+            Push::Gap { channel, .. } | Push::Unsubscribed { channel, .. } if name_of(channel).is_some() => {
+                Encoded::Close(Disconnect::Lost)
             }
             Push::Disconnect { reason, .. } => Encoded::Close(*reason),
-            Push::Unsubscribed { channel, .. } if *channel == self.0.channel => Encoded::Close(Disconnect::Lost),
             _ => Encoded::Nothing,
         }
     }
 
     fn message_bytes_max(&self, _limits: &Limits) -> usize {
         self.0.payload_bytes_max
+    }
+
+    fn connect_timeout_ms(&self) -> Option<u64> {
+        Some(self.0.connect_timeout_ms)
     }
 
     fn heartbeat_ms(&self) -> u32 {

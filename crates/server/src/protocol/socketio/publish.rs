@@ -9,7 +9,7 @@ use crate::protocol::{Actions, Encoded, Message, put_message};
 use bytes::Bytes;
 use fanfare_hub::{Audience, Command, Data, Publish, RoomCommand};
 use fanfare_wire::json;
-use fanfare_wire::socketio::{self, Kind, MAIN_NAMESPACE, put_head};
+use fanfare_wire::socketio::{self, Kind, put_head};
 
 impl Socket {
     pub(super) fn publish(&self, data: Vec<u8>, attachments: &[Bytes], audience: Audience, actions: &mut Actions) {
@@ -25,18 +25,18 @@ impl Socket {
                 None => return actions.ignored("packet_size"),
             },
         };
-        let channel = self.parts.channel.clone();
+        let channel = self.namespace.channel.clone();
         let publish = Publish { channel, data, event: None, idempotency_key: None, echo: true };
         actions.requests.push(silent(Command::Room(Box::new(RoomCommand::Publish { publish, audience }))));
     }
 }
 
 /// The messages of an event that was published.
-pub(super) fn put_event(data: &Data, out: &mut Vec<u8>) -> Encoded {
+pub(super) fn put_event(data: &Data, namespace: &str, out: &mut Vec<u8>) -> Encoded {
     match data {
         Data::Json(json) => {
             out.push(MESSAGE);
-            put_head(out, Kind::Event, None, MAIN_NAMESPACE, None);
+            put_head(out, Kind::Event, None, namespace, None);
             out.extend_from_slice(json);
             Encoded::Text
         }
@@ -44,7 +44,7 @@ pub(super) fn put_event(data: &Data, out: &mut Vec<u8>) -> Encoded {
             let mut parts = socketio::parts(bundle);
             let json = parts.next().unwrap_or_default();
             let mut text = vec![MESSAGE];
-            put_head(&mut text, Kind::Event, Some(parts.clone().count()), MAIN_NAMESPACE, None);
+            put_head(&mut text, Kind::Event, Some(parts.clone().count()), namespace, None);
             text.extend_from_slice(json);
             put_message(out, Message::Text(std::str::from_utf8(&text).unwrap_or_default()));
             parts.for_each(|attachment| put_message(out, Message::Binary(attachment)));
