@@ -5,11 +5,12 @@
 
 use crate::counters::Figures;
 use crate::protocol::exchange::{Exchange, ExchangeAnswer};
+use crate::protocol::socketio::{Decision, OnItsWay, SocketKey};
 use crate::protocol::stream::{Bridged, StreamRequest};
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestInfo};
 use crate::transport::socket::LooseSocket;
-use fanfare_hub::{AppAnswer, AppCommand, HookAnswer, HookToken, Rules, WireId};
+use fanfare_hub::{AppAnswer, AppCommand, ConnId, HookAnswer, HookToken, Rules, WireId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -37,6 +38,12 @@ pub(crate) enum Control {
     Stats(oneshot::Sender<Figures>),
     /// Give a sign of life.
     Alive(Arc<SignOfLife>),
+    /// An operation of a Socket.IO handler: of a socket, or for a namespace as a whole.
+    SocketIo(Option<SocketKey>, Box<OnItsWay>),
+    /// The guards have decided about a client of this connection.
+    SocketIoDecision(ConnId, Box<Decision>),
+    /// The handlers have caught up with the events of this connection: it may be read again.
+    SocketIoReady(ConnId),
 }
 
 /// A socket that another server has upgraded.

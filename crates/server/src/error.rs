@@ -1,6 +1,7 @@
 //! Why a server did not start, or did not stop well.
 
 use crate::config::address::Address;
+use crate::config::namespace::InvalidNamespace;
 use fanfare_hub::PatternError;
 use std::io;
 use std::time::Duration;
@@ -62,6 +63,17 @@ pub enum ServeError {
         kind: &'static str,
         /// The pattern or method name; empty where there is only one of its kind.
         name: String,
+    },
+    /// A text that is no name or pattern of a namespace of Socket.IO.
+    #[error(transparent)]
+    Namespace(#[from] InvalidNamespace),
+    /// A handler of a namespace was given twice, or is for an event that clients cannot send.
+    #[error("the namespace {namespace:?} has {handler} twice, or the name of this event is reserved")]
+    SocketHandler {
+        /// The namespace.
+        namespace: String,
+        /// The handler.
+        handler: String,
     },
     /// The server has handlers and was started outside of a runtime that could run them.
     #[error("handlers need a tokio runtime with its time driver: start the server from within one")]

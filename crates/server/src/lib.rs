@@ -51,6 +51,7 @@ pub use config::{AdminOn, Compression, Config, SocketIoConfig};
 pub use embed::handle::{ChannelPage, Handle, Published};
 pub use embed::publishing::{Broadcasting, Publishing};
 pub use embed::signaling::Signaling;
+pub use embed::socketio;
 pub use embed::{
     Answers, Arguments, Call, Channel, ChannelRule, Cookies, FromCall, Handler, Headers, Identity, IntoPresence,
     IntoWho, Member, Method, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User,
@@ -80,4 +81,5 @@ struct Readme;
 /// The programs of the guide, compiled and run as they stand there.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/embedding.md")]
+#[doc = include_str!("../../../docs/socketio-handlers.md")]
 struct Guide;

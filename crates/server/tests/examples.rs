@@ -52,10 +52,15 @@ impl Example {
     }
 
     fn client(&self) -> Client {
+        self.websocket("/v1/ws", "Sec-WebSocket-Protocol: fanfare.v1\r\n")
+    }
+
+    fn websocket(&self, path: &str, header: &str) -> Client {
         let mut socket = self.connect();
-        let upgrade = "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-                       Sec-WebSocket-Protocol: fanfare.v1\r\n\r\n";
+        let upgrade = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{header}\r\n"
+        );
         socket.write_all(upgrade.as_bytes()).expect("written");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -83,17 +88,25 @@ struct Client {
 
 impl Client {
     fn send(&mut self, command: Value) {
+        self.send_text(&command.to_string());
+    }
+
+    fn send_text(&mut self, text: &str) {
         let mut frame = Vec::new();
-        put_frame(&mut frame, Opcode::Text, command.to_string().as_bytes(), Some([1, 2, 3, 4]));
+        put_frame(&mut frame, Opcode::Text, text.as_bytes(), Some([1, 2, 3, 4]));
         self.socket.write_all(&frame).expect("written");
     }
 
     fn receive(&mut self) -> Value {
+        serde_json::from_str(&self.receive_text()).expect("JSON")
+    }
+
+    fn receive_text(&mut self) -> String {
         loop {
             let mut byte = [0];
             self.socket.read_exact(&mut byte).expect("a push");
             if let Some(Event::Text(text)) = self.decoder.decode(&mut &mut byte[..]).expect("WebSocket") {
-                return serde_json::from_str(text).expect("JSON");
+                return text.to_owned();
             }
         }
     }
@@ -168,4 +181,48 @@ fn the_axum_application_tells_of_its_orders() {
     ));
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     assert_eq!(client.receive_of("message")["data"], json!({"item": "tea"}));
+}
+
+#[test]
+fn the_socketio_chat_lets_in_who_has_a_token_and_serves_rooms() {
+    let chat = Example::run("socketio");
+    let open = || {
+        let mut client = chat.websocket("/socket.io/?EIO=4&transport=websocket", "");
+        assert!(client.receive_text().starts_with("0{"));
+        client
+    };
+    let mut stranger = open();
+    for auth in ["", r#"{"token":"guess"}"#] {
+        stranger.send_text(&format!("40{auth}"));
+        assert_eq!(stranger.receive_text(), r#"44{"message":"认证错误"}"#);
+    }
+    let enter = || {
+        let mut client = open();
+        client.send_text(r#"40{"token":"let me in"}"#);
+        let connected: Value =
+            serde_json::from_str(client.receive_text().strip_prefix("40").expect("a CONNECT")).expect("JSON");
+        let id = connected["sid"].as_str().expect("an id").to_owned();
+        client.send_text(r#"42["join-room","lobby"]"#);
+        client.send_text(r#"42["message",{"n":0}]"#);
+        while event(&mut client)[0] != "message" {}
+        (client, id)
+    };
+    fn event(client: &mut Client) -> Value {
+        let text = client.receive_text();
+        let mut event: Value = serde_json::from_str(text.strip_prefix("42").expect(&text)).expect("JSON");
+        if let Some(timestamp) = event[1].as_object_mut().and_then(|data| data.remove("timestamp")) {
+            assert!(timestamp.is_u64(), "{text}");
+        }
+        event
+    }
+    let (mut ada, ada_id) = enter();
+    let (mut bob, bob_id) = enter();
+    assert_eq!(event(&mut ada), json!(["user-joined", {"userId": bob_id}]));
+    assert_eq!(event(&mut ada), json!(["message", {"n": 0, "userId": bob_id}]));
+    ada.send_text(r#"42["typing",true]"#);
+    ada.send_text(r#"42["message",{"text":"hi","userId":"mallory"}]"#);
+    assert_eq!(event(&mut bob), json!(["user-typing", {"userId": ada_id, "isTyping": true}]));
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(event(client), json!(["message", {"text": "hi", "userId": ada_id}]));
+    }
 }

@@ -314,11 +314,15 @@ fn has_rule(cx: &Cx<'_>, channel: &ChannelName) -> Result<(), Error> {
 }
 
 fn check_size(cx: &Cx<'_>, channel: &ChannelName, len: usize) -> Result<(), Error> {
-    let max = cx.limits.message_bytes_max;
+    // The channels of protocols with rooms have their own bound.
+    let (max, name) = match channel.is_reserved() {
+        true => (cx.limits.room_message_bytes_max, "room_message_bytes_max"),
+        false => (cx.limits.message_bytes_max, "message_bytes_max"),
+    };
     if len <= max {
         return Ok(());
     }
-    let message = format!("data of {len} bytes exceeds the limit (message_bytes_max) of {max}");
+    let message = format!("data of {len} bytes exceeds the limit ({name}) of {max}");
     Err(Error::new(ErrorCode::TooLarge, message).on(channel))
 }
 

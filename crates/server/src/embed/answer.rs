@@ -2,6 +2,8 @@
 
 use super::extract::{Call, Subject};
 use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
+use crate::clock::Clock;
+use crate::embed::payload;
 use crate::logs;
 use axum::Json;
 use bytes::Bytes;
@@ -34,12 +36,14 @@ pub struct Refusal {
     error: Error,
     /// For the log.
     pub(super) cause: Option<String>,
+    /// For clients of Socket.IO: JSON. (Boxed: a refusal stands in the result of every extractor.)
+    data: Option<Box<Bytes>>,
 }
 
 impl Refusal {
     /// A refusal with this code. `message` is one sentence, for the client.
     pub fn new(code: ErrorCode, message: impl Into<Box<str>>) -> Self {
-        Refusal { error: Error::new(code, message), cause: None }
+        Refusal { error: Error::new(code, message), cause: None, data: None }
     }
 
     /// `denied`: this caller may not.
@@ -72,8 +76,24 @@ impl Refusal {
     /// `internal`, as `?` converts an error. For causes that are no [`std::error::Error`], `anyhow::Error` say. Only
     /// the log has `cause` (as `{:#}` writes it).
     pub fn internal(cause: impl std::fmt::Display) -> Self {
-        let error = Error::new(ErrorCode::Internal, "the server failed; its log has the reason");
-        Refusal { error, cause: Some(format!("{cause:#}")) }
+        Refusal { cause: Some(format!("{cause:#}")), ..Self::failed() }
+    }
+
+    /// `internal`, where the log has the reason already.
+    pub(super) fn failed() -> Self {
+        Self::new(ErrorCode::Internal, "the server failed; its log has the reason")
+    }
+
+    /// With data for the client: the `data` of `connect_error`, or of the error in an ack. For Socket.IO; clients of
+    /// other protocols get none. A value that cannot be written as JSON is left out, and the log says so.
+    #[must_use]
+    pub fn with_data(mut self, data: &impl Serialize) -> Self {
+        let written = serde_json::to_vec(data).map_err(payload::NotPayload::from);
+        match written.and_then(|json| payload::checked(&Bytes::from(json))) {
+            Ok(json) => self.data = Some(Box::new(json)),
+            Err(problem) => tracing::error!(%problem, "the data of a refusal cannot be written as JSON"),
+        }
+        self
     }
 
     /// The client's part of the refusal.
@@ -85,7 +105,7 @@ impl Refusal {
 impl<E: std::error::Error + 'static> From<E> for Refusal {
     fn from(error: E) -> Self {
         if let Some(error) = (&error as &dyn std::any::Any).downcast_ref::<Error>() {
-            return Refusal { error: error.clone(), cause: None };
+            return Refusal { error: error.clone(), cause: None, data: None };
         }
         let mut cause = error.to_string();
         let mut source = error.source();
@@ -100,12 +120,39 @@ impl<E: std::error::Error + 'static> From<E> for Refusal {
 impl Refusal {
     /// The answer to `call`. A client can bring the cause about as often as it likes, so its line is limited.
     pub(super) fn answer(self, call: &Call) -> HookAnswer {
-        if let Some(cause) = self.cause {
+        self.log(call);
+        HookAnswer::Refused(self.error)
+    }
+
+    /// Logs its cause, if it has one.
+    pub(super) fn log(&self, call: &Call) {
+        if let Some(cause) = &self.cause {
             let channel = call.subject.channel().map(ChannelName::as_str);
             let peer = call.request().map(|request| &request.peer);
-            logs::handler_failed(call.subject.handler(), channel, &call.caller, peer, &cause);
+            logs::handler_failed(call.subject.handler(), channel, &call.caller, peer, cause);
         }
-        HookAnswer::Refused(self.error)
+    }
+
+    /// The message and the data for a client.
+    pub(super) fn into_message(self) -> (Box<str>, Option<Bytes>) {
+        (self.error.message, self.data.map(|data| *data))
+    }
+
+    /// The same as the argument of an ack.
+    pub(super) fn for_ack(&self) -> impl Serialize + use<> {
+        #[derive(Serialize)]
+        struct Refused {
+            code: &'static str,
+            message: Box<str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            data: Option<serde_json::Value>,
+        }
+        #[derive(Serialize)]
+        struct InAck {
+            error: Refused,
+        }
+        let data = self.data.as_ref().and_then(|data| serde_json::from_slice(data).ok());
+        InAck { error: Refused { code: self.error.code.row().word, message: self.error.message.clone(), data } }
     }
 }
 
@@ -227,14 +274,21 @@ impl<T: Into<Identity>> Answers<OnConnect> for Result<T, Refusal> {
     }
 }
 
-impl Answers<OnConnect> for Identity {
-    fn answer(self, call: &Call) -> HookAnswer {
+impl Identity {
+    /// For the hub.
+    pub(super) fn identified(self, clock: &Clock) -> Identified {
         let Identity { mut identified, expires_in } = self;
         if let Some(time) = expires_in {
             let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            identified.expires_ms = Some(call.clock.now().wall_ms.saturating_add(ms));
+            identified.expires_ms = Some(clock.now().wall_ms.saturating_add(ms));
         }
-        HookAnswer::Identity(identified)
+        identified
+    }
+}
+
+impl Answers<OnConnect> for Identity {
+    fn answer(self, call: &Call) -> HookAnswer {
+        HookAnswer::Identity(self.identified(&call.clock))
     }
 }
 

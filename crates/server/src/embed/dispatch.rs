@@ -7,7 +7,10 @@ use crate::clock::Clock;
 use crate::control::Control;
 use crate::embed::handle::Handle;
 use crate::embed::payload;
+use crate::embed::socketio::desk::{Desk, SOCKET_EVENT};
+use crate::embed::socketio::handler::Registry;
 use crate::logs;
+use crate::protocol::socketio::SocketHandlers as _;
 use crate::request::RequestInfo;
 use crate::watch::{HOOKS, Watch};
 use fanfare_hub::{Attachment, Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern, Question};
@@ -35,6 +38,7 @@ pub(crate) struct Handlers {
     pub(crate) publish: Vec<ChannelHandler>,
     pub(crate) rpc: HashMap<Box<str>, Erased>,
     pub(crate) disconnect: Option<Erased>,
+    pub(crate) socketio: Registry,
 }
 
 impl Handlers {
@@ -44,10 +48,14 @@ impl Handlers {
             && self.publish.is_empty()
             && self.rpc.is_empty()
             && self.disconnect.is_none()
+            && self.socketio.is_empty()
     }
 
     /// True if any of them looks at the request that a connection began with.
     pub(crate) fn need_request(&self) -> bool {
+        if self.socketio.need_request() {
+            return true;
+        }
         let by_pattern = self.subscribe.iter().chain(&self.publish).map(|channel| &channel.handler);
         let mut all = self.connect.iter().chain(&self.disconnect).chain(self.rpc.values()).chain(by_pattern);
         all.any(|handler| handler.needs_request)
@@ -93,6 +101,8 @@ impl Handlers {
                 .get(method)
                 .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("there is no method {:?}", shortened(method)))),
             Subject::Ended(_) => self.disconnect.as_ref().ok_or_else(|| no_handler("on_disconnect")),
+            // These have a registry of their own.
+            Subject::Socket { .. } => Err(Error::new(ErrorCode::NotFound, "there is no such handler")),
         }
     }
 
@@ -160,6 +170,8 @@ pub(crate) struct Dispatcher {
     pub(crate) watch: Arc<Watch>,
     /// To the shard that asks. Its length is bounded by the open questions of the hub.
     pub(crate) back: UnboundedSender<Control>,
+    /// Runs the handlers of Socket.IO.
+    pub(crate) desk: Arc<Desk>,
 }
 
 impl Dispatcher {
@@ -180,7 +192,8 @@ impl Dispatcher {
     pub(crate) fn tell(&self, notice: Notice) {
         let Notice::SessionEnded { caller, why, attachment } = notice;
         let (subject, request) = (Subject::Ended(why), request_of(attachment.as_ref()));
-        let call = Call { caller, subject, request, handle: self.handle.clone(), clock: self.clock.clone() };
+        let (handle, clock) = (self.handle.clone(), self.clock.clone());
+        let call = Call { caller, subject, request, handle, clock, socket: None };
         let hook = place(&call.subject);
         let call = match self.news.put(Instant::now(), call) {
             Place::Now(call) => *call,
@@ -222,7 +235,7 @@ pub(crate) fn call(question: Question, attachment: Option<&Attachment>, handle: 
         Question::Publish { caller, publish } => (caller, Subject::Publish(publish)),
         Question::Rpc { caller, method, data } => (caller, Subject::Rpc { method, data }),
     };
-    Call { caller, subject, request: request_of(attachment), handle, clock }
+    Call { caller, subject, request: request_of(attachment), handle, clock, socket: None }
 }
 
 fn request_of(attachment: Option<&Attachment>) -> Option<Arc<RequestInfo>> {
@@ -237,6 +250,7 @@ fn place(subject: &Subject) -> usize {
         Subject::Publish(_) => 2,
         Subject::Rpc { .. } => 3,
         Subject::Ended(_) => 4,
+        Subject::Socket { .. } => SOCKET_EVENT,
     }
 }
 

@@ -15,11 +15,14 @@
 //! | [`Json<T>`](crate::Json) | publish, rpc | the payload, decoded |
 //! | [`Method`] | rpc | the method's name |
 //! | [`Ended`](crate::hub::Ended) | disconnect | why the session ended |
+//!
+//! Handlers of Socket.IO take those for all, and their own ([`socketio`](crate::socketio)).
 
 use super::answer::Refusal;
 use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
 use crate::clock::Clock;
 use crate::embed::handle::Handle;
+use crate::embed::socketio::SocketCall;
 use crate::request::{Peer, RequestInfo};
 use axum::Json;
 use axum::extract::{FromRef, Query, State};
@@ -39,6 +42,8 @@ pub struct Call {
     pub(crate) request: Option<Arc<RequestInfo>>,
     pub(crate) handle: Handle,
     pub(crate) clock: Clock,
+    /// Of Socket.IO.
+    pub(crate) socket: Option<SocketCall>,
 }
 
 impl Call {
@@ -71,6 +76,13 @@ pub enum Subject {
     },
     /// The end of a session.
     Ended(Ended),
+    /// Of a handler of Socket.IO.
+    Socket {
+        /// The namespace.
+        namespace: Box<str>,
+        /// The name of the event, if it is one.
+        event: Option<Box<str>>,
+    },
 }
 
 impl Subject {
@@ -82,6 +94,7 @@ impl Subject {
             Subject::Publish(_) => "on_publish",
             Subject::Rpc { method, .. } => method,
             Subject::Ended(_) => "on_disconnect",
+            Subject::Socket { event, .. } => event.as_deref().unwrap_or("socketio"),
         }
     }
 
@@ -90,7 +103,7 @@ impl Subject {
         match self {
             Subject::Subscribe(options) => Some(&options.channel),
             Subject::Publish(publish) => Some(&publish.channel),
-            Subject::Connect { .. } | Subject::Rpc { .. } | Subject::Ended(_) => None,
+            Subject::Connect { .. } | Subject::Rpc { .. } | Subject::Ended(_) | Subject::Socket { .. } => None,
         }
     }
 }
@@ -133,7 +146,9 @@ impl Subject {
     note = "for all kinds: `State<T>` of the application's state, `Handle`, `Caller`, `Member`, `User`, `Option<User>`, \
             `Headers`, `Cookies`, `Query<T>`, `Peer`, `Arc<RequestInfo>`",
     note = "for on_connect: `Token`, `Option<Token>`; for on_subscribe: `SubOptions`, `Channel`; for on_publish: `Publish`, \
-            `Channel`, `Json<T>`; for rpc: `Json<T>`, `Method`; for on_disconnect: `Ended`"
+            `Channel`, `Json<T>`; for rpc: `Json<T>`, `Method`; for on_disconnect: `Ended`",
+    note = "for Socket.IO (`fanfare::socketio`): `Io`, `Auth<T>`, `Handshake`, `SocketExtensions`, `SocketData<T>`; but in guards \
+            `Socket`; for events `Data<T>`, `Args`, `EventName`, `Bytes`, `Attachments`, `Ack`; for on_disconnect `Reason`"
 )]
 pub trait FromCall<K, S>: Sized + Send {
     /// Whether [`from_call`](Self::from_call) reads [`Call::request`]. The server keeps the requests of connections,
@@ -446,6 +461,6 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Json<T>, Refusal> {
 }
 
 /// The kinds make this unreachable from a handler; a `Call` made by hand could still do it.
-fn misplaced() -> Refusal {
+pub(super) fn misplaced() -> Refusal {
     Refusal::bad_request("this extractor belongs to another kind of handler")
 }

@@ -11,6 +11,9 @@ use crate::control::{AppRequest, Control};
 use crate::embed::payload;
 use crate::embed::publishing::{Broadcasting, Publishing};
 use crate::embed::signaling::Signaling;
+use crate::embed::socketio::Io;
+use crate::embed::socketio::sequence::Sequence;
+use crate::protocol::socketio::channel_of;
 use bytes::Bytes;
 use fanfare_hub::{
     AppAnswer, AppCommand, ChannelInfo, ChannelName, Data, Disconnect, Error, ErrorCode, History, HistoryFrom,
@@ -446,6 +449,22 @@ impl Handle {
     /// sessions were affected.
     pub async fn disconnect(&self, whom: Whom, reason: Disconnect) -> Result<u64, Error> {
         concerned(self.ask(AppCommand::Disconnect { whom, reason }).await)
+    }
+
+    /// A namespace of Socket.IO: `/`, or another. What the program does by it takes effect in program order.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle) {
+    /// let io = hub.socketio("/");
+    /// io.to("match:42").emit("goal", ("blue", 17));
+    /// # }
+    /// ```
+    pub fn socketio(&self, namespace: &str) -> Io {
+        let slash = if namespace.starts_with('/') { "" } else { "/" };
+        let namespace = format!("{slash}{namespace}");
+        let home = channel_of(&namespace).filter(|_| self.controls().len() > 1);
+        let shard = home.map_or(0, |channel| usize::from(self.placement.home_of(&channel).0));
+        Io::new(Sequence::new(self.controls[shard].clone(), None, namespace.into()))
     }
 
     /// Figures of the node.

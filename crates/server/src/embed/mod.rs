@@ -6,7 +6,7 @@
 //! and keeps one connection's commands on one channel in order while it waits.
 //!
 //! [`handler`] turns functions into erased handlers, [`extract`] has the extractors, [`answer`] what handlers may
-//! return, [`dispatch`] runs them, [`channels`] builds rules in code.
+//! return, [`dispatch`] runs them, [`channels`] builds rules in code. [`socketio`] has the handlers of Socket.IO.
 
 mod answer;
 mod channels;
@@ -19,6 +19,7 @@ pub(crate) mod payload;
 pub(crate) mod publishing;
 pub(crate) mod runtime;
 pub(crate) mod signaling;
+pub mod socketio;
 #[cfg(test)]
 mod tests;
 

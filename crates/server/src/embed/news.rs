@@ -92,6 +92,7 @@ mod tests {
             request: None,
             handle: Handle::new(Vec::new(), 0, 1),
             clock: Clock::system(),
+            socket: None,
         }
     }
 

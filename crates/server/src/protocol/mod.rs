@@ -13,6 +13,7 @@ pub(crate) mod stream;
 
 use crate::request::{Peer, RequestInfo};
 use fanfare_hub::{Disconnect, HeartbeatKind, Limits, Now, Push, Reply, Request, Seat, ShardId};
+use std::any::Any;
 use std::sync::Arc;
 
 /// One whole message of a transport.
@@ -93,6 +94,10 @@ pub struct Actions {
     pub(crate) answers: Vec<ImmediateAnswer>,
     pub(crate) close: Option<Disconnect>,
     pub(crate) ignored: Option<&'static str>,
+    /// A client of Socket.IO asks to enter a namespace that has handlers.
+    pub(crate) entering: Option<Box<socketio::Entering>>,
+    /// The connection is not read until the handlers have caught up.
+    pub(crate) busy: bool,
     /// The client's end of the connection, for the log.
     pub(crate) peer: Peer,
 }
@@ -127,6 +132,8 @@ impl Actions {
         self.answers.clear();
         self.close = None;
         self.ignored = None;
+        self.entering = None;
+        self.busy = false;
     }
 }
 
@@ -269,6 +276,12 @@ pub trait Conversation {
     fn takes_presence(&mut self, push: &Push) -> bool {
         let _ = push;
         true
+    }
+
+    /// Itself, where the server knows more of it than this trait does.
+    #[doc(hidden)]
+    fn as_any(&mut self) -> Option<&mut dyn Any> {
+        None
     }
 }
 

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::config::api_key::ApiKey;
 use crate::config::{AdminOn, Config};
 use crate::embed::handle::Handle;
+use crate::embed::socketio::Namespace;
 use crate::embed::{
     Answers, Arguments, ChannelHandler, ChannelRule, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc,
     OnSubscribe, erase,
@@ -200,6 +201,42 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         self
     }
 
+    /// Handles the clients of Socket.IO in a namespace: `/`, `/admin`, or a pattern like `/room-*`, where `*` is any
+    /// text. Socket.IO is served then, whatever the settings say. The events of a chat room, which are built in
+    /// otherwise, are off in a namespace with handlers. docs/socketio-handlers.md has the details.
+    ///
+    /// ```
+    /// use fanfare::socketio::{Data, Reason, Socket};
+    /// use fanfare::Fanfare;
+    ///
+    /// let server = Fanfare::builder(()).socketio("/", |io| {
+    ///     io.on_connect(async |s: Socket| println!("{} has come", s.id()))
+    ///         .on("join-room", async |s: Socket, Data(room): Data<String>| {
+    ///             s.join(&room);
+    ///             s.to(&room).emit("user-joined", s.id());
+    ///         })
+    ///         .on_disconnect(async |s: Socket, reason: Reason| println!("{} has left: {reason}", s.id()))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn socketio(mut self, namespace: &str, handlers: impl FnOnce(Namespace<S>) -> Namespace<S>) -> Self {
+        let handlers = handlers(Namespace::new(self.state.clone()));
+        let name = || namespace.to_owned();
+        if let Some(twice) = &handlers.wrong {
+            self.fail(ServeError::SocketHandler { namespace: name(), handler: twice.clone() });
+        }
+        let slash = if namespace.starts_with('/') { "" } else { "/" };
+        match format!("{slash}{namespace}").parse() {
+            Ok(pattern) => {
+                if !self.handlers.socketio.add(pattern, handlers.into_handlers()) {
+                    self.fail(ServeError::TwoHandlers { kind: "socketio", name: name() });
+                }
+            }
+            Err(error) => self.fail(ServeError::Namespace(error)),
+        }
+        self
+    }
+
     fn handled(
         &self,
         pattern: &str,
@@ -226,6 +263,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
+        self.config.socketio.enabled |= !self.handlers.socketio.is_empty();
         if self.config.socketio.enabled {
             self.channels.push(SocketIo::rule());
         }
@@ -248,7 +286,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         }
         if self.config.socketio.enabled {
             let asks = Asks { guard: self.handlers.connect.is_some(), calls: !self.handlers.rpc.is_empty() };
-            let namespaces = Namespaces::new(&self.config.socketio.namespaces);
+            let namespaces =
+                Namespaces::new(&self.config.socketio.namespaces, Arc::new(self.handlers.socketio.clone()));
             let socketio = SocketIo::new(&self.config.socketio, &self.config.limits, asks, namespaces);
             let path = format!("/{}", self.config.socketio.path.trim_start_matches('/'));
             let protocol = Arc::new(socketio.clone());

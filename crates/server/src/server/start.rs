@@ -5,6 +5,7 @@ use crate::config::{AdminOn, Config};
 use crate::control::Control;
 use crate::counters::TimedStore;
 use crate::embed::runtime::runtime_of_handlers;
+use crate::embed::socketio::desk::Desk;
 use crate::embed::{Dispatcher, News};
 use crate::error::ServeError;
 use crate::framing::deflate::Deflate;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, UnboundedSender, channel, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// The running server: the shards and their monitoring. Dropping it stops them.
 pub(super) struct Started {
@@ -126,7 +127,7 @@ impl Fanfare {
                 wires.push(over(at, Framing::Stream(Stream { lines: Lines::Packets, chunked: false })));
                 let wire = WireId((wires.len() - 1) as u8); // see PROTOCOLS_MAX
                 let (protocol, pause_max) = (protocol.clone(), self.config.head_timeout);
-                let needs_request = handlers_need_request;
+                let needs_request = handlers_need_request || at.protocol.needs_request();
                 upgrade.engine_io = Some(EngineWire { wire, protocol, pause_max, needs_request });
             }
         }
@@ -184,6 +185,17 @@ impl Fanfare {
             let place = Place::new(node.clone(), me);
             let barrier = barrier.clone();
             let dispatcher = runtime.clone().map(|runtime| Dispatcher {
+                desk: Arc::new(Desk {
+                    runtime: runtime.clone(),
+                    handle: self.handle.clone(),
+                    clock: self.clock.clone(),
+                    deadline: Duration::from_millis(self.config.limits.hook_timeout_ms),
+                    watch: watch.clone(),
+                    back: self.handle.controls()[index].clone(),
+                    permits: Arc::new(Semaphore::new(self.config.limits.questions_max.min(Semaphore::MAX_PERMITS))),
+                    events_max: self.config.limits.outstanding_max,
+                    bytes_max: self.config.limits.room_message_bytes_max,
+                }),
                 handlers: self.handlers.clone(),
                 runtime,
                 handle: self.handle.clone(),

@@ -8,8 +8,10 @@
 //! A shard that ends still answers questions and accepted commands. It refuses later changes (`drain`), because
 //! connected clients might not hear of them.
 
+use super::application::NOBODY;
 use super::{Shared, Shell, TURN_WORK};
 use crate::control::AppRequest;
+use crate::logs;
 use fanfare_hub::{AppAnswer, AppCommand, AppToken, Error, ErrorCode, Input, Now};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -86,6 +88,13 @@ impl Shell {
 
     /// The hub answers a command.
     pub(super) fn answered(&mut self, token: AppToken, answer: AppAnswer) {
+        if token == NOBODY {
+            if let AppAnswer::Error(error) = answer {
+                let (code, why) = (error.code.row().word, &*error.message);
+                logs::limited!(Handler, ERROR, code, why, "an event of the application was not sent");
+            }
+            return;
+        }
         let (slot, place) = ((token.0 >> 32) as usize, token.0 as u32 as usize);
         if let Some(PendingAnswers::All { answers, left, .. }) = self.asked.get_mut(slot) {
             if answers[place].replace(answer).is_none() {

@@ -72,8 +72,9 @@ fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
     let state = EngineState { id, is_polled: false, is_posted: false };
     let sink = Sink::Detached(Box::new(Detached { engine: Some(state), ..Detached::default() }));
     let heartbeat = protocol.heartbeat();
-    let conn = shell
-        .open_as(now, sink, peer, (wire, heartbeat), request, |_, actions| protocol.begin(&id.to_string(), actions));
+    let conn = shell.open_as(now, sink, peer, (wire, heartbeat), request.clone(), |_, actions| {
+        protocol.begin(&id.to_string(), request.as_ref(), actions)
+    });
     shell.engines.insert(id, conn);
     shell.readers += 1;
     tokio::task::spawn_local(keep(shared.clone(), conn));
@@ -142,7 +143,7 @@ async fn post(shared: Shared, id: ConnId, body: Bytes, answer: ExchangeAnswer) {
                 match shell.conn(id) {
                     None => return Poll::Ready(false),
                     Some(conn) if conn.closing => return Poll::Ready(false),
-                    Some(conn) if conn.paused => {
+                    Some(conn) if conn.paused || conn.busy => {
                         if let Sink::Detached(detached) = &mut conn.sink {
                             detached.poster = Some(cx.waker().clone());
                         }
@@ -244,7 +245,7 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
             let config = Config::default();
             let asks = Asks { guard: false, calls: false };
-            let namespaces = Namespaces::new(&[]);
+            let namespaces = Namespaces::new(&[], Arc::new(crate::embed::socketio::handler::Registry::default()));
             let protocol = SocketIo::new(&SocketIoConfig::default(), &config.limits, asks, namespaces);
             let links = Links::new(shard_id(0), Vec::new());
             let shared = shell_of(config, Arc::new(protocol.clone()), 1, links);

@@ -7,6 +7,7 @@
 
 mod accept;
 mod app;
+mod application;
 mod corked;
 mod detached;
 mod drain;
@@ -155,6 +156,8 @@ struct Connection {
     paused: bool,
     /// Not read: its outbox is above [`CHOKED_MARKS`], because the peer does not read its answers.
     choked: bool,
+    /// Not read: its events fill the queues of the application's handlers.
+    busy: bool,
     /// The commands of its last message that follow the one that paused or choked it. They are handled before any
     /// other byte.
     unread: Option<Box<Unread>>,
@@ -346,6 +349,7 @@ impl Shell {
             blocked: false,
             paused: false,
             choked: false,
+            busy: false,
             unread: None,
             closing: false,
             reader: None,
@@ -376,6 +380,7 @@ impl Shell {
             if let Some(cause) = actions.ignored {
                 self.counters.ignored(wire, cause);
             }
+            self.tell_handlers(id, &mut actions);
         }
         self.carry_out(now, id, &mut actions);
         self.actions = actions;
@@ -720,8 +725,10 @@ impl Shell {
             let ends = !std::mem::replace(&mut conn.closing, true);
             conn.paused = false;
             conn.choked = false;
+            conn.busy = false;
             wake(&mut conn.reader);
             if ends {
+                application::ended(&mut *conn.conversation, why);
                 self.counters.ended(why);
             }
         }
@@ -736,6 +743,7 @@ impl Shell {
             .filter(|slot| slot.generation == id.generation)
             .and_then(|slot| slot.conn.take())
         {
+            application::ended(&mut *conn.conversation, "gone"); // unless it was told another reason before
             self.free.push(id.index);
             self.open -= 1;
             self.counters.wire(conn.wire).open -= 1;

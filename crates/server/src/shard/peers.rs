@@ -2,7 +2,7 @@
 
 use super::drain::{DrainBarrier, DrainReport, drain};
 use super::polls::{self, Errand};
-use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, flush, shard_id, streams};
+use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, application, flush, shard_id, streams};
 use crate::config::expiry;
 use crate::control::Control;
 use crate::http::routes::Routes;
@@ -280,6 +280,9 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
                 let now = shell.now();
                 shell.reload(now, judging);
             }
+            Control::SocketIo(from, on_its_way) => application::operate(shell, from, *on_its_way),
+            Control::SocketIoDecision(id, decision) => application::decided(shell, id, *decision),
+            Control::SocketIoReady(id) => application::ready(shell, id),
             Control::Adopt(upgraded) => accept::adopt_loose(shell, watch, *upgraded),
             Control::Stream(request, to) => {
                 tokio::task::spawn_local(streams::bridge(shell.clone(), *request, to));

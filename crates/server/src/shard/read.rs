@@ -1,8 +1,8 @@
 //! One connection's reader: bytes, messages, until an end.
 //!
 //! It reads into the shard's one buffer and decodes there, so an idle connection holds no buffer. It does not read
-//! while its connection is *paused* or *choked*, or the shard is *closing*. Bytes that it has already read wait in
-//! `stash`, at most one buffer full.
+//! while its connection is *paused*, *choked* or *busy*, or the shard is *closing*. Bytes that it has already read wait
+//! in `stash`, at most one buffer full.
 
 use super::{Fatal, Shared, Shell, TURN_WORK};
 use crate::framing::{Deframer, Received};
@@ -82,7 +82,7 @@ impl Reader {
         if conn.closing {
             return Poll::Ready(ReadOutcome::Closing);
         }
-        if conn.paused || conn.choked || closing {
+        if conn.paused || conn.choked || conn.busy || closing {
             conn.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -236,7 +236,7 @@ impl Shell {
             match self.conn(id) {
                 None => return Looked::Closing,
                 Some(conn) if conn.closing => return Looked::Closing,
-                Some(conn) if conn.paused || conn.choked || conn.unread.is_some() || is_spent => {
+                Some(conn) if conn.paused || conn.choked || conn.busy || conn.unread.is_some() || is_spent => {
                     return Looked::Part(len - rest.len());
                 }
                 Some(_) => {}

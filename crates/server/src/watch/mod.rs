@@ -13,7 +13,7 @@ use crate::counters::{Figures, SharedHistogram};
 use crate::framing::WireLabel;
 use crate::transport::admission::Connections;
 
-use fanfare_hub::{ErrorCode, HookAnswer};
+use fanfare_hub::{Error, ErrorCode, HookAnswer};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,7 +86,17 @@ pub(crate) enum State {
 }
 
 /// The words for handlers, in the order of [`HookTimes`].
-pub(crate) const HOOKS: [&str; 5] = ["on_connect", "on_subscribe", "on_publish", "rpc", "on_disconnect"];
+pub(crate) const HOOKS: [&str; 9] = [
+    "on_connect",
+    "on_subscribe",
+    "on_publish",
+    "rpc",
+    "on_disconnect",
+    "socketio_guard",
+    "socketio_on_connect",
+    "socketio_on",
+    "socketio_on_disconnect",
+];
 /// The words for how they ended.
 pub(crate) const HOOK_RESULTS: [&str; 5] = ["answered", "refused", "timeout", "failed", "dropped"];
 
@@ -97,17 +107,40 @@ pub(crate) struct HookTimes {
     pub(crate) results: [[AtomicU64; HOOK_RESULTS.len()]; HOOKS.len()],
 }
 
+/// How a handler ended, in the order of [`HOOK_RESULTS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HookResult {
+    Answered,
+    Refused,
+    Timeout,
+    Failed,
+}
+
+impl HookResult {
+    /// Of a handler that ended with this error.
+    pub(crate) fn of(error: &Error) -> Self {
+        match error.code {
+            ErrorCode::Timeout => HookResult::Timeout,
+            ErrorCode::Internal => HookResult::Failed,
+            _ => HookResult::Refused,
+        }
+    }
+}
+
 impl HookTimes {
-    /// A handler, by its place in [`HOOKS`], is done.
+    /// A handler, by its place in [`HOOKS`], has answered.
     pub(crate) fn done(&self, hook: usize, answer: &HookAnswer, took: Duration) {
         let result = match answer {
-            HookAnswer::Refused(error) if error.code == ErrorCode::Timeout => 2,
-            HookAnswer::Refused(error) if error.code == ErrorCode::Internal => 3,
-            HookAnswer::Refused(_) => 1,
-            _ => 0,
+            HookAnswer::Refused(error) => HookResult::of(error),
+            _ => HookResult::Answered,
         };
+        self.ended(hook, result, took);
+    }
+
+    /// The same for a handler that has ended so.
+    pub(crate) fn ended(&self, hook: usize, result: HookResult, took: Duration) {
         self.seconds[hook].observe(took);
-        self.results[hook][result].fetch_add(1, Relaxed);
+        self.results[hook][result as usize].fetch_add(1, Relaxed);
     }
 
     /// Counts events that a handler is not called for.

@@ -58,11 +58,11 @@ impl Server {
         Server::of(Fanfare::builder(()).config(config).protocol("/", patient_chat()).protocol("/echo", Echo::default()))
     }
 
-    pub fn of(builder: Builder) -> Server {
+    pub fn of<S: Clone + Send + Sync + 'static>(builder: Builder<S>) -> Server {
         Server::at("127.0.0.1:0".parse().expect("an address"), builder)
     }
 
-    pub fn at(address: SocketAddr, builder: Builder) -> Server {
+    pub fn at<S: Clone + Send + Sync + 'static>(address: SocketAddr, builder: Builder<S>) -> Server {
         // RUST_LOG=debug shows the server's log for a test that fails. The second test of a binary finds the subscriber
         // set.
         let filter = tracing_subscriber::EnvFilter::from_default_env();

@@ -5,9 +5,12 @@
 //! entered, or enters, is a socket in a seat of the connection: a session of the hub, with an identity, an id and rooms
 //! of its own. A seat that was left serves the next namespace. The events of a socket go to `builtin`.
 
+use super::application::Acks;
 use super::namespaces::Namespace;
-use super::{MESSAGE, Parts};
+use super::seam::{HandledSocket, Opaque};
+use super::{MESSAGE, Parts, Reason};
 use crate::protocol::{Actions, Conversation, Encoded, Message, put_message};
+use crate::request::RequestInfo;
 use fanfare_hub::{
     ClientId, Command, Connect, Disconnect, Now, Reply, ReplyBody, Request, RequestId, Room, Seat, SubOptions,
     UserToken,
@@ -18,6 +21,7 @@ use fanfare_wire::socketio::{
 };
 use serde::Deserialize;
 use smallvec::SmallVec;
+use std::any::Any;
 use std::sync::Arc;
 
 /// The command whose answer matters, as its id. Calls have the number of their ack.
@@ -25,9 +29,11 @@ const CONNECT: &str = "connect";
 
 /// How far a socket has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// It has not asked, was refused, or has left: the seat is free.
     Outside,
+    /// The guards of the application are asked.
+    Guarded,
     /// The hub is asked.
     Asking,
     /// It is known to the hub, and its subscription is on its way.
@@ -37,27 +43,35 @@ enum Stage {
 }
 
 /// One connection.
-pub(super) struct Client {
-    parts: Arc<Parts>,
+pub(crate) struct Client {
+    pub(super) parts: Arc<Parts>,
     decoder: Decoder,
     /// By seat.
-    sockets: SmallVec<[Socket; 1]>,
+    pub(super) sockets: SmallVec<[Socket; 1]>,
+    /// The request that the connection began with, if a handler needs it.
+    pub(super) request: Option<Arc<RequestInfo>>,
+    /// What the handlers keep of it. Set with the first namespace that has some.
+    pub(super) of_connection: Option<Opaque>,
 }
 
 /// A client in a namespace, or on its way there.
 pub(super) struct Socket {
     pub(super) parts: Arc<Parts>,
     pub(super) namespace: Arc<Namespace>,
-    stage: Stage,
+    pub(super) stage: Stage,
     /// Its user, as JSON text.
     pub(super) user: Option<Box<str>>,
-    /// In the order in which it joined them.
+    /// In the order in which it joined them. The built-in events use them.
     pub(super) rooms: Vec<Room>,
+    /// Its part on the side of the application, if the namespace has handlers.
+    pub(super) handled: Option<Box<dyn HandledSocket>>,
+    /// Set with the first event that asks for an ack.
+    pub(super) acks: Option<Box<Acks>>,
 }
 
 impl Client {
-    pub(super) fn new(parts: Arc<Parts>) -> Self {
-        Client { parts, decoder: Decoder::default(), sockets: SmallVec::new() }
+    pub(super) fn new(parts: Arc<Parts>, request: Option<Arc<RequestInfo>>) -> Self {
+        Client { parts, decoder: Decoder::default(), sockets: SmallVec::new(), request, of_connection: None }
     }
 }
 
@@ -109,6 +123,10 @@ impl Conversation for Client {
         }
         Some(Encoded::Several)
     }
+
+    fn as_any(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
 }
 
 impl Client {
@@ -124,12 +142,11 @@ impl Client {
         let socket = &mut self.sockets[at];
         match (packet.kind, socket.stage) {
             (Kind::Disconnect, Stage::Inside(_)) => {
-                socket.leave();
+                socket.leave(Reason::ClientLeft);
                 actions.requests.push(silent(Command::Leave));
             }
             (Kind::Event, Stage::Inside(client)) => socket.said(client, packet, actions),
-            // No event of ours asks for one.
-            (Kind::Ack, Stage::Inside(_)) => actions.ignored("ack"),
+            (Kind::Ack, Stage::Inside(_)) => socket.acked(packet, actions),
             _ => broken(actions, "packet_out_of_place", "a packet at the wrong moment"),
         }
     }
@@ -146,9 +163,17 @@ impl Client {
         }
         let seat = Seat(at as u16);
         let parts = self.parts.clone();
-        let socket = Socket { parts, namespace, stage: Stage::Asking, user: None, rooms: Vec::new() };
+        let (stage, rooms) = (Stage::Asking, Vec::new());
+        let mut socket = Socket { parts, namespace, stage, user: None, rooms, handled: None, acks: None };
         actions.seat = seat;
-        actions.requests.push(socket.enter(packet.data.as_deref()));
+        let auth = packet.data.as_deref();
+        match socket.namespace.handlers.clone() {
+            Some(handlers) => {
+                socket.stage = Stage::Guarded;
+                self.ask_guards(seat, &socket.namespace, handlers, auth, actions);
+            }
+            None => actions.requests.push(socket.enter(auth, Connect::default())),
+        }
         match free {
             Some(at) => self.sockets[at] = socket,
             None => self.sockets.push(socket),
@@ -163,7 +188,7 @@ impl Socket {
     }
 
     /// The command by which it enters.
-    fn enter(&self, auth: Option<&str>) -> Request {
+    pub(super) fn enter(&self, auth: Option<&str>, connect: Connect) -> Request {
         #[derive(Deserialize)]
         struct Auth {
             token: Option<String>,
@@ -172,7 +197,7 @@ impl Socket {
         let token = auth.filter(|_| self.parts.has_guard).and_then(|auth| serde_json::from_str::<Auth>(auth).ok());
         let token = token.and_then(|auth| auth.token).map(|token| UserToken::from(token.as_str()));
         let subscribe = vec![SubOptions { signals: false, ..SubOptions::new(self.namespace.channel.clone()) }];
-        let connect = Connect { token, subscribe, ..Connect::default() };
+        let connect = Connect { token, subscribe, ..connect };
         Request { id: Some(RequestId::Text(CONNECT.into())), command: Command::Connect(Box::new(connect)) }
     }
 
@@ -182,12 +207,18 @@ impl Socket {
             (ReplyBody::Connected(connected), Stage::Asking) => {
                 self.stage = Stage::Known(connected.client);
                 self.user = connected.user.as_ref().map(|user| quoted(&user.0).into());
+                if let Some(handled) = &self.handled {
+                    handled.known(connected.client, connected.user.clone());
+                }
                 Encoded::Nothing
             }
             (ReplyBody::Subscribed(subscribed), Stage::Known(client))
                 if subscribed.channel == self.namespace.channel =>
             {
                 self.stage = Stage::Inside(client);
+                if let Some(handled) = &self.handled {
+                    handled.entered();
+                }
                 out.push(MESSAGE);
                 put_connected(out, &self.namespace.name, &client.to_string(), None);
                 Encoded::Text
@@ -217,13 +248,20 @@ impl Socket {
     }
 
     /// It is out.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self, reason: Reason) {
         self.stage = Stage::Outside;
         self.rooms = Vec::new();
+        self.acks = None;
+        if let Some(handled) = self.handled.take() {
+            handled.left(reason);
+        }
     }
 
     /// Its client has sent an event.
     fn said(&mut self, client: ClientId, packet: &Packet<'_>, actions: &mut Actions) {
+        if let Some(handled) = &self.handled {
+            return Socket::hand_over(&**handled, packet, actions);
+        }
         let attachments = packet.attachments.as_deref().unwrap_or_default();
         if let Some(event) = Event::of(packet.data.as_deref().unwrap_or_default()) {
             self.event(client, event, (attachments, packet.id), actions);
@@ -232,7 +270,7 @@ impl Socket {
 }
 
 /// The namespace is not entered.
-fn refuse(actions: &mut Actions, namespace: &str, message: &str) {
+pub(super) fn refuse(actions: &mut Actions, namespace: &str, message: &str) {
     let mut out = vec![MESSAGE];
     put_connect_error(&mut out, namespace, message, None);
     actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));

@@ -7,17 +7,25 @@
 //! Built in: `join-room`, `message` and `typing` (docs/socketio.md). Other events are calls of the application, and the
 //! answer of a call is the ack. A message that the reference answers by closing the connection closes it here.
 
+mod application;
 mod builtin;
 mod conversation;
 mod namespaces;
 mod publish;
+mod reason;
+mod seam;
 
-pub(crate) use namespaces::Namespaces;
+pub(crate) use conversation::Client;
+pub(crate) use namespaces::{Namespaces, channel_of};
+pub use reason::Reason;
+pub(crate) use seam::{
+    AckArgs, Admission, Decision, Entering, HandledSocket, OnItsWay, Opaque, Operation, Payload, SocketHandlers,
+    SocketKey, Unwanted,
+};
 
 use crate::config::SocketIoConfig;
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
-use conversation::Client;
 use fanfare_hub::{Disconnect, HeartbeatKind, Limits, Now, Pattern, Push, Retain, Rule, SEATS_MAX, Who};
 use fanfare_wire::engineio::{Open, Packet as EnginePacket};
 use namespaces::name_of;
@@ -83,7 +91,12 @@ impl SocketIo {
     }
 
     /// A session with this id begins.
-    pub(crate) fn begin(&self, sid: &str, actions: &mut Actions) -> Box<dyn Conversation> {
+    pub(crate) fn begin(
+        &self,
+        sid: &str,
+        request: Option<&Arc<RequestInfo>>,
+        actions: &mut Actions,
+    ) -> Box<dyn Conversation> {
         let Parts { ping_interval_ms, pong_timeout_ms, payload_bytes_max, .. } = *self.0;
         let open = Open {
             sid,
@@ -95,7 +108,8 @@ impl SocketIo {
         let mut out = Vec::new();
         open.put(&mut out);
         actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
-        Box::new(Client::new(self.0.clone()))
+        let request = request.filter(|_| self.needs_request()).cloned();
+        Box::new(Client::new(self.0.clone(), request))
     }
 
     /// The longest body of a POST.
@@ -121,19 +135,18 @@ impl Protocol for SocketIo {
         "socketio"
     }
 
-    fn open(
-        &self,
-        _place: &Place,
-        _request: Option<&Arc<RequestInfo>>,
-        actions: &mut Actions,
-    ) -> Box<dyn Conversation> {
+    fn open(&self, _place: &Place, request: Option<&Arc<RequestInfo>>, actions: &mut Actions) -> Box<dyn Conversation> {
         let mut id = [0; 16];
         if let Err(error) = crate::random::fill_random(&mut id) {
             tracing::error!(%error, "a Socket.IO session has no id");
             actions.close(Disconnect::Internal);
         }
         let sid = format!("{:032x}", u128::from_ne_bytes(id));
-        self.begin(&sid, actions)
+        self.begin(&sid, request, actions)
+    }
+
+    fn needs_request(&self) -> bool {
+        self.0.namespaces.need_request()
     }
 
     fn encode_push(&self, push: &Push, _now: Now, out: &mut Vec<u8>) -> Encoded {

@@ -3,8 +3,10 @@
 //! Without attachments a publication is the event's JSON array. With attachments it is a bundle of the array and them
 //! (`fanfare_wire::socketio::bundle`).
 
-use super::MESSAGE;
 use super::conversation::{Socket, silent};
+use super::namespaces::channel_of;
+use super::seam::Payload;
+use super::{MESSAGE, SocketIo};
 use crate::protocol::{Actions, Encoded, Message, put_message};
 use bytes::Bytes;
 use fanfare_hub::{Audience, Command, Data, Publish, RoomCommand};
@@ -14,20 +16,30 @@ use fanfare_wire::socketio::{self, Kind, put_head};
 impl Socket {
     pub(super) fn publish(&self, data: Vec<u8>, attachments: &[Bytes], audience: Audience, actions: &mut Actions) {
         // What was put together of valid JSON is valid, and may be one level deeper.
-        let Ok(text) = std::str::from_utf8(&data) else { return };
         if json::payload(&data).is_err() {
             return actions.ignored("too_deep");
         }
-        let data = match attachments {
-            [] => Data::Json(data.into()),
-            attachments => match socketio::bundle(text, attachments) {
-                Some(bundle) => Data::Binary(bundle),
-                None => return actions.ignored("packet_size"),
-            },
-        };
+        let Some(data) = data_of(data, attachments) else { return actions.ignored("packet_size") };
         let channel = self.namespace.channel.clone();
         let publish = Publish { channel, data, event: None, idempotency_key: None, echo: true };
         actions.requests.push(silent(Command::Room(Box::new(RoomCommand::Publish { publish, audience }))));
+    }
+}
+
+/// The payload of a publication. `None` if it is too long.
+fn data_of(json: Vec<u8>, attachments: &[Bytes]) -> Option<Data> {
+    match attachments {
+        [] => Some(Data::Json(json.into())),
+        attachments => socketio::bundle(std::str::from_utf8(&json).ok()?, attachments).map(Data::Binary),
+    }
+}
+
+impl SocketIo {
+    /// An event of the application to a namespace.
+    pub(crate) fn publication(namespace: &str, Payload { json, attachments }: Payload) -> Option<Publish> {
+        let channel = channel_of(namespace)?;
+        let data = data_of(json, &attachments)?;
+        Some(Publish { channel, data, event: None, idempotency_key: None, echo: true })
     }
 }
 

@@ -1,0 +1,153 @@
+//! The seam between the protocol and the code that handles its events: what each tells the other.
+//!
+//! A namespace may have handlers ([`SocketHandlers`]). A client that asks to enter it is [`Entering`], and the answer
+//! is a [`Decision`]. From then on its [`HandledSocket`] is told what it does, on the shard of its connection: nothing
+//! there may block. Everything about one socket is told in order: `known`, `entered`, its events, `left`. Handlers
+//! answer with [`Operation`]s, which take effect in the order in which they were sent.
+
+use super::Reason;
+use crate::config::namespace::NamespacePattern;
+use crate::request::RequestInfo;
+use bytes::Bytes;
+use fanfare_hub::{Audience, ClientId, ConnId, Identified, Room, Seat, UserId};
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tokio::sync::oneshot;
+
+/// The namespaces that have handlers.
+pub(crate) trait SocketHandlers: Send + Sync + fmt::Debug {
+    /// Their names and patterns.
+    fn patterns(&self) -> Vec<NamespacePattern>;
+
+    /// The handlers of a namespace. Only their owner knows more of them.
+    fn of(&self, namespace: &str) -> Option<Opaque>;
+
+    /// True if one of them looks at the request that a connection began with.
+    fn need_request(&self) -> bool;
+}
+
+/// A value of the other side.
+pub(crate) type Opaque = Arc<dyn Any + Send + Sync>;
+
+/// A client's socket, on the side of the handlers.
+pub(crate) trait HandledSocket: Send + Sync {
+    fn key(&self) -> SocketKey;
+
+    /// What its client showed when it asked: a JSON object.
+    fn auth_json(&self) -> &str;
+
+    /// What the handlers keep of its connection.
+    fn of_connection(&self) -> Opaque;
+
+    /// The hub knows the client.
+    fn known(&self, client: ClientId, user: Option<UserId>);
+
+    /// The client has entered.
+    fn entered(&self);
+
+    /// The client has sent an event; `args` is a JSON array. False if the connection must not be read now. It may be
+    /// read again after a `Control::SocketIoReady`.
+    fn event(&self, name: &str, args: String, attachments: Vec<Bytes>, ack: Option<u64>) -> bool;
+
+    /// The socket has left, or its connection has ended. Only the first reason counts.
+    fn left(&self, reason: Reason);
+}
+
+/// A client asks to enter a namespace that has handlers.
+pub(crate) struct Entering {
+    pub(crate) seat: Seat,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) handlers: Opaque,
+    /// A JSON object.
+    pub(crate) auth: Option<Box<str>>,
+    pub(crate) request: Option<Arc<RequestInfo>>,
+    /// See [`HandledSocket::of_connection`]; `None` for the first one of a connection.
+    pub(crate) of_connection: Option<Opaque>,
+}
+
+impl fmt::Debug for Entering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What a client shows may be secret.
+        f.debug_struct("Entering").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// The decision about a client that asked to enter.
+pub(crate) struct Decision {
+    pub(crate) seat: Seat,
+    pub(crate) result: Result<Admission, Unwanted>,
+}
+
+/// A client may enter.
+pub(crate) struct Admission {
+    pub(crate) handled: Box<dyn HandledSocket>,
+    /// The user that a guard has named.
+    pub(crate) identity: Option<Box<Identified>>,
+}
+
+/// A client may not enter.
+pub(crate) struct Unwanted {
+    pub(crate) message: Box<str>,
+    /// JSON.
+    pub(crate) data: Option<Bytes>,
+}
+
+/// The JSON of an event or an ack, an array, and its attachments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Payload {
+    pub(crate) json: Vec<u8>,
+    pub(crate) attachments: Vec<Bytes>,
+}
+
+/// The arguments of an ack that a client has sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AckArgs {
+    /// A JSON array.
+    pub(crate) json: Box<str>,
+    pub(crate) attachments: Vec<Bytes>,
+}
+
+/// Where an ack goes. It is dropped if none can come any more.
+pub(crate) type AckSender = oneshot::Sender<AckArgs>;
+
+/// An operation of a handler.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    /// The socket enters rooms.
+    Join(Vec<Room>),
+    /// The socket leaves a room.
+    Leave(Room),
+    /// An event to an audience of the namespace.
+    Emit(Payload, Audience),
+    /// An event to the socket that asks for an ack.
+    Ask(Payload, AckSender),
+    /// The answer to an event of the socket's client.
+    Ack(u64, Payload),
+    /// The socket leaves the namespace; `close` ends its connection too.
+    Disconnect { close: bool },
+}
+
+/// An operation on its way to a shard.
+pub(crate) struct OnItsWay {
+    pub(crate) namespace: Arc<str>,
+    pub(crate) operation: Operation,
+    /// Dropped when the shard has taken it.
+    pub(crate) hold: Box<dyn Send>,
+}
+
+/// Names a socket: its seat, which other sockets may have had before. Never two sockets of a process have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SocketKey {
+    pub(crate) conn: ConnId,
+    pub(crate) seat: Seat,
+    number: u64,
+}
+
+impl SocketKey {
+    pub(crate) fn new(conn: ConnId, seat: Seat) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        SocketKey { conn, seat, number: NUMBERS.fetch_add(1, Relaxed) }
+    }
+}

@@ -1,0 +1,103 @@
+//! The handlers of Socket.IO and a shard: what they ask it to do, and what it tells them of connections.
+//!
+//! In: operations, decisions of guards and the sign that handlers have caught up, in the order in which they were sent.
+//! Out: the actions of the connection's conversation. An operation whose socket has left is still done where it is for
+//! others: the hub takes it as one of the application.
+
+use super::{Shared, Shell, wake};
+use crate::protocol::socketio::{Client, Decision, OnItsWay, Operation, Reason, SocketIo, SocketKey};
+use crate::protocol::{Actions, Conversation};
+use crate::request::Peer;
+use fanfare_hub::{AppCommand, AppToken, ConnId, Disconnect, Input, Now, Request, Seat};
+
+/// The answers to commands without a caller.
+pub(super) const NOBODY: AppToken = AppToken(u64::MAX);
+
+/// Does an operation of a handler.
+pub(super) fn operate(shared: &Shared, from: Option<SocketKey>, on_its_way: OnItsWay) {
+    let mut shell = shared.borrow_mut();
+    let now = shell.now();
+    let OnItsWay { namespace, operation, hold } = on_its_way;
+    drop(hold); // there is room for another one
+    let mut left = Some(operation);
+    if let Some(key) = from {
+        shell.converse(now, key.conn, key.seat, |client, actions| {
+            left = left.take().and_then(|operation| client.operate(key, operation, actions));
+        });
+    }
+    if let Some(Operation::Emit(payload, audience)) = left
+        && let Some(publish) = SocketIo::publication(&namespace, payload)
+    {
+        let (publish, audience) = (Box::new(publish), Some(Box::new(audience)));
+        shell.act(now, Input::App { token: NOBODY, command: AppCommand::Publish { publish, audience, by: None } });
+    }
+}
+
+/// The guards have decided.
+pub(super) fn decided(shared: &Shared, id: ConnId, decision: Decision) {
+    let mut shell = shared.borrow_mut();
+    let now = shell.now();
+    shell.converse(now, id, decision.seat, |client, actions| client.decided(decision, actions));
+}
+
+/// The handlers have caught up with the events of a connection.
+pub(super) fn ready(shared: &Shared, id: ConnId) {
+    let mut shell = shared.borrow_mut();
+    if let Some(conn) = shell.conn(id) {
+        conn.busy = false;
+        wake(&mut conn.reader);
+    }
+    shell.wake_poster(id);
+}
+
+impl Shell {
+    /// Lets the conversation of a connection act that no message of its client has caused.
+    fn converse(&mut self, now: Now, id: ConnId, seat: Seat, act: impl FnOnce(&mut Client, &mut Actions)) {
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.begin(now, Peer::Unknown);
+        if let Some(conn) = self.conn(id).filter(|conn| !conn.closing) {
+            actions.peer = conn.peer;
+            actions.seat = seat;
+            if let Some(client) = client(&mut *conn.conversation) {
+                act(client, &mut actions);
+            }
+        }
+        // Commands of handlers do not wait for room as those of a client do: their sender waits for the shard.
+        let requests: Vec<Request> = actions.requests.drain(..).collect();
+        self.carry_out(now, id, &mut actions);
+        for request in requests {
+            self.act(now, Input::Command { conn: id, seat, request });
+        }
+        self.actions = actions;
+    }
+
+    /// Tells the handlers what a message has led to.
+    pub(super) fn tell_handlers(&mut self, id: ConnId, actions: &mut Actions) {
+        if actions.busy
+            && let Some(conn) = self.conn(id)
+        {
+            conn.busy = true;
+        }
+        if let Some(entering) = actions.entering.take()
+            && let Some(dispatcher) = &self.dispatcher
+        {
+            dispatcher.desk.enter(id, actions.peer, *entering);
+        }
+    }
+}
+
+/// Tells the handlers that a connection has ended. `why` is its reason in metrics.
+pub(super) fn ended(conversation: &mut dyn Conversation, why: &'static str) {
+    if let Some(client) = client(conversation) {
+        let by_server = fanfare_hub::DISCONNECTS.iter().find(|row| row.word == why);
+        client.ended(match (by_server, why) {
+            (Some(row), _) => Reason::of(row.reason),
+            (None, "protocol_error") => Reason::of(Disconnect::BadProtocol),
+            (None, _) => Reason::TransportClose,
+        });
+    }
+}
+
+fn client(conversation: &mut dyn Conversation) -> Option<&mut Client> {
+    conversation.as_any()?.downcast_mut()
+}
