@@ -210,4 +210,6 @@ pub struct Held {
     pub mailbox_signals: usize,
     /// Payload bytes in the largest mailbox.
     pub mailbox_bytes: usize,
+    /// Sessions in the lists of rooms, once for each room.
+    pub room_places: usize,
 }

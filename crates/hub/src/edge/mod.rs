@@ -3,9 +3,12 @@
 //! stop and go on.
 //!
 //! A member has `at`, the offset up to which it has the channel, and takes only what is newer: fan-outs that resume,
-//! pages and repeated deliveries cannot duplicate.
+//! pages and repeated deliveries cannot duplicate. A publication with an audience of rooms or clients goes to their
+//! members alone (`narrow`), so `at` of the others stays behind: [`Edge::reached`] says where a member really is.
 
 pub(crate) mod batch;
+mod narrow;
+pub(crate) mod rooms;
 
 use crate::effects::Effects;
 use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
@@ -20,6 +23,8 @@ use crate::slice::Slice;
 use crate::slots::Slots;
 use crate::watch::{Note, Noted};
 use batch::{Gathered, Gathering};
+use narrow::Targets;
+use rooms::RoomIndex;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -72,7 +77,8 @@ pub(crate) struct Edge {
     pub(crate) presence_stale: bool,
     /// The edge is in the list of running edges: further deliveries wait.
     running: bool,
-    /// Only while something waits to be told: most channels are silent most of the time.
+    /// Only while something waits to be told or somebody is in a room: most channels are silent most of the time, and
+    /// have no rooms.
     busy: Option<Box<Busy>>,
 }
 
@@ -84,6 +90,10 @@ struct Busy {
     bytes: usize,
     /// Where the fan-out of the first item was interrupted.
     cursor: Option<Cursor>,
+    /// While items wait: the place in the channel up to which everything has been told.
+    told: Option<Position>,
+    /// Who is in a room.
+    rooms: Option<Box<RoomIndex>>,
     /// Batches that the fan-out in progress has made whole: they come next.
     whole: Vec<Gathered>,
 }
@@ -188,8 +198,17 @@ enum Item {
     PresenceWhole(Arc<PresenceSnapshot>),
 }
 
+/// How far the fan-out of an item has come.
+#[derive(Debug)]
+enum Cursor {
+    /// The members, group by group.
+    Members(MemberCursor),
+    /// The sessions that it is for.
+    Targets(Targets),
+}
+
 #[derive(Debug, Clone, Copy)]
-struct Cursor {
+struct MemberCursor {
     group: u32,
     member: u32,
 }
@@ -198,6 +217,8 @@ struct Cursor {
 pub(crate) trait MemberSessions {
     /// Whether a publication of the member's epoch is for it, live.
     fn wants(&self, member: &Member, publication: &Publication) -> bool;
+    /// The group and place of a session's member on this edge.
+    fn member_of(&self, session: u32, edge: u32) -> Option<(Variant, u32)>;
     /// The session of this client, where it is on this shard.
     fn session_of(&self, client: ClientId) -> Option<u32>;
     /// The session's outbox is full: keep the latest of each (client, event).
@@ -218,6 +239,11 @@ impl Edges {
             running: VecDeque::new(),
             placement: Placement::new(hash.0, shards),
         }
+    }
+
+    /// The key of the hash of its tables.
+    pub(crate) fn hasher(&self) -> Keyed {
+        self.names.hasher()
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
@@ -333,6 +359,51 @@ impl Edge {
         &mut group.expect("a member's group exists as long as its edge does").members[index as usize]
     }
 
+    /// The place up to which everything has been told.
+    fn told(&self) -> Option<Position> {
+        self.busy.as_ref().filter(|busy| !busy.waiting.is_empty()).map_or(self.at, |busy| busy.told)
+    }
+
+    /// Who is in which room; made where nobody is yet.
+    pub(crate) fn rooms_or_insert(&mut self, hasher: Keyed) -> &mut RoomIndex {
+        self.busy().rooms.get_or_insert_with(|| Box::new(RoomIndex::new(hasher)))
+    }
+
+    pub(crate) fn rooms(&mut self) -> Option<&mut RoomIndex> {
+        self.busy.as_mut()?.rooms.as_deref_mut()
+    }
+
+    pub(crate) fn room_places(&self) -> usize {
+        self.busy.as_ref().and_then(|busy| busy.rooms.as_ref()).map_or(0, |rooms| rooms.places())
+    }
+
+    /// Gives the memory back where nobody is in a room and nothing waits.
+    pub(crate) fn tidy(&mut self) {
+        let Some(busy) = &mut self.busy else { return };
+        busy.rooms.take_if(|rooms| rooms.is_empty());
+        if busy.rooms.is_none() && busy.waiting.is_empty() {
+            self.busy = None;
+        }
+    }
+
+    /// Up to where a member has the channel. What was told was for it or for others, as long as it is live; a batch is
+    /// told later than the publications in it.
+    pub(crate) fn reached(&mut self, variant: Variant, index: u32) -> Position {
+        let told = self.told().filter(|_| variant.batch.is_none());
+        let member = self.member(variant, index);
+        let told = told.filter(|told| !member.is_behind() && told.epoch == member.epoch);
+        let offset = told.map_or(member.at, |told| member.at.max(told.offset));
+        Position { epoch: member.epoch, offset }
+    }
+
+    /// The same member with its place brought up to date: it is about to be behind.
+    pub(crate) fn settled(&mut self, variant: Variant, index: u32) -> &mut Member {
+        let reached = self.reached(variant, index);
+        let member = self.member(variant, index);
+        member.at = reached.offset;
+        member
+    }
+
     /// Adds a member and returns its place.
     pub(crate) fn add(&mut self, variant: Variant, member: Member) -> u32 {
         let group = match self.groups.iter().position(|g| g.variant == variant) {
@@ -355,8 +426,11 @@ impl Edge {
         let mut hole = index as usize;
         // A fan-out has served the members before its cursor and not those from it on. The hole is closed without
         // letting one of the latter slip to the front, where it would be passed over.
-        let is_served = |c: &&mut Cursor| c.group as usize == at && hole < c.member as usize;
-        let cursor = self.busy.as_mut().and_then(|busy| busy.cursor.as_mut());
+        let is_served = |c: &&mut MemberCursor| c.group as usize == at && hole < c.member as usize;
+        let cursor = self.busy.as_mut().and_then(|busy| match &mut busy.cursor {
+            Some(Cursor::Members(cursor)) => Some(cursor),
+            _ => None,
+        });
         if let Some(cursor) = cursor.filter(is_served) {
             cursor.member -= 1;
             let last_served = cursor.member as usize;
@@ -409,9 +483,17 @@ impl Edge {
     }
 
     fn wait(&mut self, item: Item) {
-        let busy = self.busy.get_or_insert_default();
+        let busy = self.busy();
         busy.bytes += item.bytes();
         busy.waiting.push_back(item);
+    }
+
+    fn busy(&mut self) -> &mut Busy {
+        let busy = self.busy.get_or_insert_default();
+        if busy.waiting.is_empty() {
+            busy.told = self.at; // nothing waits yet: everything up to here has been told
+        }
+        busy
     }
 
     /// The bytes that wait for a fan-out.
@@ -426,11 +508,11 @@ impl Edge {
 
     /// The channel goes on at `to`, and the edge with it.
     pub(crate) fn skip(&mut self, to: Position) {
-        let Some(at) = &mut self.at else { return };
+        let Some(at) = self.at else { return };
         let reset = at.epoch != to.epoch;
         if self.behind == Behind::No && (reset || to.offset > at.offset) {
-            *at = to;
             self.wait(Item::Skip { to, reset });
+            self.at = Some(to);
         }
     }
 
@@ -511,7 +593,7 @@ impl Edge {
 
     /// Puts a batch before all that waits, but for the item whose fan-out is interrupted and for earlier batches.
     fn tell_next(&mut self, gathered: Gathered) {
-        let busy = self.busy.get_or_insert_default();
+        let busy = self.busy();
         let first = busy.first();
         let batches = busy.waiting.iter().skip(first).take_while(|item| matches!(item, Item::Batch(_))).count();
         busy.waiting.insert(first + batches, Item::Batch(gathered));
@@ -539,6 +621,7 @@ impl Edge {
     /// Sends the waiting items, as far as the slice goes. The rest continues in another slice.
     pub(crate) fn fan_out(
         &mut self,
+        index: u32,
         sessions: &mut impl MemberSessions,
         out: &mut Effects,
         slice: &mut Slice,
@@ -547,55 +630,111 @@ impl Edge {
         loop {
             // The gathered publications lie before the gap.
             let Some(busy) = self.busy.as_deref_mut() else { return };
-            if let (Some(&Item::Skip { to, .. }), None) = (busy.waiting.front(), busy.cursor) {
+            if let (Some(&Item::Skip { to, .. }), None) = (busy.waiting.front(), &busy.cursor) {
                 self.flush_batches(to);
             }
-            let Some(Busy { waiting, bytes, cursor: interrupted, whole }) = self.busy.as_deref_mut() else { return };
+            let Some(busy) = self.busy.as_deref_mut() else { return };
+            let Busy { waiting, bytes, cursor: interrupted, whole, told, rooms } = busy;
             let Some(item) = waiting.front() else { break };
             if slice.is_spent() || (interrupted.is_none() && !slice.take_bytes(item.bytes())) {
                 return;
             }
             slice.spend(1); // also where no member takes it
-            let mut begins = interrupted.is_none().then(|| out.mark());
-            let first = Cursor { group: item.first_group(), member: 0 };
-            let mut cursor = interrupted.unwrap_or(first);
-            while let Some(group) = self.groups.get_mut(cursor.group as usize) {
-                let next = Cursor { group: cursor.group + 1, member: 0 };
-                if let (Item::Publication(epoch, publication), Some(gathering)) = (item, &mut group.gathering) {
-                    let listened_to = !group.members.is_empty();
-                    if listened_to && gathering.put(*epoch, publication, now_ms, page_bytes) {
-                        whole.push(gathering.take(cursor.group));
+            let begins = interrupted.is_none().then(|| out.mark());
+            let telling = Telling { item, channel: &self.name, edge: index, now_ms, page_bytes };
+            let cursor = interrupted.take().unwrap_or_else(|| match Targets::of(item, rooms.as_deref(), sessions) {
+                Some(targets) => Cursor::Targets(targets),
+                None => Cursor::Members(MemberCursor { group: item.first_group(), member: 0 }),
+            });
+            *interrupted = match cursor {
+                Cursor::Members(cursor) => telling.tell(cursor, &mut self.groups, whole, sessions, out, slice),
+                Cursor::Targets(targets) => {
+                    if begins.is_some() {
+                        telling.gather(&mut self.groups, whole);
                     }
-                    cursor = next;
-                    continue;
+                    telling.tell_targets(targets, &mut self.groups, sessions, out, slice)
                 }
-                let from = (cursor.member as usize).min(group.members.len());
-                let members = &mut group.members[from..];
-                // At least one, so that a slice of one step comes to something.
-                let served = members.len().min(slice.steps().max(1));
-                item.tell(&mut members[..served], sessions, out, (&self.name, group.variant.wire));
-                slice.spend(served);
-                if begins.take_if(|mark| out.mark() > *mark).is_some() {
-                    item.begins(&self.name, out);
-                }
-                if served < members.len() {
-                    *interrupted = Some(Cursor { group: cursor.group, member: (from + served) as u32 });
-                    return;
-                }
-                if matches!(item, Item::Batch(_)) {
-                    break; // no other group's
-                }
-                cursor = next;
+            };
+            if begins.is_some_and(|mark| out.mark() > mark) {
+                item.begins(&self.name, out);
             }
-            *interrupted = None;
-            if let Some(item) = waiting.pop_front().filter(|item| !matches!(item, Item::Batch(_))) {
-                *bytes -= item.bytes();
+            if interrupted.is_some() {
+                return;
+            }
+            if let Some(item) = waiting.pop_front() {
+                *told = item.ends_at().or(*told);
+                if !matches!(item, Item::Batch(_)) {
+                    *bytes -= item.bytes();
+                }
             }
             while let Some(gathered) = self.busy.as_mut().and_then(|busy| busy.whole.pop()) {
                 self.tell_next(gathered);
             }
         }
-        self.busy = None; // a silent channel holds nothing for its next publication
+        self.tidy(); // a silent channel holds nothing for its next publication
+    }
+}
+
+/// One item that is being told.
+#[derive(Debug, Clone, Copy)]
+struct Telling<'a> {
+    item: &'a Item,
+    channel: &'a ChannelName,
+    /// The place of the channel's edge.
+    edge: u32,
+    now_ms: u64,
+    page_bytes: usize,
+}
+
+impl Telling<'_> {
+    /// Tells the members from the cursor on, as far as the slice goes. Returns the cursor where it has ended before all
+    /// were told.
+    fn tell(
+        &self,
+        mut cursor: MemberCursor,
+        groups: &mut [Group],
+        whole: &mut Vec<Gathered>,
+        sessions: &mut impl MemberSessions,
+        out: &mut Effects,
+        slice: &mut Slice,
+    ) -> Option<Cursor> {
+        while let Some(group) = groups.get_mut(cursor.group as usize) {
+            let next = MemberCursor { group: cursor.group + 1, member: 0 };
+            if group.gathering.is_some() && matches!(self.item, Item::Publication(..)) {
+                self.gather_for(cursor.group, group, whole);
+                cursor = next;
+                continue;
+            }
+            let from = (cursor.member as usize).min(group.members.len());
+            let members = &mut group.members[from..];
+            // At least one, so that a slice of one step comes to something.
+            let served = members.len().min(slice.steps().max(1));
+            self.item.tell(&mut members[..served], sessions, out, (self.channel, group.variant.wire));
+            slice.spend(served);
+            if served < members.len() {
+                return Some(Cursor::Members(MemberCursor { group: cursor.group, member: (from + served) as u32 }));
+            }
+            if matches!(self.item, Item::Batch(_)) {
+                break; // no other group's
+            }
+            cursor = next;
+        }
+        None
+    }
+
+    /// Adds a publication to the batches of all groups that have one.
+    fn gather(&self, groups: &mut [Group], whole: &mut Vec<Gathered>) {
+        for (at, group) in groups.iter_mut().enumerate() {
+            self.gather_for(at as u32, group, whole);
+        }
+    }
+
+    fn gather_for(&self, at: u32, group: &mut Group, whole: &mut Vec<Gathered>) {
+        let Item::Publication(epoch, publication) = self.item else { return };
+        let Some(gathering) = group.gathering.as_mut().filter(|_| !group.members.is_empty()) else { return };
+        if gathering.put(*epoch, publication, self.now_ms, self.page_bytes) {
+            whole.push(gathering.take(at));
+        }
     }
 }
 
@@ -616,6 +755,15 @@ impl Item {
             Item::Presence(push) => OTHER + push.entry.cost(),
             Item::PresenceWhole(snapshot) => OTHER + snapshot.cost(),
             Item::Skip { .. } | Item::PresenceCount { .. } => OTHER,
+        }
+    }
+
+    /// The place in the channel that this item brings.
+    fn ends_at(&self) -> Option<Position> {
+        match self {
+            Item::Publication(epoch, publication) => Some(Position { epoch: *epoch, offset: publication.offset }),
+            Item::Skip { to, .. } => Some(*to),
+            _ => None,
         }
     }
 

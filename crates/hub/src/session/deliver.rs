@@ -159,13 +159,17 @@ impl Sessions {
     /// waits for its turn: else each publication of a burst would bring another slice.
     pub(super) fn run(&mut self, cx: &mut Cx<'_>, index: u32) {
         let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| !edge.is_running()) else { return };
-        edge.fan_out(&mut self.sessions, cx.effects, cx.slice, (cx.now.mono_ms, cx.limits.page_bytes_max));
+        edge.fan_out(index, &mut self.sessions, cx.effects, cx.slice, (cx.now.mono_ms, cx.limits.page_bytes_max));
         let life = edge.life;
         edge.reminders().for_each(|(group, at_ms)| self.reminders.add(at_ms, EdgeRef { index, life }, group));
         self.pulls.extend(self.sessions.left_behind.drain(..));
         if edge.has_work() {
             return self.edges.run_later(index);
         }
+        if edge.is_quiet() && edge.rooms().is_some_and(|rooms| rooms.has_leaving()) {
+            self.look_at_leaving(index);
+        }
+        let edge = &mut self.edges.edges[index as usize];
         if edge.behind == Behind::Yes {
             if let Some(at) = edge.at {
                 edge.behind = Behind::Pulling;

@@ -195,6 +195,7 @@ impl Sessions {
         let early = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.early_count());
         let sends_bytes = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.bytes());
         held.moved += self.sessions.moved.len();
+        held.room_places += self.edges.edges.iter().map(|(_, edge)| edge.room_places()).sum::<usize>();
         for extra in self.sessions.slab.iter().filter_map(|(_, session)| session.extra.as_ref()) {
             held.queued += early(extra);
             held.sends_bytes += sends_bytes(extra);
@@ -328,8 +329,7 @@ impl Sessions {
         let live = session.subs.iter().filter_map(|sub| sub.live().map(|membership| (sub, membership.place)));
         live.map(|(sub, place)| {
             let edge = &mut self.edges.edges[sub.edge as usize];
-            let member = edge.member(sub.variant(wire), place);
-            let position = Position { epoch: member.epoch, offset: member.at };
+            let position = edge.reached(sub.variant(wire), place);
             (edge.name.clone(), position)
         })
         .collect()

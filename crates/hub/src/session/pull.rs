@@ -2,8 +2,7 @@
 //! mechanism.
 
 use super::pending::Pending;
-use super::rooms::sees;
-use super::table::{LastPull, Sub};
+use super::table::{LastPull, Membership, Sub};
 use super::{Cx, Sessions};
 use crate::disconnect::Disconnect;
 use crate::edge::batch;
@@ -14,7 +13,6 @@ use crate::message::{PresenceSnapshot, Push};
 use crate::name::ChannelName;
 use crate::peer::{Pulled, Puller, ToHome};
 use crate::rules::Slow;
-use crate::store::Reader;
 use crate::timer::Timer;
 use crate::watch::{Note, Noted};
 use smallvec::SmallVec;
@@ -53,7 +51,7 @@ impl Sessions {
             disconnect |= slow == Slow::Disconnect;
             let (variant, is_answered) = (sub.variant(wire), sub.is_answered());
             if let Some(membership) = sub.membership_mut() {
-                let member = edge.member(variant, membership.place);
+                let member = edge.settled(variant, membership.place);
                 membership.passes_over |= slow == Slow::Latest && !member.is_behind();
                 catches_up |= member.is_behind() && is_answered; // before its answer it has no pages
                 member.state = MemberState::Blocked;
@@ -199,15 +197,14 @@ impl Sessions {
         };
         let (client, user, wire) = (session.client, session.user().cloned(), session.wire);
         let (Some(conn), Some(slot)) = (session.conn, session.sub_of_id(sub)) else { return };
-        let sub = &mut session.subs[slot];
+        let sub = &session.subs[slot];
         let (variant, batch) = (sub.variant(wire), sub.batch);
-        let edge = &mut self.edges.edges[sub.edge as usize];
-        let rooms = sub.rooms.take();
-        let Some(membership) = sub.membership_mut() else { return };
+        let index = sub.edge;
+        let edge = &mut self.edges.edges[index as usize];
+        let Some(&Membership { place, recover_to, .. }) = sub.membership() else { return };
         let channel = edge.name.clone();
-        let member = edge.member(variant, membership.place);
+        let member = edge.member(variant, place);
         let reset = member.epoch != pulled.top.epoch;
-        let recover_to = membership.recover_to;
         let recover_to = if recover_to.epoch == pulled.top.epoch { recover_to.offset } else { 0 };
         if reset || !pulled.complete {
             (member.at, member.epoch) = (pulled.start, pulled.top.epoch);
@@ -226,8 +223,7 @@ impl Sessions {
             // Its own copy that was not wanted live is not wanted now either, unless this is still the recovery: then
             // the answer may have been lost with the connection, and the copy with its key stands for it.
             let recovers = publication.offset <= recover_to;
-            let is_seen = sees(rooms.as_deref(), member.epoch, &publication);
-            if is_seen && (Reader { own: recovers, ..Reader::of(client) }).wants(&publication) {
+            if session.may_see(slot, member.epoch, &publication, recovers) {
                 wanted.push(publication);
             }
         }
@@ -248,8 +244,11 @@ impl Sessions {
         if member.state != MemberState::Blocked {
             member.state = if member.at < pulled.top.offset { MemberState::Behind } else { MemberState::Live };
         }
-        membership.passes_over &= member.is_behind();
-        sub.rooms = rooms;
+        let is_behind = member.is_behind();
+        if let Some(membership) = session.subs[slot].membership_mut() {
+            membership.passes_over &= is_behind;
+        }
+        self.forget_stays(at.index, index);
         self.pull_later(at);
     }
 

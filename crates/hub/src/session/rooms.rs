@@ -3,15 +3,18 @@
 //! In: joins and leaves, each with the place of the channel at which it takes effect. Out: for a publication at a
 //! place, whether the subscription was in a room then. A stay in a room is an interval of the channel's log, so a live
 //! copy and a page that is read later are judged alike. A stay that is over is kept as long as its subscription may
-//! still read a publication from it. All stays together are bounded by `rooms_max`.
+//! still read a publication from it. All stays together are bounded by `rooms_max`. As long as there is a stay in a
+//! room, the session is in the list of that room on its edge (`edge/rooms.rs`).
 
 use super::pending::{Pending, ReplyTo};
 use super::{Cx, Sessions};
+use crate::edge::rooms::RoomPlace;
 use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, Position, Room, SessionRef};
 use crate::message::{Audience, Publication, ReplyBody, RoomCommand};
 use crate::name::ChannelName;
 use crate::peer::ToHome;
+use smallvec::SmallVec;
 
 /// A join or a leave that waits for its place.
 #[derive(Debug)]
@@ -26,59 +29,146 @@ pub(crate) struct Rooms {
     /// The epoch of their offsets; `None` before the first one.
     epoch: Option<Epoch>,
     stays: Vec<Stay>,
+    /// The stays as they were when another epoch began, until the subscription has reached that.
+    earlier: Option<Box<Earlier>>,
+    /// Its edge will look at it when all that waits there has been told.
+    is_looked_at_later: bool,
 }
 
-/// In `room` for the publications after `joined_at` and up to `left_at`.
+/// Stays in an epoch that is over.
 #[derive(Debug)]
-struct Stay {
-    room: Room,
-    joined_at: u64,
-    left_at: Option<u64>,
+struct Earlier {
+    epoch: Epoch,
+    stays: Vec<Stay>,
 }
+
+/// In `at.room` for the publications after `joined_at` and up to `left_at`.
+#[derive(Debug, Clone)]
+struct Stay {
+    at: RoomPlace,
+    joined_at: u64,
+    /// [`OPEN`] until it ends. (An `Option` would cost eight bytes for each.)
+    left_at: u64,
+}
+
+const OPEN: u64 = u64::MAX;
+
+impl Stay {
+    fn is_open(&self) -> bool {
+        self.left_at == OPEN
+    }
+
+    fn has(&self, offset: u64) -> bool {
+        self.joined_at < offset && offset <= self.left_at
+    }
+}
+
+/// The rooms of whose lists the session is to be taken out.
+type Gone = SmallVec<[RoomPlace; 2]>;
 
 impl Rooms {
-    /// Begins a stay after this place. False where there are too many.
-    fn join(&mut self, room: Room, at: Position, stays_max: usize) -> bool {
-        self.begin_epoch(at.epoch);
-        if self.stays.iter().any(|stay| stay.room == room && stay.left_at.is_none()) {
+    /// Begins a stay after this place, where the subscription has `reached` another. `add` puts it in the room's list.
+    /// False where there are too many.
+    fn join(&mut self, room: Room, at: Position, stays_max: usize, add: impl FnOnce(Room) -> RoomPlace) -> bool {
+        if self.stays.iter().any(|stay| stay.at.room == room && stay.is_open()) {
             return true;
         }
-        let has_room = self.stays.len() < stays_max;
+        let earlier = self.earlier.as_ref().map_or(0, |earlier| earlier.stays.len());
+        let has_room = self.stays.len() + earlier < stays_max;
         if has_room {
-            self.stays.push(Stay { room, joined_at: at.offset, left_at: None });
+            let listed = self.all().find(|stay| stay.at.room == room).map(|stay| stay.at.clone());
+            let at_room = listed.unwrap_or_else(|| add(room));
+            self.stays.push(Stay { at: at_room, joined_at: at.offset, left_at: OPEN });
         }
         has_room
     }
 
     /// Ends a stay at this place, which belongs to it.
     fn leave(&mut self, room: &Room, at: Position) {
-        self.begin_epoch(at.epoch);
-        if let Some(stay) = self.stays.iter_mut().find(|stay| stay.room == *room && stay.left_at.is_none()) {
-            stay.left_at = Some(at.offset);
+        if let Some(stay) = self.stays.iter_mut().find(|stay| stay.at.room == *room && stay.is_open()) {
+            stay.left_at = at.offset;
         }
     }
 
-    /// Offsets of another epoch say nothing about this one: who is in a room is in it from the beginning.
-    fn begin_epoch(&mut self, epoch: Epoch) {
-        if self.epoch.replace(epoch).is_some_and(|earlier| earlier != epoch) {
-            self.stays.retain(|stay| stay.left_at.is_none());
-            self.stays.iter_mut().for_each(|stay| stay.joined_at = 0);
+    /// Offsets of another epoch say nothing about this one: who is in a room is in it from the beginning. What the
+    /// subscription still reads of the epoch before is judged by the stays in that.
+    fn begin_epoch(&mut self, epoch: Epoch, reached: Position, gone: &mut Gone) {
+        let Some(before) = self.epoch.replace(epoch).filter(|before| *before != epoch) else { return };
+        if reached.epoch == before && !self.stays.is_empty() {
+            self.earlier = Some(Box::new(Earlier { epoch: before, stays: self.stays.clone() }));
         }
+        self.keep(Stay::is_open, gone);
+        self.stays.iter_mut().for_each(|stay| stay.joined_at = 0);
     }
 
     /// Forgets the stays that ended at or before a place that the subscription has reached.
-    fn forget(&mut self, reached: Position) {
-        if self.epoch == Some(reached.epoch) {
-            self.stays.retain(|stay| stay.left_at.is_none_or(|left_at| left_at > reached.offset));
+    fn forget(&mut self, reached: Position, gone: &mut Gone) {
+        if self.epoch != Some(reached.epoch) {
+            return;
+        }
+        let earlier = self.earlier.take();
+        self.keep(|stay| stay.left_at > reached.offset, gone);
+        for stay in earlier.into_iter().flat_map(|earlier| earlier.stays) {
+            self.unlist(stay, gone);
         }
     }
 
+    /// Keeps only some of the stays.
+    fn keep(&mut self, keep: impl Fn(&Stay) -> bool, gone: &mut Gone) {
+        if self.stays.iter().all(&keep) {
+            return;
+        }
+        let (kept, over) = std::mem::take(&mut self.stays).into_iter().partition(keep);
+        self.stays = kept;
+        over.into_iter().for_each(|stay: Stay| self.unlist(stay, gone));
+    }
+
+    /// A stay was forgotten: it may have been the last one in its room.
+    fn unlist(&self, stay: Stay, gone: &mut Gone) {
+        if !gone.contains(&stay.at) && self.all().all(|other| other.at.room != stay.at.room) {
+            gone.push(stay.at);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Stay> {
+        self.stays.iter().chain(self.earlier.iter().flat_map(|earlier| &earlier.stays))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all().next().is_none()
+    }
+
+    /// True where some of it is kept only for what its subscription has not reached.
+    fn has_past(&self) -> bool {
+        self.earlier.is_some() || self.stays.iter().any(|stay| !stay.is_open())
+    }
+
+    /// It has another place in the list of a room.
+    fn moved(&mut self, RoomPlace { room, place }: &RoomPlace) {
+        let earlier = self.earlier.iter_mut().flat_map(|earlier| &mut earlier.stays);
+        for stay in self.stays.iter_mut().chain(earlier).filter(|stay| stay.at.room == *room) {
+            stay.at.place = *place;
+        }
+    }
+
+    /// All lists that it is in.
+    fn into_places(mut self) -> Vec<RoomPlace> {
+        let earlier = self.earlier.take().into_iter().flat_map(|earlier| earlier.stays);
+        let mut places: Vec<RoomPlace> = self.stays.into_iter().chain(earlier).map(|stay| stay.at).collect();
+        places.sort_by(|one, other| one.room.cmp(&other.room));
+        places.dedup();
+        places
+    }
+
     fn is_in(&self, room: &Room, at: Position) -> bool {
-        let same_epoch = self.epoch == Some(at.epoch);
-        self.stays.iter().filter(|stay| stay.room == *room).any(|stay| match same_epoch {
-            true => stay.joined_at < at.offset && stay.left_at.is_none_or(|left_at| at.offset <= left_at),
-            false => stay.left_at.is_none(),
-        })
+        let of_room = |stay: &&Stay| stay.at.room == *room;
+        match &self.earlier {
+            _ if self.epoch == Some(at.epoch) => self.stays.iter().filter(of_room).any(|stay| stay.has(at.offset)),
+            Some(earlier) if earlier.epoch == at.epoch => {
+                earlier.stays.iter().filter(of_room).any(|stay| stay.has(at.offset))
+            }
+            _ => self.stays.iter().filter(of_room).any(Stay::is_open),
+        }
     }
 }
 
@@ -134,23 +224,88 @@ impl Sessions {
         let wire = session.wire;
         let Some(sub) = session.subs.iter_mut().find(|it| it.id == sub) else { return gone() };
         let Some(membership) = sub.membership() else { return gone() };
-        let member = self.edges.edges[sub.edge as usize].member(sub.variant(wire), membership.place);
-        let reached = Position { epoch: member.epoch, offset: member.at };
+        let (index, hasher) = (sub.edge, self.edges.hasher());
+        let edge = &mut self.edges.edges[index as usize];
+        let reached = edge.reached(sub.variant(wire), membership.place);
+        let listed = edge.rooms_or_insert(hasher);
         let rooms = sub.rooms.get_or_insert_default();
-        rooms.forget(reached);
-        match change {
-            RoomChange::Leave(room) => rooms.leave(&room, place),
-            RoomChange::Join(room) => {
-                let max = cx.limits.rooms_max;
-                if !rooms.join(room, place, max) {
-                    let message =
-                        format!("this subscription is in as many rooms as the limit (rooms_max) allows: {max}");
-                    return ReplyBody::Error(Error::new(ErrorCode::LimitExceeded, message).on(channel));
-                }
+        let mut gone = Gone::new();
+        rooms.begin_epoch(place.epoch, reached, &mut gone);
+        rooms.forget(reached, &mut gone);
+        let max = cx.limits.rooms_max;
+        let is_done = match change {
+            RoomChange::Leave(room) => {
+                rooms.leave(&room, place);
+                rooms.forget(reached, &mut gone);
+                true
+            }
+            // A stay there that has just been forgotten may still be in the list.
+            RoomChange::Join(room) => rooms.join(room, place, max, |room| {
+                let listed_at = gone.iter().position(|gone| gone.room == room);
+                listed_at.map_or_else(|| listed.add(room, at.index), |listed_at| gone.swap_remove(listed_at))
+            }),
+        };
+        if rooms.has_past() && !std::mem::replace(&mut rooms.is_looked_at_later, true) {
+            listed.look_later(at.index);
+        }
+        sub.rooms.take_if(|rooms| rooms.is_empty());
+        self.leave_rooms(index, gone);
+        if is_done {
+            return ReplyBody::Done;
+        }
+        let message = format!("this subscription is in as many rooms as the limit (rooms_max) allows: {max}");
+        ReplyBody::Error(Error::new(ErrorCode::LimitExceeded, message).on(channel))
+    }
+
+    /// All that waited on an edge has been told: the stays that were kept for it are forgotten.
+    pub(super) fn look_at_leaving(&mut self, edge: u32) {
+        let Some(rooms) = self.edges.edges[edge as usize].rooms() else { return };
+        for session in rooms.take_leaving() {
+            if let Some(rooms) = self.rooms_on(session, edge) {
+                rooms.is_looked_at_later = false;
+            }
+            self.forget_stays(session, edge);
+        }
+    }
+
+    fn rooms_on(&mut self, session: u32, edge: u32) -> Option<&mut Rooms> {
+        let session = self.sessions.slab.get_mut(session as usize)?;
+        let slot = session.sub_on(edge)?;
+        session.subs[slot].rooms.as_deref_mut()
+    }
+
+    /// A session has got further on an edge: stays that ended before that are forgotten.
+    pub(super) fn forget_stays(&mut self, session: u32, edge: u32) {
+        if self.rooms_on(session, edge).is_none_or(|rooms| !rooms.has_past()) {
+            return;
+        }
+        let session = &mut self.sessions.slab[session as usize];
+        let (Some(slot), wire) = (session.sub_on(edge), session.wire) else { return };
+        let sub = &mut session.subs[slot];
+        let Some(place) = sub.membership().map(|membership| membership.place) else { return };
+        let reached = self.edges.edges[edge as usize].reached(sub.variant(wire), place);
+        let mut gone = Gone::new();
+        if let Some(rooms) = &mut sub.rooms {
+            rooms.forget(reached, &mut gone);
+        }
+        sub.rooms.take_if(|rooms| rooms.is_empty());
+        self.leave_rooms(edge, gone);
+    }
+
+    /// The subscription with these rooms has ended.
+    pub(super) fn end_stays(&mut self, edge: u32, rooms: Rooms) {
+        self.leave_rooms(edge, rooms.into_places());
+    }
+
+    /// A session is out of these rooms of an edge.
+    fn leave_rooms(&mut self, edge: u32, gone: impl IntoIterator<Item = RoomPlace>) {
+        for at in gone {
+            let Some(rooms) = self.edges.edges[edge as usize].rooms() else { return };
+            if let Some(moved) = rooms.remove(&at).and_then(|session| self.rooms_on(session, edge)) {
+                moved.moved(&at);
             }
         }
-        sub.rooms.take_if(|rooms| rooms.stays.is_empty());
-        ReplyBody::Done
+        self.edges.edges[edge as usize].tidy();
     }
 }
 
@@ -166,44 +321,85 @@ mod tests {
         Room::new(name).expect("a short name")
     }
 
+    fn join(rooms: &mut Rooms, name: &str, place: Position, reached: Position, max: usize) -> bool {
+        rooms.begin_epoch(place.epoch, reached, &mut Gone::new());
+        rooms.join(room(name), place, max, |room| RoomPlace { room, place: 0 })
+    }
+
+    fn forget(rooms: &mut Rooms, reached: Position) -> Vec<String> {
+        let mut gone = Gone::new();
+        rooms.forget(reached, &mut gone);
+        gone.iter().map(|gone| gone.room.as_str().to_owned()).collect()
+    }
+
+    fn seen(rooms: &Rooms, name: &str, epoch: u64) -> Vec<u64> {
+        (0..12).filter(|&offset| rooms.is_in(&room(name), Position { epoch: Epoch(epoch), offset })).collect()
+    }
+
     #[test]
     fn a_stay_is_an_interval_of_the_log() {
         let mut rooms = Rooms::default();
-        assert!(rooms.join(room("a"), at(3), 10));
-        assert!(rooms.join(room("a"), at(5), 10), "it is there already");
+        assert!(join(&mut rooms, "a", at(3), at(3), 10));
+        assert!(join(&mut rooms, "a", at(5), at(3), 10), "it is there already");
         rooms.leave(&room("a"), at(7));
-        assert!(rooms.join(room("a"), at(9), 10));
+        assert!(join(&mut rooms, "a", at(9), at(3), 10));
         rooms.leave(&room("b"), at(9));
-        let seen: Vec<u64> = (0..12).filter(|&offset| rooms.is_in(&room("a"), at(offset))).collect();
-        assert_eq!(seen, [4, 5, 6, 7, 10, 11]);
-        rooms.forget(at(6));
+        assert_eq!(seen(&rooms, "a", 1), [4, 5, 6, 7, 10, 11]);
+        forget(&mut rooms, at(6));
         assert!(rooms.is_in(&room("a"), at(7)), "it may still be read");
-        rooms.forget(at(7));
+        assert!(forget(&mut rooms, at(7)).is_empty(), "it is there again");
         assert_eq!(rooms.stays.len(), 1);
+        rooms.leave(&room("a"), at(11));
+        assert!(rooms.has_past());
+        assert_eq!(forget(&mut rooms, at(11)), ["a"]);
+        assert!(rooms.is_empty());
     }
 
     #[test]
     fn a_new_epoch_keeps_the_rooms_and_forgets_the_places() {
         let mut rooms = Rooms::default();
-        rooms.join(room("a"), at(9), 10);
-        rooms.join(room("b"), at(9), 10);
+        join(&mut rooms, "a", at(9), at(9), 10);
+        join(&mut rooms, "b", at(9), at(9), 10);
         rooms.leave(&room("b"), at(9));
         let next = |offset| Position { epoch: Epoch(2), offset };
         assert!(rooms.is_in(&room("a"), next(1)) && !rooms.is_in(&room("b"), next(1)));
-        rooms.join(room("c"), next(4), 10);
+        join(&mut rooms, "c", next(4), next(4), 10);
         let is_in = |name| rooms.is_in(&room(name), next(2));
         assert!(is_in("a") && !is_in("b") && !is_in("c"));
+    }
+
+    /// The subscription reads the rest of the epoch before when it is told of a join in the next one.
+    #[test]
+    fn the_rest_of_an_epoch_is_judged_by_the_stays_in_it() {
+        let mut rooms = Rooms::default();
+        join(&mut rooms, "a", at(2), at(2), 10);
+        join(&mut rooms, "b", at(2), at(2), 10);
+        rooms.leave(&room("b"), at(4));
+        let next = |offset| Position { epoch: Epoch(2), offset };
+        join(&mut rooms, "c", next(6), at(3), 10);
+        assert_eq!(seen(&rooms, "a", 1), [3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!((seen(&rooms, "b", 1), seen(&rooms, "c", 1)), (vec![3, 4], vec![]));
+        assert_eq!(seen(&rooms, "a", 2), (1..12).collect::<Vec<_>>());
+        assert_eq!((seen(&rooms, "b", 2), seen(&rooms, "c", 2)), (vec![], vec![7, 8, 9, 10, 11]));
+        assert!(forget(&mut rooms, at(9)).is_empty(), "it is still in the epoch before");
+        assert_eq!(forget(&mut rooms, next(1)), ["b"]);
+        assert!(!rooms.has_past());
     }
 
     #[test]
     fn stays_are_bounded_also_those_that_are_over() {
         let mut rooms = Rooms::default();
         for number in 0..3 {
-            assert!(rooms.join(room(&number.to_string()), at(number), 3));
+            assert!(join(&mut rooms, &number.to_string(), at(number), at(0), 3));
             rooms.leave(&room(&number.to_string()), at(number + 1));
         }
-        assert!(!rooms.join(room("more"), at(9), 3));
-        rooms.forget(at(9));
-        assert!(rooms.join(room("more"), at(9), 3));
+        assert!(!join(&mut rooms, "more", at(9), at(0), 3));
+        forget(&mut rooms, at(9));
+        assert!(join(&mut rooms, "more", at(9), at(0), 3));
+    }
+
+    #[test]
+    fn a_stay_is_small() {
+        assert!(size_of::<Stay>() <= 40, "{} bytes", size_of::<Stay>());
     }
 }

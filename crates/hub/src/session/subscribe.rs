@@ -7,7 +7,6 @@ use super::app::ended_by_app;
 use super::lane::Waiting;
 use super::pending::{Pending, PendingHook, PendingTable, ReplyTo};
 use super::question::asks;
-use super::rooms::sees;
 use super::table::{AdmittedBy, Extra, Membership, Sub, SubState};
 use super::{Cx, Sessions};
 use crate::edge::batch;
@@ -285,8 +284,7 @@ impl Sessions {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
-        // A new subscription is in no room.
-        start.publications.retain(|publication| sees(None, start.top.epoch, publication));
+        start.publications.retain(|publication| session.may_see(slot, start.top.epoch, publication, true));
         let Some(conn) = session.conn else { return };
         match start.recovered {
             Some(true) => self.counts.recovered += 1,
@@ -471,6 +469,9 @@ impl Sessions {
         }
         if let Some(left) = sub.membership() {
             self.take_member(sub.edge, sub.variant(wire), left.place);
+        }
+        if let Some(rooms) = sub.rooms {
+            self.end_stays(sub.edge, *rooms);
         }
         self.linger(cx, sub.edge);
         self.recount(cx, sub.edge);

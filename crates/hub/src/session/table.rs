@@ -16,7 +16,7 @@ use crate::attachment::Attachment;
 use crate::edge::{Member, MemberSessions, Variant};
 use crate::hook::Caller;
 use crate::identity::Identity;
-use crate::ids::{ClientId, ConnId, Position, SEATS_MAX, Seat, SeatId, SessionRef, UserId, WireId};
+use crate::ids::{ClientId, ConnId, Epoch, Position, SEATS_MAX, Seat, SeatId, SessionRef, UserId, WireId};
 use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
@@ -458,6 +458,13 @@ impl Session {
         Note { conn: self.conn, client: Some(self.client), user: self.user().cloned(), what }
     }
 
+    /// Whether it may see a publication of this epoch by the subscription in this slot: the one judgement, for live
+    /// deliveries, first pages and pages. `own`: also its own copy that it did not want live.
+    pub(crate) fn may_see(&self, slot: usize, epoch: Epoch, publication: &Publication, own: bool) -> bool {
+        let rooms = self.subs.get(slot).and_then(|sub| sub.rooms.as_deref());
+        Reader { own, ..Reader::of(self.client) }.wants(publication) && sees(rooms, epoch, publication)
+    }
+
     pub(crate) fn sub_on(&self, edge: u32) -> Option<usize> {
         self.subs.iter().position(|sub| sub.edge == edge)
     }
@@ -627,8 +634,13 @@ impl SessionTable {
 impl MemberSessions for SessionTable {
     fn wants(&self, member: &Member, publication: &Publication) -> bool {
         let session = &self.slab[member.session as usize];
-        let rooms = session.subs.get(member.slot as usize).and_then(|sub| sub.rooms.as_deref());
-        Reader::live(session.client).wants(publication) && sees(rooms, member.epoch, publication)
+        session.may_see(member.slot as usize, member.epoch, publication, false)
+    }
+
+    fn member_of(&self, session: u32, edge: u32) -> Option<(Variant, u32)> {
+        let session = self.slab.get(session as usize)?;
+        let sub = &session.subs[session.sub_on(edge)?];
+        Some((sub.variant(session.wire), sub.membership()?.place))
     }
 
     fn session_of(&self, client: ClientId) -> Option<u32> {
