@@ -11,7 +11,13 @@ use crate::workspace::Workspace;
 
 const PEERS: &str = "crates/bench/peers";
 
+/// The hub alone, without a server.
+const ROOMS: [&str; 6] = ["run", "--release", "--package", "fanfare-bench", "--example", "rooms"];
+
 pub(crate) fn main(workspace: &Workspace, args: &[String]) -> Result<()> {
+    if args.first().is_some_and(|suite| suite == "rooms") {
+        return workspace.cargo().args(ROOMS).go();
+    }
     tools::require(workspace, &["node", "npm"])?;
     workspace.cargo().args(["build", "--release", "--package", "fanfare-cli"]).go()?;
     workspace.cargo().args(["build", "--release", "--package", "fanfare-bench"]).go()?;
