@@ -108,8 +108,19 @@ impl Packet<'_> {
     }
 }
 
-/// Reads one packet, and how many attachments follow.
-fn packet<'a>(message: &'a str, limits: &Limits) -> Result<(Packet<'a>, usize), DecodeError> {
+/// A packet up to its payload.
+pub(super) struct Head<'a> {
+    pub(super) kind: Kind,
+    /// How many attachments follow; `None` for a packet without the form of attachments.
+    pub(super) attachments: Option<usize>,
+    pub(super) namespace: &'a str,
+    pub(super) id: Option<u64>,
+    /// The payload, which was not looked at.
+    pub(super) json: &'a str,
+}
+
+/// Reads what stands before the payload.
+pub(super) fn head<'a>(message: &'a str, limits: &Limits) -> Result<Head<'a>, DecodeError> {
     let (kind, is_binary) = match message.as_bytes().first() {
         Some(b'0') => (Kind::Connect, false),
         Some(b'1') => (Kind::Disconnect, false),
@@ -121,21 +132,33 @@ fn packet<'a>(message: &'a str, limits: &Limits) -> Result<(Packet<'a>, usize), 
         _ => return Err(DecodeError::Kind),
     };
     let mut rest = &message[1..];
-    let count = if is_binary { Some(attachment_count(&mut rest, limits)?) } else { None };
+    let attachments = if is_binary { Some(attachment_count(&mut rest, limits)?) } else { None };
     let namespace = namespace(&mut rest, limits)?;
     let id = ack_id(&mut rest)?;
+    Ok(Head { kind, attachments, namespace, id, json: rest })
+}
+
+/// Reads one packet, and how many attachments follow.
+fn packet<'a>(message: &'a str, limits: &Limits) -> Result<(Packet<'a>, usize), DecodeError> {
+    let Head { kind, attachments: count, namespace, id, json } = head(message, limits)?;
     if kind == Kind::Ack && id.is_none() {
         return Err(DecodeError::NoAckId);
     }
-    let data = data(kind, rest)?;
-    let has_bad_placeholder = |count| data.as_deref().is_some_and(|data| !are_placeholders_valid(data, count));
-    if count.is_some_and(has_bad_placeholder) {
-        return Err(DecodeError::Placeholder);
-    }
+    let data = payload(kind, json, count)?;
     // Without attachments the packet is whole as it is.
     let attachments = count.map(|_| Vec::new());
     let packet = Packet { kind, namespace: Cow::Borrowed(namespace), id, data, attachments };
     Ok((packet, count.unwrap_or(0)))
+}
+
+/// The payload of a packet with so many attachments.
+pub(super) fn payload(kind: Kind, json: &str, attachments: Option<usize>) -> Result<Option<Cow<'_, str>>, DecodeError> {
+    let data = data(kind, json)?;
+    let has_bad_placeholder = |count| data.as_deref().is_some_and(|data| !are_placeholders_valid(data, count));
+    if attachments.is_some_and(has_bad_placeholder) {
+        return Err(DecodeError::Placeholder);
+    }
+    Ok(data)
 }
 
 /// `3-`: digits and a hyphen.

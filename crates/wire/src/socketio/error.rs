@@ -67,6 +67,12 @@ pub enum DecodeError {
         /// The limit.
         max: usize,
     },
+    /// No packet of the msgpack parser.
+    #[error("no packet of MessagePack: {0}")]
+    Msgpack(#[from] super::msgpack::MsgpackError),
+    /// A text message where the msgpack parser is spoken.
+    #[error("a text message where packets are MessagePack (`socketio.parser`)")]
+    TextForMsgpack,
 }
 
 impl DecodeError {
@@ -84,6 +90,7 @@ impl DecodeError {
             DecodeError::Placeholder => "placeholder",
             DecodeError::TextWithinPacket { .. } | DecodeError::UnexpectedBinary => "attachment_order",
             DecodeError::TooLarge { .. } => "packet_size",
+            DecodeError::Msgpack(_) | DecodeError::TextForMsgpack => "not_msgpack",
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The body of the fuzz target `socketio_decode`, and of the tests that feed it on every run.
+//! The bodies of the fuzz targets `socketio_decode` and `socketio_msgpack`, and of the tests that feed them on every
+//! run.
 //!
 //! No input panics. What waits for attachments is bounded by what has come. A packet that is whole is written again as
 //! messages that read the same.
 
-use super::{Decoder, Elements, Event, Kind, Limits, Packet, put_packet};
+use super::{Decoder, Elements, Event, Kind, Limits, Packet, msgpack, put_packet};
 use serde::de::IgnoredAny;
 
 /// One round: `data` is a series of messages, each with a byte for its kind and a byte for its length before it.
@@ -55,4 +56,26 @@ fn check(packet: &Packet<'_>, limits: &Limits) {
         again = decoder.binary(attachment, limits).expect("it was read before");
     }
     assert_eq!(again.as_ref(), Some(packet));
+}
+
+/// One message of a client with the msgpack parser: no input panics, memory is bounded by what came, and a packet that
+/// is read is written again so that it reads the same.
+pub fn msgpack(data: &[u8]) {
+    let limits = Limits { packet_bytes_max: 10_000, ..Limits::default() };
+    let packet = match msgpack::decode(data, &limits) {
+        Ok(packet) => packet,
+        Err(error) => return assert!(error.to_string().len() < 1_000, "a line of the log is short"),
+    };
+    let json = packet.data.as_deref().unwrap_or_default();
+    assert!(json.len() <= limits.packet_bytes_max, "a payload has its limit in JSON too");
+    if !json.is_empty() {
+        serde_json::from_str::<IgnoredAny>(json).expect("a payload is JSON");
+    }
+    let mut written = Vec::new();
+    msgpack::encode(&mut written, &packet);
+    // It may be a little longer than what was read: a float of 4 bytes has 8 now.
+    let again = msgpack::decode(&written, &Limits { packet_bytes_max: 100_000, ..limits });
+    let again = again.expect("it was read before");
+    assert_eq!((again.kind, &again.namespace, again.id), (packet.kind, &packet.namespace, packet.id));
+    assert_eq!(again.attachments.as_ref().map(Vec::len), packet.attachments.as_ref().map(Vec::len));
 }

@@ -16,6 +16,7 @@ mod encode;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod msgpack;
 #[cfg(test)]
 mod tests;
 
