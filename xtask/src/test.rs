@@ -24,7 +24,7 @@ pub(crate) struct Step {
 }
 
 const CLIENTS: &str = "tests/clients";
-const CLIENTS_NEED: &[&str] = &["git", "node", "npm", "chromium", "curl", "httpx", "go"];
+const CLIENTS_NEED: &[&str] = &["git", "node", "npm", "chromium", "curl", "httpx", "python3", "go"];
 
 /// A few hundred seeds take seconds; start longer runs by hand (`cargo xtask sim`).
 const SIM_SEEDS: &str = "200";
@@ -281,10 +281,12 @@ fn clients(workspace: &Workspace, shards: &str) -> Result<()> {
     ensure!(workspace.files()?.iter().any(is_test), "{CLIENTS}/ holds no *.test.* file");
     build(workspace)?;
     tools::npm_ci(workspace, CLIENTS)?;
+    let python = tools::python_packages(workspace, CLIENTS)?;
     Run::new("node")
         .within(&workspace.root, CLIENTS)
         .env("FANFARE_SHARDS", shards)
         .env("FANFARE_BIN", workspace.built("debug", "fanfare")?)
+        .env("PYTHON_SOCKETIO", python.join("bin/python"))
         // One file at a time: they share two cores with the servers and browsers that they start.
         .args(["--test", "--test-concurrency=1", "--test-reporter=spec"])
         .go()

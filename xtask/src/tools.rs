@@ -39,7 +39,7 @@ const TOOLS: &[Tool] = &[
         command: "python3",
         package: PYTHON_PACKAGE,
         instead: None,
-        needed_by: "schemathesis, which tries the HTTP API",
+        needed_by: "schemathesis, which tries the HTTP API, and the Socket.IO client in tests/clients",
     },
     Tool { command: "pebble", package: "pebble", instead: None, needed_by: "the tests of certificates by ACME" },
     Tool { command: "httpx", package: HTTPX_PACKAGES, instead: None, needed_by: "the Python client in tests/clients" },

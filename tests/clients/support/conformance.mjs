@@ -1,8 +1,8 @@
 // The servers that the conformance suites run against: the reference (`socket.io` from npm) and Fanfare, with the same
 // settings and the same handlers. A suite is written from the protocol documents, and both must pass.
 //
-// In: `conformance(subject, settings, suite)`, with `settings` in ms and bytes. Out: one `describe` for each server,
-// whose `suite` gets a function that gives the port. `CONFORMANCE=node` or `fanfare` runs one of them.
+// In: `conformance(subject, settings, suite)`, with `settings` in ms and bytes. Out: one `describe` for each
+// server, whose `suite` gets a function that gives the port. `CONFORMANCE=node` or `fanfare` runs one of them.
 
 import { spawn } from 'node:child_process'
 import { after, before, describe } from 'node:test'
@@ -14,21 +14,23 @@ export const ORIGIN = 'https://page.example'
 const TEST = { timeout: 120_000 }
 const NODE_SERVER = fileURLToPath(new URL('node-server.mjs', import.meta.url))
 
+const DEFAULTS = { parser: 'standard', pingInterval: 25_000, pingTimeout: 60_000, maxPayload: 1_000_000, connectTimeout: 45_000 }
+
 export const servers = {
-  node: ({ pingInterval, pingTimeout, maxPayload }) =>
-    startNode({ pingInterval, pingTimeout, maxHttpBufferSize: maxPayload, cors: { origin: [ORIGIN] } }),
-  async fanfare({ pingInterval, pingTimeout, maxPayload }) {
+  node: ({ maxPayload, ...options }) => startNode({ ...options, maxHttpBufferSize: maxPayload, cors: { origin: [ORIGIN] } }),
+  async fanfare({ parser, pingInterval, pingTimeout, maxPayload, connectTimeout }) {
     const env = {
       FANFARE__SOCKETIO__PING_INTERVAL: `${pingInterval}ms`,
       FANFARE__SOCKETIO__PING_TIMEOUT: `${pingTimeout}ms`,
       FANFARE__SOCKETIO__MAX_PAYLOAD: String(maxPayload),
+      FANFARE__SOCKETIO__CONNECT_TIMEOUT: `${connectTimeout}ms`,
+      FANFARE__SOCKETIO__PARSER: parser,
       FANFARE__ORIGINS: ORIGIN,
     }
     const server = await startServer({ env })
     return { port: server.port, stop: () => server.stop() }
   },
 }
-const DEFAULTS = { pingInterval: 25_000, pingTimeout: 60_000, maxPayload: 1_000_000 }
 
 /** `suite(port, name)`: makes the tests; `port()` is known when they run. */
 export function conformance(subject, settings, suite) {

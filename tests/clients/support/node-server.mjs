@@ -1,12 +1,15 @@
 // The reference server (`socket.io` from npm) with the handlers of the conformance suites.
 //
-// In: its options as JSON, the only argument. Out: the line "listening on http://…"; it runs until it is killed.
+// In: its options as JSON, the only argument; `parser` is `standard` or `msgpack`. Out: the line
+// "listening on http://…"; it runs until it is killed.
 
 import { createServer } from 'node:http'
 import { Server } from 'socket.io'
+import msgpack from 'socket.io-msgpack-parser'
 
 const http = createServer()
-const io = new Server(http, JSON.parse(process.argv[2]))
+const { parser, ...options } = JSON.parse(process.argv[2])
+const io = new Server(http, { ...options, ...(parser === 'msgpack' && { parser: msgpack }) })
 chat(io)
 http.listen(0, '127.0.0.1', () => console.log(`listening on http://127.0.0.1:${http.address().port}`))
 

@@ -160,6 +160,8 @@ pub struct SocketIoConfig {
     pub namespaces_max: usize,
     /// Time for a connection to enter its first namespace. Default 45 s.
     pub connect_timeout: Duration,
+    /// The parser of all its clients: the `parser` option of theirs. Default [`Parser::Standard`].
+    pub parser: Parser,
     /// The message for a client that the application does not let in. Default `认证错误` (authentication error).
     pub refusal: String,
 }
@@ -173,8 +175,29 @@ impl Default for SocketIoConfig {
             namespaces: Vec::new(),
             namespaces_max: 64,
             connect_timeout: Duration::from_secs(45),
+            parser: Parser::Standard,
             refusal: "认证错误".to_owned(),
         }
+    }
+}
+
+/// A form of Socket.IO's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Parser {
+    /// JSON, with binary data as attachments.
+    Standard,
+    /// MessagePack, as `socket.io-msgpack-parser` has it.
+    Msgpack,
+}
+
+impl Parser {
+    /// All of them, by the names that the settings have for them.
+    pub(crate) const NAMED: [(&'static str, Parser); 2] =
+        [("standard", Parser::Standard), ("msgpack", Parser::Msgpack)];
+
+    pub(crate) fn name(self) -> &'static str {
+        Parser::NAMED.iter().find(|(_, parser)| *parser == self).map_or("", |(name, _)| name)
     }
 }
 

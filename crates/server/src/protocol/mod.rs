@@ -41,6 +41,8 @@ pub enum Encoded {
     Ping,
     /// The appended bytes are a text message, and the last one: then the connection ends.
     Last(Disconnect),
+    /// The appended bytes are a binary message, and the last one: then the connection ends.
+    LastBinary(Disconnect),
     /// This protocol has no message for it.
     Nothing,
     /// This protocol has no message for the error that answers a command: the client's message is ignored. The log has

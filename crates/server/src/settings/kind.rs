@@ -5,13 +5,13 @@
 use super::Settings;
 use super::units::{self, Wrong};
 use super::written::{Raw, Written};
-use crate::config::AdminOn;
 use crate::config::address::Address;
 use crate::config::base_path::{BasePath, BasePathError};
 use crate::config::hosts::{HostError, HostPattern, Hosts};
 use crate::config::namespace::NamespacePattern;
 use crate::config::origin::{Origin, OriginError, Origins};
 use crate::config::proxies::{TrustedProxy, TrustedProxyError};
+use crate::config::{AdminOn, Parser};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +47,7 @@ pub(super) enum ValueKind {
     Proxies(At<Vec<TrustedProxy>>),
     Namespaces(At<Vec<NamespacePattern>>),
     BasePath(At<BasePath>),
+    Parser(At<Parser>),
     Admin(At<AdminOn>),
     /// A text as it is.
     Text(At<String>),
@@ -73,7 +74,7 @@ impl ValueKind {
             ValueKind::Bytes { .. } => "BYTES",
             ValueKind::Time { .. } => "TIME",
             ValueKind::Switch(_) => "true|false",
-            ValueKind::Word { .. } => "WORD",
+            ValueKind::Word { .. } | ValueKind::Parser(_) => "WORD",
             ValueKind::Origins(_) => "ORIGIN",
             ValueKind::Hosts(_) => "HOST",
             ValueKind::Proxies(_) => "PROXY",
@@ -103,6 +104,7 @@ impl ValueKind {
             }
             ValueKind::Switch(_) => "true or false".to_owned(),
             ValueKind::Word { words, .. } => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
+            ValueKind::Parser(_) => Parser::NAMED.map(|(name, _)| format!("{name:?}")).join(", "),
             ValueKind::Admin(_) => {
                 "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
             }
@@ -194,14 +196,13 @@ impl ValueKind {
                 }
             }
             ValueKind::Switch(at) => *at(settings) = switch(written)?,
-            ValueKind::Word { words, at } => match &written.raw {
-                Raw::Text(text) if words.contains(&text.as_str()) => *at(settings) = text.clone(),
-                Raw::Text(text) => {
-                    let problem = format!("{text:?} is not one of the words");
-                    return Err(Wrong { problem, hint: super::nearest::hint(text, words.iter().copied()) });
+            ValueKind::Word { words, at } => *at(settings) = word(written, words.iter().copied())?.to_owned(),
+            ValueKind::Parser(at) => {
+                let name = word(written, Parser::NAMED.iter().map(|(name, _)| *name))?;
+                if let Some((_, parser)) = Parser::NAMED.iter().find(|(known, _)| *known == name) {
+                    *at(settings) = *parser;
                 }
-                _ => return Err(kind_of(written, "write one of the words, in quotes")),
-            },
+            }
             ValueKind::Origins(at) => *at(settings) = origins(&texts(written)?)?,
             ValueKind::Hosts(at) => *at(settings) = hosts(&texts(written)?)?,
             ValueKind::Admin(at) => match &written.raw {
@@ -245,6 +246,7 @@ impl ValueKind {
             }
             ValueKind::Switch(at) => at(settings).to_string(),
             ValueKind::Word { at, .. } => format!("{:?}", at(settings)),
+            ValueKind::Parser(at) => format!("{:?}", at(settings).name()),
             ValueKind::Admin(at) => match at(settings) {
                 AdminOn::Off => "\"off\"".to_owned(),
                 AdminOn::MainPort => "\"main\"".to_owned(),
@@ -272,6 +274,18 @@ impl ValueKind {
 
 fn list(texts: impl IntoIterator<Item = String>) -> String {
     format!("[{}]", texts.into_iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", "))
+}
+
+/// One of the words.
+fn word(written: &Written, words: impl Iterator<Item = &'static str> + Clone) -> Result<&str, Wrong> {
+    match &written.raw {
+        Raw::Text(text) if words.clone().any(|word| word == text) => Ok(text),
+        Raw::Text(text) => {
+            let problem = format!("{text:?} is not one of the words");
+            Err(Wrong { problem, hint: super::nearest::hint(text, words) })
+        }
+        _ => Err(kind_of(written, "write one of the words, in quotes")),
+    }
 }
 
 pub(super) fn kind_of(written: &Written, hint: &str) -> Wrong {

@@ -127,6 +127,8 @@ settings! {
         "The most namespaces that one connection is in at a time.";
     "socketio.connect_timeout": ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.socketio.connect_timeout) },
         "Time for a connection to enter its first namespace. One that has not is closed.";
+    "socketio.parser": ValueKind::Parser(|s| &mut s.config.socketio.parser),
+        "The parser of all clients: `msgpack` for those that set `parser` to `socket.io-msgpack-parser`.";
     "socketio.refusal": ValueKind::Text(|s| &mut s.config.socketio.refusal),
         "The message of the `connect_error` of a client that the application does not let in.";
 

@@ -60,6 +60,7 @@ impl Shell {
             actions.seat = seat;
             if let Some(client) = client(&mut *conn.conversation) {
                 act(client, &mut actions);
+                client.pack_answers(&mut actions);
             }
         }
         // Commands of handlers do not wait for room as those of a client do: their sender waits for the shard.

@@ -534,7 +534,7 @@ impl Shell {
                         if matches!(&push, Push::Signal(signal) if signal.signal.to.is_some()) {
                             recipients.iter().for_each(|&id| self.poll_directed(id));
                         }
-                        if let Encoded::Last(reason) = encoded {
+                        if let Encoded::Last(reason) | Encoded::LastBinary(reason) = encoded {
                             recipients.iter().for_each(|&id| self.part(id, reason));
                         }
                     }
@@ -787,7 +787,7 @@ fn together(framing: Framing, several: &[u8]) -> Bytes {
 fn form(encoded: Encoded) -> Result<Option<Form>, Disconnect> {
     match encoded {
         Encoded::Text | Encoded::Begun | Encoded::Several | Encoded::Last(_) => Ok(Some(Form::Text)),
-        Encoded::Binary => Ok(Some(Form::Binary)),
+        Encoded::Binary | Encoded::LastBinary(_) => Ok(Some(Form::Binary)),
         Encoded::Ping => Ok(Some(Form::Ping)),
         Encoded::Nothing | Encoded::Ignored => Ok(None),
         Encoded::Close(reason) => Err(reason),

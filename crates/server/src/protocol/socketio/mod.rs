@@ -10,6 +10,7 @@
 mod application;
 mod builtin;
 mod conversation;
+mod msgpack;
 mod namespaces;
 mod publish;
 mod reason;
@@ -23,7 +24,7 @@ pub(crate) use seam::{
     SocketKey, Unwanted,
 };
 
-use crate::config::SocketIoConfig;
+use crate::config::{Parser, SocketIoConfig};
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
 use fanfare_hub::{Disconnect, HeartbeatKind, Limits, Now, Pattern, Push, Retain, Rule, SEATS_MAX, Who};
@@ -61,6 +62,7 @@ struct Parts {
     payload_bytes_max: usize,
     rooms_max: usize,
     refusal: Box<str>,
+    parser: Parser,
     /// The application decides who is let in. Otherwise tokens are ignored.
     has_guard: bool,
     /// The application answers calls.
@@ -85,6 +87,7 @@ impl SocketIo {
             payload_bytes_max: limits.room_message_bytes_max,
             rooms_max: limits.rooms_max,
             refusal: config.refusal.as_str().into(),
+            parser: config.parser,
             has_guard: asks.guard,
             has_calls: asks.calls,
         }))
@@ -109,7 +112,31 @@ impl SocketIo {
         open.put(&mut out);
         actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
         let request = request.filter(|_| self.needs_request()).cloned();
-        Box::new(Client::new(self.0.clone(), request))
+        let client = Box::new(Client::new(self.0.clone(), request));
+        match self.0.parser {
+            Parser::Standard => client,
+            Parser::Msgpack => Box::new(msgpack::Msgpack::new(client, payload_bytes_max)),
+        }
+    }
+
+    /// Encodes a push for the standard parser.
+    fn push(&self, push: &Push, out: &mut Vec<u8>) -> Encoded {
+        match push {
+            Push::Message { channel, publication, .. } => match name_of(channel) {
+                Some(namespace) => publish::put_event(&publication.data, namespace, out),
+                None => Encoded::Nothing,
+            },
+            Push::Ping => {
+                EnginePacket::Ping("").put(out);
+                Encoded::Text
+            }
+            // There is no word for a loss: the client comes back and joins anew.
+            Push::Gap { channel, .. } | Push::Unsubscribed { channel, .. } if name_of(channel).is_some() => {
+                Encoded::Close(Disconnect::Lost)
+            }
+            Push::Disconnect { reason, .. } => Encoded::Close(*reason),
+            _ => Encoded::Nothing,
+        }
     }
 
     /// The longest body of a POST.
@@ -150,21 +177,10 @@ impl Protocol for SocketIo {
     }
 
     fn encode_push(&self, push: &Push, _now: Now, out: &mut Vec<u8>) -> Encoded {
-        match push {
-            Push::Message { channel, publication, .. } => match name_of(channel) {
-                Some(namespace) => publish::put_event(&publication.data, namespace, out),
-                None => Encoded::Nothing,
-            },
-            Push::Ping => {
-                EnginePacket::Ping("").put(out);
-                Encoded::Text
-            }
-            // There is no word for a loss: the client comes back and joins anew.
-            Push::Gap { channel, .. } | Push::Unsubscribed { channel, .. } if name_of(channel).is_some() => {
-                Encoded::Close(Disconnect::Lost)
-            }
-            Push::Disconnect { reason, .. } => Encoded::Close(*reason),
-            _ => Encoded::Nothing,
+        let encoded = self.push(push, out);
+        match self.0.parser {
+            Parser::Standard => encoded,
+            Parser::Msgpack => msgpack::turned(encoded, out),
         }
     }
 

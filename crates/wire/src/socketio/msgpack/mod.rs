@@ -3,11 +3,12 @@
 //!
 //! In: one message of a client. Out: the same [`Packet`] that the standard parser gives, so nothing behind it knows the
 //! difference: binary values are its attachments, and its payload is JSON. And the way back. A reader allocates for
-//! bytes that have come, never for a count that a message claims, and recurses [`DEPTH_MAX`](crate::json::DEPTH_MAX) levels.
+//! bytes that have come, never for a count that a message claims, and recurses
+//! [`DEPTH_MAX`](crate::json::DEPTH_MAX) levels.
 //!
-//! MessagePack has values without a counterpart in JSON. They become what `JSON.stringify` makes of them: `undefined` is
-//! left out of maps and `null` elsewhere, numbers that are not finite are `null`, and a `Date` (extension type 0 of 8
-//! bytes) is a text. An `ArrayBuffer` (extension type 0 of any other length) is binary. Any other extension is the array
+//! MessagePack has values without a counterpart in JSON. They become what `JSON.stringify` makes of them: `undefined`
+//! is left out of maps and `null` elsewhere, numbers that are not finite are `null`, and a `Date` (extension type 0 of
+//! 8 bytes) is a text. An `ArrayBuffer` (extension type 0 with a length) is binary. Any other extension is the array
 //! `[type, bytes]`, as in the reference. A text that is not UTF-8 gets replacement characters, as in the reference.
 //! Spec: MessagePack, and the encodings of notepack.io, which the reference uses.
 
