@@ -195,6 +195,7 @@ pub(crate) fn write_command(request: &Request, token: Option<Box<str>>, ticket: 
         Command::PresenceClear { channel: name } => ClientCommand::PresenceClear { channel: channel(name) },
         Command::Rpc { method, data } => ClientCommand::Rpc { method: method.clone(), data: data.clone() },
         Command::Refresh { token } => ClientCommand::Refresh { token: token.clone().into() },
+        Command::Disconnect => ClientCommand::Disconnect,
         Command::Pong | Command::Invalid(_) | Command::Room(_) | Command::Leave => ClientCommand::Pong,
     };
     let mut text = Vec::new();

@@ -48,6 +48,7 @@ disconnects! {
     Unauthorized, 4502, "unauthorized", "The token is missing, wrong, expired or revoked.";
     Kicked, 4503, "kicked", "The application disconnected this client.";
     BadProtocol, 4504, "bad_protocol", "The client used another protocol than the one it named.";
+    Left, 4505, "left", "The client has ended its session by `disconnect`.";
 }
 
 impl Disconnect {

@@ -278,6 +278,7 @@ impl World {
             5 => Command::PresenceSet { channel, data: json, person: None },
             6 => Command::Rpc { method: "m".into(), data: json },
             7 => Command::Refresh { token: "newer".into() },
+            8 if how & 4 == 4 => Command::Disconnect,
             8 => Command::Pong,
             _ => Command::Invalid(Error::new(ErrorCode::BadRequest, "not of the protocol")),
         };
@@ -379,7 +380,7 @@ impl World {
     fn command(&mut self, shard: usize, bytes: &mut Take<'_>) {
         let index = bytes.below(CONNECTIONS);
         let json = |bytes: &mut Take<'_>| Bytes::from(format!("\"{}\"", "x".repeat(usize::from(bytes.byte()))));
-        let command = match bytes.below(21) {
+        let command = match bytes.below(22) {
             16 => Command::Rpc { method: "m".into(), data: json(bytes) },
             17 => Command::Refresh { token: "newer".into() },
             18 => Command::Room(Box::new(RoomCommand::Join { channel: channel(bytes), room: room(bytes) })),
@@ -391,6 +392,7 @@ impl World {
                     Audience { rooms: vec![room(bytes)], except_rooms: vec![room(bytes)], ..Audience::default() };
                 Command::Room(Box::new(RoomCommand::Publish { publish, audience }))
             }
+            21 => Command::Disconnect,
             0 => self.connect(bytes),
             1 | 2 => Command::Subscribe { subs: vec![self.options(bytes)], many: false },
             3 => {

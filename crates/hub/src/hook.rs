@@ -146,7 +146,7 @@ pub enum Notice {
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Its client closed the connection.
+    /// Its client closed the connection, or said that it leaves.
     Left,
     /// Its client was cut off and did not come back in time.
     Lost,

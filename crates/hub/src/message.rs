@@ -224,6 +224,8 @@ pub enum Command {
     /// Ends the session; the connection stays, and another session may begin in this seat. For protocols whose
     /// connections carry sessions that come and go.
     Leave,
+    /// Ends the session, and its connection with it: the client leaves and will not come back.
+    Disconnect,
     /// Answers a heartbeat.
     Pong,
     /// A message that could not be decoded, so that it is answered and counted in its turn.

@@ -170,6 +170,36 @@ fn the_numbers_go_on_when_the_session_comes_back_on_another_shard() {
     assert_eq!(texts_of(&mut net, reader), numbers(1..=2));
 }
 
+/// A send is of its session, whatever connection it was sent beside: a request that was under way while the client came
+/// back takes effect, with the old ticket too. A client that does not want that sends the number without the commands,
+/// and the one that arrives first counts.
+#[test]
+fn a_send_that_was_under_way_while_the_client_came_back_takes_effect_unless_its_number_has() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (away, reader) = away_and_reader(&mut net);
+        let first = net.send_numbered(1, away, 1, publishes(&[1]));
+        net.settle();
+        assert_eq!(offsets(net.sent(first)), [1]);
+        let back = net.resume(away, 2, vec![SubOptions::new(channel("chat:a"))]);
+        net.take(back);
+        let late = net.send_numbered(1, away, 2, publishes(&[2]));
+        net.settle();
+        assert_eq!(offsets(net.sent(late)), [2]);
+        assert_eq!(net.take_messages(back), ["2"], "its new connection sees the effect");
+        for shard in 0..2 {
+            let n = 3 + shard as u64;
+            let filler = net.send_numbered(2, back, n, vec![]);
+            net.settle();
+            assert_eq!(net.sent(filler), Some(Ok(vec![])));
+            let late = net.send_numbered(shard, away, n, publishes(&[99]));
+            net.settle();
+            assert_eq!(net.sent(late), Some(Ok(vec![])), "the answer of the first");
+        }
+        assert_eq!(texts_of(&mut net, reader), ["1", "2"]);
+    }
+}
+
 #[test]
 fn a_client_that_polls_is_closed_after_two_silent_intervals() {
     let mut net = Net::new(1);

@@ -318,6 +318,40 @@ fn a_client_that_comes_back_gets_exactly_the_missed() {
 }
 
 #[test]
+fn a_client_that_leaves_is_gone_at_once() {
+    everywhere(|transport, channel, mut peer, mut other| {
+        peer.ask("presence_set", json!({"channel": channel, "data": 1}));
+        assert_eq!(other.push("join")["client"], peer.client(), "{transport:?}");
+        assert_eq!(peer.ask("disconnect", json!({}))["type"], "result", "{transport:?}");
+        assert_eq!(other.push("leave")["client"], peer.client(), "{transport:?}");
+        let end = peer.push("disconnect");
+        assert_eq!(
+            (&end["code"], &end["reason"], &end["retry"]),
+            (&json!(4505), &json!("left"), &json!(false)),
+            "{transport:?}"
+        );
+        let send = json!({"ticket": peer.connected["ticket"], "commands": {"type": "disconnect"}});
+        assert_eq!(post(peer.address, "/v1/send", &send).status(), 401, "{transport:?}: there is no session");
+        let back = Peer::connect(transport, peer.address, json!({"ticket": peer.connected["ticket"]}));
+        assert_eq!(back.connected["session_resumed"], false, "{transport:?}");
+        assert_ne!(back.client(), peer.client(), "{transport:?}");
+    });
+}
+
+#[test]
+fn a_client_that_was_cut_off_can_leave_without_coming_back() {
+    everywhere(|transport, channel, mut peer, mut other| {
+        peer.ask("presence_set", json!({"channel": channel, "data": 1}));
+        assert_eq!(other.push("join")["client"], peer.client(), "{transport:?}");
+        let (ticket, client, address) = (peer.connected["ticket"].clone(), peer.client(), peer.address);
+        drop(peer);
+        let leave = json!({"ticket": ticket, "commands": {"type": "disconnect", "id": 9}});
+        assert_eq!(replies(&json_of(post(address, "/v1/send", &leave))), [json!({"type": "result", "id": 9})]);
+        assert_eq!(other.push("leave")["client"], client, "{transport:?}");
+    });
+}
+
+#[test]
 fn a_client_that_changes_its_transport_at_each_step_misses_and_repeats_nothing() {
     let server = Server::native(support::config());
     let channel = "chat:changes";

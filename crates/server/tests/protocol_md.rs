@@ -9,11 +9,11 @@ mod transcript;
 
 use fanfare::{Builder, Config, Data, Fanfare, Identity, Json, Publish, Refusal, Token};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 use support::stream::Stream;
-use support::{Client, Server, config};
+use support::{Client, Frame, Server, config};
 use transcript::{PAGE, filled, fits, pattern, transcripts};
 
 /// A token is the user's name, and `for` gives its lifetime in ms; `wrong` is invalid.
@@ -163,7 +163,7 @@ fn replay(server: &Server) {
     assert!(replayed.len() >= 12, "{} transcripts", replayed.len());
     for (number, lines) in replayed {
         let mut peers: BTreeMap<&str, Client> = BTreeMap::new();
-        let mut words = HashMap::new();
+        let (mut words, mut ended) = (HashMap::new(), BTreeSet::new());
         for (place, (who, sent, text)) in lines.into_iter().enumerate() {
             let peer = peers.entry(who).or_insert_with(|| Client::native(server.address));
             if sent {
@@ -180,6 +180,9 @@ fn replay(server: &Server) {
                 "docs/protocol.md:{}\npromised {text}\nfound    {found}",
                 number + place
             );
+            if found["type"] == "disconnect" {
+                ended.insert(who);
+            }
         }
         for (who, mut peer) in peers {
             // The server sent nothing that the transcript leaves out: it would come before this answer. Only a
@@ -188,6 +191,10 @@ fn replay(server: &Server) {
             let asked =
                 support::frame(fanfare_wire::websocket::Opcode::Text, br#"{"type":"no such command","id":"the end"}"#);
             let _ = std::io::Write::write_all(&mut socket, &asked); // an ended connection shows at the read
+            if ended.contains(who) {
+                assert!(matches!(peer.next(), Frame::Close(..)), "docs/protocol.md:{number}: {who} got more");
+                continue;
+            }
             let found = peer.message();
             let expected = found["id"] == "the end" || found["reason"] == "moved";
             assert!(expected, "docs/protocol.md:{number}: {who} also got {found}");

@@ -64,6 +64,9 @@ impl Sessions {
         if let Command::Subscribe { subs, many } = command {
             return self.subscribe_all(cx, at, reply, subs, many);
         }
+        if command == Command::Disconnect {
+            return self.leave(cx, at, reply);
+        }
         self.begin(cx, at);
         match command {
             Command::Rpc { method, data } => self.rpc(cx, at, reply, method, data),
@@ -116,6 +119,7 @@ impl Sessions {
             | Command::Subscribe { .. }
             | Command::Rpc { .. }
             | Command::Refresh { .. }
+            | Command::Disconnect
             | Command::Pong
             | Command::Invalid(_) => return,
         };
@@ -152,6 +156,7 @@ impl Sessions {
             | Command::Subscribe { .. }
             | Command::Rpc { .. }
             | Command::Refresh { .. }
+            | Command::Disconnect
             | Command::Pong
             | Command::Invalid(_) => Ok(()),
         };

@@ -385,6 +385,16 @@ impl Sessions {
         self.over(cx, id, finally.then_some(Ended::Left));
     }
 
+    /// The client ends its session. Commands of it that have no answer yet may take effect or not.
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo) {
+        let Some(seat) = self.sessions.get(at).map(|session| session.seat_id()) else { return };
+        self.reply(cx, seat, reply, ReplyBody::Done);
+        match seat {
+            Some(seat) => self.close(cx, seat.conn, Disconnect::Left),
+            None => self.end(cx, at.index, Ended::Left),
+        }
+    }
+
     /// A connection is over. `why` its sessions are too, where they are.
     pub(super) fn over(&mut self, cx: &mut Cx<'_>, id: ConnId, why: Option<Ended>) {
         let Some(conn) = self.conn(id) else { return };

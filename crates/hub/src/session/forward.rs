@@ -4,7 +4,8 @@
 //! Each request is a [`Pending`] of the shard that took it in. It is answered once: by the session's shard, or by its
 //! timer. A session that is changing shards is followed: its old shard passes the request on, behind the session in
 //! the same queue. A session is found only while it has a connection; a connection that nobody reads at the moment
-//! is one. [`Sends`](super::sends::Sends) holds the requests of a session to the order of their numbers.
+//! is one. A client that only wants to leave needs none. [`Sends`](super::sends::Sends) holds the requests of a session
+//! to the order of their numbers.
 
 use super::pending::{Pending, ReplyTo, Sent};
 use super::sends::{Early, Sends, Taken};
@@ -67,7 +68,13 @@ impl Sessions {
         };
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
-        let Some(id) = session.conn else { return self.refuse_send(cx, to, gone()) };
+        let Some(id) = session.conn else {
+            // It was cut off. Its number does not matter any more.
+            if let [Request { command: Command::Disconnect, .. }] = send.requests[..] {
+                return self.begin_send(cx, at, to, SendRequest { n: None, ..send });
+            }
+            return self.refuse_send(cx, to, gone());
+        };
         let Some(n) = send.n else {
             self.alive(id);
             return self.begin_send(cx, at, to, send);
@@ -118,6 +125,9 @@ impl Sessions {
         reply: ReplyTo,
         command: Command,
     ) {
+        if (conn, &command) == (None, &Command::Disconnect) {
+            return self.leave(cx, at, reply);
+        }
         // One before it may have ended the connection.
         let session = self.sessions.get(at).filter(|session| session.conn == conn);
         let (Some(outstanding), Some(id)) = (session.map(|session| session.outstanding), conn) else {

@@ -342,7 +342,8 @@ impl Sessions {
             self.note(cx, Some(id), Noted::Closed(reason));
             // No ticket outlives the token: nobody could take up the session of one that expired.
             let finally = !reason.reconnect() || reason == Disconnect::Expired;
-            let why = finally.then_some(Ended::Closed(reason));
+            let why = if reason == Disconnect::Left { Ended::Left } else { Ended::Closed(reason) };
+            let why = finally.then_some(why);
             self.over(cx, id, why);
         }
     }

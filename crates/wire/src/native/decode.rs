@@ -110,6 +110,7 @@ fn command(object: &Object<'_>, id: Option<RequestId>, limits: &Limits) -> Resul
             Command::PresenceSet { channel, data, person }
         }
         "presence_clear" => Command::PresenceClear { channel: object.channel()? },
+        "disconnect" => Command::Disconnect,
         "pong" => Command::Pong,
         _ => {
             let shown = &kind[..kind.floor_char_boundary(40)];

@@ -98,6 +98,7 @@ fn command_of(command: Command) -> ClientCommand {
         Command::PresenceClear { channel } => ClientCommand::PresenceClear { channel: shared(&channel) },
         Command::Refresh { token } => ClientCommand::Refresh { token: token.into() },
         Command::Rpc { method, data } => ClientCommand::Rpc { method, data },
+        Command::Disconnect => ClientCommand::Disconnect,
         Command::Pong => ClientCommand::Pong,
         Command::Connect(_) | Command::Invalid(_) | Command::Room(_) | Command::Leave => {
             unreachable!("no client's request decodes to these")

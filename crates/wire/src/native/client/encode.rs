@@ -62,6 +62,7 @@ pub fn encode(out: &mut Vec<u8>, request: &ClientRequest) {
         ClientCommand::PresenceClear { channel } => open(out, "presence_clear", id).text("channel", channel).end(),
         ClientCommand::Refresh { token } => open(out, "refresh", id).text("token", token).end(),
         ClientCommand::Rpc { method, data } => open(out, "rpc", id).text("method", method).raw("data", data).end(),
+        ClientCommand::Disconnect => open(out, "disconnect", id).end(),
         ClientCommand::Pong => open(out, "pong", id).end(),
     }
 }

@@ -114,6 +114,8 @@ pub enum ClientCommand {
         /// JSON.
         data: Bytes,
     },
+    /// Ends the session.
+    Disconnect,
     /// Answers a heartbeat.
     Pong,
 }

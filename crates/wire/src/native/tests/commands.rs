@@ -127,6 +127,7 @@ pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
             r#"{"type":"rpc","id":5,"method":"quote","data":[1]}"#,
             hub(id(5), Command::Rpc { method: "quote".into(), data: json("[1]") }),
         ),
+        (r#"{"type":"disconnect","id":4}"#, hub(id(4), Command::Disconnect)),
         (r#"{"type":"pong"}"#, hub(None, Command::Pong)),
     ]
 }
