@@ -5,13 +5,14 @@
 //! of connections. A refusal by the server is one on each transport. An answer that is not the server's says that the
 //! transport cannot be had; one that asks for patience, or none at all, that it may be had later.
 
-use super::out::json_of;
+use super::out::{json_of, text_of};
 use super::polls::Polls;
 use super::types::{Config, EndReason, ExchangeId, HttpAnswer, HttpInput, HttpKind, Output, Setback, Transport};
 use super::{Core, Link, RETRY_AFTER_MS_MAX, Step, id_of};
 use fanfare_hub::{ErrorCode, RequestId};
 use fanfare_wire::native::client::{
-    self, ErrorReply, ServerMessage, decode_poll_answer, decode_refusal, decode_send_answer, encode_attempt,
+    self, ClientCommand, ErrorReply, ServerMessage, decode_poll_answer, decode_refusal, decode_send_answer,
+    encode_attempt, encode_send,
 };
 
 /// Without a heartbeat, a poll session that got no answer for so long is given up.
@@ -111,9 +112,7 @@ impl Core {
 
     /// The answer asks for no further attempt for so long.
     pub(super) fn unavailable(&mut self, now_ms: u64, retry_after_ms: u64) {
-        if self.order.is_doubtful() && self.order.failed(None) == Step::Next {
-            return self.try_next(now_ms);
-        }
+        self.order.asked_for_patience();
         // All clients got the same delay: our own wait on top spreads them.
         let own_ms = self.backoff.next_ms(&mut self.rng, None);
         let asked_ms = retry_after_ms.min(RETRY_AFTER_MS_MAX) + own_ms;
@@ -148,11 +147,27 @@ impl Core {
         self.sends.offline(&mut self.out);
     }
 
-    /// The application ends the client: commands that are on their way over HTTP may still arrive.
+    /// The application ends the client. Over HTTP the last command ends the session, where a WebSocket is closed; the
+    /// commands before it may still arrive, so nothing is aborted: the server ends the stream or the poll.
     pub(super) fn last_words(&mut self, now_ms: u64) {
-        if let (true, Some(ticket)) = (self.is_online(), self.session.ticket.as_deref()) {
-            self.sends.queue(&mut self.out.commands);
-            self.sends.last_words(now_ms, &self.config, &mut self.rng, ticket, &mut self.out);
+        let Some(ticket) = self.session.ticket.as_deref() else { return };
+        let speaks_http = self.config.transports.iter().any(|transport| *transport != Transport::WebSocket);
+        match self.link {
+            Link::Online { .. } if self.out.over_http => {
+                self.out.send(None, ClientCommand::Disconnect);
+                self.sends.queue(&mut self.out.commands);
+                self.sends.last_words(now_ms, &self.config, &mut self.rng, ticket, &mut self.out);
+                self.downlink = Downlink::None;
+            }
+            // The session may be alive. Nothing is known of its numbers.
+            Link::Waiting { .. } | Link::Fetching { .. } | Link::Opening { .. } | Link::Greeting { .. }
+                if speaks_http =>
+            {
+                let mut body = Vec::new();
+                encode_send(&mut body, ticket, None, [&*text_of(None, ClientCommand::Disconnect)]);
+                self.out.http(HttpKind::Send, json_of(body));
+            }
+            _ => {}
         }
     }
 
@@ -161,7 +176,7 @@ impl Core {
         self.sends.queue(&mut self.out.commands);
         if let Some(ticket) = self.session.ticket.as_deref() {
             if std::mem::take(&mut self.out.pong_is_due) {
-                self.sends.pong(ticket, &mut self.out);
+                self.sends.pong(now_ms, &self.config, ticket, &mut self.out);
             }
             self.sends.pump(now_ms, &self.config, &mut self.rng, ticket, self.message_bytes, &mut self.out);
         }
@@ -177,14 +192,8 @@ impl Core {
 
     /// An input of an exchange. One that was given up is passed over.
     pub(super) fn exchanged(&mut self, now_ms: u64, exchange: ExchangeId, input: HttpInput<'_>) {
-        if self.sends.end_pong(exchange) {
-            // Where it was refused, the stream says more. The next ping asks for another one.
-            if let HttpInput::Answer(HttpAnswer { status: 200, body, .. }) = input
-                && let Some(ticket) = decode_send_answer(body).ok().and_then(|sent| sent.ticket)
-            {
-                self.session.ticket = Some(ticket);
-            }
-            return;
+        if self.sends.is_pong(exchange) {
+            return self.pong_answered(now_ms, input);
         }
         if let Some(n) = self.sends.number_of(exchange) {
             return self.sent(now_ms, n, input);
@@ -193,6 +202,24 @@ impl Core {
             Downlink::Stream(open) if *open == exchange => self.streamed(now_ms, input),
             Downlink::Polls(polls) if polls.is(exchange) => self.polled(now_ms, input),
             _ => {}
+        }
+    }
+
+    /// The answer to a ping has arrived, or it is sent again. Where it was refused, the stream says more.
+    fn pong_answered(&mut self, now_ms: u64, input: HttpInput<'_>) {
+        let answer = match input {
+            HttpInput::Answer(answer) if passes(answer.status) => {
+                let asked_ms = self.asked_ms(now_ms, answer);
+                return self.sends.pong_lost(now_ms, asked_ms, &mut self.rng);
+            }
+            HttpInput::Answer(answer) => answer,
+            _ => return self.sends.pong_lost(now_ms, 0, &mut self.rng),
+        };
+        self.sends.end_pong();
+        if answer.status == 200
+            && let Some(ticket) = decode_send_answer(answer.body).ok().and_then(|sent| sent.ticket)
+        {
+            self.session.ticket = Some(ticket);
         }
     }
 
@@ -313,9 +340,17 @@ impl Core {
             self.session.ticket = None;
         }
         let why = refusal.map_or(Setback::Transport, |error| Setback::Refused(Box::new(error)));
-        // A send of an earlier connection may be answered while there is a WebSocket.
         self.close(1000);
         self.lost(now_ms, None, why);
+    }
+
+    /// A send was refused with its session. One that is left of an earlier connection says nothing of a WebSocket.
+    fn leftover_or_session_refused(&mut self, now_ms: u64, answer: HttpAnswer<'_>) {
+        if self.out.over_http {
+            self.session_refused(now_ms, answer);
+        } else {
+            self.sends.forget_leftovers();
+        }
     }
 
     fn sent(&mut self, now_ms: u64, n: u64, input: HttpInput<'_>) {
@@ -336,10 +371,10 @@ impl Core {
                 }
                 Err(_) => self.sends.lost(now_ms, &mut self.rng, n),
             },
-            401 => self.session_refused(now_ms, answer),
+            401 => self.leftover_or_session_refused(now_ms, answer),
             409 if is(ErrorCode::OutOfOrder) => {
                 if !self.sends.out_of_order(now_ms, &mut self.rng, n, &mut self.out) {
-                    self.session_refused(now_ms, answer);
+                    self.leftover_or_session_refused(now_ms, answer);
                 }
             }
             // It has taken effect, and its answer is not kept.

@@ -253,7 +253,7 @@ impl Core {
         let publishes = self.publishes.wake_ms(self.is_online());
         let token = self.tokens.renew_ms().filter(|_| self.config.token_provider && self.is_online());
         let polls = self.downlink.wake_ms();
-        let sends = self.sends.wake_ms(&self.config).filter(|_| self.is_online());
+        let sends = self.sends.wake_ms(&self.config, self.out.over_http).filter(|_| self.is_online());
         [link, subscriptions, publishes, token, self.requests.wake_ms(), polls, sends].into_iter().flatten().min()
     }
 
@@ -624,10 +624,15 @@ impl Core {
         }
         let after_ms = self.config.request_timeout_ms;
         self.wake_polls(now_ms);
-        let mut lost_touch =
-            self.is_online() && (self.subscriptions.is_overdue(now_ms) || self.sends.is_overdue(now_ms, &self.config));
-        for purpose in self.requests.expired(now_ms) {
+        // Where there is a WebSocket, sends are left of earlier connections, and nobody waits for them.
+        let sends_overdue = self.out.over_http && self.sends.is_overdue(now_ms, &self.config);
+        let mut lost_touch = self.is_online() && (self.subscriptions.is_overdue(now_ms) || sends_overdue);
+        for (id, purpose) in self.requests.expired(now_ms) {
             match purpose {
+                Purpose::Call { call, repeat: false } => {
+                    self.sends.withdraw(id); // it would take effect behind the caller's back
+                    self.out.answer(call, Err(CallError::TimedOut { after_ms }));
+                }
                 Purpose::Call { call, .. } | Purpose::Enter { call: Some(call), .. } => {
                     self.out.answer(call, Err(CallError::TimedOut { after_ms }));
                 }
@@ -639,7 +644,7 @@ impl Core {
                 Purpose::Enter { call: None, .. } | Purpose::Ignored => {}
             }
         }
-        self.publishes.wake(now_ms, &self.config, &mut self.out);
+        self.publishes.wake(now_ms, &self.config, &mut self.sends, &mut self.out);
         if lost_touch && self.is_online() {
             self.leave(now_ms, 1000, Setback::NoAnswer { after_ms });
         }

@@ -3,15 +3,16 @@
 //! In: the failures before a connection is online, and its success. Out: the transport to try, or that none is left. A
 //! transport fails where the server (or a proxy before it) was reached, and the transport did not get through: the
 //! upgrade is stripped, the socket opens and nothing answers, a stream is held back. Then the next one is tried at
-//! once. A server that cannot be reached says nothing about a transport. The one that worked is kept; after
-//! [`AGAIN_MS`] the next connection begins with the first one again.
+//! once. A server that cannot be reached says nothing about a transport, and neither does one that asks for patience:
+//! but where it does so twice in a row the next attempt is a trial of the next transport. The one that worked is kept;
+//! after [`AGAIN_MS`] the next connection begins with the first one again.
 
 use super::types::Transport;
 
 /// A transport that was not the first choice is kept for so long.
 const AGAIN_MS: u64 = 5 * 60_000;
-/// After so many answers in a row that ask for patience, the next transport is tried too: some proxies refuse an
-/// upgrade as if the server were down.
+/// After so many answers in a row that ask for patience, the next transport is tried: some proxies refuse an upgrade as
+/// if the server were down.
 const DOUBTS_MAX: u32 = 2;
 
 #[derive(Debug)]
@@ -24,7 +25,11 @@ pub(super) struct Order {
     reason: Option<Box<str>>,
     /// One of them may succeed later.
     may_pass: bool,
+    /// Answers in a row that asked for patience.
     doubts: u32,
+    /// The next attempt, or this one, is a trial: where it meets the same answer the server is down indeed, and the
+    /// transport of this place is the one to wait for.
+    trial_of: Option<usize>,
     /// Since when a transport is kept that is not the first.
     kept_ms: Option<u64>,
 }
@@ -44,7 +49,7 @@ impl Order {
     /// At least one; without any it is a WebSocket.
     pub(super) fn new(transports: &[Transport]) -> Self {
         let transports = if transports.is_empty() { vec![Transport::WebSocket] } else { transports.to_vec() };
-        Order { transports, at: 0, failed: 0, reason: None, may_pass: false, doubts: 0, kept_ms: None }
+        Order { transports, at: 0, failed: 0, reason: None, may_pass: false, doubts: 0, trial_of: None, kept_ms: None }
     }
 
     pub(super) fn current(&self) -> Transport {
@@ -70,9 +75,9 @@ impl Order {
         if self.reason.is_none() {
             self.reason = reason;
         }
-        self.doubts = 0;
+        (self.doubts, self.trial_of) = (0, None);
         self.failed += 1;
-        self.at = (self.at + 1) % self.transports.len();
+        self.at = self.next();
         if self.failed < self.transports.len() {
             return Step::Next;
         }
@@ -81,14 +86,23 @@ impl Order {
         reason.map_or(Step::Wait, Step::End)
     }
 
-    /// The answer asks for patience. True where that is a failure of the transport by now.
-    pub(super) fn is_doubtful(&mut self) -> bool {
+    /// The answer asks for patience: the attempt after it may be a trial of the next transport.
+    pub(super) fn asked_for_patience(&mut self) {
         self.doubts += 1;
-        self.doubts >= DOUBTS_MAX && self.transports.len() > 1
+        if let Some(from) = self.trial_of.take() {
+            (self.at, self.doubts) = (from, 0);
+        } else if self.doubts >= DOUBTS_MAX && self.transports.len() > 1 {
+            self.trial_of = Some(self.at);
+            self.at = self.next();
+        }
+    }
+
+    fn next(&self) -> usize {
+        (self.at + 1) % self.transports.len()
     }
 
     fn end_round(&mut self) {
-        (self.failed, self.reason, self.may_pass, self.doubts) = (0, None, false, 0);
+        (self.failed, self.reason, self.may_pass, self.doubts, self.trial_of) = (0, None, false, 0, None);
     }
 }
 
@@ -138,12 +152,27 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_passes_is_a_failure_when_it_repeats() {
+    fn a_refusal_that_passes_and_repeats_makes_the_next_attempt_a_trial() {
+        let patience = |order: &mut Order| {
+            order.asked_for_patience();
+            order.current()
+        };
         let mut order = Order::new(Transport::AUTO);
-        assert!(!order.is_doubtful());
+        assert_eq!(patience(&mut order), WebSocket);
         order.worked(0);
-        assert_eq!([order.is_doubtful(), order.is_doubtful()], [false, true]);
+        // A server that is down, or restarts, says the same on each transport: its client stays with its own.
+        let tried: Vec<_> = (0..7).map(|_| patience(&mut order)).collect();
+        assert_eq!(tried, [WebSocket, Sse, WebSocket, WebSocket, Sse, WebSocket, WebSocket]);
+        // The trial gets through: it was the transport.
+        assert_eq!(patience(&mut order), Sse);
+        order.worked(1_000);
+        assert_eq!(patience(&mut order), Sse);
+        // A trial that fails as a transport is a failure like any other.
+        let mut order = Order::new(Transport::AUTO);
+        assert_eq!([patience(&mut order), patience(&mut order)], [WebSocket, Sse]);
+        assert_eq!(order.failed(None), Step::Next);
+        assert_eq!(order.current(), Poll);
         let mut only = Order::new(&[Poll]);
-        assert_eq!([only.is_doubtful(), only.is_doubtful()], [false, false], "there is no other");
+        assert_eq!([patience(&mut only), patience(&mut only), patience(&mut only)], [Poll; 3], "there is no other");
     }
 }

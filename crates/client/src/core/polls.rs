@@ -109,8 +109,9 @@ impl Polls {
 
     /// The server, or a proxy, asks for patience.
     pub(super) fn rest(&mut self, now_ms: u64, asked_ms: u64, rng: &mut Rng) {
+        let own_ms = rng.below((REST_MS_MIN << self.failures.min(10)).min(REST_MS_MAX));
         self.failures = self.failures.saturating_add(1);
-        self.flight = Flight::Resting { until_ms: now_ms + asked_ms + rng.below(REST_MS_MIN + 1) };
+        self.flight = Flight::Resting { until_ms: now_ms + asked_ms + own_ms };
     }
 
     /// What was due at this time is done.

@@ -9,6 +9,7 @@
 //! for a retry does not hold up the others, so the order between them is kept only while nothing fails.
 
 use super::out::Out;
+use super::sends::Sends;
 use super::types::{Answer, CallError, CallId, Config};
 use fanfare_hub::{ErrorCode, Rng};
 use fanfare_wire::native::client::{ClientCommand, ErrorReply, Publish, ServerMessage};
@@ -45,6 +46,16 @@ struct Entry {
     tries: u32,
     give_up_ms: u64,
     retries: u32,
+}
+
+impl Entry {
+    /// The last time that it was sent does not count: the server has not seen it.
+    fn unsent(&mut self) {
+        self.tries = self.tries.saturating_sub(1);
+        if self.tries == 0 {
+            (self.scope, self.sent_ms) = (None, None);
+        }
+    }
 }
 
 /// All that are not answered, in the order of asking.
@@ -157,10 +168,7 @@ impl Publishes {
             let State::Flying { id, .. } = entry.state else { continue };
             entry.state = State::Queued;
             if unsent.contains(&id) {
-                entry.tries = entry.tries.saturating_sub(1);
-                if entry.tries == 0 {
-                    (entry.scope, entry.sent_ms) = (None, None);
-                }
+                entry.unsent();
             }
         }
     }
@@ -180,16 +188,26 @@ impl Publishes {
         });
     }
 
-    /// Gives up publications that are too old, and sends unanswered ones again.
-    pub(super) fn wake(&mut self, now_ms: u64, config: &Config, out: &mut Out) {
+    /// Gives up publications that are too old, and sends unanswered ones again. One that is in a send, or waits for
+    /// one, is sent again by `sends` alone.
+    pub(super) fn wake(&mut self, now_ms: u64, config: &Config, sends: &mut Sends, out: &mut Out) {
         self.entries.retain(|_, entry| {
-            if let State::Flying { deadline_ms, .. } = entry.state
-                && deadline_ms <= now_ms
+            if let State::Flying { id, deadline_ms } = &mut entry.state
+                && *deadline_ms <= now_ms
             {
-                entry.state = State::Queued;
+                if sends.holds(*id) {
+                    *deadline_ms = now_ms + config.request_timeout_ms;
+                } else {
+                    entry.state = State::Queued;
+                }
             }
             if entry.give_up_ms > now_ms {
                 return true;
+            }
+            if let State::Flying { id, .. } = entry.state
+                && sends.withdraw(id)
+            {
+                entry.unsent();
             }
             let timed_out = CallError::TimedOut { after_ms: config.publish_give_up_ms };
             out.answer(entry.call, Err(if entry.scope.is_some() { CallError::Unknown } else { timed_out }));

@@ -112,10 +112,10 @@ impl Requests {
         internal
     }
 
-    /// Those whose time is up; each is forgotten.
-    pub(super) fn expired(&mut self, now_ms: u64) -> Vec<Purpose> {
+    /// Those whose time is up, with their ids; each is forgotten.
+    pub(super) fn expired(&mut self, now_ms: u64) -> Vec<(u64, Purpose)> {
         let due: Vec<u64> = self.pending.iter().filter(|(_, p)| p.deadline_ms <= now_ms).map(|(&id, _)| id).collect();
-        due.into_iter().filter_map(|id| self.take(id)).collect()
+        due.into_iter().filter_map(|id| Some((id, self.take(id)?))).collect()
     }
 
     pub(super) fn wake_ms(&self) -> Option<u64> {

@@ -11,11 +11,11 @@
 //! where the server cannot have seen them, or asked again under new numbers.) An `unsubscribe` among them may have
 //! ended a subscription of the new connection: [`Done::unsubscribed`] says which.
 
-use super::out::{Out, QueuedCommand};
+use super::out::{Out, QueuedCommand, json_of};
 use super::types::{Config, ExchangeId, HttpKind};
 use fanfare_hub::Rng;
 use fanfare_wire::native::COMMANDS_MAX;
-use fanfare_wire::native::client::encode_send;
+use fanfare_wire::native::client::{PONG, encode_send};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -28,6 +28,9 @@ const BODY_BYTES: usize = 64 << 10;
 /// The waits between attempts: nothing after the first failure, then from this on, doubled each time to the maximum.
 const REST_MS_MIN: u64 = 250;
 const REST_MS_MAX: u64 = 8_000;
+/// After so many attempts the connection is given up, unless it is a WebSocket: then what is left of sends has time.
+const PATIENT_FAILURES: u32 = 10;
+const PATIENT_MS: u64 = 60_000;
 /// A send that lacks one before it waits so long, at most.
 const ORDER_MS: u64 = 500;
 /// A send that is without an answer for so many times the limit of one request ends the connection.
@@ -38,8 +41,8 @@ pub(super) struct Sends {
     queue: VecDeque<QueuedCommand>,
     queued_bytes: usize,
     flying: BTreeMap<u64, Send>,
-    /// The answer to a ping, on its way. It has no number: it is not repeated, and waits for no send before it.
-    pong: Option<ExchangeId>,
+    /// The answer to the last ping, until it has arrived. It has no number, and waits for no send before it.
+    pong: Option<Pong>,
     /// An answer has asked for patience until then: no send goes up earlier.
     quiet_until_ms: u64,
     /// Ids of commands that were given up before the server can have seen them.
@@ -63,6 +66,13 @@ struct Send {
     state: State,
     failures: u32,
     first_ms: u64,
+}
+
+/// The answer to a ping. It may be said twice.
+#[derive(Debug)]
+struct Pong {
+    state: State,
+    failures: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +125,7 @@ impl Sends {
                 send.lost(now_ms, rng);
             }
         }
+        self.pump_pong(now_ms, config, rng, ticket, out);
         if self.quiet_until_ms > now_ms {
             return;
         }
@@ -163,22 +174,77 @@ impl Sends {
     }
 
     /// Answers a ping of a stream. An earlier answer that is still on its way is stuck.
-    pub(super) fn pong(&mut self, ticket: &str, out: &mut Out) {
+    pub(super) fn pong(&mut self, now_ms: u64, config: &Config, ticket: &str, out: &mut Out) {
         self.abort_pong(out);
-        let mut body = Vec::new();
-        encode_send(&mut body, ticket, None, [r#"{"type":"pong"}"#]);
-        self.pong = Some(out.http(HttpKind::Send, String::from_utf8_lossy(&body).into_owned()));
+        self.ask_pong(now_ms, config, ticket, 0, out);
     }
 
-    /// True where this exchange was the answer to a ping. It is over.
-    pub(super) fn end_pong(&mut self, exchange: ExchangeId) -> bool {
-        self.pong.take_if(|pong| *pong == exchange).is_some()
+    fn ask_pong(&mut self, now_ms: u64, config: &Config, ticket: &str, failures: u32, out: &mut Out) {
+        let mut body = Vec::new();
+        encode_send(&mut body, ticket, None, [PONG]);
+        let exchange = out.http(HttpKind::Send, json_of(body));
+        let deadline_ms = now_ms + config.request_timeout_ms;
+        self.pong = Some(Pong { state: State::Asked { exchange, deadline_ms, was_seen: true }, failures });
+    }
+
+    /// Sends the answer to a ping again, where it was lost.
+    fn pump_pong(&mut self, now_ms: u64, config: &Config, rng: &mut Rng, ticket: &str, out: &mut Out) {
+        if let Some(Pong { state: State::Asked { exchange, deadline_ms, .. }, .. }) = self.pong
+            && deadline_ms <= now_ms
+        {
+            out.abort(exchange);
+            self.pong_lost(now_ms, 0, rng);
+        }
+        if let Some(Pong { state: State::Resting { until_ms }, failures }) = self.pong
+            && until_ms <= now_ms
+        {
+            self.ask_pong(now_ms, config, ticket, failures, out);
+        }
+    }
+
+    /// True where this exchange is the answer to a ping.
+    pub(super) fn is_pong(&self, exchange: ExchangeId) -> bool {
+        self.pong
+            .as_ref()
+            .is_some_and(|pong| matches!(pong.state, State::Asked { exchange: asked, .. } if asked == exchange))
+    }
+
+    /// It has arrived.
+    pub(super) fn end_pong(&mut self) {
+        self.pong = None;
+    }
+
+    /// It has not, or not now.
+    pub(super) fn pong_lost(&mut self, now_ms: u64, asked_ms: u64, rng: &mut Rng) {
+        if let Some(pong) = &mut self.pong {
+            pong.state = State::Resting { until_ms: now_ms + asked_ms + rest_ms(pong.failures, rng) };
+            pong.failures = pong.failures.saturating_add(1);
+        }
     }
 
     fn abort_pong(&mut self, out: &mut Out) {
-        if let Some(exchange) = self.pong.take() {
+        if let Some(Pong { state: State::Asked { exchange, .. }, .. }) = self.pong.take() {
             out.abort(exchange);
         }
+    }
+
+    /// Takes a command back that has not gone up. False where it has.
+    pub(super) fn withdraw(&mut self, id: u64) -> bool {
+        let Some(at) = self.queue.iter().position(|command| command.id == Some(id)) else { return false };
+        self.queued_bytes -= self.queue.remove(at).map_or(0, |command| command.text.len());
+        true
+    }
+
+    /// True while a command waits to go up, or is in a send that has no answer: it is not lost, and nobody else needs
+    /// to send it again.
+    pub(super) fn holds(&self, id: u64) -> bool {
+        self.queue.iter().any(|command| command.id == Some(id))
+            || self.flying.values().any(|send| send.ids.contains(&id))
+    }
+
+    /// What is left of earlier connections is of no use: the server does not know it.
+    pub(super) fn forget_leftovers(&mut self) {
+        self.flying.clear();
     }
 
     /// The number of the send whose answer this exchange brings.
@@ -228,11 +294,11 @@ impl Sends {
     }
 
     fn rest_one(&mut self, now_ms: u64, asked_ms: u64, rng: &mut Rng, n: u64) -> u64 {
-        let until_ms = now_ms + asked_ms + rng.below(REST_MS_MIN + 1);
-        if let Some(send) = self.flying.get_mut(&n) {
-            send.failures = send.failures.saturating_add(1);
-            send.state = State::Resting { until_ms };
-        }
+        let Some(send) = self.flying.get_mut(&n) else { return now_ms };
+        // One answer of this kind may pass at once; many in a row may not be answered with as many requests.
+        let until_ms = now_ms + asked_ms + rng.below(rest_ms_max(send.failures));
+        send.failures = send.failures.saturating_add(1);
+        send.state = State::Resting { until_ms };
         until_ms
     }
 
@@ -256,12 +322,19 @@ impl Sends {
         self.flying.values().any(|send| send.give_up_ms(config) <= now_ms)
     }
 
-    pub(super) fn wake_ms(&self, config: &Config) -> Option<u64> {
-        let due_ms = |send: &Send| match send.state {
-            State::Asked { deadline_ms, .. } => deadline_ms.min(send.give_up_ms(config)),
-            State::Resting { until_ms } => until_ms.max(self.quiet_until_ms).min(send.give_up_ms(config)),
+    /// `gives_up`: [`is_overdue`](Self::is_overdue) will be asked.
+    pub(super) fn wake_ms(&self, config: &Config, gives_up: bool) -> Option<u64> {
+        let due_ms = |send: &Send| {
+            let due_ms = match send.state {
+                State::Asked { deadline_ms, .. } => deadline_ms,
+                State::Resting { until_ms } => until_ms.max(self.quiet_until_ms),
+            };
+            if gives_up { due_ms.min(send.give_up_ms(config)) } else { due_ms }
         };
-        self.flying.values().map(due_ms).min()
+        let pong_ms = self.pong.as_ref().map(|pong| match pong.state {
+            State::Asked { deadline_ms: at_ms, .. } | State::Resting { until_ms: at_ms } => at_ms,
+        });
+        self.flying.values().map(due_ms).chain(pong_ms).min()
     }
 
     /// The connection is gone: what waits is given up, and numbers without an answer are kept.
@@ -323,10 +396,7 @@ impl Send {
     }
 
     fn lost(&mut self, now_ms: u64, rng: &mut Rng) {
-        let rest_ms = match self.failures {
-            0 => 0,
-            failures => rng.below((REST_MS_MIN << (failures - 1).min(10)).min(REST_MS_MAX)),
-        };
+        let rest_ms = rest_ms(self.failures, rng);
         self.failures = self.failures.saturating_add(1);
         self.state = State::Resting { until_ms: now_ms + rest_ms };
     }
@@ -341,4 +411,16 @@ impl Send {
     fn give_up_ms(&self, config: &Config) -> u64 {
         self.first_ms.saturating_add(config.request_timeout_ms.saturating_mul(GIVE_UP_TIMES))
     }
+}
+
+/// The wait after a loss, with so many failures before it.
+fn rest_ms(failures: u32, rng: &mut Rng) -> u64 {
+    match failures {
+        0 => 0,
+        failures => rng.below(rest_ms_max(failures - 1)),
+    }
+}
+
+fn rest_ms_max(failures: u32) -> u64 {
+    if failures < PATIENT_FAILURES { (REST_MS_MIN << failures).min(REST_MS_MAX) } else { PATIENT_MS }
 }

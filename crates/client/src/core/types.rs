@@ -219,7 +219,7 @@ pub enum Input<'a> {
     Resume(Arc<str>),
     /// The instant of [`Core::wake_ms`](super::Core::wake_ms) has come.
     Wake,
-    /// End for good.
+    /// End for good, and the session on the server too. Requests that are on their way should get a moment longer.
     Stop,
 }
 

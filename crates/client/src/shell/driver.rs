@@ -4,7 +4,7 @@
 use super::http::{Answer as HttpWhole, Http, HttpEvent};
 use super::net::{Endpoint, Problem, Stream};
 use super::subscription::{Feed, Subscription};
-use super::transport::{Read, Socket};
+use super::transport::{Closing, Read, Socket};
 use super::{Command, Fetching, Status, Tokens};
 use crate::core::{
     Answer, Call, CallError, CallId, Core, EndReason, Event, ExchangeId, HttpAnswer, HttpInput, Input, Output, State,
@@ -61,6 +61,8 @@ pub(super) struct Driver {
     transport: Transport,
     http: Http,
     tokens: Option<Tokens>,
+    /// Of the caller that ends the client.
+    closing: Option<Closing>,
     /// The application's answer to the question for a token.
     token: Option<Fetching>,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -98,6 +100,7 @@ impl Driver {
             start: Instant::now(),
             transport: Transport::None,
             tokens,
+            closing: None,
             token: None,
             commands: commands.received,
             sender: commands.sender,
@@ -225,7 +228,7 @@ impl Driver {
                     let problem = Problem::TimedOut { after_ms: self.connect_timeout_ms };
                     self.status.send_modify(|status| status.problem = Some(problem));
                 }
-                Transport::Open(socket) => socket.close(code),
+                Transport::Open(socket) => socket.close(code, self.closing.clone()),
             },
             Output::Answer(call, result) => self.answer(call, result),
             Output::Channel { channel, event, before } => {
@@ -251,7 +254,7 @@ impl Driver {
             }
             Output::State(state) => {
                 if let State::Ended(reason) = &state {
-                    self.http.finish();
+                    self.http.finish(self.closing.clone());
                     for (_, mut feed) in self.feeds.drain() {
                         feed.end("ended".into(), reason.to_string().into());
                     }
@@ -359,7 +362,11 @@ impl Driver {
                 self.hand_out();
             }
             Command::Start => self.tell(Input::Start),
-            Command::Stop => self.tell(Input::Stop),
+            Command::Stop(closing) => {
+                self.closing = Some(closing);
+                self.tell(Input::Stop);
+                self.closing = None;
+            }
         }
     }
 

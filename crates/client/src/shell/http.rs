@@ -6,7 +6,7 @@
 //! another status, [`EVENTS_MAX`] messages that the driver has not taken; then nothing more is read.
 
 use super::net::{Endpoint, Problem};
-use super::transport::{CLOSING, HEAD_BYTES_MAX, MESSAGE_BYTES_MAX, excerpt, find_message};
+use super::transport::{CLOSING, Closing, HEAD_BYTES_MAX, MESSAGE_BYTES_MAX, excerpt, find_message};
 use crate::core::{ExchangeId, HttpKind, HttpRequest};
 use bytes::Bytes;
 use fanfare_wire::stream::{StreamDecoder, StreamForm};
@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 /// The longest body of a refusal that is read; of a longer one this is its beginning.
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
@@ -58,7 +58,7 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct Http {
     shared: Arc<Shared>,
-    exchanges: HashMap<ExchangeId, AbortHandle>,
+    exchanges: HashMap<ExchangeId, JoinHandle<()>>,
     events: mpsc::Sender<(ExchangeId, HttpEvent)>,
     received: mpsc::Receiver<(ExchangeId, HttpEvent)>,
 }
@@ -86,7 +86,7 @@ impl Http {
             };
             drop(events.send((exchange, last)).await); // an error: the driver is gone
         });
-        self.exchanges.insert(exchange, task.abort_handle());
+        self.exchanges.insert(exchange, task);
     }
 
     /// Gives an exchange up. The other connections may be as dead as its own.
@@ -113,14 +113,20 @@ impl Http {
         }
     }
 
-    /// The client has ended: requests that are on their way may still arrive, for a moment.
-    pub(super) fn finish(&mut self) {
+    /// The client has ended: requests that are on their way may still arrive, for a moment. `closing` is dropped then.
+    pub(super) fn finish(&mut self, closing: Option<Closing>) {
         self.shared.kept().clear();
-        let open: Vec<AbortHandle> = self.exchanges.drain().map(|(_, task)| task).collect();
+        let mut open: Vec<_> = self.exchanges.drain().map(|(_, task)| task).collect();
         if !open.is_empty() {
             tokio::spawn(async move {
-                tokio::time::sleep(CLOSING).await;
-                open.iter().for_each(AbortHandle::abort);
+                let ended = async {
+                    for task in &mut open {
+                        let _ = task.await; // it has failed, which is an end too
+                    }
+                };
+                let _ = tokio::time::timeout(CLOSING, ended).await; // those that are left are aborted
+                open.iter().for_each(JoinHandle::abort);
+                drop(closing);
             });
         }
     }

@@ -56,13 +56,26 @@ pub struct Client {
 /// subscription, and longer waits are bounded by [`Config::waiting_max`].
 #[derive(Debug)]
 enum Command {
-    Call { call: Call, reply: oneshot::Sender<Result<Answer, CallError>> },
-    Subscribe { options: Box<Subscribe>, reply: oneshot::Sender<Result<Subscription, CallError>> },
-    Unsubscribe { channel: Arc<str>, feed: u64 },
-    Resume { channel: Arc<str>, feed: u64 },
+    Call {
+        call: Call,
+        reply: oneshot::Sender<Result<Answer, CallError>>,
+    },
+    Subscribe {
+        options: Box<Subscribe>,
+        reply: oneshot::Sender<Result<Subscription, CallError>>,
+    },
+    Unsubscribe {
+        channel: Arc<str>,
+        feed: u64,
+    },
+    Resume {
+        channel: Arc<str>,
+        feed: u64,
+    },
     Incoming(mpsc::UnboundedSender<Subscription>),
     Start,
-    Stop,
+    /// The sender is dropped when the last words are said.
+    Stop(mpsc::Sender<()>),
 }
 
 /// How the connection is.
@@ -463,12 +476,17 @@ impl Client {
         drop(self.send(Command::Start));
     }
 
-    /// Ends the client for all its handles, and returns once it has ended. Calls that wait are answered.
+    /// Ends the client for all its handles, and its session on the server: others see it leave at once, on whatever
+    /// transport. Calls that wait are answered. Returns when the server knows, or after a second.
+    ///
+    /// Where no request gets through, or the program ends without this, the session ends by itself, after its grace.
     pub async fn close(&self) {
         let mut status = self.status.clone();
-        if self.send(Command::Stop).is_ok() {
+        let (closing, mut closed) = mpsc::channel(1);
+        if self.send(Command::Stop(closing)).is_ok() {
             // An error means that it is gone.
             drop(status.wait_for(|status| matches!(status.state, State::Ended(_))).await);
+            let _ = closed.recv().await; // nobody sends: the last words are said when it ends
         }
     }
 

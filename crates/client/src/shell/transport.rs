@@ -25,6 +25,8 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 16 << 20;
 const READ_BYTES: usize = 16 << 10;
 /// So much may wait to be written before nothing more is read. Calls stop at half of it, so the rest is answers.
 const UNWRITTEN_BYTES_MAX: usize = 2 * BACKLOG_BYTES_MAX;
+/// A caller that waits for the end of the client sees that it is dropped.
+pub(super) type Closing = tokio::sync::mpsc::Sender<()>;
 /// How long a closing connection is waited for.
 pub(super) const CLOSING: Duration = Duration::from_secs(1);
 /// How much of a peer's text is shown, and of an address.
@@ -215,21 +217,30 @@ impl Socket {
         Read::Over(code)
     }
 
-    /// Closes the connection; waiting bytes are written first, as far as that goes in a second.
-    pub(super) fn close(mut self, code: u16) {
+    /// Closes the connection; waiting bytes are written first, as far as that goes in a second. `closing` is dropped
+    /// then.
+    pub(super) fn close(mut self, code: u16, closing: Option<Closing>) {
         put_close(&mut self.unwritten, code, "", Some(self.masks.next_mask()));
-        self.finish();
+        tokio::spawn(async move {
+            self.ended().await;
+            drop(closing);
+        });
     }
 
     /// Writes the waiting bytes, then waits for the peer's end of the connection: closing at once could take back what
     /// is written.
-    pub(super) fn finish(mut self) {
-        tokio::spawn(tokio::time::timeout(CLOSING, async move {
+    pub(super) fn finish(self) {
+        tokio::spawn(self.ended());
+    }
+
+    async fn ended(mut self) {
+        let ended = async {
             self.stream.write_all(&self.unwritten[self.written..]).await?;
             self.stream.shutdown().await?;
             while self.stream.read(&mut self.buffer).await? > 0 {}
             Ok::<(), io::Error>(())
-        }));
+        };
+        drop(tokio::time::timeout(CLOSING, ended).await);
     }
 }
 

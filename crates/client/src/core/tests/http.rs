@@ -154,10 +154,166 @@ fn a_ping_of_a_stream_is_answered_by_a_send_without_a_number() {
     assert_eq!(stuck.body, r#"{"ticket":"t2","commands":[{"type":"pong"}]}"#, "by the newest ticket");
     let outputs = world.message(stream, ping);
     assert!(outputs.contains(&Output::Abort(stuck.exchange)), "at most one is on its way: {outputs:?}");
-    let lost = of(HttpKind::Send, &outputs);
-    assert_eq!(requests(&world.lose(lost.exchange)), [], "it is not repeated");
-    let open = of(HttpKind::Send, &world.message(stream, ping));
+    let open = of(HttpKind::Send, &outputs);
     assert!(world.lose(stream).contains(&Output::Abort(open.exchange)));
+}
+
+/// Without an answer to its ping the server would end the stream.
+#[test]
+fn an_answer_to_a_ping_that_is_lost_is_sent_again_later_and_later() {
+    let pong = r#"{"ticket":"t1","commands":[{"type":"pong"}]}"#;
+    let (mut world, stream) = World::streaming();
+    let first = of(HttpKind::Send, &world.message(stream, r#"{"type":"ping"}"#));
+    let second = of(HttpKind::Send, &world.lose(first.exchange));
+    assert_eq!(second.body, pong);
+    let outputs = world.tell(Input::Http(second.exchange, HttpInput::Unreachable));
+    assert!(requests(&outputs).len() <= 1, "{outputs:?}");
+    // No answer at all, then one that asks for patience.
+    let third = if let [it] = &requests(&outputs)[..] { it.clone() } else { world.wait_for(HttpKind::Send) };
+    let asked_ms = world.now_ms;
+    let outputs = world.wake_until(|outputs| outputs.contains(&Output::Abort(third.exchange)));
+    assert_eq!(world.now_ms, asked_ms + 10_000, "{outputs:?}");
+    let fourth = match &requests(&outputs)[..] {
+        [it] => it.clone(),
+        _ => world.wait_for(HttpKind::Send),
+    };
+    let asked_ms = world.now_ms;
+    let body = r#"{"code":"unavailable","message":"busy","retryable":true,"retry_after":3000}"#;
+    assert_eq!(requests(&world.answer(fourth.exchange, 503, body)), []);
+    let fifth = world.wait_for(HttpKind::Send);
+    assert!(world.now_ms >= asked_ms + 3_000);
+    assert_eq!(fifth.body, pong);
+    world.answer(fifth.exchange, 200, r#"{"replies":[]}"#);
+    // It has arrived: nothing is due but the end of the silence.
+    assert!(requests(&world.wake()).is_empty() && !world.core.is_online());
+}
+
+/// Answers that ask for patience and name no time: a server that is down must not be asked four times a second.
+#[test]
+fn a_poll_and_a_send_that_are_refused_for_now_come_later_and_later() {
+    let count = |mut world: World, first: HttpRequest, until_ms: u64| {
+        let (mut next, mut count) = (first, 0);
+        while world.now_ms < until_ms {
+            world.answer(next.exchange, 503, "busy");
+            next = world.wait_for(next.kind);
+            count += 1;
+        }
+        assert!(world.core.is_online());
+        count
+    };
+    let (world, poll) = World::polling();
+    assert!((4..16).contains(&count(world, poll, 25_000)));
+    let (mut world, _stream) = World::streaming();
+    let send = of(HttpKind::Send, &world.call(publish("c", None)).1);
+    assert!((4..16).contains(&count(world, send, 25_000)));
+}
+
+/// While an answer over HTTP has asked for patience, what waits is there once, and is sent once.
+#[test]
+fn what_waits_for_a_long_delay_is_sent_once_and_what_has_ended_is_not_sent() {
+    let (mut world, _stream) = World::polling();
+    let first = of(HttpKind::Send, &world.call(publish("c", Some("first"))).1);
+    let answer = HttpAnswer { status: 503, retry_after_ms: Some(25_000), body: "" };
+    world.tell(Input::Http(first.exchange, HttpInput::Answer(answer)));
+    let (publication, _) = world.call(publish("c", Some("k")));
+    let (rpc, _) = world.call(Call::Rpc { method: "m".into(), data: json("1") });
+    let mut ended = Vec::new();
+    let mut bodies = Vec::new();
+    while world.now_ms < 29_000 {
+        let outputs = world.wake();
+        ended.extend(answers(&outputs));
+        for request in requests(&outputs) {
+            match request.kind {
+                HttpKind::Poll => drop(world.answer(request.exchange, 200, r#"{"n":1,"messages":[]}"#)),
+                _ => bodies.push(request.body),
+            }
+        }
+    }
+    assert!(ended.contains(&(rpc, Err(CallError::TimedOut { after_ms: 10_000 }))), "{ended:?}");
+    let all = bodies.concat();
+    assert_eq!(all.matches(r#""idempotency_key":"k""#).count(), 1, "{publication:?}: {bodies:?}");
+    assert!(!all.contains(r#""type":"rpc""#), "its caller has gone on without it: {bodies:?}");
+}
+
+/// An SSE client whose session goes on over a WebSocket. Its last send has no answer, and never gets one.
+fn moved_to_a_websocket() -> (World, HttpRequest) {
+    let (mut world, outputs) = World::over(&[Sse, WebSocket]);
+    let stream = of(HttpKind::Sse, &outputs);
+    world.message(stream.exchange, &CONNECTED.replace("ID", &id_in(&stream.body).to_string()));
+    world.call(publish("c", None));
+    world.lose(stream.exchange);
+    let stream = world.wait_for(HttpKind::Sse);
+    world.answer(stream.exchange, 404, "gone");
+    let connect = sent(&world.tell(Input::Opened)).remove(0);
+    let connected = CONNECTED.replace("ID", &id_in(&connect).to_string()).replace("resumed\":false", "resumed\":true");
+    let connected = connected.replace("25000", "0"); // no heartbeat, so no silence is too long
+    let leftover = of(HttpKind::Send, &world.hear(&connected));
+    assert_eq!((&*leftover.body, world.core.transport()), (r#"{"ticket":"t1","n":1,"commands":[]}"#, WebSocket));
+    (world, leftover)
+}
+
+#[test]
+fn what_is_left_of_sends_ends_no_websocket() {
+    // Requests do not get through where the WebSocket does.
+    let (mut world, leftover) = moved_to_a_websocket();
+    let (mut next, mut count) = (leftover, 1);
+    while world.now_ms < 600_000 {
+        let mut outputs = world.tell(Input::Http(next.exchange, HttpInput::Unreachable));
+        while requests(&outputs).is_empty() {
+            outputs = world.wake();
+            assert!(world.core.is_online(), "after {} ms: {outputs:?}", world.now_ms);
+        }
+        next = of(HttpKind::Send, &outputs);
+        count += 1;
+    }
+    assert!((15..60).contains(&count), "{count} in ten minutes");
+    // A refusal is of the leftover alone.
+    for (status, code) in [(401, "unauthorized"), (401, "not_connected"), (409, "out_of_order")] {
+        let (mut world, leftover) = moved_to_a_websocket();
+        let body = format!(r#"{{"code":"{code}","message":"no","retryable":false}}"#);
+        assert_eq!(world.answer(leftover.exchange, status, &body), []);
+        assert!(world.core.is_online());
+        let connect = world.comes_back(r#""client":"me","session_resumed":true"#).0;
+        assert!(connect.contains(r#""ticket":"t1""#), "{connect}");
+    }
+}
+
+/// A server that is down, or restarts behind a proxy, is not a transport that does not get through.
+#[test]
+fn answers_that_ask_for_patience_are_waited_for_and_leave_the_transport_as_it_is() {
+    let (mut world, _) = World::over(Transport::AUTO);
+    let mut trials = 0;
+    for _ in 0..12 {
+        let is_trial = world.core.transport() == Sse;
+        let outputs = match is_trial {
+            true => {
+                trials += 1;
+                let stream = world.wait_for(HttpKind::Sse);
+                let answer = HttpAnswer { status: 503, retry_after_ms: Some(5_000), body: "" };
+                world.tell(Input::Http(stream.exchange, HttpInput::Answer(answer)))
+            }
+            false => {
+                if !matches!(world.core.link, Link::Opening { .. }) {
+                    world.wait_for_connect();
+                }
+                world.tell(Input::Unavailable { retry_after_ms: 5_000 })
+            }
+        };
+        let [.., Output::State(State::Waiting { until_ms, .. })] = &outputs[..] else { panic!("{outputs:?}") };
+        assert!(*until_ms >= world.now_ms + 5_000, "the next attempt keeps the delay, by whatever transport");
+    }
+    assert!((3..=4).contains(&trials), "{trials}");
+    // The proxy refuses nothing but the upgrade: the trial gets through, and its transport is kept.
+    let (mut world, _) = World::over(Transport::AUTO);
+    for _ in 0..2 {
+        if !matches!(world.core.link, Link::Opening { .. }) {
+            world.wait_for_connect();
+        }
+        world.tell(Input::Unavailable { retry_after_ms: 1_000 });
+    }
+    let stream = world.wait_for(HttpKind::Sse);
+    world.message(stream.exchange, &CONNECTED.replace("ID", &id_in(&stream.body).to_string()));
+    assert!(world.core.is_online() && world.core.transport() == Sse);
 }
 
 #[test]
@@ -592,23 +748,34 @@ fn a_skipped_unsubscribe_leaves_no_new_subscription_deaf() {
     }
 }
 
-/// The protocol has no command that ends a polled session: the client stops polling, and the server notices that.
-/// Commands that the application gave before, such as an `unsubscribe`, may still arrive.
+/// The last command ends the session. Commands that the application gave before, such as an `unsubscribe`, may still
+/// arrive, and the server ends the stream or the poll.
 #[test]
-fn a_client_that_stops_aborts_its_stream_or_poll_and_no_send() {
+fn a_client_that_stops_says_so_behind_its_other_commands_and_aborts_nothing() {
     for is_polling in [true, false] {
-        let (mut world, down) = if is_polling {
-            let (world, poll) = World::polling();
-            (world, poll.exchange)
-        } else {
-            World::streaming()
-        };
+        let mut world = if is_polling { World::polling().0 } else { World::streaming().0 };
         let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
         world.reply(&send, &subscribed(&send.body, 5, &[]));
-        let last = of(HttpKind::Send, &world.call(Call::Unsubscribe("c".into())).1);
+        world.call(Call::Unsubscribe("c".into()));
         let outputs = world.tell(Input::Stop);
-        let ended = Output::State(State::Ended(EndReason::Stopped));
-        assert_eq!(outputs, [Output::Abort(down), ended], "{last:?} is not given up");
+        let [Output::Http(last), Output::State(State::Ended(EndReason::Stopped))] = &outputs[..] else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(last.body, r#"{"ticket":"t1","n":3,"commands":[{"type":"disconnect"}]}"#);
         assert_eq!(world.core.wake_ms(), None);
     }
+}
+
+/// The session is in its grace. Its numbers are of no use: nobody knows which of them have arrived.
+#[test]
+fn a_client_that_stops_while_it_is_offline_says_so_without_a_number() {
+    let (mut world, stream) = World::streaming();
+    world.call(publish("c", None));
+    world.lose(stream);
+    let outputs = world.tell(Input::Stop);
+    let last = of(HttpKind::Send, &outputs);
+    assert_eq!(last.body, r#"{"ticket":"t1","commands":[{"type":"disconnect"}]}"#);
+    assert!(!outputs.contains(&Output::Abort(last.exchange)), "{outputs:?}");
+    let mut never = World::over(&[Sse]).0;
+    assert!(requests(&never.tell(Input::Stop)).is_empty(), "there is no session");
 }
