@@ -9,6 +9,7 @@
 
 pub mod native;
 pub mod polls;
+pub mod rust_client;
 pub mod scrape;
 pub mod stream;
 
