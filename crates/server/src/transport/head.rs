@@ -7,9 +7,8 @@
 //!
 //! hyper and `httparse` also accept heads that a proxy in front may read in another way: with bare LFs, and with both
 //! lengths and codings. [`judge_lines`] refuses these. It also finds the end of a request, so that `pace` gives hyper
-//! one request at a time and judges the next one too. A head is not judged where it came in one packet with the chunks
-//! of the request before it, or while an answer waits for its reader. (There hyper goes by the coding, and ends the
-//! connection, as RFC 9112 §6.1 allows.)
+//! one request at a time and judges the next one too. A head is not judged while an answer waits for its reader. (There
+//! hyper goes by the coding, and ends the connection, as RFC 9112 §6.1 allows.)
 
 use crate::config::authority::shown;
 use crate::refusal::{Asker, HttpRefusal};
@@ -44,8 +43,18 @@ pub(crate) fn refuse_parsed(parsed: httparse::Result<usize>, len: usize, bytes_m
 pub(crate) struct HeadEnd {
     /// The bytes before it.
     pub(crate) at: usize,
-    /// The length of the body. `None`: it comes in chunks, or its length is none.
-    pub(crate) body: Option<u64>,
+    /// The length of the body.
+    pub(crate) body: BodyLength,
+}
+
+/// Where a request ends behind its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyLength {
+    Bytes(u64),
+    /// The chunks tell.
+    Chunked,
+    /// Its length or its coding is none, and the head will be refused.
+    Unknown,
 }
 
 /// Judges the lines of a head, as they came, for what the parsers pass over and a proxy may read in another way: a
@@ -55,7 +64,7 @@ pub(crate) struct HeadEnd {
 /// # Errors
 /// The refusal.
 pub(crate) fn judge_lines(bytes: &[u8]) -> Result<Option<HeadEnd>, HttpRefusal> {
-    let (mut at, mut length, mut has_coding) = (0, None, false);
+    let (mut at, mut length, mut coding) = (0, None, None);
     let mut begun = false;
     while let Some(len) = memchr::memchr(b'\n', &bytes[at..]) {
         let line = &bytes[at..at + len];
@@ -65,7 +74,12 @@ pub(crate) fn judge_lines(bytes: &[u8]) -> Result<Option<HeadEnd>, HttpRefusal> 
         };
         match line {
             [] if begun => {
-                let body = if has_coding { None } else { length.map_or(Some(0), length_of) };
+                let body = match (coding, length) {
+                    (Some(coding), _) if is_chunked(coding) => BodyLength::Chunked,
+                    (Some(_), _) => BodyLength::Unknown,
+                    (None, None) => BodyLength::Bytes(0),
+                    (None, Some(length)) => length_of(length).map_or(BodyLength::Unknown, BodyLength::Bytes),
+                };
                 return Ok(Some(HeadEnd { at, body }));
             }
             [] => {} // an empty line may come before a request
@@ -76,8 +90,8 @@ pub(crate) fn judge_lines(bytes: &[u8]) -> Result<Option<HeadEnd>, HttpRefusal> 
             is.then(|| &line[name.len()..])
         };
         length = value(b"content-length:").or(length);
-        has_coding |= value(b"transfer-encoding:").is_some();
-        if length.is_some() && has_coding {
+        coding = value(b"transfer-encoding:").or(coding);
+        if length.is_some() && coding.is_some() {
             return Err(unlike_others(bytes, "the request has a `Content-Length` and a `Transfer-Encoding`"));
         }
     }
@@ -143,9 +157,14 @@ fn problem_of_length(request: &httparse::Request<'_, '_>) -> Option<String> {
             length = Some(this);
         }
     }
-    let last = coding?.rsplit(|&byte| byte == b',').next().unwrap_or_default();
-    let is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
-    (!is_chunked).then(|| format!("the `Transfer-Encoding` {} does not end with chunked", shown(coding.unwrap_or(b""))))
+    (!is_chunked(coding?))
+        .then(|| format!("the `Transfer-Encoding` {} does not end with chunked", shown(coding.unwrap_or(b""))))
+}
+
+/// Whether the last coding is that of chunks.
+fn is_chunked(coding: &[u8]) -> bool {
+    let last = coding.rsplit(|&byte| byte == b',').next().unwrap_or_default();
+    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// The refusal of a head that hyper has refused with this status. `head` has its bytes, if they are known.
@@ -210,16 +229,19 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_request_is_known_but_for_chunks() {
+    fn the_end_of_a_request_is_known() {
+        use BodyLength::{Bytes, Chunked, Unknown};
         let end = |at, body| Some(HeadEnd { at, body });
         let rows = [
             ("half a head", "GET / HTTP/1.1\r\nHost: a\r\n", None),
-            ("no body", "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", end(18, Some(0))),
-            ("empty lines before it", "\r\n\r\nGET / HTTP/1.1\r\n\r\n", end(22, Some(0))),
-            ("a length", "GET / HTTP/1.1\r\ncontent-length:  12 \r\n\r\nx", end(40, Some(12))),
-            ("a length that is none", "GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", end(35, None)),
-            ("a signed length", "GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", end(38, None)),
-            ("chunks", "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", end(46, None)),
+            ("no body", "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", end(18, Bytes(0))),
+            ("empty lines before it", "\r\n\r\nGET / HTTP/1.1\r\n\r\n", end(22, Bytes(0))),
+            ("a length", "GET / HTTP/1.1\r\ncontent-length:  12 \r\n\r\nx", end(40, Bytes(12))),
+            ("a length that is none", "GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", end(35, Unknown)),
+            ("a signed length", "GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", end(38, Unknown)),
+            ("chunks", "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", end(46, Chunked)),
+            ("several codings", "GET / HTTP/1.1\r\ntransfer-encoding: gzip , Chunked \r\n\r\n", end(54, Chunked)),
+            ("another coding", "GET / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", end(52, Unknown)),
         ];
         for (name, head, expected) in rows {
             assert_eq!(judge_lines(head.as_bytes()).ok(), Some(expected), "{name}");

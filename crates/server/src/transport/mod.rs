@@ -2,11 +2,12 @@
 //!
 //! `listen` opens the listeners of an address, `admission` counts connections against their limits, `places` keeps a
 //! few places open for newcomers, `spare` refuses a connection for which there is no file descriptor, `pace` gives an
-//! HTTP connection its deadlines, and `upload` gives the body of a request its own. `head` judges the heads of HTTP/1.
-//! `taking` tells whether a peer takes what waits for it. `socket` is a connection's socket, of any kind, and `tls` the
-//! kind that encrypts.
+//! HTTP connection its deadlines, and `upload` gives the body of a request its own. `head` judges the heads of HTTP/1,
+//! and `chunks` finds the end of a body in chunks. `taking` tells whether a peer takes what waits for it. `socket` is a
+//! connection's socket, of any kind, and `tls` the kind that encrypts.
 
 pub(crate) mod admission;
+pub(crate) mod chunks;
 pub(crate) mod head;
 pub(crate) mod listen;
 pub(crate) mod listen_on;

@@ -4,7 +4,8 @@
 use super::{Pace, Part, buffer_bytes};
 use crate::refusal::HttpRefusal;
 use crate::request::RequestId;
-use crate::transport::head::{self, HeadEnd};
+use crate::transport::chunks::Chunks;
+use crate::transport::head::{self, BodyLength, HeadEnd};
 use crate::transport::taking::Taking;
 use bytes::{Buf as _, BytesMut};
 use socket2::SockRef;
@@ -38,8 +39,8 @@ pub(crate) struct Paced<S> {
     /// Read while hyper did not ask: at most [`AHEAD_BYTES_MAX`], and less than a read more. And what came in one read
     /// behind the end of a request: less than hyper's buffer.
     ahead: BytesMut,
-    /// So many bytes of the request that is being read have not come yet, where that is known.
-    left: Option<u64>,
+    /// The rest of the request that is being read, where it is known.
+    left: Option<Left>,
     /// The peer has ended its side: the connection goes when this is over, and each write starts it anew.
     ended: Option<Pin<Box<Sleep>>>,
     /// The head that is on its way, or was last: see [`Part`].
@@ -47,6 +48,13 @@ pub(crate) struct Paced<S> {
     head_bytes_max: usize,
     /// A request was refused here, and the connection ends behind the answer.
     parting: Option<Parting>,
+}
+
+/// The part of a request that has not come yet.
+#[derive(Debug, Clone, Copy)]
+enum Left {
+    Bytes(u64),
+    Chunks(Chunks),
 }
 
 /// The last answer of a connection.
@@ -108,6 +116,9 @@ impl<S: AsFd> Paced<S> {
     fn took(&mut self, bytes: &[u8]) -> Result<usize, HttpRefusal> {
         let part = self.pace.begins();
         let count = self.of_request(part, bytes)?;
+        if count == 0 && matches!(self.left, Some(Left::Chunks(chunks)) if chunks.is_broken()) {
+            return Ok(0); // an end: hyper refuses the body, and nothing behind it is taken for a request
+        }
         // A blank line behind a request begins no other one.
         let is_blank = bytes[count..].iter().all(|byte| matches!(byte, b'\r' | b'\n'));
         let count = if count == 0 || is_blank { bytes.len() } else { count }; // nothing would be an end
@@ -126,8 +137,8 @@ impl<S: AsFd> Paced<S> {
             }
         }
         let before = match (self.left.take(), part) {
-            (Some(0), _) | (None, Part::Other) => return Ok(bytes.len()), // hyper asks for more: it knows better
-            (Some(left), _) => return Ok(self.of_body(left, bytes.len())),
+            (Some(Left::Bytes(0)), _) | (None, Part::Other) => return Ok(bytes.len()), // hyper knows better
+            (Some(left), _) => return Ok(self.of_body(left, bytes)),
             (None, Part::Head | Part::HeadBegins) => self.head.len(),
         };
         let room = buffer_bytes(self.head_bytes_max).saturating_sub(before);
@@ -139,15 +150,29 @@ impl<S: AsFd> Paced<S> {
         if is_due && before > 0 {
             judged = head::judge_lines(&self.head)?;
         }
-        let Some(HeadEnd { at, body: Some(body) }) = judged else { return Ok(bytes.len()) };
+        let Some(HeadEnd { at, body }) = judged else { return Ok(bytes.len()) };
+        let left = match body {
+            BodyLength::Bytes(count) => Left::Bytes(count),
+            BodyLength::Chunked => Left::Chunks(Chunks::begin()),
+            BodyLength::Unknown => return Ok(bytes.len()),
+        };
         let in_head = at.saturating_sub(before).min(bytes.len());
-        Ok(in_head + self.of_body(body, bytes.len() - in_head))
+        Ok(in_head + self.of_body(left, &bytes[in_head..]))
     }
 
-    /// How many of so many bytes are of a body of which this much is left.
-    fn of_body(&mut self, left: u64, bytes: usize) -> usize {
-        let count = usize::try_from(left).map_or(bytes, |left| left.min(bytes));
-        self.left = Some(left - count as u64);
+    /// How many of the bytes are of a body of which this much is left.
+    fn of_body(&mut self, left: Left, bytes: &[u8]) -> usize {
+        let (left, count) = match left {
+            Left::Bytes(left) => {
+                let count = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                (Left::Bytes(left - count as u64), count)
+            }
+            Left::Chunks(mut chunks) => {
+                let count = chunks.take(bytes);
+                (if chunks.is_ended() { Left::Bytes(0) } else { Left::Chunks(chunks) }, count)
+            }
+        };
+        self.left = Some(left);
         count
     }
 
