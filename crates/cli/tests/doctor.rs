@@ -6,9 +6,9 @@
 mod behind_tls;
 mod support;
 
-use behind_tls::{Authority, TlsProxy, Valid};
+use behind_tls::{Authority, NOW, TlsProxy, Valid};
 use fanfare::{Fanfare, Identity, Refusal, Token};
-use fanfare_fault_proxy::{FaultProxy, Faults, Meddling};
+use fanfare_fault_proxy::{FaultProxy, Faults, Meddling, Stop};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -104,6 +104,15 @@ fn each_fault_of_a_proxy_is_named() {
             &["last_event_id_stripped"], &[("events", "degraded")], 1),
         ("no Origin", Meddling { request_strips: &["origin"], ..none }, &["cors_stripped"], &[], 1),
         ("CORS twice", Meddling { answer_adds: &[("Access-Control-Allow-Origin", "*")], ..none }, &["cors_doubled"], &[], 1),
+        ("no OPTIONS", Meddling { refuses: &[("OPTIONS ", 405)], ..none }, &["preflight_blocked"], &[], 1),
+        ("no WebSocket", Meddling { refuses: &[("Upgrade: websocket", 403)], ..none },
+            &["proxy_refuses"], &[("websocket", "fails")], 1),
+        ("no WebSocket here", Meddling { refuses: &[("Upgrade: websocket", 400)], ..none },
+            &["websocket_refused"], &[("websocket", "fails")], 1),
+        ("no stream", Meddling { refuses: &[("/v1/sse", 410)], ..none }, &["stream_refused"], &[("sse", "fails")], 1),
+        ("no poll", Meddling { refuses: &[("POST /v1/poll", 410)], ..none }, &["poll_fails"], &[("poll", "fails")], 1),
+        ("no send", Meddling { refuses: &[("POST /v1/send", 410)], ..none }, &["send_fails"], &[("poll", "degraded")], 1),
+        ("late", Meddling { body_delay: Duration::from_millis(1_500), ..none }, &["stream_late"], degraded, 1),
         ("another type", Meddling { answer_strips: &["content-type"], ..none },
             &["not_fanfare"], &[("sse", "fails"), ("stream", "fails"), ("events", "fails")], 1),
     ];
@@ -128,6 +137,129 @@ fn streams_that_are_held_back_are_found_although_their_heads_arrive() {
     // The proxy names itself, so only its own line is printed.
     let said = said(&words);
     assert!(said.stdout.contains("nginx:   proxy_buffering off;") && !said.stdout.contains("Caddy:"), "{said:?}");
+}
+
+/// A server that sends a heartbeat each second.
+fn beating() -> Server {
+    Folder::new().start(&[
+        "dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--api-key",
+        "the-key-of-the-tests",
+        "--heartbeat-interval",
+        "1s",
+    ])
+}
+
+const PING: &str = r#"{"type":"ping"}"#;
+
+#[test]
+fn heartbeats_that_do_not_arrive_and_lifetimes_are_found() {
+    let server = beating();
+    let beats = ["websocket", "sse", "stream"];
+    // Without a fault each is answered, so that the server goes on.
+    let words = |url: &str, idle: &'static str| report(&[url, "--idle", idle, "--channel", "quiet"]);
+    let direct = words(&format!("http://{}", server.address), "5s");
+    assert_eq!((codes(&direct), states(&direct)), (vec![], all("works", &[])), "{direct}");
+    for transport in direct["transports"].as_array().expect("a list").iter().take(3) {
+        assert!(transport["idle"]["heartbeats"].as_u64() >= Some(3), "{transport}");
+    }
+    for (stop, idle, code) in
+        [(Stop::Silent(PING), "8s", "heartbeat_missing"), (Stop::End(PING, 2), "20s", "lifetime_cut")]
+    {
+        let (_proxy, url) = through(&server, Meddling { stop: Some(stop), ..Meddling::default() });
+        let report = words(&url, idle);
+        assert_eq!(codes(&report), [code], "{report}");
+        assert_eq!(report["findings"][0]["about"], json!(beats), "{report}");
+    }
+}
+
+#[test]
+fn a_websocket_without_messages_is_found() {
+    let server = server();
+    let stop = Some(Stop::Silent(r#"{"type":"connected","#));
+    let (_proxy, url) = through(&server, Meddling { stop, ..Meddling::default() });
+    let report = report(&[&url, "--idle", "0", "--timeout", "3s"]);
+    let mut found = codes(&report);
+    found.sort_unstable();
+    assert_eq!(found, ["poll_fails", "stream_buffered", "websocket_silent"], "{report}");
+    assert_eq!((states(&report), &report["status"]), (all("fails", &[]), &json!(2)), "{report}");
+}
+
+#[test]
+fn a_server_that_stops_or_is_full_says_so() {
+    let server = beating();
+    let proxy = FaultProxy::start(server.address.parse().expect("an address"), |_| Faults::default()).expect("a port");
+    let url = format!("http://{}", proxy.address);
+    let watching = std::thread::spawn(move || report(&[&url, "--idle", "50s", "--channel", "quiet"]));
+    // Each of the watched connections answers heartbeats, or polls: by this number all are watched.
+    while proxy.accepted() < 40 {
+        std::thread::yield_now();
+    }
+    server.signal(rustix::process::Signal::TERM);
+    let report = watching.join().expect("a report");
+    assert!(codes(&report).contains(&"server_ends"), "{report}");
+
+    let full = Folder::new().start(&["dev", "--listen", "127.0.0.1:0", "--limits-connections-max", "1"]);
+    let _only = std::net::TcpStream::connect(&full.address).expect("the server listens");
+    let report = self::report(&[&format!("http://{}", full.address), "--idle", "0"]);
+    assert_eq!((codes(&report), &report["status"]), (vec!["overloaded"], &json!(2)), "{report}");
+}
+
+/// Without streams the clock is that of `Date`.
+#[test]
+fn a_clock_that_differs_and_streams_that_are_off_are_found() {
+    let server = Folder::new().start(&[
+        "dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--api-key",
+        "the-key-of-the-tests",
+        "--streams-enabled",
+        "false",
+    ]);
+    let answer_adds = &[("Date", "Thu, 01 Jan 2015 00:00:00 GMT")];
+    let (_proxy, url) = through(&server, Meddling { answer_strips: &["date"], answer_adds, ..Meddling::default() });
+    let report = report(&[&url, "--idle", "0"]);
+    let found = codes(&report);
+    assert!(found.contains(&"clock_differs") && found.contains(&"streams_off"), "{report}");
+}
+
+#[test]
+fn the_address_that_the_server_sees_is_checked() {
+    let folder = Folder::new();
+    let server = |trusted: &str| {
+        let words = ["dev", "--listen", "127.0.0.1:0", "--api-key", "the-key-of-the-tests", "--trusted-proxies"];
+        folder.start(&[&words[..], &[trusted]].concat())
+    };
+    let adds = &[("X-Forwarded-For", "203.0.113.7")];
+    let none = Meddling::default();
+    let deletes = Meddling { request_strips: &["x-forwarded-for", "forwarded"], request_adds: adds, ..none };
+    let appends = Meddling { request_strips: &["forwarded"], request_adds: adds, ..none };
+    let passes_forwarded = Meddling { request_adds: adds, ..none };
+    #[rustfmt::skip]
+    let rows: [(&str, &str, Meddling, &[&str], &str); 6] = [
+        ("a proxy that is not trusted", "192.0.2.1", deletes, &["address_of_proxy"], "127.0.0.1"),
+        ("a trusted one", "127.0.0.1", deletes, &[], "203.0.113.7"),
+        ("one that appends", "127.0.0.1", appends, &[], "203.0.113.7"),
+        ("one that passes the other header on", "127.0.0.1", passes_forwarded, &["address_forgeable"], "203.0.113.7"),
+        ("one that says nothing", "127.0.0.1", none, &["address_forgeable", "address_of_proxy"], "127.0.0.1"),
+        ("one that vouches for a stranger", "127.0.0.1,203.0.113.0/24", appends, &["address_forgeable", "address_of_proxy"], "203.0.113.7"),
+    ];
+    // The doctor comes over IPv6, so its own address is not the proxy's.
+    let here = std::net::Ipv6Addr::LOCALHOST.into();
+    for (name, trusted, how, expected, seen_as) in rows {
+        let server = server(trusted);
+        let address = server.address.parse().expect("an address");
+        let proxy = FaultProxy::start_at(here, address, move |_| Faults::meddling(how)).expect("IPv6 on this machine");
+        let report = report(&[&format!("http://{}", proxy.address), "--idle", "0"]);
+        assert_eq!((codes(&report), &report["seen_as"]), (expected.to_vec(), &json!(seen_as)), "{name}: {report}");
+    }
+    // A client on a trusted machine is believed: nothing can be said.
+    let server = server("loopback");
+    let report = report(&[&format!("http://{}", server.address), "--idle", "0"]);
+    assert_eq!((codes(&report), &report["seen_as"]), (vec![], &json!("127.0.0.1")), "{report}");
 }
 
 #[test]
@@ -291,6 +423,42 @@ fn tls_is_described_and_http_2_is_tried() {
     let report = report(&[&format!("https://localhost:{}", proxy.port), "--cacert", &ca, "--idle", "0"]);
     assert_eq!(codes(&report), ["certificate_invalid"], "{report}");
     assert!(report["tls"]["expires_in_days"].as_i64() < Some(0), "{report}");
+}
+
+#[test]
+fn http_2_and_tls_that_do_not_work_are_found() {
+    let (plain, authority, folder) = (server(), Authority::new(), Folder::new());
+    let behind = plain.address.parse().expect("an address");
+    folder.write("ca.pem", &authority.pem());
+    let ca = folder.path("ca.pem").display().to_string();
+    let doctor = |port: u16| report(&[&format!("https://localhost:{port}"), "--cacert", &ca, "--idle", "0"]);
+    let tls = |alpn: &[&str]| {
+        let mut config = authority.server(&["localhost"], NOW);
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    };
+    let without = TlsProxy::start(behind, tls(&["http/1.1"]));
+    let report = doctor(without.port);
+    assert_eq!((codes(&report), states(&report)), (vec!["no_http_2"], all("works", &[])), "{report}");
+    // A proxy that agrees upon HTTP/2 and knows only HTTP/1.
+    let old = FaultProxy::start(behind, |_| Faults::meddling(Meddling::default())).expect("a port");
+    let lies = TlsProxy::start(old.address, tls(&["h2", "http/1.1"]));
+    let report = doctor(lies.port);
+    assert_eq!(codes(&report), ["http_2_fails"], "{report}");
+    // No TLS at all.
+    let report = doctor(behind.port());
+    assert_eq!((codes(&report), &report["status"]), (vec!["tls_failed"], &json!(2)), "{report}");
+}
+
+/// Each address of a name is tried: this server listens at one of those of `localhost`.
+#[test]
+fn an_address_that_nobody_answers_at_is_found() {
+    let server = server();
+    let port = server.address.rsplit(':').next().expect("a port");
+    let addresses = std::net::ToSocketAddrs::to_socket_addrs(&("localhost", 1)).expect("it has addresses").count();
+    let report = report(&[&format!("http://localhost:{port}"), "--idle", "0"]);
+    let expected = if addresses > 1 { vec!["address_silent"] } else { vec![] };
+    assert_eq!((codes(&report), states(&report)), (expected, all("works", &[])), "{report}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A bad HTTP proxy: it removes headers, speaks HTTP/1.0, holds answers back, compresses streams.
+//! A bad HTTP proxy: it adds and removes headers, refuses requests, speaks HTTP/1.0, holds answers back or ends them,
+//! compresses streams.
 //!
 //! In: a connection of a client, with one request of HTTP/1.1. Out: the request as this proxy passes it on, and the
 //! answer as it passes it back; then the connection ends. A request that is still an upgrade passes both ways from the
@@ -7,6 +8,7 @@
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{self, ErrorKind, Write as _};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -22,6 +24,10 @@ const CHUNK: usize = 16 << 10;
 pub struct Meddling {
     /// Headers that requests lose, by their names.
     pub request_strips: &'static [&'static str],
+    /// Headers that requests get, behind those that they have.
+    pub request_adds: &'static [(&'static str, &'static str)],
+    /// A request whose head has one of these texts is answered by the proxy, with this status.
+    pub refuses: &'static [(&'static str, u16)],
     /// Headers that answers lose.
     pub answer_strips: &'static [&'static str],
     /// Headers that answers get, beside those that they have.
@@ -30,8 +36,21 @@ pub struct Meddling {
     pub is_http_1_0: bool,
     /// The body of an answer is held back until it has so many bytes, or is over.
     pub holds_bytes: usize,
+    /// The body of an answer comes so much later than its head.
+    pub body_delay: Duration,
     /// The body of an answer is compressed by gzip, whatever the client accepts.
     pub gzips: bool,
+    /// The end of an answer, and of a connection that is upgraded.
+    pub stop: Option<Stop>,
+}
+
+/// Where an answer stops. A text counts where one read has it whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// From this text on nothing passes, and the connection stays open.
+    Silent(&'static str),
+    /// The connection ends behind so many reads with this text.
+    End(&'static str, u32),
 }
 
 /// Serves one request, and ends.
@@ -50,7 +69,14 @@ async fn exchange(
     passing: &watch::Sender<()>,
 ) -> io::Result<()> {
     let (mut request, rest) = Head::read(&mut near_from, passing).await?;
+    if let Some((_, status)) = how.refuses.iter().find(|(text, _)| request.text().contains(text)) {
+        let mut near_to = near_to;
+        let refusal = format!("HTTP/1.1 {status} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        near_to.write_all(refusal.as_bytes()).await?;
+        return near_to.shutdown().await;
+    }
     request.strip(how.request_strips);
+    request.lines.extend(how.request_adds.iter().map(|(name, value)| format!("{name}: {value}")));
     if how.is_http_1_0 {
         request.strip(&["upgrade"]);
         request.first = request.first.replace("HTTP/1.1", "HTTP/1.0");
@@ -61,7 +87,7 @@ async fn exchange(
     }
     far_to.write_all(request.text().as_bytes()).await?;
     far_to.write_all(&rest).await?;
-    let up = copy(&mut near_from, &mut far_to, passing);
+    let up = copy(&mut near_from, &mut far_to, None, passing);
     let down = answer(far_from, near_to, how, passing);
     tokio::pin!(up, down);
     tokio::select! {
@@ -82,7 +108,7 @@ async fn answer(
     if head.first.contains(" 101 ") {
         to.write_all(head.text().as_bytes()).await?;
         to.write_all(&rest).await?;
-        return copy(&mut from, &mut to, passing).await;
+        return copy(&mut from, &mut to, how.stop, passing).await;
     }
     let mut chunks = (how.gzips && head.has("transfer-encoding")).then(Dechunker::default);
     let mut gzip = how.gzips.then(|| GzEncoder::new(Vec::new(), Compression::default()));
@@ -96,8 +122,10 @@ async fn answer(
     head.strip(&["connection", "keep-alive"]);
     head.lines.push("Connection: close".to_owned());
     to.write_all(head.text().as_bytes()).await?;
-    let (mut held, mut read) = (Vec::new(), rest);
+    let (mut held, mut read, mut stop) = (Vec::new(), rest, how.stop);
+    tokio::time::sleep(how.body_delay).await;
     loop {
+        let ends = Stop::is_reached(&mut stop, &read).await;
         let plain = match &mut chunks {
             Some(chunks) => chunks.take(&read),
             None => std::mem::take(&mut read),
@@ -115,6 +143,9 @@ async fn answer(
             to.write_all(&held).await?;
             held.clear();
         }
+        if ends {
+            break;
+        }
         read.resize(CHUNK, 0);
         let count = from.read(&mut read).await?;
         passing.send_replace(());
@@ -130,15 +161,37 @@ async fn answer(
     to.shutdown().await
 }
 
-async fn copy(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, passing: &watch::Sender<()>) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
+async fn copy(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    mut stop: Option<Stop>,
+    passing: &watch::Sender<()>,
+) -> io::Result<()> {
     loop {
-        match from.read(&mut buffer).await? {
-            0 => return to.shutdown().await,
-            count => {
-                passing.send_replace(());
-                to.write_all(&buffer[..count]).await?;
+        let mut read = vec![0; CHUNK];
+        let count = from.read(&mut read).await?;
+        read.truncate(count);
+        let ends = Stop::is_reached(&mut stop, &read).await;
+        passing.send_replace(());
+        to.write_all(&read).await?;
+        if ends || count == 0 {
+            return to.shutdown().await;
+        }
+    }
+}
+
+impl Stop {
+    /// Looks at what was read. True where the answer ends behind it. In silence it does not return: the connection goes
+    /// when its client does, or the proxy.
+    async fn is_reached(stop: &mut Option<Stop>, read: &[u8]) -> bool {
+        let has = |text: &str| read.windows(text.len()).any(|part| part == text.as_bytes());
+        match stop {
+            Some(Stop::Silent(text)) if has(text) => std::future::pending().await,
+            Some(Stop::End(text, count)) if has(text) => {
+                *count = count.saturating_sub(1);
+                *count == 0
             }
+            _ => false,
         }
     }
 }
@@ -160,6 +213,7 @@ impl Head {
             if read.len() > HEAD_BYTES_MAX {
                 return Err(ErrorKind::InvalidData.into());
             }
+            read.reserve(CHUNK);
             if from.read_buf(&mut read).await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }

@@ -21,10 +21,10 @@
 mod http;
 mod pass;
 
-pub use http::Meddling;
+pub use http::{Meddling, Stop};
 use pass::{Ended, Joined, join};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
@@ -147,7 +147,19 @@ impl FaultProxy {
     /// # Errors
     /// The system gives no port or no thread.
     pub fn start(server: SocketAddr, plan: impl FnMut(u64) -> Faults + Send + 'static) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), server, plan)
+    }
+
+    /// The same at this address of the machine.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start); or there is no such address.
+    pub fn start_at(
+        address: IpAddr,
+        server: SocketAddr,
+        plan: impl FnMut(u64) -> Faults + Send + 'static,
+    ) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind((address, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {

@@ -178,6 +178,11 @@ impl Gate {
         self.admit_page(authority.as_ref(), pairs(headers)).unwrap_or(Page::Stranger)
     }
 
+    /// The proxies that are believed.
+    pub(super) fn proxies(&self) -> &[TrustedProxy] {
+        &self.proxies
+    }
+
     /// Checks a request and normalises it: afterwards `Host` has the authority, and the target of HTTP/1 is a path.
     /// `Some`: the answer, if the request needs no other.
     pub(crate) fn take<B>(&self, via: Via, request: &mut Request<B>) -> Result<Option<Response<Body>>, HttpRefusal> {

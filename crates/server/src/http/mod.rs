@@ -3,9 +3,9 @@
 //! `forwarded` finds the client behind trusted proxies, `gate` checks target, host and origin, `cors` tells pages what
 //! they may read, `routes` leads a request to an upgrade, the API or a page, `pages` runs the embedder's router, `gzip`
 //! compresses answers, `streams` decodes requests for streams, `exchanges` polls and sends, and `engine` polls of
-//! Engine.IO. The connections belong to `shard::http` or to
-//! another server.
+//! Engine.IO. `address` tells a client its own address. The connections belong to `shard::http` or to another server.
 
+pub(crate) mod address;
 pub(crate) mod cors;
 pub(crate) mod engine;
 pub(crate) mod exchanges;

@@ -221,6 +221,7 @@ impl Routes {
                 (Ok(None), _) if outside => nothing_at(request.uri().path()).to(asker).into_response(),
                 (Ok(None), Some(api)) => api.serve(request).await,
                 (Ok(None), None) if let Some(kind) = stream => self.about_stream(kind, &request),
+                (Ok(None), None) if self.is_address(request.uri().path()) => self.about_address(&request),
                 (Ok(None), None) if exchange => self.about_exchange(&request),
                 (Ok(None), None) if self.engine_at(request.uri().path()).is_some() => self.about_engine(&request),
                 (Ok(None), None) => self.page(request.map(Body::new), asker).await,

@@ -310,7 +310,7 @@ impl Routes {
     }
 
     /// `allowed` are the methods of the address, and `head` makes the headers of an answer to HEAD.
-    fn about(
+    pub(super) fn about(
         &self,
         allowed: &'static str,
         request: &Request<impl Sized>,

@@ -80,11 +80,21 @@ impl Doctor {
         let own = format!("{}://{}", if self.way.is_tls() { "https" } else { "http" }, self.way.base.authority());
         let origin = self.origin.as_ref().unwrap_or(&own);
         let mut findings = Vec::new();
-        let mut ask = Ask::get(self.way.path(NATIVE_PATH));
-        ask.headers.push(("Origin", origin.clone()));
-        let tried = format!("{ask} with `Origin: {origin}`");
-        // The transports tell that there is no answer.
-        let Ok(answer) = self.way.fetch(&ask).await else { return findings };
+        // Some proxies add headers to good answers only. The other one is there where no streams are served.
+        let asked = async |path| {
+            let mut ask = Ask::get(self.way.path(path));
+            ask.headers.push(("Origin", origin.clone()));
+            let tried = format!("{ask} with `Origin: {origin}`");
+            self.way.fetch(&ask).await.map(|answer| (tried, answer))
+        };
+        let good = asked("/v1/address").await.ok().filter(|(_, answer)| answer.head.status == 200);
+        let (tried, answer) = match good {
+            Some(good) => good,
+            None => match asked(NATIVE_PATH).await {
+                Ok(any) => any,
+                Err(_) => return findings, // the transports tell it
+            },
+        };
         let allowed: Vec<&str> = answer.head.all("access-control-allow-origin").collect();
         match allowed[..] {
             [one] if one == origin || (one == "*" && self.origin.is_some()) => {}

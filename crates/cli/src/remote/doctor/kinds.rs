@@ -131,7 +131,7 @@ pub(super) mod kind {
         http_1_0: Warning, "answers come in HTTP/1.0",
             means "Each request needs a connection of its own, and no WebSocket passes.",
             change "Let the proxy speak HTTP/1.1 on both sides.",
-            lines [("nginx", "proxy_http_version 1.1;")];
+            lines [];
         no_http_2: Note, "no HTTP/2",
             means "A browser has at most six connections to a host over HTTP/1.1. A page that streams in more tabs waits. WebSockets are not affected.",
             change "Enable HTTP/2 with TLS.",
@@ -164,7 +164,7 @@ pub(super) mod kind {
             change "Let the proxy pass `Host` on, or list the origin in the option `origins` of Fanfare.",
             lines [
                 ("nginx", "proxy_set_header Host $http_host;"),
-                ("Caddy", "header_up Host {host}"),
+                ("Caddy", "# remove: header_up Host …"),
             ];
         cors_stripped: Warning, "the headers of CORS do not arrive",
             means "Pages of other origins cannot read streams and polls.",
@@ -182,12 +182,28 @@ pub(super) mod kind {
             means "Pages of other origins cannot poll and send.",
             change "Let the proxy pass OPTIONS on.",
             lines [];
+        address_of_proxy: Warning, "the server takes a proxy's address for the client's",
+            means "The log and the handlers see one address for all clients, and a limit of connections for each address counts them together.",
+            change "Let the proxy write the client's address into `X-Forwarded-For`, and name the proxy in the option `trusted_proxies` of Fanfare.",
+            lines [
+                ("Fanfare", "trusted_proxies = [\"loopback\"]"),
+                ("nginx", "proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header Forwarded \"\";"),
+                ("HAProxy", "http-request set-header X-Forwarded-For %[src]"),
+            ];
+        address_forgeable: Problem, "a header of the client changes the address that the server sees",
+            means "Clients can take the address of others in the log, and pass limits that count by address.",
+            change "Let the proxy write its own `X-Forwarded-For` in place of the client's, and delete `Forwarded`. Name nobody but your proxies in `trusted_proxies`.",
+            lines [
+                ("nginx", "proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header Forwarded \"\";"),
+                ("Caddy", "reverse_proxy … { header_up -Forwarded }"),
+                ("HAProxy", "http-request set-header X-Forwarded-For %[src]; http-request del-header Forwarded"),
+            ];
         upgrade_stripped: Problem, "the upgrade to a WebSocket does not reach Fanfare",
             means "No WebSocket opens. Clients that can fall back use streams or polls.",
             change "Let the proxy pass `Upgrade` and `Connection` on, over HTTP/1.1.",
             lines [
                 ("nginx", "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"),
-                ("HAProxy", "# remove: http-request del-header Upgrade, option httpclose"),
+                ("HAProxy", "# remove: http-request del-header Upgrade"),
             ];
         websocket_refused: Problem, "the upgrade to a WebSocket is refused on the way",
             means "No WebSocket opens. Clients that can fall back use streams or polls.",
@@ -210,22 +226,18 @@ pub(super) mod kind {
             change "Switch the buffering of answers off for /events, /v1/sse and /v1/stream. The header `X-Accel-Buffering: no` of Fanfare must not be ignored.",
             lines [
                 ("nginx", "proxy_buffering off; proxy_http_version 1.1; # and no: proxy_ignore_headers X-Accel-Buffering;"),
-                ("Caddy", "reverse_proxy … { flush_interval -1 }"),
+                ("Caddy", "# remove: buffer_responses, response_buffers"),
             ];
         stream_late: Warning, "messages of a stream arrive late, or several at once",
             means "Users see messages late.",
             change "Switch the buffering of answers off for /events, /v1/sse and /v1/stream.",
-            lines [
-                ("nginx", "proxy_buffering off;"),
-                ("Caddy", "reverse_proxy … { flush_interval -1 }"),
-            ];
+            lines [];
         stream_compressed: Warning, "a stream is compressed on the way",
             means "Compressors hold messages back until there is more, and each stream costs the proxy memory.",
             change "Do not compress text/event-stream and application/x-ndjson.",
             lines [
                 ("nginx", "gzip off;"),
                 ("Caddy", "@rest not path /events /v1/sse /v1/stream\nencode @rest gzip"),
-                ("HAProxy", "compression type text/html text/css # without text/event-stream"),
             ];
         stream_refused: Problem, "a stream is refused on the way",
             means "Clients cannot use this stream.",
@@ -262,10 +274,7 @@ pub(super) mod kind {
         heartbeat_missing: Problem, "no heartbeat arrives on an idle connection",
             means "Clients give the connection up, and reconnect again and again.",
             change "Look for a proxy that holds small messages back, or a firewall that forgets connections without a word.",
-            lines [
-                ("nginx", "proxy_buffering off;"),
-                ("Caddy", "reverse_proxy … { flush_interval -1 }"),
-            ];
+            lines [];
         server_ends: Warning, "the server ended the connection",
             means "The server stops or sends this client away; what follows was not tried.",
             change "Try again later; the server's log has the reason.",

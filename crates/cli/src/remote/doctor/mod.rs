@@ -5,6 +5,7 @@
 //! well, 1 degraded, 2 nobody is served. Only public addresses are used, and nothing is published: a stream proves
 //! itself by its first event, which has to come although the stream stays open.
 
+mod address;
 mod front;
 mod http;
 mod kinds;
@@ -229,7 +230,7 @@ async fn examine(mut doctor: Doctor, report: &mut Report) {
             false => None,
         }
     };
-    let (websocket, sse, ndjson, events, polls, http2, page, api) = tokio::join!(
+    let (websocket, sse, ndjson, events, polls, http2, page, address, api) = tokio::join!(
         doctor.websocket(),
         doctor.stream(Which::Sse),
         doctor.stream(Which::Ndjson),
@@ -237,6 +238,7 @@ async fn examine(mut doctor: Doctor, report: &mut Report) {
         doctor.polls(),
         http2,
         doctor.page(),
+        doctor.address(),
         doctor.api(),
     );
     if let Some((agreed, findings)) = http2 {
@@ -250,6 +252,8 @@ async fn examine(mut doctor: Doctor, report: &mut Report) {
         report.transports.push(outcome.transport);
     }
     report.findings.extend(page);
+    report.seen_as = address.address;
+    report.findings.extend(address.findings);
     report.findings.extend(api);
     if let Some(offset) = report.clock_offset_ms.filter(|offset| offset.unsigned_abs() > CLOCK_TOLERANCE_MS) {
         let seen = format!(

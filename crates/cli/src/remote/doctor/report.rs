@@ -7,6 +7,7 @@ use super::kinds::{Kind, Severity};
 use serde::Serialize;
 use serde::ser::{SerializeStruct as _, Serializer};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How much of a peer's text is shown.
@@ -105,6 +106,8 @@ pub(super) struct Report {
     pub(super) tls: Option<TlsFacts>,
     /// The server's clock minus this one's.
     pub(super) clock_offset_ms: Option<i64>,
+    /// The address by which the server knows this client.
+    pub(super) seen_as: Option<IpAddr>,
     /// Between heartbeats.
     pub(super) ping_ms: Option<u64>,
     pub(super) transports: Vec<Transport>,
@@ -207,6 +210,7 @@ impl Report {
         if !self.proxies.is_empty() {
             facts.push(format!("through {}", self.proxies.join(", ")));
         }
+        facts.extend(self.seen_as.map(|address| format!("seen as {address}")));
         facts.extend(self.clock_offset_ms.map(|ms| format!("clock {:+.1} s", ms as f64 / 1000.0)));
         if facts.is_empty() { String::new() } else { format!(" ({})", facts.join("; ")) }
     }

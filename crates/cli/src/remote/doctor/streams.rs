@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use super::report::{Finding, State, Transport, ms, seconds};
 use super::watch::{Life, Watch};
 use super::{Doctor, Outcome, connect_command};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -180,10 +180,23 @@ impl Doctor {
         if self.watches() {
             let interval = if which == Which::Events { COMMENTS } else { outcome.interval() };
             let watch = Watch { asked: self.idle, interval };
-            let next = async || Ok(blocks.next().await?.map(|block| life_of(&block)));
+            let ticket = message["ticket"].as_str().filter(|_| which != Which::Events);
+            let next = async || {
+                let life = blocks.next().await?.map(|block| life_of(&block));
+                if let (Some(Life::Heartbeat), Some(ticket)) = (life, ticket) {
+                    self.pong(ticket).await;
+                }
+                Ok(life)
+            };
             outcome.watched(watch.run(name, next).await);
         }
         outcome
+    }
+
+    /// Answers a ping: the server ends a stream whose client does not.
+    async fn pong(&self, ticket: &str) {
+        let body = json!({"ticket": ticket, "commands": {"type": "pong"}}).to_string();
+        let _ = self.way.fetch(&Ask::post(self.way.path("/v1/send"), body)).await; // `polls` tells whether sends work
     }
 
     async fn stream_refused(&self, which: Which, tried: String, mut answer: Answer, mut outcome: Outcome) -> Outcome {

@@ -10,7 +10,7 @@ use crate::remote::Server;
 use crate::remote::base::Base;
 use fanfare_client::{Endpoint, Problem};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -46,6 +46,8 @@ pub(super) struct Way {
     endpoint: Endpoint,
     /// The address that has answered.
     address: Option<SocketAddr>,
+    /// This side's address on the way to it.
+    pub(super) local: Option<IpAddr>,
     pub(super) patience: Duration,
     #[cfg(feature = "tls")]
     tls: Option<tls::Tls>,
@@ -60,6 +62,7 @@ impl Way {
             base: server.url.clone(),
             endpoint,
             address: None,
+            local: None,
             patience,
             #[cfg(feature = "tls")]
             tls,
@@ -128,13 +131,13 @@ impl Way {
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         while let Some(tried) = tries.join_next().await {
             match tried {
-                Ok((address, Ok(Ok(_)))) => good.push(address),
+                Ok((address, Ok(Ok(stream)))) => good.push((address, stream.local_addr().ok())),
                 Ok((address, Ok(Err(error)))) => bad.push(format!("{address}: {}", plain(&error))),
                 Ok((address, Err(_))) => bad.push(format!("{address}: no answer")),
                 Err(_) => {} // only a runtime that ends cancels it
             }
         }
-        let Some(&first) = good.first() else {
+        let Some(&(first, local)) = good.first() else {
             report.find(Finding::new(&kind::unreachable, "address", format!("a connection to {host}"), bad.join("; ")));
             return false;
         };
@@ -143,7 +146,7 @@ impl Way {
             report.find(Finding::new(&kind::address_silent, "address", tried, bad.join("; ")));
         }
         report.address = Some(first.to_string());
-        self.address = Some(first);
+        (self.address, self.local) = (Some(first), local.map(|local| local.ip().to_canonical()));
         #[cfg(feature = "tls")]
         return self.look_at_tls(report).await;
         #[cfg(not(feature = "tls"))]
