@@ -44,6 +44,7 @@ pub(crate) fn channel_of(push: &Push) -> Option<&ChannelName> {
         | Push::PresenceCount { channel, .. }
         | Push::PresenceSnapshot { channel, .. }
         | Push::Gap { channel, .. }
+        | Push::Volatile { channel, .. }
         | Push::Unsubscribed { channel, .. } => Some(channel),
         Push::Signal(signal) => Some(&signal.signal.channel),
         Push::Presence(change) => Some(&change.channel),

@@ -7,6 +7,7 @@
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Position, UserId};
+use crate::members::{MemberInfo, MembersCommand, MembersOp};
 use crate::message::{Audience, History, HistoryQuery, PresenceSnapshot, Publish, Signal, SubOptions};
 use crate::name::ChannelName;
 use crate::rules::Pattern;
@@ -108,6 +109,8 @@ pub enum AppCommand {
         /// Why.
         reason: Disconnect,
     },
+    /// Does something to the members of a channel, or asks who they are.
+    Members(Box<MembersCommand>),
     /// Asks for figures of the node.
     Info,
 }
@@ -138,6 +141,8 @@ pub enum AppAnswer {
     },
     /// To `Subscribe`, `Unsubscribe` and `Disconnect`: how many sessions it concerned. 0 is an answer and no error.
     Concerned(u64),
+    /// To `Members`, where it asks who they are. In no order.
+    Members(Vec<MemberInfo>),
     /// To `Info`.
     Info(Box<NodeInfo>),
     /// Done, and there is nothing to say.
@@ -168,6 +173,7 @@ impl AppCommand {
             | AppCommand::Subscribe { .. }
             | AppCommand::Unsubscribe { .. }
             | AppCommand::Disconnect { .. } => true,
+            AppCommand::Members(command) => command.op != MembersOp::List,
             AppCommand::History { .. }
             | AppCommand::Presence { .. }
             | AppCommand::Channels { .. }
@@ -183,6 +189,7 @@ impl AppCommand {
             AppCommand::History { channel, .. }
             | AppCommand::HistoryRemove { channel }
             | AppCommand::Presence { channel } => Some(channel),
+            AppCommand::Members(command) => Some(&command.channel),
             AppCommand::Channels { .. }
             | AppCommand::Subscribe { .. }
             | AppCommand::Unsubscribe { .. }

@@ -7,6 +7,7 @@ use crate::disconnect::Disconnect;
 use crate::forward::Forwarded;
 use crate::hook::{HookToken, Notice, Question};
 use crate::ids::{ConnId, Seat, ShardId, WireId};
+use crate::members::{Answers, AskToken};
 use crate::message::{Push, Reply};
 use crate::peer::PeerMessage;
 use crate::watch::Note;
@@ -61,6 +62,13 @@ pub enum Effect {
         token: AppToken,
         /// The answer.
         answer: AppAnswer,
+    },
+    /// Give the application the answers to a question to members ([`MembersOp::Ask`](crate::MembersOp)).
+    Answers {
+        /// Which.
+        token: AskToken,
+        /// The answers.
+        answers: Box<Answers>,
     },
     /// Give the outcome of a command to the request that brought it.
     Forwarded(Box<Forwarded>),

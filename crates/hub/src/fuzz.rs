@@ -627,6 +627,7 @@ impl World {
                 let asked = self.app.remove(&token.0);
                 assert!(asked.is_some(), "the application has not asked this, or had its answer: {answer:?}");
             }
+            Effect::Answers { .. } => unreachable!("no question was put to members"),
             Effect::Forwarded(forwarded) => {
                 let Forwarded { token, answer } = *forwarded;
                 let send = self.forwarded.remove(&token.0).expect("what was not forwarded has no answer");
@@ -695,6 +696,7 @@ fn pushed(conn: &mut Conn, push: &Push, lets_in: bool) {
             *at = *position;
         }
         Push::Signal(signal) => _ = subscription(conn, &signal.signal.channel),
+        Push::Volatile { channel, .. } => _ = subscription(conn, channel),
         Push::Presence(push) => _ = subscription(conn, &push.channel),
         Push::PresenceCount { channel, .. } | Push::PresenceSnapshot { channel, .. } => {
             _ = subscription(conn, channel);

@@ -155,6 +155,20 @@ pub(crate) struct SessionRef {
     pub(crate) life: u32,
 }
 
+/// Names a question of an edge; the answer carries it back. The home does not look into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PendingToken {
+    pub(crate) index: u32,
+    pub(crate) life: u32,
+}
+
+/// Where the answer to a question of a shard goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReplyAddress {
+    pub(crate) shard: ShardId,
+    pub(crate) token: PendingToken,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@
 //! the edges of the channels that they follow) and the *homes* (order, history, presence of the channels that live on
 //! this shard).
 
+mod act;
 mod app;
 mod attachment;
 mod disconnect;
@@ -24,6 +25,7 @@ mod identity;
 mod ids;
 mod keys;
 mod limits;
+mod members;
 mod memory;
 mod message;
 mod name;
@@ -47,6 +49,7 @@ mod token;
 mod watch;
 mod wheel;
 
+pub use act::{Act, Ask, List};
 pub use app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom};
 pub use attachment::Attachment;
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
@@ -58,6 +61,7 @@ pub use ids::{
     ClientId, ConnId, Epoch, OpToken, Position, ROOM_BYTES_MAX, Room, SEATS_MAX, Seat, ShardId, UserId, WireId,
 };
 pub use limits::{ByteCount, Limits};
+pub use members::{Answers, AskToken, MemberInfo, MembersCommand, MembersOp};
 pub use memory::MemoryStore;
 pub use message::*;
 pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName, is_format};

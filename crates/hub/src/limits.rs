@@ -22,6 +22,9 @@ pub struct Limits {
     /// Commands of the application that wait for an answer, on each shard; beyond that they are refused as
     /// `unavailable`. Default 1024.
     pub app_outstanding_max: usize,
+    /// Questions of the application to members of channels that wait for answers, on each shard; beyond that they are
+    /// refused as `unavailable`. Default 65536.
+    pub asked_max: usize,
     /// Requests with commands for sessions that wait for an answer, on each shard that took them in; beyond that they
     /// are refused as `unavailable`. Default 1024.
     pub forwarded_max: usize,
@@ -118,6 +121,7 @@ impl Default for Limits {
             room_message_bytes_max: 1_000_000,
             outstanding_max: 32,
             app_outstanding_max: 1024,
+            asked_max: 65_536,
             forwarded_max: 1024,
             bad_requests_per_minute_max: 100,
             history_bytes_max: 256 << 20,

@@ -547,7 +547,7 @@ mod tests {
             idempotency_key: key.map(Into::into),
             echo: true,
         };
-        let entry = Box::new(Entry { publish, from: None, by: None, audience: None, ts_ms: now.wall_ms });
+        let entry = Box::new(Entry { publish, from: None, by: None, audience: None, act: None, ts_ms: now.wall_ms });
         store.submit(now, OpToken(0), Op::Append { entry, retain }).expect("in place")
     }
 
@@ -639,7 +639,7 @@ mod tests {
         let data = Data::Json(Bytes::from_static(b"1"));
         let publish = Publish { channel: channel(), data, event: None, idempotency_key: None, echo: true };
         let audience = Some(Box::new(Audience { only, ..Audience::default() }));
-        let entry = Box::new(Entry { publish, from: None, by: None, audience, ts_ms: NOW.wall_ms });
+        let entry = Box::new(Entry { publish, from: None, by: None, audience, act: None, ts_ms: NOW.wall_ms });
         let retain = Retain { count: 10_000, ..Retain::default() };
         store.submit(NOW, OpToken(0), Op::Append { entry, retain }).expect("in place");
     }
@@ -854,7 +854,7 @@ mod tests {
                 idempotency_key: Some("k".into()),
                 echo: true,
             };
-            let entry = Box::new(Entry { publish, from: None, by: None, audience: None, ts_ms: 0 });
+            let entry = Box::new(Entry { publish, from: None, by: None, audience: None, act: None, ts_ms: 0 });
             let none = Retain { count: 0, ..Retain::default() };
             store.submit(now, OpToken(0), Op::Append { entry, retain: none });
             store.submit(now, OpToken(0), Op::Detach { channel });
@@ -880,7 +880,7 @@ mod tests {
                 idempotency_key: Some(key.into()),
                 echo: true,
             };
-            let entry = Box::new(Entry { publish, from: None, by: None, audience: None, ts_ms: 0 });
+            let entry = Box::new(Entry { publish, from: None, by: None, audience: None, act: None, ts_ms: 0 });
             store.submit(later(ms), OpToken(0), Op::Append { entry, retain: Retain::default() }).expect("in place")
         };
         let key = "k".repeat(64);

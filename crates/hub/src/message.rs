@@ -1,5 +1,6 @@
 //! The messages: commands, replies and pushes, independent of any wire format. The same types serve every protocol.
 
+use crate::act::Act;
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, Room, UserId};
@@ -106,6 +107,8 @@ pub struct Publication {
     pub from: Option<Sender>,
     /// The audience, if it is not for all.
     pub audience: Option<Box<Audience>>,
+    /// What it does to the members in its audience, besides being shown, or instead.
+    pub act: Option<Box<Act>>,
     /// False when the publisher asked not to get its own copy live.
     pub echo: bool,
     /// The epoch, in the first publication of one: its live copy shows subscribers where they are now. (Boxed: the
@@ -122,12 +125,18 @@ impl Publication {
             + self.event.as_deref().map_or(0, str::len)
             + self.idempotency_key.as_deref().map_or(0, str::len)
             + self.audience.as_deref().map_or(0, Audience::cost)
+            + self.act.as_deref().map_or(0, Act::cost)
             + self.from.as_ref().and_then(|from| from.user.as_ref()).map_or(0, |user| user.0.len())
     }
 
     /// True when it is not for every subscriber: its audience is limited, or its publisher does not want its own copy.
     pub fn is_narrow(&self) -> bool {
         self.audience.is_some() || !self.echo
+    }
+
+    /// True when clients are shown it.
+    pub fn is_shown(&self) -> bool {
+        self.act.as_deref().is_none_or(Act::is_shown)
     }
 
     /// True when it is only for clients in certain rooms.
@@ -257,13 +266,25 @@ pub enum RoomCommand {
         /// For whom.
         audience: Audience,
     },
+    /// Answers a question of the application ([`MembersOp::Ask`](crate::MembersOp)). Nothing happens where the session
+    /// is not asked this, or has answered.
+    Answer {
+        /// The channel.
+        channel: ChannelName,
+        /// The number of the question.
+        id: u64,
+        /// The answer.
+        data: Data,
+    },
 }
 
 impl RoomCommand {
     /// The channel that it is about.
     pub fn channel(&self) -> &ChannelName {
         match self {
-            RoomCommand::Join { channel, .. } | RoomCommand::Leave { channel, .. } => channel,
+            RoomCommand::Join { channel, .. }
+            | RoomCommand::Leave { channel, .. }
+            | RoomCommand::Answer { channel, .. } => channel,
             RoomCommand::Publish { publish, .. } => &publish.channel,
         }
     }
@@ -615,6 +636,14 @@ pub enum Push {
         channel: ChannelName,
         /// They.
         publications: Arc<[Arc<Publication>]>,
+    },
+    /// A publication that is in no log: it is for connections that take more now, and lost for others. For the server's
+    /// own protocols.
+    Volatile {
+        /// The channel.
+        channel: ChannelName,
+        /// It. Its offset is none of its own.
+        publication: Arc<Publication>,
     },
     /// A signal.
     Signal(Arc<SignalPush>),

@@ -22,6 +22,8 @@ use crate::error::Error;
 use crate::forward::SendRequest;
 use crate::identity::Identity;
 use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
+pub(crate) use crate::ids::{PendingToken, ReplyAddress};
+use crate::members::{AnswerPart, MemberInfo};
 use crate::message::{
     History, HistoryQuery, PresenceEntry, PresencePush, PresenceSnapshot, Publication, Reply, SignalPush,
 };
@@ -35,20 +37,6 @@ use std::sync::Arc;
 /// A message from one shard to another. Opaque to its carrier.
 #[derive(Debug)]
 pub struct PeerMessage(pub(crate) PeerBody);
-
-/// Names a question of an edge; the answer carries it back. The home does not look into it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct PendingToken {
-    pub(crate) index: u32,
-    pub(crate) life: u32,
-}
-
-/// Where the answer to a question of a shard goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ReplyAddress {
-    pub(crate) shard: ShardId,
-    pub(crate) token: PendingToken,
-}
 
 #[derive(Debug)]
 pub(crate) enum PeerBody {
@@ -71,6 +59,10 @@ pub(crate) enum PeerBody {
     App { token: PendingToken, command: Arc<AppCommand> },
     /// One shard's part of the answer to `App`.
     AppPart { token: PendingToken, part: AppAnswer },
+    /// From an edge to the shard whose application asks members of a channel.
+    Answer { token: PendingToken, part: AnswerPart },
+    /// One edge's part of the list of members.
+    Members { token: PendingToken, members: Vec<MemberInfo>, is_last: bool },
 }
 
 /// The claim of a client to a session, besides its ticket.
@@ -201,6 +193,11 @@ pub(crate) enum ToHome {
         token: PendingToken,
         signal: Arc<SignalPush>,
     },
+    /// Passes through, and has no place in the log: volatile, or a question who the members are.
+    Unlogged {
+        token: PendingToken,
+        entry: Box<Entry>,
+    },
     /// A session stands in the presence with this entry. Without a token it goes on from an earlier connection.
     Enter {
         token: Option<PendingToken>,
@@ -292,6 +289,16 @@ pub(crate) enum ToEdge {
         epoch: Epoch,
         publication: Arc<Publication>,
     },
+    /// For the members as they are where the log stands. Its offset is the next one, and it does not take it.
+    Unlogged {
+        epoch: Epoch,
+        publication: Arc<Publication>,
+    },
+    /// So many edges have been asked for their members.
+    Listed {
+        token: PendingToken,
+        edges: u32,
+    },
     /// The channel goes on at this place; the publications before it are lost.
     Skip {
         to: Position,
@@ -333,6 +340,8 @@ pub(crate) struct Published {
     pub(crate) duplicate: bool,
     /// Subscriptions of the channel, on all shards.
     pub(crate) subscribers: u64,
+    /// How many edges it goes to.
+    pub(crate) edges: u32,
 }
 
 /// Where a subscriber starts.
@@ -380,6 +389,7 @@ impl ToHome {
             self,
             ToHome::Sub { .. }
                 | ToHome::Publish { .. }
+                | ToHome::Unlogged { .. }
                 | ToHome::History { .. }
                 | ToHome::Mark { .. }
                 | ToHome::Purge { .. }
@@ -394,7 +404,7 @@ impl ToHome {
 
     /// Bytes that this message holds while it waits, besides itself.
     pub(crate) fn cost(&self) -> usize {
-        if let ToHome::Publish { entry, .. } = self { entry.cost() } else { 0 }
+        if let ToHome::Publish { entry, .. } | ToHome::Unlogged { entry, .. } = self { entry.cost() } else { 0 }
     }
 }
 
@@ -413,7 +423,7 @@ impl ToEdge {
             return 0;
         }
         BASE + match self {
-            ToEdge::Deliver { publication, .. } => publication.cost(),
+            ToEdge::Deliver { publication, .. } | ToEdge::Unlogged { publication, .. } => publication.cost(),
             ToEdge::Signal { signal, .. } => signal.signal.data.len(),
             ToEdge::PresenceChange(push) => push.entry.cost(),
             ToEdge::PresenceWhole(snapshot) => snapshot.cost(),

@@ -357,6 +357,12 @@ impl Shard {
                 self.sessions(now, effects, |sessions, cx| sessions.forwarded(cx, token, answer));
             }
             PeerBody::App { token, command } => self.app_part(now, effects, from, token, command),
+            PeerBody::Answer { token, part } => {
+                self.sessions(now, effects, |sessions, cx| sessions.answer_part(cx, token, part))
+            }
+            PeerBody::Members { token, members, is_last } => {
+                self.sessions(now, effects, |sessions, cx| sessions.listed(cx, token, members, is_last));
+            }
             PeerBody::AppPart { token, part } => {
                 self.sessions(now, effects, |sessions, cx| sessions.tallied(cx, token, part))
             }
@@ -448,6 +454,7 @@ impl Shard {
                 Timer::Forward(token) => {
                     self.sessions(now, effects, |sessions, cx| sessions.forward_timeout(cx, token))
                 }
+                Timer::Asked(token) => self.sessions(now, effects, |sessions, cx| sessions.asked_timeout(cx, token)),
                 Timer::Gap { session, life, begun } => {
                     self.sessions(now, effects, |sessions, cx| sessions.gap_timeout(cx, session, life, begun));
                 }

@@ -3,6 +3,7 @@
 //! The memory store answers in place, at the cost of a call; an outside store returns `None` and its answer comes
 //! later as [`Input::Answer`](crate::Input::Answer). The simulation's faulty store delays, repeats and refuses.
 
+use crate::act::Act;
 use crate::ids::{ClientId, Epoch, OpToken, Position};
 use crate::message::{Audience, Publication, Publish, Sender};
 use crate::name::ChannelName;
@@ -21,6 +22,8 @@ pub struct Entry {
     pub by: Option<Arc<str>>,
     /// The audience, if it is not for all.
     pub audience: Option<Box<Audience>>,
+    /// What it does to the members in its audience, besides being shown, or instead.
+    pub act: Option<Box<Act>>,
     /// The server's time, in ms since 1970.
     pub ts_ms: u64,
 }
@@ -38,6 +41,7 @@ impl Entry {
             idempotency_key,
             from: self.from,
             audience: self.audience,
+            act: self.act,
             echo,
             begins: begins.map(Box::new),
         }
@@ -51,6 +55,7 @@ impl Entry {
             + event.as_deref().map_or(0, str::len)
             + idempotency_key.as_deref().map_or(0, str::len)
             + self.audience.as_deref().map_or(0, Audience::cost)
+            + self.act.as_deref().map_or(0, Act::cost)
     }
 
     /// The owner of these keys: a key is scoped to (channel, user, else session, else the API key).
@@ -151,7 +156,7 @@ impl Reader {
     pub fn wants(self, publication: &Publication) -> bool {
         let is_own = || publication.from.as_ref().is_some_and(|from| from.client == Some(self.client));
         publication.is_for(self.client)
-            && (self.in_rooms || !publication.is_to_rooms())
+            && (self.in_rooms || !publication.is_to_rooms() && publication.act.is_none())
             && (self.own || publication.echo || !is_own())
     }
 }

@@ -16,6 +16,7 @@ pub(crate) enum Timer {
     Expiry { session: u32, life: u32, watch: u32 },
     Question(HookToken),
     Forward(PendingToken),
+    Asked(PendingToken),
     Gap { session: u32, life: u32, begun: u64 },
     EdgeLinger { edge: u32, seq: u64 },
     EdgePull { edge: u32, life: u64 },

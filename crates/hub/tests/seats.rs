@@ -82,7 +82,9 @@ fn the_end_of_the_connection_ends_all_its_sessions() {
     for finally in [true, false] {
         let mut net = Net::new(1);
         let peer = net.open(0);
-        SEATS.map(|seat| enter(&mut net, peer, seat, "chat:a"));
+        for seat in SEATS {
+            enter(&mut net, peer, seat, "chat:a");
+        }
         let conn = net.peers[peer].conn;
         net.input(0, Input::Closed { conn, finally });
         net.settle();

@@ -5,7 +5,7 @@
 
 use crate::counters::Figures;
 use crate::protocol::exchange::{Exchange, ExchangeAnswer};
-use crate::protocol::socketio::{Decision, OnItsWay, SocketKey};
+use crate::protocol::socketio::{Decision, MembersQuestion, OnItsWay, SocketKey};
 use crate::protocol::stream::{Bridged, StreamRequest};
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestInfo};
@@ -63,6 +63,8 @@ pub(crate) enum AppRequest {
     One(Box<AppCommand>, oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
     /// The answers stand in the order of the commands.
     All(Vec<AppCommand>, oneshot::Sender<Vec<AppAnswer>>, OwnedSemaphorePermit),
+    /// A question to members of a channel.
+    Members(Box<MembersQuestion>),
 }
 
 /// Rules on their way to every shard.

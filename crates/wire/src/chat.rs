@@ -403,9 +403,12 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         }
         // The application has subscribed the client to a channel besides its room: publications from there are messages
         // like others, and the chat protocol has no message for the beginning.
-        Push::Subscribed(_) | Push::Signal(_) | Push::PresenceCount { .. } | Push::Ping | Push::Mark { .. } => {
-            return Written::Nothing;
-        }
+        Push::Subscribed(_)
+        | Push::Signal(_)
+        | Push::Volatile { .. }
+        | Push::PresenceCount { .. }
+        | Push::Ping
+        | Push::Mark { .. } => return Written::Nothing,
     }
     Written::Message
 }

@@ -133,6 +133,7 @@ impl Checker {
                     false => self.presences.left(view.client, channel, sent),
                 }
             }
+            Push::Volatile { .. } => unreachable!("nothing is volatile here"),
             Push::Ping | Push::Mark { .. } | Push::Disconnect { .. } => {}
         }
         Ok(())

@@ -292,7 +292,7 @@ fn a_gap_over_publications_that_were_lost_with_their_epoch_leads_to_none_of_them
     let latest = SubOptions { slow: Some(Slow::Latest), ..SubOptions::new(chat()) };
     court.asks(0, Command::Subscribe { subs: vec![latest], many: false }, subscribed());
     // A publication of the epoch that Ada follows. The store then loses it and begins another epoch.
-    let entry = Entry { publish: publish(), from: None, by: None, audience: None, ts_ms: 0 };
+    let entry = Entry { publish: publish(), from: None, by: None, audience: None, act: None, ts_ms: 0 };
     let lost = Arc::new(entry.clone().at(0, 1, Some(Epoch(1))));
     court.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), lost);
     let now = Now { mono_ms: 0, wall_ms: 0 };

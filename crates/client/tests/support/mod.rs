@@ -289,6 +289,7 @@ impl Hub {
             | Effect::Resume(_)
             | Effect::Tell { .. }
             | Effect::Answer { .. }
+            | Effect::Answers { .. }
             | Effect::Forwarded(_)
             | Effect::Notice(_) => {}
         }

@@ -10,6 +10,7 @@ pub(crate) mod batch;
 mod narrow;
 pub(crate) mod rooms;
 
+use crate::act::Act;
 use crate::effects::Effects;
 use crate::ids::{ClientId, ConnId, Epoch, Position, ShardId, WireId};
 use crate::limits::Limits;
@@ -190,6 +191,8 @@ enum Item {
         reset: bool,
     },
     Signal(Arc<SignalPush>),
+    /// For the members as they are now; it has no place in the log.
+    Unlogged(Epoch, Arc<Publication>),
     Presence(Arc<PresencePush>),
     PresenceCount {
         count: u64,
@@ -225,8 +228,20 @@ pub(crate) trait MemberSessions {
     fn keep(&mut self, session: u32, signal: &Arc<SignalPush>);
     /// A member was made behind.
     fn must_pull(&mut self, session: u32);
+    /// The act of the item that is being told is for this member.
+    fn acts(&mut self, member: &Member);
     /// A presence change was not sent.
     fn presence_missed(&mut self, session: u32, slot: u32);
+}
+
+/// The act of an entry, which is done to the members that were noted by [`MemberSessions::acts`] before anything else
+/// is told.
+#[derive(Debug)]
+pub(crate) struct ToDo {
+    pub(crate) epoch: Epoch,
+    pub(crate) publication: Arc<Publication>,
+    /// It is for no further members.
+    pub(crate) is_last: bool,
 }
 
 impl Edges {
@@ -468,6 +483,15 @@ impl Edge {
         true
     }
 
+    /// Something without a place in the log. A list is asked for by somebody who waits, and takes its room; any other
+    /// is lost where too much waits already.
+    pub(crate) fn unlogged(&mut self, epoch: Epoch, publication: Arc<Publication>, max: WaitingMax) {
+        let item = Item::Unlogged(epoch, publication);
+        if item.act().is_some() || self.has_room(&item, max) {
+            self.wait(item);
+        }
+    }
+
     /// Lets an item wait for its fan-out where too much does not wait already.
     fn wait_if_room(&mut self, item: Item, max: WaitingMax) -> bool {
         let room = self.has_room(&item, max);
@@ -618,7 +642,8 @@ impl Edge {
         self.busy.as_ref().is_some_and(|busy| !busy.waiting.is_empty())
     }
 
-    /// Sends the waiting items, as far as the slice goes. The rest continues in another slice.
+    /// Sends the waiting items, as far as the slice goes. The rest continues in another slice, or when what it returns
+    /// is done.
     pub(crate) fn fan_out(
         &mut self,
         index: u32,
@@ -626,18 +651,18 @@ impl Edge {
         out: &mut Effects,
         slice: &mut Slice,
         (now_ms, page_bytes): (u64, usize),
-    ) {
+    ) -> Option<ToDo> {
         loop {
             // The gathered publications lie before the gap.
-            let Some(busy) = self.busy.as_deref_mut() else { return };
+            let busy = self.busy.as_deref_mut()?;
             if let (Some(&Item::Skip { to, .. }), None) = (busy.waiting.front(), &busy.cursor) {
                 self.flush_batches(to);
             }
-            let Some(busy) = self.busy.as_deref_mut() else { return };
+            let busy = self.busy.as_deref_mut()?;
             let Busy { waiting, bytes, cursor: interrupted, whole, told, rooms } = busy;
             let Some(item) = waiting.front() else { break };
             if slice.is_spent() || (interrupted.is_none() && !slice.take_bytes(item.bytes())) {
-                return;
+                return None;
             }
             slice.spend(1); // also where no member takes it
             let begins = interrupted.is_none().then(|| out.mark());
@@ -658,8 +683,10 @@ impl Edge {
             if begins.is_some_and(|mark| out.mark() > mark) {
                 item.begins(&self.name, out);
             }
+            let act = item.act().map(|(epoch, publication)| (epoch, publication.clone()));
+            let to_do = |is_last| act.map(|(epoch, publication)| ToDo { epoch, publication, is_last });
             if interrupted.is_some() {
-                return;
+                return to_do(false);
             }
             if let Some(item) = waiting.pop_front() {
                 *told = item.ends_at().or(*told);
@@ -670,8 +697,13 @@ impl Edge {
             while let Some(gathered) = self.busy.as_mut().and_then(|busy| busy.whole.pop()) {
                 self.tell_next(gathered);
             }
+            let to_do = to_do(true);
+            if to_do.is_some() {
+                return to_do;
+            }
         }
         self.tidy(); // a silent channel holds nothing for its next publication
+        None
     }
 }
 
@@ -731,6 +763,9 @@ impl Telling<'_> {
 
     fn gather_for(&self, at: u32, group: &mut Group, whole: &mut Vec<Gathered>) {
         let Item::Publication(epoch, publication) = self.item else { return };
+        if publication.act.is_some() {
+            return;
+        }
         let Some(gathering) = group.gathering.as_mut().filter(|_| !group.members.is_empty()) else { return };
         if gathering.put(*epoch, publication, self.now_ms, self.page_bytes) {
             whole.push(gathering.take(at));
@@ -749,7 +784,7 @@ impl Item {
     fn bytes(&self) -> usize {
         const OTHER: usize = 128;
         match self {
-            Item::Publication(_, publication) => publication.cost(),
+            Item::Publication(_, publication) | Item::Unlogged(_, publication) => publication.cost(),
             Item::Batch(gathered) => gathered.bytes(),
             Item::Signal(signal) => OTHER + signal.signal.data.len(),
             Item::Presence(push) => OTHER + push.entry.cost(),
@@ -763,6 +798,16 @@ impl Item {
         match self {
             Item::Publication(epoch, publication) => Some(Position { epoch: *epoch, offset: publication.offset }),
             Item::Skip { to, .. } => Some(*to),
+            _ => None,
+        }
+    }
+
+    /// An entry with an act.
+    fn act(&self) -> Option<(Epoch, &Arc<Publication>)> {
+        match self {
+            Item::Publication(epoch, publication) | Item::Unlogged(epoch, publication) => {
+                publication.act.is_some().then_some((*epoch, publication))
+            }
             _ => None,
         }
     }
@@ -802,15 +847,9 @@ impl Item {
 
     fn add_recipients(&self, members: &mut [Member], sessions: &mut impl MemberSessions, out: &mut Effects) {
         match self {
-            Item::Publication(epoch, publication) => {
-                let (epoch, offset) = (*epoch, publication.offset);
-                let narrow = publication.is_narrow();
+            Item::Publication(..) | Item::Unlogged(..) => {
                 for member in members {
-                    if member.is_behind() || member.at >= offset || member.epoch != epoch {
-                        continue;
-                    }
-                    member.at = offset;
-                    if !narrow || sessions.wants(member, publication) {
+                    if self.is_taken(member, sessions) {
                         out.recipient(member.conn);
                     }
                 }
@@ -855,12 +894,49 @@ impl Item {
         }
     }
 
+    /// Whether a member gets this publication now. It moves on to its place, and the act is noted where it is for this
+    /// member.
+    fn is_taken(&self, member: &mut Member, sessions: &mut impl MemberSessions) -> bool {
+        match self {
+            Item::Publication(epoch, publication) => {
+                let is_live = !member.is_behind();
+                // A member that is behind reads the others' acts in its own time; of a question it must be known now
+                // that it will be asked.
+                let asks = matches!(publication.act.as_deref(), Some(Act::Ask(_)));
+                if member.at >= publication.offset || member.epoch != *epoch || !(is_live || asks) {
+                    return false;
+                }
+                if is_live {
+                    member.at = publication.offset;
+                }
+                if publication.is_narrow() && !sessions.wants(member, publication) {
+                    return false;
+                }
+                if publication.act.is_some() {
+                    sessions.acts(member);
+                }
+                is_live && publication.is_shown()
+            }
+            Item::Unlogged(epoch, publication) => {
+                if member.epoch != *epoch || !sessions.wants(member, publication) {
+                    return false;
+                }
+                if publication.act.is_some() {
+                    sessions.acts(member);
+                }
+                member.state == MemberState::Live && publication.is_shown()
+            }
+            _ => false,
+        }
+    }
+
     fn push(&self, channel: &ChannelName) -> Push {
         let channel = channel.clone();
         match self {
             Item::Publication(epoch, publication) => {
                 Push::Message { channel, epoch: *epoch, publication: publication.clone() }
             }
+            Item::Unlogged(_, publication) => Push::Volatile { channel, publication: publication.clone() },
             Item::Batch(gathered) => Push::Messages { channel, publications: gathered.publications.clone() },
             Item::Skip { to, reset } => Push::Gap { channel, position: *to, reset: *reset },
             Item::Signal(signal) => Push::Signal(signal.clone()),

@@ -23,7 +23,7 @@ pub(super) struct Targets {
 impl Targets {
     /// `None` where the item is for all members, or for all but some.
     pub(super) fn of(item: &Item, rooms: Option<&RoomIndex>, sessions: &impl MemberSessions) -> Option<Targets> {
-        let Item::Publication(_, publication) = item else { return None };
+        let (Item::Publication(_, publication) | Item::Unlogged(_, publication)) = item else { return None };
         let audience = publication.audience.as_deref()?;
         let sessions = match (&audience.only[..], &audience.rooms[..]) {
             ([], []) => return None,
@@ -43,11 +43,10 @@ impl Telling<'_> {
         &self,
         mut targets: Targets,
         groups: &mut [Group],
-        sessions: &impl MemberSessions,
+        sessions: &mut impl MemberSessions,
         out: &mut Effects,
         slice: &mut Slice,
     ) -> Option<Cursor> {
-        let Item::Publication(epoch, publication) = self.item else { return None };
         let rest = &targets.sessions[targets.next.min(targets.sessions.len())..];
         let served = rest.len().min(slice.steps().max(1));
         let mut receivers: SmallVec<[(usize, ConnId); 16]> = SmallVec::new();
@@ -59,12 +58,8 @@ impl Telling<'_> {
             }
             let member = &mut groups[at].members[place as usize];
             debug_assert_eq!(member.session, session, "a session knows its member's place");
-            // The second time in the list it has the publication already.
-            if member.is_behind() || member.at >= publication.offset || member.epoch != *epoch {
-                continue;
-            }
-            member.at = publication.offset;
-            if sessions.wants(member, publication) {
+            // The second time in the list it has a publication already.
+            if self.item.is_taken(member, sessions) {
                 receivers.push((at, member.conn));
             }
         }

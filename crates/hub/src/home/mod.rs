@@ -14,6 +14,7 @@ mod order;
 mod presence;
 mod read;
 
+use crate::act::Act;
 use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, Position, ShardId};
 use crate::limits::Limits;
@@ -296,6 +297,7 @@ impl Homes {
             }
             ToHome::Publish { token, entry } => self.append(cx, index, ReplyAddress { shard: from, token }, entry),
             ToHome::Signal { token, signal } => self.signal(cx, index, from, token, signal),
+            ToHome::Unlogged { token, entry } => self.unlogged(cx, index, ReplyAddress { shard: from, token }, *entry),
             ToHome::Enter { token, entry, incarnation } => {
                 let result = self.enter(cx, index, entry, incarnation);
                 if let Some(token) = token {
@@ -453,9 +455,31 @@ impl Homes {
     }
 
     fn published(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, position: Position, duplicate: bool) {
-        let subscribers = self.homes[index as usize].subscribers();
-        let result = Ok(Published { position, duplicate, subscribers });
+        let home = &self.homes[index as usize];
+        let (subscribers, edges) = (home.subscribers(), home.interests.len() as u32);
+        let result = Ok(Published { position, duplicate, subscribers, edges });
         self.answer(cx, index, to.shard, ToEdge::Published { token: to.token, result });
+    }
+
+    /// Sends something to the edges that has no place in the log. It is judged as the next entry would be.
+    fn unlogged(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, mut entry: Entry) {
+        entry.ts_ms = cx.now.wall_ms;
+        let home = &self.homes[index as usize];
+        let Position { epoch, offset } = home.top();
+        let is_list = matches!(entry.act.as_deref(), Some(Act::List(_)));
+        let publication = Arc::new(entry.at(offset, offset + 1, None));
+        let message = || ToEdge::Unlogged { epoch, publication: publication.clone() };
+        if is_list {
+            let shards: Vec<ShardId> = home.interests.iter().map(|interest| interest.shard).collect();
+            self.answer(cx, index, to.shard, ToEdge::Listed { token: to.token, edges: shards.len() as u32 });
+            for shard in shards {
+                self.answer(cx, index, shard, message());
+            }
+        } else {
+            self.answer(cx, index, to.shard, ToEdge::Done { token: to.token, result: Ok(()) });
+            self.tell_interested(cx, index, |_| message());
+        }
+        self.linger(cx, index);
     }
 
     fn attached(&mut self, cx: &mut Cx<'_>, index: u32, top: Position) {

@@ -308,6 +308,7 @@ impl Homes {
                 let snapshot = PresenceSnapshot { seq: 0, count: 0, entries: Some(Vec::new()) };
                 ToEdge::Presence { token, snapshot } // of a channel that is not used
             }
+            ToHome::Unlogged { token, .. } => ToEdge::Done { token, result: Err(error) },
             ToHome::Mark { token } => ToEdge::Marked { token, result: Err(error) },
             ToHome::Purge { token } => ToEdge::Done { token, result: Err(error) },
             // Nobody listens to a channel that is not used.

@@ -39,7 +39,9 @@ impl Sessions {
     pub(crate) fn app(&mut self, cx: &mut Cx<'_>, token: AppToken, command: AppCommand) {
         self.app_outstanding += 1;
         let max = cx.limits.app_outstanding_max;
-        let result = if self.app_outstanding > max {
+        // What handlers of sockets do is bounded where it is made: it cannot be tried again.
+        let is_bounded = matches!(command, AppCommand::Members(_));
+        let result = if self.app_outstanding > max && !is_bounded {
             let message =
                 format!("{max} commands of the application wait for an answer, the limit (app_outstanding_max)");
             let mut error = Error::new(ErrorCode::Unavailable, message);
@@ -60,7 +62,7 @@ impl Sessions {
                 check_size(cx, &channel, publish.data.bytes().len())?;
                 check_event(&channel, publish.event.as_deref())?;
                 check_idempotency_key(&channel, publish.idempotency_key.as_deref())?;
-                let entry = Box::new(Entry { publish: *publish, from: None, by, audience, ts_ms: 0 });
+                let entry = Box::new(Entry { publish: *publish, from: None, by, audience, act: None, ts_ms: 0 });
                 self.ask_home(cx, &channel, Pending::App(token), |token| ToHome::Publish { token, entry })
             }
             AppCommand::Signal(signal) => {
@@ -93,6 +95,7 @@ impl Sessions {
                 self.ask_all(cx, token, command, AppAnswer::Concerned(0));
                 Ok(())
             }
+            AppCommand::Members(command) => self.members(cx, token, *command),
             AppCommand::Info => {
                 self.ask_all(cx, token, command, AppAnswer::Info(Box::default()));
                 Ok(())
@@ -110,7 +113,7 @@ impl Sessions {
         self.ask_home(cx, &channel, pending, |token| ToHome::Signal { token, signal })
     }
 
-    fn ask_home(
+    pub(super) fn ask_home(
         &mut self,
         cx: &mut Cx<'_>,
         channel: &ChannelName,
@@ -309,11 +312,11 @@ pub(super) fn ended_by_app(channel: &ChannelName) -> Error {
     Error::new(ErrorCode::Denied, "the application ended the subscription").on(channel)
 }
 
-fn has_rule(cx: &Cx<'_>, channel: &ChannelName) -> Result<(), Error> {
+pub(super) fn has_rule(cx: &Cx<'_>, channel: &ChannelName) -> Result<(), Error> {
     cx.rules.of(channel).map(|_| ()).ok_or_else(|| Denial::NoRule.into_error(channel))
 }
 
-fn check_size(cx: &Cx<'_>, channel: &ChannelName, len: usize) -> Result<(), Error> {
+pub(super) fn check_size(cx: &Cx<'_>, channel: &ChannelName, len: usize) -> Result<(), Error> {
     // The channels of protocols with rooms have their own bound.
     let (max, name) = match channel.is_reserved() {
         true => (cx.limits.room_message_bytes_max, "room_message_bytes_max"),

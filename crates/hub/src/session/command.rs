@@ -278,7 +278,7 @@ impl Sessions {
         let from = self.sessions.get(at).map(|session| session.sender());
         let token = self.channel_ask(at, reply);
         let channel = publish.channel.clone();
-        let entry = Box::new(Entry { publish, from, by: None, audience, ts_ms: 0 });
+        let entry = Box::new(Entry { publish, from, by: None, audience, act: None, ts_ms: 0 });
         self.tell_home(cx, &channel, ToHome::Publish { token, entry });
     }
 

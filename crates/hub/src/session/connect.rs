@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorCode};
 use crate::hook::{Caller, Ended, Notice};
 use crate::identity::Identity;
 use crate::ids::{ClientId, ConnId, Seat, SeatId, SessionRef, ShardId};
+use crate::members::AnswerPart;
 use crate::message::{Connect, Connected, Proof, ReplyBody, Resume, SignalPush};
 use crate::peer::{Adopted, Claim, Entered, Found, PeerBody, PendingToken, ToHome};
 use crate::timer::Timer;
@@ -441,6 +442,9 @@ impl Sessions {
         if let Some(extra) = &mut session.extra {
             (lanes, queued_questions) = (std::mem::take(&mut extra.lanes), std::mem::take(&mut extra.queued_questions));
             extra.questions = 0; // answers to those of the old connection find nobody
+            for ask in std::mem::take(&mut extra.asked) {
+                cx.out.push_back((ask.to.shard, PeerBody::Answer { token: ask.to.token, part: AnswerPart::Left }));
+            }
         }
         self.drop_lanes(cx, lanes);
         while let Some(sub) = self.sessions.slab[index as usize].subs.last() {

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{ClientId, ConnId, SessionRef};
 use crate::message::{Push, ReplyBody, SignalPush};
 use crate::name::ChannelName;
-use crate::peer::{Directed, PeerBody, PendingToken, Puller, ToEdge, ToHome};
+use crate::peer::{Directed, PeerBody, PendingToken, Published, Puller, ToEdge, ToHome};
 use std::sync::Arc;
 
 impl Sessions {
@@ -35,15 +35,8 @@ impl Sessions {
                     let body = result.map(|p| ReplyBody::Published { position: p.position, duplicate: p.duplicate });
                     self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
                 }
-                Some(Pending::App(token)) => self.answer_app(
-                    cx,
-                    token,
-                    result.map(|p| AppAnswer::Published {
-                        position: p.position,
-                        duplicate: p.duplicate,
-                        subscribers: p.subscribers,
-                    }),
-                ),
+                Some(Pending::App(token)) => self.answer_app(cx, token, result.map(published)),
+                Some(Pending::Asking { app, asked }) => self.question_published(cx, app, asked, result),
                 _ => {}
             },
             ToEdge::Marked { token, result } => {
@@ -54,6 +47,12 @@ impl Sessions {
                     };
                     self.finish(cx, session, reply, body);
                 }
+            }
+            ToEdge::Listed { token, edges } => {
+                if let Some(Pending::List(list)) = self.pending.get(token) {
+                    list.edges = Some(edges);
+                }
+                self.list_progress(cx, token);
             }
             ToEdge::Done { token, result } => match self.pending.take(token) {
                 Some(Pending::Enter { session, reply, sub, entry }) => {
@@ -68,6 +67,7 @@ impl Sessions {
                     self.finish(cx, session, reply, body.unwrap_or_else(ReplyBody::Error));
                 }
                 Some(Pending::App(token)) => self.answer_app(cx, token, result.map(|()| AppAnswer::Done)),
+                Some(Pending::List(list)) => self.answer_app(cx, list.app, result.map(|()| AppAnswer::Done)),
                 _ => {}
             },
             ToEdge::History { token, result } => match self.pending.take(token) {
@@ -131,17 +131,23 @@ impl Sessions {
         if let ToEdge::Signal { signal, directed: Some(directed) } | ToEdge::Forwarded { signal, directed } = message {
             return self.directed(cx, &channel, signal, directed);
         }
-        let Some(index) = self.edges.find(&channel) else { return };
+        let Some(index) = self.edges.find(&channel) else { return self.asks_nobody(cx, &message) };
         let edge = &mut self.edges.edges[index as usize];
         let waiting_max = WaitingMax::of(cx.limits);
         match message {
             ToEdge::Deliver { epoch, publication } => {
-                let taken = edge.deliver(epoch, publication, waiting_max);
+                let before = edge.at;
+                let taken = edge.deliver(epoch, publication.clone(), waiting_max);
+                // Passed over, where it is not for anybody here: the members came later.
+                let is_new = edge.at != before || edge.behind != Behind::No;
                 if !taken {
                     self.counts.edge_behind += 1;
                     self.tell_home(cx, &channel, ToHome::Behind);
+                } else if !is_new {
+                    self.asks_nobody(cx, &ToEdge::Deliver { epoch, publication });
                 }
             }
+            ToEdge::Unlogged { epoch, publication } => edge.unlogged(epoch, publication, waiting_max),
             ToEdge::Skip { to } => edge.skip(to),
             ToEdge::Signal { signal, directed: None } => {
                 self.signals_shed += edge.signal(signal, waiting_max);
@@ -159,7 +165,12 @@ impl Sessions {
     /// waits for its turn: else each publication of a burst would bring another slice.
     pub(super) fn run(&mut self, cx: &mut Cx<'_>, index: u32) {
         let Some(edge) = self.edges.edges.get_mut(index as usize).filter(|edge| !edge.is_running()) else { return };
-        edge.fan_out(index, &mut self.sessions, cx.effects, cx.slice, (cx.now.mono_ms, cx.limits.page_bytes_max));
+        let mut edge = edge;
+        let limits = (cx.now.mono_ms, cx.limits.page_bytes_max);
+        while let Some(to_do) = edge.fan_out(index, &mut self.sessions, cx.effects, cx.slice, limits) {
+            self.do_now(cx, index, to_do);
+            edge = &mut self.edges.edges[index as usize];
+        }
         let life = edge.life;
         edge.reminders().for_each(|(group, at_ms)| self.reminders.add(at_ms, EdgeRef { index, life }, group));
         self.pulls.extend(self.sessions.left_behind.drain(..));
@@ -319,4 +330,9 @@ fn said(conns: &[Conn], session: &mut Session, conn: ConnId, signal: &Arc<Signal
         let unheard = session.extra().unheard.get_or_insert_with(|| Box::new(Unheard::new(conn)));
         unheard.put(signal.clone(), max);
     }
+}
+
+pub(super) fn published(published: Published) -> AppAnswer {
+    let Published { position, duplicate, subscribers, .. } = published;
+    AppAnswer::Published { position, duplicate, subscribers }
 }

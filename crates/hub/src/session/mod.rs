@@ -8,6 +8,7 @@
 //! over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are
 //! in `edge`, which knows no session.
 
+mod acts;
 mod anew;
 mod app;
 mod command;
@@ -133,6 +134,10 @@ pub(crate) struct Sessions {
     app_outstanding: usize,
     /// Commands for sessions that this shard took in and has not answered.
     forwards: usize,
+    /// Questions to members whose answers are still awaited.
+    asked: usize,
+    /// Numbers them.
+    next_ask: u64,
     /// Signals that were shed because a fan-out had too much waiting.
     pub(crate) signals_shed: u64,
     /// Connections whose outbox is over its mark.
@@ -156,6 +161,8 @@ impl Sessions {
             forgetting: false,
             app_outstanding: 0,
             forwards: 0,
+            asked: 0,
+            next_ask: 0,
             signals_shed: 0,
             full: 0,
             counts: Counts::default(),
@@ -190,7 +197,7 @@ impl Sessions {
 
     /// Adds what is held here.
     pub(crate) fn held(&self, held: &mut Held) {
-        held.pending += self.pending.len() + self.app_outstanding + self.forwards;
+        held.pending += self.pending.len() + self.app_outstanding + self.forwards + self.asked;
         held.queued += self.pulls.len() + self.works.len() + self.edges.recounts.len();
         let early = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.early_count());
         let sends_bytes = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.bytes());

@@ -5,6 +5,7 @@ use crate::app::{AppAnswer, AppToken};
 use crate::forward::ForwardToken;
 use crate::hook::Question;
 use crate::ids::{ClientId, SeatId, SessionRef};
+use crate::members::{Answers, AskToken, MemberInfo};
 use crate::message::{Connect, PresenceEntry, Reply, ReplyBody, Request, RequestId, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{PendingToken, ReplyAddress, Want};
@@ -58,6 +59,27 @@ pub(crate) enum TallyTo {
     Shard(ReplyAddress),
 }
 
+/// The answers to a question to members, as far as they are here.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) token: AskToken,
+    /// How many edges ask their members; unknown until the question is published.
+    pub(crate) edges: Option<u32>,
+    /// How many of them have asked all.
+    pub(crate) edges_done: u32,
+    pub(crate) answers: Answers,
+    pub(crate) bytes: usize,
+}
+
+/// A list of members, as far as it is here.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) app: AppToken,
+    pub(crate) edges: Option<u32>,
+    pub(crate) edges_done: u32,
+    pub(crate) members: Vec<MemberInfo>,
+}
+
 /// The purpose of an answer that is still to come.
 #[derive(Debug)]
 pub(crate) enum Pending {
@@ -84,6 +106,15 @@ pub(crate) enum Pending {
     App(AppToken),
     /// One with an answer of several parts.
     Tally(Box<Tally>),
+    /// A question to members is being published.
+    Asking {
+        app: AppToken,
+        asked: PendingToken,
+    },
+    /// The answers to it.
+    Asked(Box<Asked>),
+    /// A list of members.
+    List(Box<Listing>),
     Subscribe {
         session: SessionRef,
         sub: u32,

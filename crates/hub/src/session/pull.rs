@@ -214,30 +214,50 @@ impl Sessions {
             let note = Note { conn: Some(conn), client: Some(client), user, what };
             cx.effects.note(note);
         }
-        let mut wanted = Vec::new();
-        for publication in pulled.publications {
-            if publication.offset <= member.at {
-                continue;
-            }
-            member.at = publication.offset;
-            // Its own copy that was not wanted live is not wanted now either, unless this is still the recovery: then
-            // the answer may have been lost with the connection, and the copy with its key stands for it.
-            let recovers = publication.offset <= recover_to;
-            if session.may_see(slot, member.epoch, &publication, recovers) {
-                wanted.push(publication);
-            }
-        }
         let epoch = member.epoch;
-        match batch {
-            None => wanted.into_iter().for_each(|publication| {
-                cx.effects.push_one(Push::Message { channel: channel.clone(), epoch, publication }, wire, conn);
-            }),
-            Some(batch) => wanted.chunks(batch.size as usize).for_each(|some| {
-                if let Some(push) = batch::push(&channel, epoch, &some.into()) {
-                    cx.effects.push_one(push, wire, conn);
+        let mut publications = pulled.publications.into_iter();
+        loop {
+            // Everything before an act goes out before that is done: it may change what the member sees of the rest.
+            let Some(session) = self.sessions.get(at) else { return };
+            let member = self.edges.edges[index as usize].member(variant, place);
+            let (mut wanted, mut acting) = (Vec::new(), None);
+            for publication in publications.by_ref() {
+                if publication.offset <= member.at {
+                    continue;
                 }
-            }),
+                member.at = publication.offset;
+                // Its own copy that was not wanted live is not wanted now either, unless this is still the recovery:
+                // then the answer may have been lost with the connection, and the copy with its key stands for it.
+                let recovers = publication.offset <= recover_to;
+                if !session.may_see(slot, epoch, &publication, recovers) {
+                    continue;
+                }
+                acting = publication.act.is_some().then(|| publication.clone());
+                if publication.is_shown() {
+                    wanted.push(publication);
+                }
+                if acting.is_some() {
+                    break;
+                }
+            }
+            match batch {
+                None => wanted.into_iter().for_each(|publication| {
+                    cx.effects.push_one(Push::Message { channel: channel.clone(), epoch, publication }, wire, conn);
+                }),
+                Some(batch) => wanted.chunks(batch.size as usize).for_each(|some| {
+                    if let Some(push) = batch::push(&channel, epoch, &some.into()) {
+                        cx.effects.push_one(push, wire, conn);
+                    }
+                }),
+            }
+            let Some(publication) = acting else { break };
+            let at_place = Position { epoch, offset: publication.offset };
+            if !self.act_of_page(cx, at, index, &publication, at_place) {
+                return;
+            }
         }
+        let Some(session) = self.sessions.get(at) else { return };
+        let member = self.edges.edges[index as usize].member(variant, place);
         member.at = member.at.max(pulled.end);
         // The answer is part of the stream of deliveries: the next delivery directly follows the top that it names. An
         // outbox that went over its limit meanwhile takes no delivery.

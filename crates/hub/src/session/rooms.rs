@@ -21,6 +21,8 @@ use smallvec::SmallVec;
 pub(crate) enum RoomChange {
     Join(Room),
     Leave(Room),
+    /// By an entry of the log. It may be done later than a join behind it.
+    LeaveByAct(Room),
 }
 
 /// The stays of one subscription.
@@ -83,9 +85,35 @@ impl Rooms {
         has_room
     }
 
+    /// Notes that it is joined once more at this place, where an entry before it may still take it out: then it is in
+    /// from here on.
+    fn join_again(&mut self, room: &Room, at: Position, stays_max: usize) {
+        let (mut open, mut count) = (None, 0);
+        for (index, stay) in self.stays.iter().enumerate() {
+            if stay.at.room == *room && stay.is_open() {
+                (open, count) = (Some(index), count + 1);
+            }
+        }
+        let Some(last) = open.filter(|&last| self.stays[last].joined_at < at.offset) else { return };
+        if count > 1 {
+            self.stays[last].joined_at = at.offset;
+        } else if self.stays.len() < stays_max {
+            self.stays.push(Stay { joined_at: at.offset, ..self.stays[last].clone() });
+        }
+    }
+
     /// Ends a stay at this place, which belongs to it.
     fn leave(&mut self, room: &Room, at: Position) {
-        if let Some(stay) = self.stays.iter_mut().find(|stay| stay.at.room == *room && stay.is_open()) {
+        self.end(room, at, |_| true);
+    }
+
+    /// The same by an entry of the log at this place: who has joined there or later has joined behind it.
+    fn leave_by_act(&mut self, room: &Room, at: Position) {
+        self.end(room, at, |stay| stay.joined_at < at.offset);
+    }
+
+    fn end(&mut self, room: &Room, at: Position, ends: impl Fn(&Stay) -> bool) {
+        for stay in self.stays.iter_mut().filter(|stay| stay.at.room == *room && stay.is_open() && ends(stay)) {
             stay.left_at = at.offset;
         }
     }
@@ -128,6 +156,11 @@ impl Rooms {
         if !gone.contains(&stay.at) && self.all().all(|other| other.at.room != stay.at.room) {
             gone.push(stay.at);
         }
+    }
+
+    /// The rooms that it is in now, in the order in which it entered them.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Room> {
+        self.stays.iter().filter(|stay| stay.is_open()).map(|stay| &stay.at.room)
     }
 
     fn all(&self) -> impl Iterator<Item = &Stay> {
@@ -192,6 +225,11 @@ impl Sessions {
             RoomCommand::Publish { publish, audience } => {
                 return self.publish_to(cx, at, reply, publish, Box::new(audience));
             }
+            RoomCommand::Answer { id, data, .. } => {
+                self.answers(cx, at, id, data);
+                self.finish(cx, at, reply.clone(), ReplyBody::Done);
+                return Ok(());
+            }
             RoomCommand::Join { channel, room } => (channel, RoomChange::Join(room)),
             RoomCommand::Leave { channel, room } => (channel, RoomChange::Leave(room)),
         };
@@ -227,6 +265,8 @@ impl Sessions {
         let (index, hasher) = (sub.edge, self.edges.hasher());
         let edge = &mut self.edges.edges[index as usize];
         let reached = edge.reached(sub.variant(wire), membership.place);
+        // Entries before this place may still have to be done.
+        let is_late = !edge.is_quiet();
         let listed = edge.rooms_or_insert(hasher);
         let rooms = sub.rooms.get_or_insert_default();
         let mut gone = Gone::new();
@@ -237,6 +277,15 @@ impl Sessions {
             RoomChange::Leave(room) => {
                 rooms.leave(&room, place);
                 rooms.forget(reached, &mut gone);
+                true
+            }
+            RoomChange::LeaveByAct(room) => {
+                rooms.leave_by_act(&room, place);
+                rooms.forget(reached, &mut gone);
+                true
+            }
+            RoomChange::Join(room) if is_late && rooms.open().any(|open| *open == room) => {
+                rooms.join_again(&room, place, max);
                 true
             }
             // A stay there that has just been forgotten may still be in the list.

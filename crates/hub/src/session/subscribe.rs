@@ -284,7 +284,9 @@ impl Sessions {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
-        start.publications.retain(|publication| session.may_see(slot, start.top.epoch, publication, true));
+        start
+            .publications
+            .retain(|publication| publication.is_shown() && session.may_see(slot, start.top.epoch, publication, true));
         let Some(conn) = session.conn else { return };
         match start.recovered {
             Some(true) => self.counts.recovered += 1,

@@ -12,6 +12,7 @@ use super::pending::QueuedQuestion;
 use super::rooms::{Rooms, sees};
 use super::sends::Sends;
 use super::unheard::Unheard;
+use crate::act::Ask;
 use crate::attachment::Attachment;
 use crate::edge::{Member, MemberSessions, Variant};
 use crate::hook::Caller;
@@ -195,6 +196,8 @@ pub(crate) struct Extra {
     pub(crate) queued_questions: VecDeque<QueuedQuestion>,
     /// Of the connection that it had, for the notice of its end.
     pub(crate) attachment: Option<Attachment>,
+    /// Questions to it that it has not answered, oldest first.
+    pub(crate) asked: Vec<Ask>,
 }
 
 impl Extra {
@@ -213,12 +216,14 @@ impl Extra {
             attachment,
             sends,
             unheard,
+            asked,
         } = self;
         let lists = directed.is_empty()
             && entered.is_empty()
             && granted.is_empty()
             && rates.is_empty()
-            && queued_questions.is_empty();
+            && queued_questions.is_empty()
+            && asked.is_empty();
         attachment.is_none()
             && sends.is_none()
             && unheard.is_none()
@@ -492,6 +497,8 @@ pub(crate) struct SessionTable {
     pub(crate) mailbox_max: MailboxMax,
     /// Sessions that a fan-out has left behind: they are to pull.
     pub(crate) left_behind: Vec<SessionRef>,
+    /// Sessions that the act of the item which is being told is for. Some of them twice.
+    pub(crate) acted: Vec<u32>,
     next_life: u32,
 }
 
@@ -507,6 +514,7 @@ impl SessionTable {
             sends_bytes: 0,
             mailbox_max,
             left_behind: Vec::new(),
+            acted: Vec::new(),
             next_life: 0,
         }
     }
@@ -654,6 +662,10 @@ impl MemberSessions for SessionTable {
 
     fn must_pull(&mut self, session: u32) {
         self.left_behind.push(self.reference(session));
+    }
+
+    fn acts(&mut self, member: &Member) {
+        self.acted.push(member.session);
     }
 
     fn presence_missed(&mut self, session: u32, slot: u32) {

@@ -89,6 +89,8 @@ pub struct Net {
     pub notes: Vec<Note>,
     /// Answers to the application's commands, by token.
     pub answers: Vec<(AppToken, AppAnswer)>,
+    /// Answers of members, by token.
+    pub asked: Vec<(AskToken, Answers)>,
     /// Outcomes of commands that came in requests of their own.
     pub forwarded: Vec<Forwarded>,
     /// The largest result of one input: effects, and receivers of pushes.
@@ -193,6 +195,7 @@ impl Net {
             notices: Vec::new(),
             notes: Vec::new(),
             answers: Vec::new(),
+            asked: Vec::new(),
             forwarded: Vec::new(),
             most: 0,
             next_token: 0,
@@ -594,6 +597,10 @@ impl Net {
             Effect::Answer { token, answer } => {
                 assert!(self.answers.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
                 self.answers.push((token, answer));
+            }
+            Effect::Answers { token, answers } => {
+                assert!(self.asked.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
+                self.asked.push((token, *answers));
             }
             Effect::Forwarded(forwarded) => {
                 let is_new = self.forwarded.iter().all(|other| other.token != forwarded.token);

@@ -228,6 +228,7 @@ fn schema(shape: Shape, or_null: bool) -> Value {
             let segment = format!(r"(\*|\{{user\}}|[^{plain}:]+)");
             text(1, CHANNEL_MAX, Some(format!(r"^({segment}:)*({segment}|\*\*)$")))
         }
+        Shape::Namespace => text(1, 200, Some("^/[A-Za-z0-9_/-]*$".into())),
         Shape::Client => text(16, 16, Some("^[0-9a-f]{16}$".into())),
         Shape::Epoch => text(0, EPOCH_MAX, None),
         Shape::Reason => {

@@ -5,7 +5,7 @@
 //! compare both: they decode each row's example, leave out each required field, and schemathesis sends thousands of
 //! matching and of invalid bodies to a real server.
 
-use fanfare_hub::{CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX};
+use fanfare_hub::{CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX, ROOM_BYTES_MAX};
 use fanfare_wire::native::app::{
     AUDIENCE_CLIENTS_MAX, ApiCommand, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_MAX, USER_BYTES_MAX,
 };
@@ -58,6 +58,8 @@ pub(super) enum Shape {
     Number { min: u64, max: u64 },
     /// True or false.
     Flag,
+    /// The name of a namespace of Socket.IO.
+    Namespace,
     /// Any JSON.
     Any,
     /// Bytes as base64.
@@ -79,6 +81,7 @@ const fn optional(name: &'static str, shape: Shape, about: &'static str) -> Fiel
 const ANY_NUMBER: Shape = Shape::Number { min: 0, max: NUMBER_MAX };
 const ANY_TEXT: Shape = Shape::Text { min: 0, max: usize::MAX };
 const IDEMPOTENCY_KEY: Shape = Shape::Text { min: 1, max: IDEMPOTENCY_KEY_BYTES_MAX };
+const ROOM: Shape = Shape::Text { min: 0, max: ROOM_BYTES_MAX };
 const USER: Shape = Shape::Text { min: 1, max: USER_BYTES_MAX };
 
 const CHANNEL: Field = field("channel", Shape::Channel, "The channel");
@@ -216,6 +219,34 @@ pub(super) const COMMANDS: &[Command] = &[
         one_of: Some(["data", "data64"]),
         example: r#"{"channels":["news:sport","news:all"],"data":{"headline":"3:2"}}"#,
         answer: RESULTS,
+        has_key: true,
+    },
+    Command {
+        kind: ApiCommand::Emit,
+        summary: "Send an event to Socket.IO clients",
+        about: "Sends an event to the sockets of a namespace: to those in one of the rooms, or to all, except those in \
+                other rooms. Each socket gets it once. It has one place in the order of all events of the namespace. A \
+                bridged room is a channel: publish to that. A key that is for some channels only may not emit.",
+        fields: &[
+            optional("namespace", Shape::Namespace, "The namespace; `/` by default"),
+            field("event", ANY_TEXT, "The name of the event"),
+            optional("args", Shape::List { of: &Shape::Any, min: 0, max: usize::MAX }, "Its arguments, in order"),
+            optional("room", ROOM, "The sockets in this room, besides those in `rooms`"),
+            optional(
+                "rooms",
+                Shape::List { of: &ROOM, min: 1, max: AUDIENCE_CLIENTS_MAX },
+                "The sockets in at least one of these rooms; without `rooms` and `room`, all",
+            ),
+            optional(
+                "except",
+                Shape::List { of: &ROOM, min: 1, max: AUDIENCE_CLIENTS_MAX },
+                "But not those in any of these rooms",
+            ),
+            IDEMPOTENCY_FIELD,
+        ],
+        one_of: None,
+        example: r#"{"namespace":"/","room":"lobby","event":"news","args":[{"headline":"3:2"}]}"#,
+        answer: PUBLISHED,
         has_key: true,
     },
     Command {

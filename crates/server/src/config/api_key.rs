@@ -2,7 +2,7 @@
 //!
 //! `Debug` hides its secret. The key that a caller shows is found by `api::keys`.
 
-use fanfare_hub::{AppCommand, ChannelName, Error, ErrorCode, Pattern};
+use fanfare_hub::{AppCommand, ChannelName, Error, ErrorCode, MembersOp, Pattern};
 use fanfare_wire::native::app::ApiCommand;
 use std::fmt;
 use std::sync::Arc;
@@ -94,7 +94,10 @@ impl ApiKey {
 
     /// Whether the key is for this kind of command at all.
     pub(crate) fn may_ask(&self, kind: ApiCommand) -> Result<(), Error> {
-        let needed = if kind == ApiCommand::Broadcast { ApiCommand::Publish } else { kind };
+        let needed = match kind {
+            ApiCommand::Broadcast | ApiCommand::Emit => ApiCommand::Publish,
+            kind => kind,
+        };
         match &self.commands {
             // Neither names a channel: a key for some channels would reach all of them.
             None if self.channels.is_some() && matches!(kind, ApiCommand::Disconnect | ApiCommand::Info) => {
@@ -145,6 +148,13 @@ fn kind_of(command: &AppCommand) -> ApiCommand {
         AppCommand::Subscribe { .. } => ApiCommand::Subscribe,
         AppCommand::Unsubscribe { .. } => ApiCommand::Unsubscribe,
         AppCommand::Disconnect { .. } => ApiCommand::Disconnect,
+        AppCommand::Members(command) => match command.op {
+            MembersOp::Ask { .. } | MembersOp::Answer { .. } | MembersOp::Volatile { .. } => ApiCommand::Publish,
+            MembersOp::Join { .. } => ApiCommand::Subscribe,
+            MembersOp::Leave { .. } => ApiCommand::Unsubscribe,
+            MembersOp::Disconnect { .. } => ApiCommand::Disconnect,
+            MembersOp::List => ApiCommand::Presence,
+        },
         AppCommand::Info => ApiCommand::Info,
     }
 }
@@ -153,6 +163,7 @@ fn channel_of(command: &AppCommand) -> Option<&ChannelName> {
     match command {
         AppCommand::Publish { publish, .. } => Some(&publish.channel),
         AppCommand::Signal(signal) => Some(&signal.channel),
+        AppCommand::Members(command) => Some(&command.channel),
         AppCommand::Subscribe { options, .. } => Some(&options.channel),
         AppCommand::History { channel, .. }
         | AppCommand::HistoryRemove { channel }
@@ -241,7 +252,8 @@ mod tests {
         for kind in ApiCommand::ALL {
             let needs_word = matches!(kind, ApiCommand::Disconnect | ApiCommand::Info);
             assert_eq!(news.may_ask(*kind).is_err(), needs_word, "{}", kind.word());
-            assert!(news.clone().only_commands([*kind]).may_ask(*kind).is_ok() || kind.is_many(), "{}", kind.word());
+            let is_included = kind.is_many() || *kind == ApiCommand::Emit;
+            assert!(news.clone().only_commands([*kind]).may_ask(*kind).is_ok() || is_included, "{}", kind.word());
         }
         assert!(news.may(&AppCommand::Info).unwrap_err().to_string().contains("may not info"));
         assert!(reader.may_ask(ApiCommand::Batch).is_ok() && reader.may_ask(ApiCommand::Broadcast).is_err());

@@ -156,6 +156,9 @@ pub struct SocketIoConfig {
     pub ping_interval: Duration,
     /// The namespaces that exist besides `/`, as names and patterns. Default: none.
     pub namespaces: Vec<NamespacePattern>,
+    /// Rooms of `/` that are channels of this name, so that clients of other protocols meet their sockets there.
+    /// Default: none.
+    pub bridge: Vec<Pattern>,
     /// The most namespaces that one connection is in at a time. Default 64.
     pub namespaces_max: usize,
     /// Time for a connection to enter its first namespace. Default 45 s.
@@ -173,6 +176,7 @@ impl Default for SocketIoConfig {
             path: "/socket.io/".to_owned(),
             ping_interval: Duration::from_secs(25),
             namespaces: Vec::new(),
+            bridge: Vec::new(),
             namespaces_max: 64,
             connect_timeout: Duration::from_secs(45),
             parser: Parser::Standard,

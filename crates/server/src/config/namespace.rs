@@ -4,8 +4,7 @@ use fanfare_hub::ChannelName;
 use std::fmt;
 use std::str::FromStr;
 
-/// The channel of a namespace has its name behind this.
-pub(crate) const CHANNEL_PREFIX: &str = "$sio:";
+pub(crate) use fanfare_wire::socketio::CHANNEL_PREFIX;
 
 /// The name of a namespace, or a pattern of such names: `*` stands for any text, also for none.
 #[derive(Debug, Clone, PartialEq, Eq)]

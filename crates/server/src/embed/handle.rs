@@ -175,6 +175,20 @@ impl Handle {
         answered.await.unwrap_or_else(|_| stopped())
     }
 
+    /// Waits for room on the shard that orders a channel, for one command.
+    pub(crate) async fn room_for(&self, channel: &ChannelName) -> Result<OwnedSemaphorePermit, Error> {
+        self.rooms[self.home_of(channel)].clone().acquire_owned().await.map_err(|_| stopped_error())
+    }
+
+    /// Sends something to the shard that orders a channel.
+    pub(crate) fn send_to_home(&self, channel: &ChannelName, control: Control) -> Result<(), Error> {
+        self.controls[self.home_of(channel)].send(control).map_err(|_| stopped_error())
+    }
+
+    fn home_of(&self, channel: &ChannelName) -> usize {
+        if self.controls().len() > 1 { usize::from(self.placement.home_of(channel).0) } else { 0 }
+    }
+
     /// Sends many commands, with one message to each shard for a few hundred of them. Commands about one channel take
     /// effect in their order; the answers are in the order of the commands. Waits while a shard has no room. JSON
     /// payloads are checked, and put on one line.
@@ -249,10 +263,7 @@ impl Handle {
 
     /// The shard that takes a command: the home of its channel, so that the command takes no detour.
     fn shard_of(&self, command: &AppCommand) -> usize {
-        match command.channel() {
-            Some(channel) if self.controls().len() > 1 => usize::from(self.placement.home_of(channel).0),
-            _ => 0,
-        }
+        command.channel().map_or(0, |channel| self.home_of(channel))
     }
 }
 
@@ -506,7 +517,7 @@ pub(super) fn done(answer: AppAnswer) -> Result<(), Error> {
     }
 }
 
-fn refused(answer: AppAnswer) -> Error {
+pub(super) fn refused(answer: AppAnswer) -> Error {
     match answer {
         AppAnswer::Error(error) => error,
         other => Error::new(ErrorCode::Internal, format!("the hub answered something else: {other:?}")),
@@ -514,7 +525,11 @@ fn refused(answer: AppAnswer) -> Error {
 }
 
 fn stopped() -> AppAnswer {
-    AppAnswer::Error(Error::new(ErrorCode::Unavailable, "the server has stopped"))
+    AppAnswer::Error(stopped_error())
+}
+
+pub(super) fn stopped_error() -> Error {
+    Error::new(ErrorCode::Unavailable, "the server has stopped")
 }
 
 impl std::fmt::Debug for Handle {

@@ -14,6 +14,8 @@ mod dispatch;
 mod extract;
 pub(crate) mod handle;
 mod handler;
+#[allow(dead_code)] // for programs: their interface to it comes with handlers in code
+pub(crate) mod namespace;
 mod news;
 pub(crate) mod payload;
 pub(crate) mod publishing;

@@ -5,7 +5,7 @@
 //! would get an unreadable or different message. The codec checks payloads of clients.
 
 use bytes::Bytes;
-use fanfare_hub::{AppCommand, Data, Error, ErrorCode, HookAnswer};
+use fanfare_hub::{AppCommand, Data, Error, ErrorCode, HookAnswer, MembersOp};
 use fanfare_wire::json;
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -43,6 +43,12 @@ pub(crate) fn of_command(command: &mut AppCommand) -> Result<(), Error> {
             Data::Binary(_) => return Ok(()),
         },
         AppCommand::Signal(signal) => (&mut signal.data, &signal.channel),
+        AppCommand::Members(command) => match &mut command.op {
+            MembersOp::Ask { data: Data::Json(json), .. }
+            | MembersOp::Answer { data: Data::Json(json), .. }
+            | MembersOp::Volatile { data: Data::Json(json) } => (json, &command.channel),
+            _ => return Ok(()),
+        },
         _ => return Ok(()),
     };
     *payload = checked(payload).map_err(|problem| refused(&problem).on(channel))?;

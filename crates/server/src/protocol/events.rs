@@ -169,7 +169,7 @@ impl Protocol for Events {
             }
             Push::Ping => Encoded::Ping,
             // Neither is asked for.
-            Push::Messages { .. } | Push::Signal(_) => Encoded::Nothing,
+            Push::Messages { .. } | Push::Signal(_) | Push::Volatile { .. } => Encoded::Nothing,
             Push::Presence(_) | Push::PresenceCount { .. } | Push::PresenceSnapshot { .. } => Encoded::Nothing,
             Push::Subscribed(_) => Encoded::Nothing, // by the application: publications follow
         }

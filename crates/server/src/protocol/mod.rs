@@ -11,8 +11,9 @@ pub(crate) mod native;
 pub(crate) mod socketio;
 pub(crate) mod stream;
 
+use crate::protocol::socketio::MembersQuestion;
 use crate::request::{Peer, RequestInfo};
-use fanfare_hub::{Disconnect, HeartbeatKind, Limits, Now, Push, Reply, Request, Seat, ShardId};
+use fanfare_hub::{AppCommand, Disconnect, HeartbeatKind, Limits, Now, Push, Reply, Request, Seat, ShardId};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -98,6 +99,10 @@ pub struct Actions {
     pub(crate) ignored: Option<&'static str>,
     /// A client of Socket.IO asks to enter a namespace that has handlers.
     pub(crate) entering: Option<Box<socketio::Entering>>,
+    /// Questions of the application to clients.
+    pub(crate) questions: Vec<MembersQuestion>,
+    /// Operations of the application on sockets, whose answers nobody waits for.
+    pub(crate) operations: Vec<AppCommand>,
     /// The connection is not read until the handlers have caught up.
     pub(crate) busy: bool,
     /// The client's end of the connection, for the log.
@@ -136,6 +141,8 @@ impl Actions {
         self.ignored = None;
         self.entering = None;
         self.busy = false;
+        self.questions.clear();
+        self.operations.clear();
     }
 }
 
@@ -264,6 +271,11 @@ pub trait Conversation {
     fn last_words(&mut self, reason: Disconnect, out: &mut Vec<u8>) -> Option<Encoded> {
         let _ = (reason, out);
         None
+    }
+
+    /// A publication that ends sessions ([`Act::Disconnect`](fanfare_hub::Act)) goes to this connection, encoded for all.
+    fn pushed(&mut self, push: &Push) {
+        let _ = push;
     }
 
     /// Ends a message that [`Protocol::encode_push`] has [begun](Encoded::Begun) for all receivers of `push`: appends

@@ -62,7 +62,7 @@ impl Protocol for Native {
         native::encode_push(out, push);
         match push {
             Push::Disconnect { reason, .. } => Encoded::Last(*reason),
-            Push::Mark { .. } => Encoded::Nothing,
+            Push::Mark { .. } | Push::Volatile { .. } => Encoded::Nothing,
             _ => Encoded::Text,
         }
     }

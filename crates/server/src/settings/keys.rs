@@ -197,8 +197,8 @@ fn commands(value: &Written) -> Result<Vec<ApiCommand>, Wrong> {
         });
     }
     let one = |text: &String| match ApiCommand::find(text) {
-        Some(ApiCommand::Broadcast) => Err(Wrong {
-            problem: "\"broadcast\" is not a word of this list".to_owned(),
+        Some(kind @ (ApiCommand::Broadcast | ApiCommand::Emit)) => Err(Wrong {
+            problem: format!("{:?} is not a word of this list", kind.word()),
             hint: "`publish` includes it".to_owned(),
         }),
         Some(ApiCommand::Batch) => Err(Wrong {

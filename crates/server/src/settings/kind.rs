@@ -12,6 +12,7 @@ use crate::config::namespace::NamespacePattern;
 use crate::config::origin::{Origin, OriginError, Origins};
 use crate::config::proxies::{TrustedProxy, TrustedProxyError};
 use crate::config::{AdminOn, Parser};
+use fanfare_hub::Pattern;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(super) enum ValueKind {
     Hosts(At<Hosts>),
     Proxies(At<Vec<TrustedProxy>>),
     Namespaces(At<Vec<NamespacePattern>>),
+    /// Patterns of channels.
+    Patterns(At<Vec<Pattern>>),
     BasePath(At<BasePath>),
     Parser(At<Parser>),
     Admin(At<AdminOn>),
@@ -79,6 +82,7 @@ impl ValueKind {
             ValueKind::Hosts(_) => "HOST",
             ValueKind::Proxies(_) => "PROXY",
             ValueKind::Namespaces(_) => "NAMESPACE",
+            ValueKind::Patterns(_) => "PATTERN",
             ValueKind::BasePath(_) => "PATH",
             ValueKind::Admin(_) => "ADDRESS",
             ValueKind::File(_) => "FILE",
@@ -93,6 +97,7 @@ impl ValueKind {
             ValueKind::Proxies(_) => {
                 "a list of addresses (\"10.0.0.7\"), networks (\"10.0.0.0/8\"), \"loopback\" and \"unix\", or [] (none)".to_owned()
             }
+            ValueKind::Patterns(_) => "a list of patterns of channels (\"chat:*\"), or [] (none)".to_owned(),
             ValueKind::Namespaces(_) => "a list of names (\"/admin\") and patterns (\"/room-*\"), or [] (none)".to_owned(),
             ValueKind::BasePath(_) => "a path (\"/realtime\"), or \"/\" (none)".to_owned(),
             ValueKind::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
@@ -142,6 +147,15 @@ impl ValueKind {
                     text.parse::<TrustedProxy>().map_err(|TrustedProxyError { found, problem }| Wrong {
                         problem: format!("{found:?} is not a proxy"),
                         hint: problem,
+                    })
+                };
+                *at(settings) = texts(written)?.into_iter().map(parse).collect::<Result<_, Wrong>>()?;
+            }
+            ValueKind::Patterns(at) => {
+                let parse = |text: String| {
+                    Pattern::new(&text).map_err(|error| Wrong {
+                        problem: format!("{text:?} is not a pattern of channels: {error}"),
+                        hint: "write it like `match` in a rule: \"chat:*\", or \"**\" for all channels".to_owned(),
                     })
                 };
                 *at(settings) = texts(written)?.into_iter().map(parse).collect::<Result<_, Wrong>>()?;
@@ -234,6 +248,7 @@ impl ValueKind {
         match self {
             ValueKind::Addresses(at) | ValueKind::AnyAddresses(at) => list(at(settings).iter().map(Address::to_string)),
             ValueKind::Proxies(at) => list(at(settings).iter().map(TrustedProxy::to_string)),
+            ValueKind::Patterns(at) => list(at(settings).iter().map(|pattern| pattern.as_str().to_owned())),
             ValueKind::Namespaces(at) => list(at(settings).iter().map(NamespacePattern::to_string)),
             ValueKind::BasePath(at) => format!("{:?}", at(settings).to_string()),
             ValueKind::Count { at: Number::Usize(at), .. } => at(settings).to_string(),

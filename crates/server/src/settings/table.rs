@@ -123,6 +123,9 @@ settings! {
     "socketio.namespaces": ValueKind::Namespaces(|s| &mut s.config.socketio.namespaces),
         "The namespaces that exist besides `/`: names, and patterns in which `*` stands for any text. A client that asks for another one is \
          told `Invalid namespace`. Handlers in code add theirs.";
+    "socketio.bridge": ValueKind::Patterns(|s| &mut s.config.socketio.bridge),
+        "Rooms of the namespace `/` that are the channels of that name: who joins one is subscribed, and clients of all protocols meet there. \
+         The rules of the channels hold.";
     "socketio.namespaces_max": ValueKind::Count { min: 1, max: 1024, at: Number::Usize(|s| &mut s.config.socketio.namespaces_max) },
         "The most namespaces that one connection is in at a time.";
     "socketio.connect_timeout": ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.socketio.connect_timeout) },
@@ -189,6 +192,8 @@ settings! {
         "Subscriptions of one connection.";
     "limits.outstanding_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.outstanding_max) },
         "Commands of one connection that wait for an answer. At this number the server stops reading from the connection.";
+    "limits.asked_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.asked_max) },
+        "Questions of the application to Socket.IO clients that wait for acks, on each shard. Further ones are refused as `unavailable`.";
     "limits.forwarded_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.forwarded_max) },
         "Requests to `/v1/send` that wait for an answer, on each shard. Further ones are refused as `unavailable`.";
     "limits.forward_timeout":
@@ -333,8 +338,11 @@ impl Setting {
 
     /// True where a flag may be given several times.
     pub fn is_list(&self) -> bool {
-        use ValueKind::{Addresses, AnyAddresses, Hosts, Namespaces, Origins, Proxies};
-        matches!(self.kind, Addresses(_) | AnyAddresses(_) | Origins(_) | Hosts(_) | Proxies(_) | Namespaces(_))
+        use ValueKind::{Addresses, AnyAddresses, Hosts, Namespaces, Origins, Patterns, Proxies};
+        matches!(
+            self.kind,
+            Addresses(_) | AnyAddresses(_) | Origins(_) | Hosts(_) | Proxies(_) | Namespaces(_) | Patterns(_)
+        )
     }
 
     /// The allowed values, in words.

@@ -12,7 +12,10 @@ use super::application::NOBODY;
 use super::{Shared, Shell, TURN_WORK};
 use crate::control::AppRequest;
 use crate::logs;
-use fanfare_hub::{AppAnswer, AppCommand, AppToken, Error, ErrorCode, Input, Now};
+use crate::protocol::socketio::MembersQuestion;
+use fanfare_hub::{
+    Answers, AppAnswer, AppCommand, AppToken, AskToken, Error, ErrorCode, Input, MembersCommand, MembersOp, Now,
+};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Commands of a batch before other tasks run.
@@ -27,6 +30,8 @@ pub(super) enum PendingAnswers {
         reply: oneshot::Sender<Vec<AppAnswer>>,
         _room: OwnedSemaphorePermit,
     },
+    /// A question to members is published, or refused: this is its place among those.
+    Asked(usize, Option<OwnedSemaphorePermit>),
 }
 
 /// Handles a request of the application.
@@ -37,6 +42,11 @@ pub(super) async fn take(shared: &Shared, asking: AppRequest) {
             let now = shell.now();
             let slot = shell.asked.insert(PendingAnswers::One(reply, room));
             shell.ask(now, token(slot, 0), *command);
+        }
+        AppRequest::Members(question) => {
+            let mut shell = shared.borrow_mut();
+            let now = shell.now();
+            shell.ask_members(now, *question);
         }
         AppRequest::All(commands, reply, room) => {
             let left = commands.len();
@@ -106,8 +116,37 @@ impl Shell {
                 let missing = || AppAnswer::Error(Error::new(ErrorCode::Internal, "a command was not answered"));
                 let _ = reply.send(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect());
             }
-        } else if let Some(PendingAnswers::One(reply, _room)) = self.asked.try_remove(slot) {
-            let _ = reply.send(answer); // the caller may have stopped waiting
+        } else {
+            match self.asked.try_remove(slot) {
+                Some(PendingAnswers::One(reply, _room)) => {
+                    let _ = reply.send(answer); // the caller may have stopped waiting
+                }
+                Some(PendingAnswers::Asked(asking, _room)) => {
+                    if let AppAnswer::Error(error) = answer
+                        && let Some(asker) = self.asking.try_remove(asking)
+                    {
+                        asker(Err(error));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks the members of a channel. The asker gets their answers once, or the reason why nobody was asked.
+    pub(super) fn ask_members(&mut self, now: Now, question: MembersQuestion) {
+        let MembersQuestion { channel, audience, data, timeout_ms, asker, room } = question;
+        let asking = self.asking.insert(asker);
+        let slot = self.asked.insert(PendingAnswers::Asked(asking, room));
+        let op = MembersOp::Ask { data, token: AskToken(asking as u64), timeout_ms };
+        let command = MembersCommand { channel, audience, op };
+        self.ask(now, token(slot, 0), AppCommand::Members(Box::new(command)));
+    }
+
+    /// The answers of members are here.
+    pub(super) fn members_answered(&mut self, token: AskToken, answers: Answers) {
+        if let Some(asker) = self.asking.try_remove(token.0 as usize) {
+            asker(Ok(answers));
         }
     }
 }

@@ -69,6 +69,12 @@ impl Shell {
         for request in requests {
             self.act(now, Input::Command { conn: id, seat, request });
         }
+        for command in actions.operations.drain(..) {
+            self.act(now, Input::App { token: NOBODY, command });
+        }
+        for question in actions.questions.drain(..) {
+            self.ask_members(now, question);
+        }
         self.actions = actions;
     }
 

@@ -29,10 +29,11 @@ use crate::framing::deflate::Deflaters;
 use crate::framing::{Form, Framing, Wire};
 use crate::logs;
 use crate::protocol::exchange::EngineId;
+use crate::protocol::socketio::Asker;
 use crate::protocol::{self, Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
 use bytes::Bytes;
 use fanfare_hub::{
-    Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Input,
+    Act, Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Input,
     Noted, Now, Opened, Outbox, PollTable, Push, ReplyBody, Request, Seat, Shard, ShardId, WireId,
 };
 use fanfare_wire::websocket::deflate::Inflater;
@@ -97,6 +98,8 @@ pub(crate) struct Shell {
     wake_ms: Option<u64>,
     /// Commands of the application that wait for their answers.
     asked: Slab<app::PendingAnswers>,
+    /// Questions to members of channels, whose askers wait for the answers.
+    asking: Slab<Asker>,
     /// Requests that brought a command for a session and wait for its answer.
     forwards: Slab<detached::Answer>,
     /// The connections whose messages are polled.
@@ -232,6 +235,7 @@ impl Shell {
             wake_ms: None,
             asked: Slab::new(),
             handlers_need_request: dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.handlers.need_request()),
+            asking: Slab::new(),
             forwards: Slab::new(),
             polls: PollTable::default(),
             engines: HashMap::new(),
@@ -513,6 +517,9 @@ impl Shell {
                 if matches!(push, Push::Presence(_) | Push::PresenceSnapshot { .. }) {
                     takers = self.takers(recipients, &push);
                     recipients = &takers;
+                } else if let Push::Volatile { .. } = push {
+                    takers = recipients.iter().copied().filter(|&id| self.is_writable(id)).collect();
+                    recipients = &takers;
                 }
                 if matches!(push, Push::Disconnect { reason: Disconnect::Shutdown, .. }) {
                     self.notified += recipients.len();
@@ -531,6 +538,11 @@ impl Shell {
                     Ok(Some(form)) => {
                         self.counters.pushed(wire, &push, recipients.len());
                         self.push(recipients, wire, form, &scratch);
+                        if let Push::Message { publication, .. } = &push
+                            && let Some(Act::Disconnect { .. }) = publication.act.as_deref()
+                        {
+                            recipients.iter().for_each(|&id| self.pushed(id, &push));
+                        }
                         if matches!(&push, Push::Signal(signal) if signal.signal.to.is_some()) {
                             recipients.iter().for_each(|&id| self.poll_directed(id));
                         }
@@ -580,6 +592,7 @@ impl Shell {
                 self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
             }
             Effect::Answer { token, answer } => self.answered(token, answer),
+            Effect::Answers { token, answers } => self.members_answered(token, *answers),
             Effect::Forwarded(forwarded) => self.forwarded(*forwarded),
             Effect::Ask { token, question, attachment } => match &self.dispatcher {
                 Some(dispatcher) => dispatcher.ask(token, *question, attachment.as_ref()),
@@ -636,6 +649,20 @@ impl Shell {
         self.counters.wire(wire).messages_out += 1;
         let frames = together(self.wire(wire).framing, several);
         self.append(id, frames);
+    }
+
+    fn pushed(&mut self, id: ConnId, push: &Push) {
+        if let Some(conn) = self.conn(id) {
+            conn.conversation.pushed(push);
+        }
+    }
+
+    /// Whether the peer takes more at once: its socket does, or it polls at this moment.
+    fn is_writable(&mut self, id: ConnId) -> bool {
+        self.conn(id).is_some_and(|conn| match &conn.sink {
+            Sink::Socket(_) => !conn.blocked,
+            Sink::Detached(detached) => detached.fetcher.is_some(),
+        })
     }
 
     /// Those of `all` whose conversation takes a push of presence.

@@ -92,6 +92,7 @@ pub fn message_of(data: Data, from: Option<Sender>) -> Push {
         audience: None,
         echo: true,
         begins: None,
+        act: None,
     };
     Push::Message { channel: channel(), epoch: Epoch(1), publication: Arc::new(publication) }
 }

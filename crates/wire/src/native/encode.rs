@@ -107,7 +107,8 @@ pub fn encode_push(out: &mut Vec<u8>, push: &Push) {
             message.text("channel", channel).text("code", error.code.row().word).text("message", &error.message);
             message.text_if("rule", error.rule.as_deref()).end();
         }
-        Push::Mark { .. } => {} // this protocol has no message for it, and its connections do not ask for one
+        Push::Volatile { .. } => {} // for protocols of the server's own
+        Push::Mark { .. } => {}     // this protocol has no message for it, and its connections do not ask for one
         Push::Ping => out.extend_from_slice(PING.as_bytes()),
         Push::Disconnect { reason, delay_ms } => {
             let mut message = ObjectWriter::message(out, "disconnect");

@@ -31,6 +31,8 @@ use std::borrow::Cow;
 
 /// The namespace that every server has.
 pub const MAIN_NAMESPACE: &str = "/";
+/// The channel of a namespace is named by this and its name.
+pub const CHANNEL_PREFIX: &str = "$sio:";
 /// Names of events that the API of Socket.IO raises itself: no packet may carry them.
 pub const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];

@@ -9,13 +9,17 @@ use super::MESSAGE;
 use super::Reason;
 use super::conversation::{Client, Socket, Stage, silent};
 use super::namespaces::Namespace;
+use super::publish::data_of;
 use super::seam::{
     AckArgs, AckSender, Admission, Decision, Entering, HandledSocket, Opaque, Operation, Payload, SocketKey, Unwanted,
 };
+use crate::protocol::socketio::MembersQuestion;
 use crate::protocol::{Actions, Message};
-use fanfare_hub::{Command, Connect, Disconnect, Identified, Proof, RoomCommand, Seat};
-use fanfare_wire::socketio::{Event, Kind, Packet, put_connect_error, put_head};
-use std::collections::HashMap;
+use fanfare_hub::{
+    Answers, AppCommand, Audience, ChannelName, ClientId, Command, Connect, Data, Error, Identified, MembersCommand,
+    MembersOp, Proof, RoomCommand, Seat,
+};
+use fanfare_wire::socketio::{Event, Packet, put_connect_error};
 
 impl Client {
     /// Asks the guards about a client.
@@ -80,31 +84,6 @@ impl Client {
     }
 }
 
-/// The events of handlers that a client has not acknowledged yet.
-#[derive(Default)]
-pub(super) struct Acks {
-    next: u64,
-    open: HashMap<u64, AckSender>,
-}
-
-impl Acks {
-    /// The number of the next one. Beyond [`ACKS_MAX`] that are waited for, nobody gets its ack.
-    fn expect_one(&mut self, to: AckSender) -> u64 {
-        let id = self.next;
-        self.next += 1;
-        if self.open.len() >= ACKS_MAX {
-            self.open.retain(|_, to| !to.is_closed());
-        }
-        if self.open.len() < ACKS_MAX {
-            self.open.insert(id, to);
-        }
-        id
-    }
-}
-
-/// The most acks that one socket may owe.
-const ACKS_MAX: usize = 1024;
-
 impl Socket {
     /// Gives an event to the handlers.
     pub(super) fn hand_over(handled: &dyn HandledSocket, packet: &Packet<'_>, actions: &mut Actions) {
@@ -118,17 +97,8 @@ impl Socket {
         }
     }
 
-    /// The client has answered an event.
-    pub(super) fn acked(&mut self, packet: &Packet<'_>, actions: &mut Actions) {
-        let to = self.acks.as_mut().and_then(|acks| acks.open.remove(&packet.id?));
-        let Some(to) = to else { return actions.ignored("ack") };
-        let json = packet.data.as_deref().unwrap_or("[]").into();
-        let attachments = packet.attachments.clone().unwrap_or_default();
-        let _ = to.send(AckArgs { json, attachments }); // nobody may wait for it any more
-    }
-
     fn operate(&mut self, operation: Operation, actions: &mut Actions) -> Option<Operation> {
-        let Stage::Inside(_) = self.stage else { return Some(operation) };
+        let Stage::Inside(client) = self.stage else { return Some(operation) };
         let channel = self.namespace.channel.clone();
         match operation {
             Operation::Join(rooms) => {
@@ -144,35 +114,47 @@ impl Socket {
             Operation::Emit(Payload { json, attachments }, audience) => {
                 self.publish(json, &attachments, audience, actions);
             }
-            Operation::Ask(payload, to) => {
-                let id = self.acks.get_or_insert_default().expect_one(to);
-                self.put(Kind::Event, Some(id), &payload, actions);
+            Operation::Ask(Payload { json, attachments }, to) => {
+                let Some(data) = data_of(json, &attachments) else { return None };
+                let audience = Audience { only: vec![client], ..Audience::default() };
+                // The handler that waits has a time of its own, and tells nobody when that is over.
+                let (timeout_ms, room) = (ACK_TIMEOUT_MS, None);
+                let asker = Box::new(move |result| give_ack(result, to));
+                actions.questions.push(MembersQuestion { channel, audience, data, timeout_ms, asker, room });
             }
-            Operation::Ack(id, payload) => self.put(Kind::Ack, Some(id), &payload, actions),
-            Operation::Disconnect { close: true } => {
-                if let Some(handled) = &self.handled {
-                    handled.left(Reason::ServerDisconnected);
-                }
-                actions.close(Disconnect::Kicked);
+            // These take their places behind all that the handlers have done before.
+            Operation::Ack(id, Payload { json, attachments }) => {
+                let Some(data) = data_of(json, &attachments) else { return None };
+                actions.operations.push(to_one(channel, client, MembersOp::Answer { id, data }));
             }
-            Operation::Disconnect { close: false } => {
-                let mut out = vec![MESSAGE];
-                put_head(&mut out, Kind::Disconnect, None, &self.namespace.name, None);
-                actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
-                self.leave(Reason::ServerDisconnected);
-                actions.requests.push(silent(Command::Leave));
+            Operation::Disconnect { close } => {
+                actions.operations.push(to_one(channel, client, MembersOp::Disconnect { whole: close }));
             }
         }
         None
     }
+}
 
-    /// Sends a packet of this socket alone.
-    fn put(&self, kind: Kind, id: Option<u64>, Payload { json, attachments }: &Payload, actions: &mut Actions) {
-        let mut out = vec![MESSAGE];
-        let count = (!attachments.is_empty()).then_some(attachments.len());
-        put_head(&mut out, kind, count, &self.namespace.name, id);
-        out.extend_from_slice(json);
-        actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
-        attachments.iter().for_each(|attachment| actions.answer(Message::Binary(attachment)));
-    }
+/// An operation on one socket.
+fn to_one(channel: ChannelName, client: ClientId, op: MembersOp) -> AppCommand {
+    let audience = Audience { only: vec![client], ..Audience::default() };
+    AppCommand::Members(Box::new(MembersCommand { channel, audience, op }))
+}
+
+/// How long the ack of one event is waited for at most. The handler that wants it has a shorter time, as a rule.
+const ACK_TIMEOUT_MS: u64 = 600_000;
+
+/// Gives the answer of a client to the handler that waits for it. Without one it sees that the sender is gone.
+fn give_ack(result: Result<Answers, Error>, to: AckSender) {
+    let answer = result.ok().and_then(|answers| answers.answers.into_iter().next());
+    let Some((_, data)) = answer else { return };
+    let (json, attachments) = match &data {
+        Data::Json(json) => (String::from_utf8_lossy(json).into(), Vec::new()),
+        Data::Binary(bundle) => {
+            let mut parts = fanfare_wire::socketio::parts(bundle);
+            let json = String::from_utf8_lossy(parts.next().unwrap_or_default()).into();
+            (json, parts.map(|part| bundle.slice_ref(part)).collect())
+        }
+    };
+    let _ = to.send(AckArgs { json, attachments }); // nobody may wait for it any more
 }

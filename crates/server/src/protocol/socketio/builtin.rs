@@ -24,6 +24,10 @@ impl Socket {
             "join-room" => self.join_room(client, args.next(), actions),
             "message" => {
                 let Some(room) = self.rooms.first() else { return actions.ignored("no_room") };
+                if let Some(channel) = self.bridged(room) {
+                    let data = args.next().unwrap_or("null");
+                    return self.say_in_channel(channel, "message", data, attachments, actions);
+                }
                 let mut out = b"[\"message\",{".to_vec();
                 put_spread(&mut out, args.next().unwrap_or_default(), &["userId", "timestamp"]);
                 self.put_user(client, &mut out);
@@ -34,6 +38,9 @@ impl Socket {
             }
             "typing" => {
                 let Some(room) = self.rooms.first() else { return actions.ignored("no_room") };
+                if let Some(channel) = self.bridged(room) {
+                    return self.type_in_channel(client, channel, args.next().unwrap_or("null"), actions);
+                }
                 let mut out = b"[\"user-typing\",{".to_vec();
                 self.put_user(client, &mut out);
                 if let Some(is_typing) = args.next() {
@@ -58,11 +65,19 @@ impl Socket {
         // A room is named by a text; another value is named by its JSON.
         let name = room.map(|room| serde_json::from_str::<String>(room).unwrap_or_else(|_| room.to_owned()));
         let Some(room) = name.as_deref().and_then(Room::new) else { return actions.ignored("room_name") };
-        if !self.rooms.contains(&room) {
+        let is_new = !self.rooms.contains(&room);
+        if is_new {
             if self.rooms.len() >= self.parts.rooms_max {
                 return actions.ignored("too_many_rooms");
             }
             self.rooms.push(room.clone());
+        }
+        if let Some(channel) = self.bridged(&room) {
+            // The others hear of it by the presence.
+            if is_new {
+                self.enter_channel(client, channel, actions);
+            }
+            return;
         }
         let channel = self.namespace.channel.clone();
         let join = RoomCommand::Join { channel, room: room.clone() };
@@ -76,7 +91,7 @@ impl Socket {
     }
 
     /// `"userId":…`: the user where one is proven, else the socket.
-    fn put_user(&self, client: ClientId, out: &mut Vec<u8>) {
+    pub(super) fn put_user(&self, client: ClientId, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\"userId\":");
         match &self.user {
             Some(user) => out.extend_from_slice(user.as_bytes()),

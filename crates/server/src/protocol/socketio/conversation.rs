@@ -5,15 +5,15 @@
 //! entered, or enters, is a socket in a seat of the connection: a session of the hub, with an identity, an id and rooms
 //! of its own. A seat that was left serves the next namespace. The events of a socket go to `builtin`.
 
-use super::application::Acks;
 use super::namespaces::Namespace;
+use super::publish::data_of;
 use super::seam::{HandledSocket, Opaque};
 use super::{MESSAGE, Parts, Reason};
 use crate::protocol::{Actions, Conversation, Encoded, Message, put_message};
 use crate::request::RequestInfo;
 use fanfare_hub::{
-    ClientId, Command, Connect, Disconnect, Now, Reply, ReplyBody, Request, RequestId, Room, Seat, SubOptions,
-    UserToken,
+    ClientId, Command, Connect, Disconnect, Now, Push, Reply, ReplyBody, Request, RequestId, Room, RoomCommand, Seat,
+    SubOptions, UserToken,
 };
 use fanfare_wire::engineio::Packet as EnginePacket;
 use fanfare_wire::socketio::{
@@ -65,8 +65,6 @@ pub(super) struct Socket {
     pub(super) rooms: Vec<Room>,
     /// Its part on the side of the application, if the namespace has handlers.
     pub(super) handled: Option<Box<dyn HandledSocket>>,
-    /// Set with the first event that asks for an ack.
-    pub(super) acks: Option<Box<Acks>>,
 }
 
 impl Client {
@@ -111,6 +109,21 @@ impl Conversation for Client {
         }
     }
 
+    fn takes_presence(&mut self, push: &Push) -> bool {
+        // Nobody is told of his own coming.
+        let Push::Presence(push) = push else { return true };
+        let own = |socket: &Socket| matches!(socket.stage, Stage::Inside(client) if client == push.entry.client);
+        !self.sockets.iter().any(own)
+    }
+
+    fn pushed(&mut self, push: &Push) {
+        if let Push::Message { channel, .. } = push
+            && let Some(socket) = self.sockets.iter_mut().find(|socket| socket.namespace.channel == *channel)
+        {
+            socket.leave(Reason::ServerDisconnected);
+        }
+    }
+
     fn last_words(&mut self, reason: Disconnect, out: &mut Vec<u8>) -> Option<Encoded> {
         // A client that is disconnected in words does not come back by itself; after any other end it does.
         if reason != Disconnect::Kicked {
@@ -146,7 +159,7 @@ impl Client {
                 actions.requests.push(silent(Command::Leave));
             }
             (Kind::Event, Stage::Inside(client)) => socket.said(client, packet, actions),
-            (Kind::Ack, Stage::Inside(_)) => socket.acked(packet, actions),
+            (Kind::Ack, Stage::Inside(_)) => socket.answers(packet, actions),
             _ => broken(actions, "packet_out_of_place", "a packet at the wrong moment"),
         }
     }
@@ -164,7 +177,7 @@ impl Client {
         let seat = Seat(at as u16);
         let parts = self.parts.clone();
         let (stage, rooms) = (Stage::Asking, Vec::new());
-        let mut socket = Socket { parts, namespace, stage, user: None, rooms, handled: None, acks: None };
+        let mut socket = Socket { parts, namespace, stage, user: None, rooms, handled: None };
         actions.seat = seat;
         let auth = packet.data.as_deref();
         match socket.namespace.handlers.clone() {
@@ -251,10 +264,18 @@ impl Socket {
     pub(super) fn leave(&mut self, reason: Reason) {
         self.stage = Stage::Outside;
         self.rooms = Vec::new();
-        self.acks = None;
         if let Some(handled) = self.handled.take() {
             handled.left(reason);
         }
+    }
+
+    /// Its client answers an event of the application.
+    fn answers(&self, packet: &Packet<'_>, actions: &mut Actions) {
+        let attachments = packet.attachments.as_deref().unwrap_or_default();
+        let data = data_of(packet.data.as_deref().unwrap_or("[]").into(), attachments);
+        let (Some(id), Some(data)) = (packet.id, data) else { return actions.ignored("packet_size") };
+        let answer = RoomCommand::Answer { channel: self.namespace.channel.clone(), id, data };
+        actions.requests.push(silent(Command::Room(Box::new(answer))));
     }
 
     /// Its client has sent an event.

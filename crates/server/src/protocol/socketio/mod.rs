@@ -8,6 +8,7 @@
 //! answer of a call is the ack. A message that the reference answers by closing the connection closes it here.
 
 mod application;
+pub(crate) mod bridge;
 mod builtin;
 mod conversation;
 mod msgpack;
@@ -18,16 +19,18 @@ mod seam;
 
 pub(crate) use conversation::Client;
 pub(crate) use namespaces::{Namespaces, channel_of};
+#[cfg(test)]
+pub(crate) use publish::data_of;
 pub use reason::Reason;
 pub(crate) use seam::{
-    AckArgs, Admission, Decision, Entering, HandledSocket, OnItsWay, Opaque, Operation, Payload, SocketHandlers,
-    SocketKey, Unwanted,
+    AckArgs, Admission, Asker, Decision, Entering, HandledSocket, MembersQuestion, OnItsWay, Opaque, Operation,
+    Payload, SocketHandlers, SocketKey, Unwanted,
 };
 
 use crate::config::{Parser, SocketIoConfig};
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
-use fanfare_hub::{Disconnect, HeartbeatKind, Limits, Now, Pattern, Push, Retain, Rule, SEATS_MAX, Who};
+use fanfare_hub::{ChannelName, Disconnect, HeartbeatKind, Limits, Now, Pattern, Push, Retain, Rule, SEATS_MAX, Who};
 use fanfare_wire::engineio::{Open, Packet as EnginePacket};
 use namespaces::name_of;
 use std::sync::Arc;
@@ -54,6 +57,8 @@ pub(crate) struct SocketIo(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     namespaces: Arc<Namespaces>,
+    /// Rooms of `/` that are channels.
+    bridge: Vec<Pattern>,
     /// Of one connection.
     namespaces_max: usize,
     connect_timeout_ms: u64,
@@ -76,10 +81,17 @@ pub(crate) struct Asks {
     pub(crate) calls: bool,
 }
 
+impl Parts {
+    fn is_bridged(&self, channel: &ChannelName) -> bool {
+        self.bridge.iter().any(|pattern| pattern.matches(channel))
+    }
+}
+
 impl SocketIo {
     pub(crate) fn new(config: &SocketIoConfig, limits: &Limits, asks: Asks, namespaces: Namespaces) -> Self {
         SocketIo(Arc::new(Parts {
             namespaces: Arc::new(namespaces),
+            bridge: config.bridge.clone(),
             namespaces_max: config.namespaces_max.clamp(1, usize::from(SEATS_MAX)),
             connect_timeout_ms: u64::try_from(config.connect_timeout.as_millis()).unwrap_or(u64::MAX),
             ping_interval_ms: u32::try_from(config.ping_interval.as_millis()).unwrap_or(u32::MAX),
@@ -122,10 +134,16 @@ impl SocketIo {
     /// Encodes a push for the standard parser.
     fn push(&self, push: &Push, out: &mut Vec<u8>) -> Encoded {
         match push {
-            Push::Message { channel, publication, .. } => match name_of(channel) {
-                Some(namespace) => publish::put_event(&publication.data, namespace, out),
-                None => Encoded::Nothing,
-            },
+            Push::Message { channel, publication, .. } | Push::Volatile { channel, publication } => {
+                match name_of(channel) {
+                    Some(namespace) => publish::put_publication(publication, namespace, out),
+                    None if self.0.is_bridged(channel) => bridge::put_publication(publication, out),
+                    None => Encoded::Nothing,
+                }
+            }
+            Push::Signal(push) if self.0.is_bridged(&push.signal.channel) => bridge::put_signal(push, out),
+            Push::Presence(push) if self.0.is_bridged(&push.channel) => bridge::put_presence(push, out),
+            Push::Gap { channel, .. } if self.0.is_bridged(channel) => Encoded::Close(Disconnect::Lost),
             Push::Ping => {
                 EnginePacket::Ping("").put(out);
                 Encoded::Text

@@ -75,6 +75,10 @@ impl Conversation for Msgpack {
         self.inner.encode_rest(push, out);
     }
 
+    fn pushed(&mut self, push: &Push) {
+        self.inner.pushed(push);
+    }
+
     fn takes_presence(&mut self, push: &Push) -> bool {
         self.inner.takes_presence(push)
     }

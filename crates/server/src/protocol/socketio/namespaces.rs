@@ -28,9 +28,9 @@ impl Namespace {
     }
 }
 
-/// The channel of a namespace.
+/// The channel of the namespace with this name, where one can have it.
 pub(crate) fn channel_of(name: &str) -> Option<ChannelName> {
-    ChannelName::reserved(&format!("{CHANNEL_PREFIX}{name}")).ok()
+    ChannelName::reserved(&format!("{CHANNEL_PREFIX}{name}")).ok().filter(|_| name.starts_with('/'))
 }
 
 /// The name of the namespace whose channel this is.

@@ -9,7 +9,7 @@ use super::seam::Payload;
 use super::{MESSAGE, SocketIo};
 use crate::protocol::{Actions, Encoded, Message, put_message};
 use bytes::Bytes;
-use fanfare_hub::{Audience, Command, Data, Publish, RoomCommand};
+use fanfare_hub::{Act, Audience, Command, Data, Publication, Publish, RoomCommand};
 use fanfare_wire::json;
 use fanfare_wire::socketio::{self, Kind, put_head};
 
@@ -27,7 +27,7 @@ impl Socket {
 }
 
 /// The payload of a publication. `None` if it is too long.
-fn data_of(json: Vec<u8>, attachments: &[Bytes]) -> Option<Data> {
+pub(crate) fn data_of(json: Vec<u8>, attachments: &[Bytes]) -> Option<Data> {
     match attachments {
         [] => Some(Data::Json(json.into())),
         attachments => socketio::bundle(std::str::from_utf8(&json).ok()?, attachments).map(Data::Binary),
@@ -43,12 +43,28 @@ impl SocketIo {
     }
 }
 
-/// The messages of an event that was published.
-pub(super) fn put_event(data: &Data, namespace: &str, out: &mut Vec<u8>) -> Encoded {
+/// The messages of a publication.
+pub(super) fn put_publication(publication: &Publication, namespace: &str, out: &mut Vec<u8>) -> Encoded {
+    let id = match publication.act.as_deref() {
+        None => None,
+        Some(Act::Ask(ask)) => Some(ask.id),
+        Some(&Act::Answer { id }) => return put_data(Kind::Ack, &publication.data, namespace, Some(id), out),
+        Some(Act::Disconnect { whole: false }) => {
+            out.push(MESSAGE);
+            put_head(out, Kind::Disconnect, None, namespace, None);
+            return Encoded::Text;
+        }
+        Some(_) => return Encoded::Nothing,
+    };
+    put_data(Kind::Event, &publication.data, namespace, id, out)
+}
+
+/// The messages of a packet with this payload.
+pub(super) fn put_data(kind: Kind, data: &Data, namespace: &str, id: Option<u64>, out: &mut Vec<u8>) -> Encoded {
     match data {
         Data::Json(json) => {
             out.push(MESSAGE);
-            put_head(out, Kind::Event, None, namespace, None);
+            put_head(out, kind, None, namespace, id);
             out.extend_from_slice(json);
             Encoded::Text
         }
@@ -56,7 +72,7 @@ pub(super) fn put_event(data: &Data, namespace: &str, out: &mut Vec<u8>) -> Enco
             let mut parts = socketio::parts(bundle);
             let json = parts.next().unwrap_or_default();
             let mut text = vec![MESSAGE];
-            put_head(&mut text, Kind::Event, Some(parts.clone().count()), namespace, None);
+            put_head(&mut text, kind, Some(parts.clone().count()), namespace, id);
             text.extend_from_slice(json);
             put_message(out, Message::Text(std::str::from_utf8(&text).unwrap_or_default()));
             parts.for_each(|attachment| put_message(out, Message::Binary(attachment)));

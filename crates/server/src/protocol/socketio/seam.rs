@@ -9,12 +9,12 @@ use super::Reason;
 use crate::config::namespace::NamespacePattern;
 use crate::request::RequestInfo;
 use bytes::Bytes;
-use fanfare_hub::{Audience, ClientId, ConnId, Identified, Room, Seat, UserId};
+use fanfare_hub::{Answers, Audience, ChannelName, ClientId, ConnId, Data, Error, Identified, Room, Seat, UserId};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// The namespaces that have handlers.
 pub(crate) trait SocketHandlers: Send + Sync + fmt::Debug {
@@ -149,5 +149,26 @@ impl SocketKey {
     pub(crate) fn new(conn: ConnId, seat: Seat) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         SocketKey { conn, seat, number: NUMBERS.fetch_add(1, Relaxed) }
+    }
+}
+
+/// Takes the answers of members, or the reason why nobody was asked. Dropped where the server ends before.
+pub(crate) type Asker = Box<dyn FnOnce(Result<Answers, Error>) + Send>;
+
+/// A question to the members of a channel that an audience includes.
+pub(crate) struct MembersQuestion {
+    pub(crate) channel: ChannelName,
+    pub(crate) audience: Audience,
+    pub(crate) data: Data,
+    /// After so many ms nobody waits for further answers.
+    pub(crate) timeout_ms: u64,
+    pub(crate) asker: Asker,
+    /// Held until the question is published.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+impl fmt::Debug for MembersQuestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MembersQuestion").field("channel", &self.channel).finish_non_exhaustive()
     }
 }

@@ -8,9 +8,10 @@ use crate::json;
 use crate::native::Limits;
 use crate::native::decode::{content, history, signal, sub_options};
 use crate::native::object::{Fault, Field, Items, Object, Shown};
+use crate::socketio::{CHANNEL_PREFIX, MAIN_NAMESPACE, RESERVED_EVENTS, put_text};
 use fanfare_hub::{
-    AppCommand, Audience, ChannelName, ClientId, Disconnect, Error, ErrorCode, IDEMPOTENCY_KEY_BYTES_MAX, InvalidName,
-    Pattern, Publish, UserId, Whom,
+    AppCommand, Audience, ChannelName, ClientId, Data, Disconnect, Error, ErrorCode, IDEMPOTENCY_KEY_BYTES_MAX,
+    InvalidName, Pattern, Publish, ROOM_BYTES_MAX, Room, UserId, Whom,
 };
 
 /// Takes the body of one request.
@@ -67,6 +68,7 @@ fn command(kind: ApiCommand, object: &Object<'_>, caller: &Caller<'_>, limits: &
             content.idempotency_key = key(content.idempotency_key, caller.idempotency_key)?;
             publish(content.to(channel), audience(object)?, caller)
         }
+        ApiCommand::Emit => emit(object, caller, limits)?,
         ApiCommand::Signal => AppCommand::Signal(Box::new(signal(object, limits.message_bytes_max)?)),
         ApiCommand::History => AppCommand::History { channel: object.channel()?, query: history(object)? },
         ApiCommand::HistoryRemove => AppCommand::HistoryRemove { channel: object.channel()? },
@@ -93,6 +95,69 @@ fn command(kind: ApiCommand, object: &Object<'_>, caller: &Caller<'_>, limits: &
 
 fn publish(publish: Publish, audience: Option<Box<Audience>>, caller: &Caller<'_>) -> AppCommand {
     AppCommand::Publish { publish: Box::new(publish), audience, by: Some(caller.name.clone()) }
+}
+
+/// An event for the sockets of a Socket.IO namespace: a publication of its channel.
+fn emit(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<AppCommand, Fault> {
+    object.nothing_reserved()?;
+    let namespace = object.text(Field::Namespace, usize::MAX)?.unwrap_or(MAIN_NAMESPACE.into());
+    let channel = Some(&*namespace).filter(|name| name.starts_with('/'));
+    let channel = channel.and_then(|name| ChannelName::reserved(&format!("{CHANNEL_PREFIX}{name}")).ok());
+    let problem = || format!("must be the name of a namespace, like \"/\" or \"/admin\", not {}", shown(&namespace));
+    let channel = channel.ok_or_else(|| Fault::bad(Field::Namespace, problem()))?;
+    let event = object.needed_text(Field::Event, limits.message_bytes_max)?;
+    if RESERVED_EVENTS.contains(&&*event) {
+        return Err(Fault::bad(Field::Event, format!("{} is raised by Socket.IO itself", shown(&event))));
+    }
+    let mut data = b"[".to_vec();
+    put_text(&mut data, &event);
+    for raw in object.items(Field::Args, usize::MAX)?.into_iter().flat_map(|items| items.list) {
+        data.push(b',');
+        data.extend_from_slice(raw.as_bytes());
+    }
+    data.push(b']');
+    let max = limits.message_bytes_max;
+    if data.len() > max {
+        return Err(Fault::too_large(
+            Field::Args,
+            format!("and `event` of {} bytes exceed the limit of {max}", data.len()),
+        ));
+    }
+    let data = json::payload(&data).map_err(|error| Fault::bad(Field::Args, error.to_string()))?.into_owned();
+    let mut rooms = rooms(object, Field::Rooms)?;
+    if let Some(name) = object.text(Field::Room, ROOM_BYTES_MAX)? {
+        rooms.extend(Room::new(&name));
+    }
+    let audience = Audience { rooms, except_rooms: self::rooms(object, Field::Except)?, ..Audience::default() };
+    let key = object.text(Field::IdempotencyKey, IDEMPOTENCY_KEY_BYTES_MAX)?.map(Box::from);
+    let idempotency_key = key_of(key)?;
+    let idempotency_key = self::key(idempotency_key, caller.idempotency_key)?;
+    let content = Publish { channel, data: Data::Json(data.into()), event: None, idempotency_key, echo: true };
+    let audience = Some(Box::new(audience)).filter(|audience| **audience != Audience::default());
+    Ok(publish(content, audience, caller))
+}
+
+/// The names of rooms in a field that may be absent. An empty list would be for all: so it is refused.
+fn rooms(object: &Object<'_>, field: Field) -> Result<Vec<Room>, Fault> {
+    if object.get(field).is_none() {
+        return Ok(Vec::new());
+    }
+    let one = |(index, raw): (usize, &str)| {
+        let room = texts_item(raw).and_then(|name| {
+            let too_long = format!("of {} bytes exceeds the limit of {ROOM_BYTES_MAX}", name.len());
+            Room::new(&name).ok_or(Fault::whole(ErrorCode::BadRequest, too_long))
+        });
+        room.map_err(|fault| fault.within(field, Some(index)))
+    };
+    items(object, field, AUDIENCE_CLIENTS_MAX)?.into_iter().enumerate().map(one).collect()
+}
+
+fn key_of(key: Option<Box<str>>) -> Result<Option<Box<str>>, Fault> {
+    if key.as_deref() == Some("") {
+        let problem = format!("of 0 bytes is too short: it must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX}");
+        return Err(Fault::bad(Field::IdempotencyKey, problem));
+    }
+    Ok(key)
 }
 
 fn batch(object: &Object<'_>, caller: &Caller<'_>, limits: &Limits) -> Result<ApiRequest, Fault> {

@@ -1,8 +1,8 @@
 //! Answers to bodies. Each function appends one JSON object, without line breaks.
 
 use crate::native::encode::{encode_publication, put_entry, put_position};
-use crate::native::write::ObjectWriter;
-use fanfare_hub::{AppAnswer, ChannelInfo, Error, History, NodeInfo, PresenceSnapshot};
+use crate::native::write::{ObjectWriter, put};
+use fanfare_hub::{AppAnswer, ChannelInfo, Error, History, MemberInfo, NodeInfo, PresenceSnapshot};
 
 /// Appends the answer to one command; a refusal is written as [`encode_error`] does.
 pub fn encode_answer(out: &mut Vec<u8>, answer: &AppAnswer) {
@@ -18,6 +18,7 @@ pub fn encode_answer(out: &mut Vec<u8>, answer: &AppAnswer) {
             ObjectWriter::plain(out).list("channels", channels, put_channel).flag_if("more", *more).end();
         }
         AppAnswer::Concerned(count) => ObjectWriter::plain(out).number("sessions", *count).end(),
+        AppAnswer::Members(members) => ObjectWriter::plain(out).list("members", members, put_member).end(),
         AppAnswer::Info(info) => put_info(out, info),
         AppAnswer::Done => ObjectWriter::plain(out).end(),
         AppAnswer::Error(error) => encode_error(out, error),
@@ -71,6 +72,12 @@ fn put_presence(out: &mut Vec<u8>, snapshot: &PresenceSnapshot) {
         });
     }
     object.end();
+}
+
+fn put_member(out: &mut Vec<u8>, member: &MemberInfo) {
+    let mut object = ObjectWriter::plain(out);
+    object.shown("client", member.client).text_if("user", member.user.as_ref().map(|user| &*user.0));
+    object.list("rooms", &member.rooms, |out, room| put(out, room.as_str())).end();
 }
 
 fn put_channel(out: &mut Vec<u8>, info: &ChannelInfo) {

@@ -76,6 +76,7 @@ macro_rules! api_commands {
 api_commands! {
     Publish "publish",
     Broadcast "broadcast",
+    Emit "emit",
     Batch "batch",
     Signal "signal",
     History "history",
@@ -91,7 +92,14 @@ api_commands! {
 impl ApiCommand {
     /// True for those whose body has [reserved fields](crate::native::reserved_fields).
     pub fn reserves_fields(self) -> bool {
-        matches!(self, ApiCommand::Publish | ApiCommand::Broadcast | ApiCommand::Subscribe | ApiCommand::History)
+        matches!(
+            self,
+            ApiCommand::Publish
+                | ApiCommand::Broadcast
+                | ApiCommand::Emit
+                | ApiCommand::Subscribe
+                | ApiCommand::History
+        )
     }
 
     /// True for those whose body holds several commands.

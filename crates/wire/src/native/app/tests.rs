@@ -169,6 +169,7 @@ fn answers_are_written() {
         audience: None,
         echo: true,
         begins: None,
+        act: None,
     };
     let history =
         History { channel: name("c"), top: at(1), publications: vec![publication.into()], more: true, reset: true };

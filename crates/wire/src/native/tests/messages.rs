@@ -24,6 +24,7 @@ pub(super) fn publication(offset: u64) -> Publication {
         audience: None,
         echo: true,
         begins: None,
+        act: None,
     }
 }
 

@@ -1,0 +1,215 @@
+//! Bridged rooms: a room of the namespace `/` whose name matches `socketio.bridge` is the channel of that name, so its
+//! sockets meet the clients of all other protocols there.
+//!
+//! In: what a socket does in such a room. Out: commands about the channel. Entering subscribes, and enters the presence
+//! where the rule allows; a message is published as it is: the first argument is the data and the name of the event is
+//! its `event`, where `message` is none. Back: a publication is an event of its name with its data; with the name
+//! `message` an object also has `userId` and `timestamp`, as in any other room. Presence is told as `user-joined` and
+//! `user-left`, the signal `typing` as `user-typing`, and any other signal as an event of its name.
+
+use super::MESSAGE;
+use super::conversation::{Socket, silent};
+use super::publish::put_data;
+use crate::protocol::{Actions, Encoded};
+use bytes::Bytes;
+use fanfare_hub::{
+    ChannelName, ClientId, Command, Data, Pattern, PresenceKind, PresencePush, Publication, Publish, Room, Sender,
+    Signal, SignalPush, SubOptions, is_event,
+};
+use fanfare_wire::socketio::{Kind, MAIN_NAMESPACE, bundle, put_head, put_spread, put_text};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The name of the event of a publication without one.
+const UNNAMED: &str = "message";
+/// The signal of somebody who types.
+const TYPING: &str = "typing";
+/// The only attachment of an event whose data is binary.
+const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
+
+/// The channel that a room of `/` is.
+pub(crate) fn channel_of_room(bridge: &[Pattern], namespace: &str, room: &str) -> Option<ChannelName> {
+    if bridge.is_empty() || namespace != MAIN_NAMESPACE {
+        return None;
+    }
+    ChannelName::new(room).ok().filter(|channel| bridge.iter().any(|pattern| pattern.matches(channel)))
+}
+
+/// The publication that an event in a bridged room is. `None` where its name is too long, or where it has attachments
+/// besides binary data.
+pub(crate) fn publication(channel: ChannelName, name: &str, data: &str, attachments: &[Bytes]) -> Option<Publish> {
+    let event = (name != UNNAMED).then_some(name);
+    let data = match attachments {
+        [] => Data::Json(Bytes::copy_from_slice(data.as_bytes())),
+        [attachment] if is_placeholder(data) => Data::Binary(attachment.clone()),
+        _ => return None,
+    };
+    let event = event.filter(|event| is_event(event)).map(Box::from);
+    (event.is_some() || name == UNNAMED).then_some(Publish { channel, data, event, idempotency_key: None, echo: true })
+}
+
+impl Socket {
+    /// The channel that a room is, where it is bridged.
+    pub(super) fn bridged(&self, room: &Room) -> Option<ChannelName> {
+        channel_of_room(&self.parts.bridge, &self.namespace.name, room.as_str())
+    }
+
+    /// Enters a bridged room.
+    pub(super) fn enter_channel(&self, client: ClientId, channel: ChannelName, actions: &mut Actions) {
+        let options = SubOptions { presence: true, ..SubOptions::new(channel.clone()) };
+        actions.requests.push(silent(Command::Subscribe { subs: vec![options], many: false }));
+        let mut data = b"{".to_vec();
+        self.put_user(client, &mut data);
+        data.push(b'}');
+        actions.requests.push(silent(Command::PresenceSet { channel, data: data.into(), person: None }));
+    }
+
+    /// Says something in a bridged room.
+    pub(super) fn say_in_channel(
+        &self,
+        channel: ChannelName,
+        name: &str,
+        data: &str,
+        attachments: &[Bytes],
+        actions: &mut Actions,
+    ) {
+        match publication(channel, name, data, attachments) {
+            Some(publish) => actions.requests.push(silent(Command::Publish(Box::new(publish)))),
+            None => actions.ignored("bridged_event"),
+        }
+    }
+
+    /// Types in a bridged room, or does not any more.
+    pub(super) fn type_in_channel(&self, client: ClientId, channel: ChannelName, typing: &str, actions: &mut Actions) {
+        let mut data = b"{".to_vec();
+        self.put_user(client, &mut data);
+        data.extend_from_slice(b",\"isTyping\":");
+        data.extend_from_slice(typing.as_bytes());
+        data.push(b'}');
+        let signal = Signal { channel, event: TYPING.into(), data: data.into(), to: None };
+        actions.requests.push(silent(Command::Signal(Box::new(signal))));
+    }
+}
+
+/// A publication of a bridged channel, as an event.
+pub(super) fn put_publication(publication: &Publication, out: &mut Vec<u8>) -> Encoded {
+    let name = publication.event.as_deref().unwrap_or(UNNAMED);
+    let mut event = b"[".to_vec();
+    put_text(&mut event, name);
+    event.push(b',');
+    match &publication.data {
+        Data::Json(json) => {
+            let text = std::str::from_utf8(json).unwrap_or("null");
+            match publication.event {
+                None if text.trim_start().starts_with('{') => {
+                    put_said(text, publication.from.as_ref(), publication.ts_ms, &mut event);
+                }
+                _ => event.extend_from_slice(text.as_bytes()),
+            }
+            event.push(b']');
+            put_data(Kind::Event, &Data::Json(event.into()), MAIN_NAMESPACE, None, out)
+        }
+        Data::Binary(bytes) => {
+            event.extend_from_slice(PLACEHOLDER.as_bytes());
+            event.push(b']');
+            match std::str::from_utf8(&event).ok().and_then(|event| bundle(event, std::slice::from_ref(bytes))) {
+                Some(bundle) => put_data(Kind::Event, &Data::Binary(bundle), MAIN_NAMESPACE, None, out),
+                None => Encoded::Nothing,
+            }
+        }
+    }
+}
+
+/// A signal of a bridged channel, as an event.
+pub(super) fn put_signal(push: &SignalPush, out: &mut Vec<u8>) -> Encoded {
+    let SignalPush { signal, from, .. } = push;
+    let text = std::str::from_utf8(&signal.data).unwrap_or("null");
+    begin(out);
+    if &*signal.event == TYPING {
+        #[derive(Deserialize)]
+        struct Typing<'a> {
+            #[serde(borrow, rename = "isTyping")]
+            is_typing: Option<&'a RawValue>,
+        }
+        let is_typing = serde_json::from_str::<Typing<'_>>(text).ok().and_then(|typing| typing.is_typing);
+        out.extend_from_slice(b"\"user-typing\",{");
+        put_user_of(text, Some(from), out);
+        out.extend_from_slice(b",\"isTyping\":");
+        out.extend_from_slice(is_typing.map_or("true", RawValue::get).as_bytes());
+        out.push(b'}');
+    } else {
+        put_text(out, &signal.event);
+        out.push(b',');
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b']');
+    Encoded::Text
+}
+
+/// A change of presence in a bridged channel, as an event.
+pub(super) fn put_presence(push: &PresencePush, out: &mut Vec<u8>) -> Encoded {
+    let name = match push.kind {
+        PresenceKind::Join => "user-joined",
+        PresenceKind::Leave if !push.still_there => "user-left",
+        PresenceKind::Leave | PresenceKind::Update => return Encoded::Nothing,
+    };
+    let from = Sender { client: Some(push.entry.client), user: push.entry.user.clone() };
+    begin(out);
+    put_text(out, name);
+    out.extend_from_slice(b",{");
+    put_user_of(std::str::from_utf8(&push.entry.data).unwrap_or_default(), Some(&from), out);
+    out.extend_from_slice(b",\"timestamp\":");
+    out.extend_from_slice(push.ts_ms.to_string().as_bytes());
+    out.extend_from_slice(b"}]");
+    Encoded::Text
+}
+
+fn begin(out: &mut Vec<u8>) {
+    out.push(MESSAGE);
+    put_head(out, Kind::Event, None, MAIN_NAMESPACE, None);
+    out.push(b'[');
+}
+
+/// `{...data, userId, timestamp}`.
+fn put_said(data: &str, from: Option<&Sender>, ts_ms: u64, out: &mut Vec<u8>) {
+    out.push(b'{');
+    put_spread(out, data, &["userId", "timestamp"]);
+    if from.is_some() || user_in(data).is_some() {
+        put_user_of(data, from, out);
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"timestamp\":");
+    out.extend_from_slice(ts_ms.to_string().as_bytes());
+    out.push(b'}');
+}
+
+/// `"userId":…`: the user, where one is proven; else the one that the data claims; else the client.
+fn put_user_of(data: &str, from: Option<&Sender>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"userId\":");
+    match (from.and_then(|from| from.user.as_ref()), user_in(data), from.and_then(|from| from.client)) {
+        (Some(user), _, _) => put_text(out, &user.0),
+        (None, Some(user), _) => out.extend_from_slice(user.get().as_bytes()),
+        (None, None, Some(client)) => put_text(out, &client.to_string()),
+        (None, None, None) => out.extend_from_slice(b"null"),
+    }
+}
+
+/// The `userId` that data claims.
+fn user_in(data: &str) -> Option<&RawValue> {
+    #[derive(Deserialize)]
+    struct Claim<'a> {
+        #[serde(borrow, rename = "userId")]
+        user: Option<&'a RawValue>,
+    }
+    serde_json::from_str::<Claim<'_>>(data).ok()?.user.filter(|user| user.get().starts_with('"'))
+}
+
+fn is_placeholder(data: &str) -> bool {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Placeholder {
+        _placeholder: bool,
+        num: u32,
+    }
+    serde_json::from_str::<Placeholder>(data).is_ok_and(|found| found._placeholder && found.num == 0)
+}

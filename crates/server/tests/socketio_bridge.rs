@@ -1,0 +1,170 @@
+//! Bridged rooms of Socket.IO: its sockets meet chat clients, native clients and the program in one channel, with each
+//! other's messages, presence, typing and history.
+
+#![allow(clippy::unwrap_used)] // helpers stand outside of `#[test]`; a panic in one fails the test
+
+mod support;
+
+use fanfare::hub::{Data, Pattern, Rule, Rules, Who};
+use fanfare::{Builder, Config, SocketIoConfig};
+use fanfare_wire::websocket::Opcode;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use support::{Client, Frame, Server, config};
+
+const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+const CHANNEL: &str = "chat:lobby";
+
+fn builder(config: Config) -> Builder {
+    let bridge = vec![Pattern::new("chat:*").unwrap()];
+    let namespaces = vec!["/admin".parse().unwrap()];
+    let socketio = SocketIoConfig { enabled: true, bridge, namespaces, ..SocketIoConfig::default() };
+    support::native::builder(Config { socketio, ..config })
+}
+
+/// A client in the namespace `/`, and the id of its socket.
+fn enter(server: &Server) -> (Client, String) {
+    let mut client = Client::open(server.address, PATH);
+    assert!(text(&mut client).starts_with('0'));
+    client.text("40");
+    let connected = text(&mut client);
+    let connected: Value = serde_json::from_str(connected.strip_prefix("40").expect(&connected)).unwrap();
+    (client, connected["sid"].as_str().unwrap().to_owned())
+}
+
+/// In the lobby, as soon as a native client sees it there.
+fn join(server: &Server, watcher: &mut Client) -> (Client, String) {
+    let (mut client, id) = enter(server);
+    client.text(r#"42["join-room","chat:lobby"]"#);
+    let join = watcher.message();
+    assert_eq!((&join["type"], &join["client"], &join["data"]), (&json!("join"), &json!(id), &json!({"userId": id})));
+    (client, id)
+}
+
+fn text(client: &mut Client) -> String {
+    match client.next() {
+        Frame::Text(text) => text,
+        other => panic!("a text was to come, not {other:?}"),
+    }
+}
+
+/// The next event, without its timestamp.
+fn event(client: &mut Client) -> Value {
+    let text = text(client);
+    let mut event: Value = serde_json::from_str(text.strip_prefix("42").expect(&text)).unwrap();
+    event[1].as_object_mut().and_then(|data| data.remove("timestamp"));
+    event
+}
+
+#[test]
+fn clients_of_all_protocols_meet_in_a_bridged_room() {
+    let server = Server::of(builder(config()));
+    let mut native = Client::connected(server.address);
+    native.follow(CHANNEL);
+    let mut chat = Client::join(server.address, "carl", "lobby");
+    assert_eq!(native.message()["type"], "join");
+    let (mut ada, ada_id) = join(&server, &mut native);
+    assert_eq!(chat.message()["userId"], json!(ada_id));
+    let (mut bob, bob_id) = join(&server, &mut native);
+    assert_eq!(chat.message()["userId"], json!(bob_id));
+    assert_eq!(event(&mut ada), json!(["user-joined", {"userId": bob_id}]));
+    // A socket speaks.
+    ada.text(r#"42["message",{"content":"hi","n":1}]"#);
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(event(client), json!(["message", {"content": "hi", "n": 1, "userId": ada_id}]));
+    }
+    let message = native.message();
+    assert_eq!((&message["data"], &message["event"]), (&json!({"content": "hi", "n": 1}), &Value::Null));
+    let said = chat.message();
+    assert_eq!((&said["type"], &said["content"], &said["userId"]), (&json!("message"), &json!("hi"), &json!(ada_id)));
+    // A chat client speaks.
+    chat.say("hello");
+    for client in [&mut ada, &mut bob] {
+        let said = event(client);
+        assert_eq!(
+            (&said[0], &said[1]["content"], &said[1]["userId"]),
+            (&json!("message"), &json!("hello"), &json!("carl"))
+        );
+    }
+    assert_eq!(native.message()["data"]["content"], "hello");
+    assert_eq!(chat.message()["content"], "hello");
+    // A native client publishes an event, and the program something else.
+    native.ask("publish", json!({"channel": CHANNEL, "data": [1, {"a": 2}], "event": "dice"}));
+    native.message();
+    assert_eq!([event(&mut ada), event(&mut bob)], [json!(["dice", [1, {"a": 2}]]), json!(["dice", [1, {"a": 2}]])]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let hub = server.running().handle();
+    runtime.block_on(async { hub.publish(CHANNEL, "plain").await }).unwrap();
+    runtime.block_on(async { hub.publish_data(CHANNEL, Data::Binary(vec![1, 2].into())).await }).unwrap();
+    assert_eq!(event(&mut ada), json!(["message", "plain"]));
+    assert_eq!(text(&mut ada), r#"451-["message",{"_placeholder":true,"num":0}]"#);
+    assert_eq!(ada.next(), Frame::Binary(vec![1, 2]));
+    // Binary data of a socket is binary data for others.
+    ada.text(r#"451-["message",{"_placeholder":true,"num":0}]"#);
+    ada.send(Opcode::Binary, b"abc");
+    assert_eq!((native.message()["data"].clone(), native.message()["data64"].clone()), (json!("plain"), json!("AQI=")));
+    assert_eq!(native.message()["data64"], "YWJj");
+    // All of it is in the history.
+    let history = native.ask("history", json!({"channel": CHANNEL, "limit": 10}));
+    assert_eq!(history["publications"].as_array().unwrap().len(), 6, "{history}");
+}
+
+#[test]
+fn typing_and_leaving_are_told_across_the_bridge() {
+    let server = Server::of(builder(config()));
+    let mut native = Client::connected(server.address);
+    native.follow(CHANNEL);
+    let mut chat = Client::join(server.address, "carl", "lobby");
+    native.message();
+    let (mut ada, ada_id) = join(&server, &mut native);
+    assert_eq!(chat.message()["type"], "join");
+    ada.text(r#"42["typing",true]"#);
+    assert_eq!(native.message()["data"], json!({"userId": ada_id, "isTyping": true}));
+    let typing = chat.message();
+    assert_eq!((&typing["type"], &typing["userId"]), (&json!("typing"), &json!(ada_id)));
+    chat.text(r#"{"type":"typing"}"#);
+    assert_eq!(event(&mut ada), json!(["user-typing", {"userId": "carl", "isTyping": true}]));
+    native.message();
+    native.ask("signal", json!({"channel": CHANNEL, "event": "wave", "data": {"a": 1}}));
+    assert_eq!(event(&mut ada), json!(["wave", {"a": 1}]));
+    chat.text(r#"{"type":"leave"}"#);
+    assert_eq!(event(&mut ada), json!(["user-left", {"userId": "carl"}]));
+    assert_eq!(native.message()["type"], "leave");
+    ada.text("41");
+    let leave = native.message();
+    assert_eq!((&leave["type"], &leave["client"]), (&json!("leave"), &json!(ada_id)));
+}
+
+#[test]
+fn the_rules_of_the_channel_hold_and_other_rooms_are_rooms() {
+    let rule = |pattern: &str| Rule::open(Pattern::new(pattern).unwrap());
+    let closed = Rule { subscribe: vec![Who::Nobody], ..rule("chat:secret") };
+    let quiet = Rule { publish: vec![Who::Nobody], enter: vec![Who::Nobody], ..rule("chat:quiet") };
+    let rules = Arc::new(Rules::new(vec![closed, quiet, rule("**")]));
+    let server = Server::of(builder(Config { rules, ..config() }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let hub = server.running().handle();
+    let (mut ada, ada_id) = enter(&server);
+    ada.text(r#"42["join-room","plain"]"#); // its first room, in which it speaks
+    for room in ["chat:secret", "chat:quiet", "chat:", "chat:a:b"] {
+        ada.text(&format!(r#"42["join-room","{room}"]"#));
+    }
+    ada.text(r#"42["message",{}]"#);
+    assert_eq!(event(&mut ada), json!(["message", {"userId": ada_id}]), "an ordinary room");
+    for channel in ["chat:secret", "chat:quiet"] {
+        runtime.block_on(async { hub.publish(channel, channel).await }).unwrap();
+    }
+    assert_eq!(event(&mut ada), json!(["message", "chat:quiet"]));
+    // A room of another namespace is none of the bridge, whatever its name is.
+    ada.text("40/admin,");
+    text(&mut ada);
+    ada.text(r#"42/admin,["join-room","chat:lobby"]"#);
+    ada.text(r#"42/admin,["message",{"a":1}]"#);
+    assert!(text(&mut ada).starts_with(r#"42/admin,["message",{"a":1,"#));
+    let (mut bob, _) = enter(&server);
+    bob.text(r#"42["join-room","chat:quiet"]"#);
+    bob.text(r#"42["message",{"refused":true}]"#);
+    bob.text(r#"42["join-room","chat:quiet"]"#);
+    runtime.block_on(async { hub.publish("chat:quiet", "last").await }).unwrap();
+    assert_eq!(event(&mut ada), json!(["message", "last"]));
+}
