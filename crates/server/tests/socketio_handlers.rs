@@ -356,10 +356,7 @@ fn attachments_come_and_go() {
     let (mut client, _) = enter(&server);
     client.text(r#"451-7["reverse","x",{"_placeholder":true,"num":0}]"#);
     client.send(Opcode::Binary, b"abc");
-    let mut frames: Vec<Frame> = (0..4).map(|_| client.next()).collect();
-    if frames[0] == Frame::Text(r#"461-7[{"_placeholder":true,"num":0}]"#.to_owned()) {
-        frames.rotate_left(2); // until an ack waits for the emits before it
-    }
+    let frames: Vec<Frame> = (0..4).map(|_| client.next()).collect();
     assert_eq!(frames[0], Frame::Text(r#"451-["reversed","x",{"_placeholder":true,"num":0}]"#.to_owned()));
     assert_eq!(frames[2], Frame::Text(r#"461-7[{"_placeholder":true,"num":0}]"#.to_owned()));
     assert_eq!((&frames[1], &frames[3]), (&Frame::Binary(b"cba".to_vec()), &Frame::Binary(b"cba".to_vec())));
@@ -446,6 +443,176 @@ fn a_handler_asks_for_acks() {
     assert!(text(&mut client).contains("gone"));
     client.text("41");
     assert_eq!((next(&tells), next(&tells)), ("Disconnected".to_owned(), "Disconnected".to_owned()));
+}
+
+/// Wherever the home of the namespace is.
+#[test]
+fn acks_questions_and_the_end_come_behind_the_events_before_them() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let handle = |io: fanfare::socketio::Namespace<()>| {
+        io.on("mixed", async |socket: Socket| {
+            for n in 0..20 {
+                socket.emit("n", n);
+            }
+            "done"
+        })
+        .on("ask", async |socket: Socket, io: Io| {
+            io.emit("before", ());
+            let answer: u8 = socket.emit_with_ack("question", ()).await.unwrap();
+            socket.emit("after", answer);
+        })
+        .on("leave", async |socket: Socket, Data(close): Data<bool>| {
+            socket.emit("bye", ());
+            socket.disconnect(close);
+        })
+    };
+    let server = Server::of(builder(()).socketio("/", handle).socketio("/b", handle).socketio("/room-*", handle));
+    for namespace in ["", "/b,", "/room-1,", "/room-2,"] {
+        let mut client = open(&server);
+        let enter = |client: &mut Client| {
+            client.text(&format!("40{namespace}"));
+            assert!(text(client).starts_with(&format!("40{namespace}{{")));
+        };
+        enter(&mut client);
+        client.text(&format!(r#"42{namespace}7["mixed"]"#));
+        for n in 0..20 {
+            assert_eq!(text(&mut client), format!(r#"42{namespace}["n",{n}]"#));
+        }
+        assert_eq!(text(&mut client), format!(r#"43{namespace}7["done"]"#));
+        client.text(&format!(r#"42{namespace}8["ask"]"#));
+        assert_eq!(text(&mut client), format!(r#"42{namespace}["before"]"#));
+        let question = text(&mut client);
+        let id = question.strip_prefix(&format!("42{namespace}")).unwrap().strip_suffix(r#"["question"]"#).unwrap();
+        client.text(&format!("43{namespace}{id}[9]"));
+        assert_eq!(text(&mut client), format!(r#"42{namespace}["after",9]"#));
+        assert_eq!(text(&mut client), format!("43{namespace}8[]"));
+        for close in [false, true] {
+            client.text(&format!(r#"42{namespace}["leave",{close}]"#));
+            assert_eq!(text(&mut client), format!(r#"42{namespace}["bye"]"#));
+            assert_eq!(text(&mut client), format!("41{namespace}"));
+            if !close {
+                enter(&mut client);
+            }
+        }
+        client.closed();
+    }
+}
+
+#[test]
+fn a_handler_finds_and_changes_the_sockets_of_others() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let (told, tells) = told();
+    let server = Server::of(builder(told).socketio("/", |io| {
+        io.on_connect(async |socket: Socket| assert_eq!(socket.data().insert(socket.id().len()), None))
+            .on("join", async |socket: Socket, Data(room): Data<String>| drop(socket.join(&room)))
+            .on("rooms", async |socket: Socket| {
+                socket.rooms().iter().skip(1).map(|room| room.as_str().to_owned()).collect::<Vec<String>>()
+            })
+            .on("list", async |io: Io| {
+                let all = io.fetch_sockets().await.unwrap();
+                assert!(all.iter().all(|socket| socket.data().get::<usize>() == Some(16)));
+                assert!(all.iter().all(|socket| socket.rooms()[0].as_str() == socket.id()), "{all:?}");
+                let mut sizes = vec![all.len()];
+                let audiences =
+                    [io.to("a"), io.to(["a", "b"]), io.to("a").except("b"), io.to("nowhere"), io.except("a")];
+                for audience in audiences {
+                    sizes.push(audience.fetch_sockets().await.unwrap().len());
+                }
+                sizes
+            })
+            .on("change", async |io: Io| {
+                io.in_("a").sockets_join("c"); // it needs no await
+                io.to("c").emit("c", ());
+                io.to("a").emit("last of a", ());
+                io.in_("a").sockets_leave("a").await.unwrap();
+                io.to("a").emit("nobody", ());
+                io.emit("end", ());
+            })
+            .on("kick", async |io: Io| {
+                io.to("c").emit("bye", ());
+                io.in_("c").disconnect_sockets(false).await.unwrap();
+                io.to("c").fetch_sockets().await.unwrap().len()
+            })
+            .on_disconnect(async |State(told): State<Told>, reason: Reason| told.say(reason.as_str()))
+    }));
+    let mut clients: Vec<Client> = (0..5).map(|_| enter(&server).0).collect();
+    let joins: [&[&str]; 5] = [&[], &["a"], &["a", "b"], &["b"], &["a"]];
+    for (client, rooms) in clients.iter_mut().zip(joins) {
+        for room in rooms {
+            client.text(&format!(r#"420["join","{room}"]"#));
+            assert_eq!(text(client), "430[]");
+        }
+    }
+    clients[0].text(r#"421["list"]"#);
+    assert_eq!(text(&mut clients[0]), "431[[5,3,4,2,0,2]]");
+    clients[0].text(r#"42["change"]"#);
+    for (client, rooms) in clients.iter_mut().zip(joins) {
+        if rooms.contains(&"a") {
+            assert_eq!(text(client), r#"42["c"]"#);
+            assert_eq!(text(client), r#"42["last of a"]"#);
+        }
+        assert_eq!(text(client), r#"42["end"]"#);
+    }
+    clients[2].text(r#"421["rooms"]"#);
+    assert_eq!(text(&mut clients[2]), r#"431[["b","c"]]"#);
+    clients[0].text(r#"422["kick"]"#);
+    assert_eq!(text(&mut clients[0]), "432[0]");
+    for place in [1, 2, 4] {
+        assert_eq!(text(&mut clients[place]), r#"42["bye"]"#);
+        assert_eq!(text(&mut clients[place]), "41");
+        assert_eq!(next(&tells), "server namespace disconnect");
+    }
+}
+
+#[test]
+fn many_sockets_are_asked_and_who_leaves_or_is_silent_is_not_waited_for_without_end() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let server = Server::of(builder(()).socketio("/", |io| {
+        io.on("ask", async |socket: Socket, Data((event, ms)): Data<(String, u64)>| {
+            let asked = socket.broadcast().emit_with_ack::<u8>(&event, ()).timeout(Duration::from_millis(ms)).await;
+            let asked = asked.unwrap();
+            (asked.answers, asked.asked, asked.left, asked.invalid)
+        })
+        .on("volatile", async |io: Io| drop(io.volatile().emit("volatile", 1)))
+    }));
+    let mut clients: Vec<Client> = (0..4).map(|_| enter(&server).0).collect();
+    let question = |client: &mut Client, event: &str| {
+        let text = text(client);
+        let id = text.strip_prefix("42").and_then(|text| text.strip_suffix(&format!(r#"["{event}"]"#)));
+        id.expect(&text).to_owned()
+    };
+    clients[0].text(r#"421["ask","all",600000]"#);
+    for (n, client) in clients.iter_mut().enumerate().skip(1) {
+        let id = question(client, "all");
+        client.text(&format!("43{id}[{n}]"));
+    }
+    let answer = text(&mut clients[0]);
+    let mut answer: Value = serde_json::from_str(answer.strip_prefix("431").expect(&answer)).unwrap();
+    answer[0].as_array_mut().unwrap().sort_by_key(Value::as_u64);
+    assert_eq!(answer, json!([[1, 2, 3], 3, 0, 0]));
+    // One answers wrongly, one leaves, one answers.
+    clients[0].text(r#"422["ask","some",600000]"#);
+    let id = question(&mut clients[1], "some");
+    clients[1].text(&format!(r#"43{id}["x"]"#));
+    question(&mut clients[2], "some");
+    drop(clients.remove(2));
+    let id = question(&mut clients[2], "some");
+    clients[2].text(&format!("43{id}[3]"));
+    assert_eq!(text(&mut clients[0]), "432[[3],3,1,1]");
+    // One is silent.
+    clients[0].text(r#"423["ask","few",50]"#);
+    let id = question(&mut clients[1], "few");
+    question(&mut clients[2], "few");
+    clients[1].text(&format!("43{id}[1]"));
+    let few = text(&mut clients[0]);
+    assert!(matches!(&*few, "433[[1],2,0,0]" | "433[[],2,0,0]"), "{few}");
+    clients[0].text(r#"42["volatile"]"#);
+    for client in &mut clients {
+        assert_eq!(text(client), r#"42["volatile",1]"#);
+    }
 }
 
 /// The server does not read a client whose handlers do not keep up, so the client's writes end at full buffers.

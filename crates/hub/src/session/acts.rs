@@ -96,7 +96,9 @@ impl Sessions {
     /// A fan-out has come to an act.
     pub(super) fn do_now(&mut self, cx: &mut Cx<'_>, edge: u32, ToDo { epoch, publication, is_last }: ToDo) {
         let place = Position { epoch, offset: publication.offset };
-        let members = std::mem::take(&mut self.sessions.acted);
+        let mut members = std::mem::take(&mut self.sessions.acted);
+        members.sort_unstable();
+        members.dedup(); // one in several of the rooms is meant once
         match publication.act.as_deref() {
             Some(Act::Ask(ask)) => {
                 let asked = members.iter().filter(|&&session| self.is_asked(cx, session, ask)).count();

@@ -40,6 +40,7 @@ pub(crate) struct Conn {
     pub(crate) wire: WireId,
     pub(crate) first: SeatState,
     /// Its seats from 1 on, where its protocol has them.
+    #[allow(clippy::box_collection)] // a pointer: most connections have none, and there are very many of them
     pub(crate) others: Option<Box<Vec<SeatState>>>,
     /// A session has begun on it: from then on it may be without one.
     pub(crate) has_entered: bool,

@@ -13,6 +13,7 @@ use crate::embed::publishing::{Broadcasting, Publishing};
 use crate::embed::signaling::Signaling;
 use crate::embed::socketio::Io;
 use crate::embed::socketio::sequence::Sequence;
+use crate::embed::socketio::sockets::Sockets;
 use crate::protocol::socketio::channel_of;
 use bytes::Bytes;
 use fanfare_hub::{
@@ -64,6 +65,8 @@ pub struct Handle {
     placement_key: u64,
     /// The number of shards in use: all, except in a test.
     shards: Arc<AtomicUsize>,
+    /// The sockets of namespaces with handlers.
+    sockets: Sockets,
 }
 
 /// A stored publication of the application.
@@ -92,7 +95,19 @@ impl Handle {
         let rooms = controls.iter().map(|_| Arc::new(Semaphore::new(room_max))).collect();
         let placement = Placement::new(placement_key, controls.len());
         let shards = Arc::new(AtomicUsize::new(controls.len()));
-        Handle { controls: controls.into(), rooms, room_max, placement, placement_key, shards }
+        Handle {
+            controls: controls.into(),
+            rooms,
+            room_max,
+            placement,
+            placement_key,
+            shards,
+            sockets: Sockets::default(),
+        }
+    }
+
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// From here on only the first shard of the server is used; this applies to every clone.
@@ -475,7 +490,7 @@ impl Handle {
         let namespace = format!("{slash}{namespace}");
         let home = channel_of(&namespace).filter(|_| self.controls().len() > 1);
         let shard = home.map_or(0, |channel| usize::from(self.placement.home_of(&channel).0));
-        Io::new(Sequence::new(self.controls[shard].clone(), None, namespace.into()))
+        Io::new(Sequence::new(self.controls[shard].clone(), None, namespace.into()), self.sockets.clone())
     }
 
     /// Figures of the node.

@@ -23,7 +23,7 @@ const SLICE: usize = 32;
 
 /// The callers that wait for answers of the hub. Dropping one gives back its capacity.
 pub(super) enum PendingAnswers {
-    One(oneshot::Sender<AppAnswer>, OwnedSemaphorePermit),
+    One(oneshot::Sender<AppAnswer>, Option<OwnedSemaphorePermit>),
     All {
         answers: Vec<Option<AppAnswer>>,
         left: usize,
@@ -40,7 +40,7 @@ pub(super) async fn take(shared: &Shared, asking: AppRequest) {
         AppRequest::One(command, reply, room) => {
             let mut shell = shared.borrow_mut();
             let now = shell.now();
-            let slot = shell.asked.insert(PendingAnswers::One(reply, room));
+            let slot = shell.asked.insert(PendingAnswers::One(reply, Some(room)));
             shell.ask(now, token(slot, 0), *command);
         }
         AppRequest::Members(question) => {
@@ -131,6 +131,12 @@ impl Shell {
                 _ => {}
             }
         }
+    }
+
+    /// Gives a command of a handler to the hub. Its sender bounds those that are on their way.
+    pub(super) fn ask_for(&mut self, now: Now, reply: oneshot::Sender<AppAnswer>, command: AppCommand) {
+        let slot = self.asked.insert(PendingAnswers::One(reply, None));
+        self.ask(now, token(slot, 0), command);
     }
 
     /// Asks the members of a channel. The asker gets their answers once, or the reason why nobody was asked.

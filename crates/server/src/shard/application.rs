@@ -5,10 +5,12 @@
 //! others: the hub takes it as one of the application.
 
 use super::{Shared, Shell, wake};
-use crate::protocol::socketio::{Client, Decision, OnItsWay, Operation, Reason, SocketIo, SocketKey};
+use crate::protocol::socketio::{
+    Client, Decision, MembersQuestion, OnItsWay, Operation, Reason, SocketIo, SocketKey, channel_of,
+};
 use crate::protocol::{Actions, Conversation};
 use crate::request::Peer;
-use fanfare_hub::{AppCommand, AppToken, ConnId, Disconnect, Input, Now, Request, Seat};
+use fanfare_hub::{AppCommand, AppToken, ConnId, Disconnect, Input, MembersCommand, Now, Publish, Request, Seat};
 
 /// The answers to commands without a caller.
 pub(super) const NOBODY: AppToken = AppToken(u64::MAX);
@@ -25,11 +27,25 @@ pub(super) fn operate(shared: &Shared, from: Option<SocketKey>, on_its_way: OnIt
             left = left.take().and_then(|operation| client.operate(key, operation, actions));
         });
     }
-    if let Some(Operation::Emit(payload, audience)) = left
-        && let Some(publish) = SocketIo::publication(&namespace, payload)
-    {
-        let (publish, audience) = (Box::new(publish), Some(Box::new(audience)));
-        shell.act(now, Input::App { token: NOBODY, command: AppCommand::Publish { publish, audience, by: None } });
+    match left {
+        Some(Operation::Emit(payload, audience)) => {
+            let Some(publish) = SocketIo::publication(&namespace, payload) else { return };
+            let (publish, audience) = (Box::new(publish), Some(Box::new(audience)));
+            shell.act(now, Input::App { token: NOBODY, command: AppCommand::Publish { publish, audience, by: None } });
+        }
+        Some(Operation::Members(audience, op, reply)) => {
+            let Some(channel) = channel_of(&namespace) else { return };
+            let command = AppCommand::Members(Box::new(MembersCommand { channel, audience, op }));
+            match reply {
+                Some(reply) => shell.ask_for(now, reply, command),
+                None => shell.act(now, Input::App { token: NOBODY, command }),
+            }
+        }
+        Some(Operation::AskAll(payload, audience, timeout_ms, asker)) => {
+            let Some(Publish { channel, data, .. }) = SocketIo::publication(&namespace, payload) else { return };
+            shell.ask_members(now, MembersQuestion { channel, audience, data, timeout_ms, asker, room: None });
+        }
+        _ => {} // for the socket alone, and it has left
     }
 }
 

@@ -1,9 +1,9 @@
 //! Events that ask for an ack: `emitWithAck` in JavaScript.
 
-use super::args;
-use super::sequence::Sending;
-use crate::protocol::socketio::AckArgs;
-use fanfare_hub::Error;
+use super::args::{self, NotArgs};
+use super::sequence::{Sending, Sequence};
+use crate::protocol::socketio::{AckArgs, Operation, Payload};
+use fanfare_hub::{Answers, Audience, Error};
 use serde::de::DeserializeOwned;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
@@ -51,6 +51,77 @@ impl<R> Asking<R> {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
+    }
+}
+
+/// The acks of several sockets, as far as they came in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Acks<R> {
+    /// In the order in which they came.
+    pub answers: Vec<R>,
+    /// How many sockets were asked.
+    pub asked: u64,
+    /// How many of them have left without an ack.
+    pub left: u64,
+    /// How many acks had arguments of another type.
+    pub invalid: u64,
+}
+
+/// An event to several sockets that asks for acks. It is sent when it is awaited, which waits until every socket has
+/// answered or left, at most for 4 s or for [`timeout`](Self::timeout).
+#[must_use = "the event is sent when this is awaited"]
+pub struct AskingAll<R> {
+    sequence: Sequence,
+    made: Result<(Payload, Audience), Sending>,
+    timeout: Duration,
+    answer: PhantomData<fn() -> R>,
+}
+
+impl<R> AskingAll<R> {
+    pub(super) fn new(sequence: Sequence, payload: Result<Payload, NotArgs>, audience: Audience) -> Self {
+        let made = payload.map(|payload| (payload, audience)).map_err(|problem| sequence.put_made(Err(problem)));
+        AskingAll { sequence, made, timeout: TIMEOUT, answer: PhantomData }
+    }
+
+    pub(super) fn failed(sequence: Sequence, error: Error) -> Self {
+        let made = Err(sequence.refused(error));
+        AskingAll { sequence, made, timeout: TIMEOUT, answer: PhantomData }
+    }
+
+    /// Waits so long for the acks.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static> IntoFuture for AskingAll<R> {
+    type Output = Result<Acks<R>, AckError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Acks<R>, AckError>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let (to, answers) = oneshot::channel();
+        let timeout_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
+        let asker = Box::new(move |answers| drop(to.send(answers))); // nobody may wait any more
+        let sending = match self.made {
+            Ok((payload, audience)) => self.sequence.put(Operation::AskAll(payload, audience, timeout_ms, asker)),
+            Err(sending) => sending,
+        };
+        Box::pin(async move {
+            sending.result().map_err(AckError::NotSent)?;
+            let answers = answers.await.map_err(|_| AckError::Disconnected)?; // the server has stopped
+            let Answers { answers, asked, left, .. } = answers.map_err(AckError::NotSent)?;
+            let mut acks = Acks { answers: Vec::with_capacity(answers.len()), asked, left, invalid: 0 };
+            for (_, data) in &answers {
+                let AckArgs { json, attachments } = AckArgs::of(data);
+                match args::read(&json, &attachments) {
+                    Ok(answer) => acks.answers.push(answer),
+                    Err(_) => acks.invalid += 1,
+                }
+            }
+            Ok(acks)
+        })
     }
 }
 

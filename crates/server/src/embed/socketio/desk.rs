@@ -76,7 +76,7 @@ impl Desk {
             gate,
             handshake: Handshake(Arc::new(handshake)),
             data: SocketExtensions::default(),
-            io: Io::new(Sequence::new(self.back.clone(), Some(key), namespace)),
+            io: Io::new(Sequence::new(self.back.clone(), Some(key), namespace), self.handle.sockets().clone()),
             key,
             socket: OnceLock::new(),
             has_entered: AtomicBool::new(false),
@@ -161,7 +161,9 @@ impl HandledSocket for Queued {
             rooms: Mutex::default(),
             has_left: AtomicBool::new(false),
         };
-        let _ = self.0.socket.set(Socket(Arc::new(parts))); // it is known once
+        let socket = Socket(Arc::new(parts));
+        self.0.desk.handle.sockets().insert(&socket);
+        let _ = self.0.socket.set(socket); // it is known once
     }
 
     /// The client has entered: its socket begins.

@@ -32,10 +32,11 @@ mod kinds;
 mod operator;
 pub(crate) mod sequence;
 mod socket;
+pub(crate) mod sockets;
 
 pub use crate::protocol::socketio::Reason;
 pub use args::Binary;
-pub use asking::{AckError, Asking};
+pub use asking::{AckError, Acks, Asking, AskingAll};
 pub use data::SocketExtensions;
 pub use extract::{Ack, Args, Attachments, Auth, Data, EventName, SocketData};
 pub use handler::Namespace;
@@ -45,5 +46,6 @@ pub use kinds::{EventAnswers, Fallible, OnEvent, OnGuard, OnSocket, OnSocketEnd,
 pub use operator::{BroadcastOperator, IntoRooms};
 pub use sequence::Sending;
 pub use socket::Socket;
+pub use sockets::{Changing, RemoteSocket};
 
 pub(crate) use extract::SocketCall;

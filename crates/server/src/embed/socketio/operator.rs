@@ -1,17 +1,22 @@
 //! For whom an event is: rooms, without rooms, without the sender.
 
-use super::sequence::{Sending, Sequence};
+use super::asking::AskingAll;
+use super::io::Io;
+use super::sequence::Sending;
 use super::socket::Socket;
+use super::sockets::{Changing, RemoteSocket};
 use crate::protocol::socketio::{Operation, Payload};
-use fanfare_hub::{Audience, Error, ErrorCode, ROOM_BYTES_MAX, Room};
+use fanfare_hub::{AppAnswer, Audience, ClientId, Error, ErrorCode, MemberInfo, MembersOp, ROOM_BYTES_MAX, Room};
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 /// The sockets that an event is for, chosen step by step: `socket.to("a").except("b").emit("event", &data)`.
 #[derive(Clone)]
 #[must_use = "an audience gets an event by `emit`"]
 pub struct BroadcastOperator {
-    sequence: Sequence,
+    io: Io,
     audience: Audience,
+    is_volatile: bool,
     wrong: Option<Error>,
 }
 
@@ -35,20 +40,20 @@ pub(super) fn rooms_of(rooms: impl IntoRooms) -> Result<Vec<Room>, Error> {
 
 impl BroadcastOperator {
     /// All sockets.
-    pub(super) fn all(sequence: Sequence) -> Self {
-        BroadcastOperator { sequence, audience: Audience::default(), wrong: None }
+    pub(super) fn all(io: &Io) -> Self {
+        BroadcastOperator { io: io.clone(), audience: Audience::default(), is_volatile: false, wrong: None }
     }
 
     /// All sockets but one.
     pub(super) fn but_for(socket: &Socket) -> Self {
         let audience = Audience { except: vec![socket.client()], ..Audience::default() };
-        BroadcastOperator { audience, ..Self::all(socket.sequence().clone()) }
+        BroadcastOperator { audience, ..Self::all(socket.io()) }
     }
 
     /// One socket.
-    pub(super) fn only(socket: &Socket) -> Self {
-        let audience = Audience { only: vec![socket.client()], ..Audience::default() };
-        BroadcastOperator { audience, ..Self::all(socket.sequence().clone()) }
+    pub(super) fn only(io: &Io, client: ClientId) -> Self {
+        let audience = Audience { only: vec![client], ..Audience::default() };
+        BroadcastOperator { audience, ..Self::all(io) }
     }
 
     /// Only sockets in this room. Several calls, or several names, mean any of the rooms. Each socket gets the event
@@ -85,13 +90,113 @@ impl BroadcastOperator {
         self
     }
 
+    /// The event is lost for sockets that do not take more at the moment.
+    pub fn volatile(mut self) -> Self {
+        self.is_volatile = true;
+        self
+    }
+
     /// Sends the event.
     pub fn emit(self, event: &str, args: impl Serialize) -> Sending {
+        let sequence = self.io.sequence();
         if let Some(error) = self.wrong {
-            return self.sequence.refused(error);
+            return sequence.refused(error);
         }
         let payload = Payload::event(event, &args);
-        self.sequence.put_made(payload.map(|payload| Operation::Emit(payload, self.audience)))
+        if self.is_volatile {
+            let op = |payload: Payload| MembersOp::Volatile { data: payload.into_data() };
+            return sequence.put_made(payload.map(|payload| Operation::Members(self.audience, op(payload), None)));
+        }
+        sequence.put_made(payload.map(|payload| Operation::Emit(payload, self.audience)))
+    }
+
+    /// Sends the event to each socket when it is awaited, and waits for their acks.
+    ///
+    /// ```no_run
+    /// # async fn run(io: fanfare::socketio::Io) -> Result<(), fanfare::socketio::AckError> {
+    /// use std::time::Duration;
+    ///
+    /// let votes = io.to("jury").emit_with_ack::<u8>("vote", ()).timeout(Duration::from_secs(60)).await?;
+    /// println!("{} of {} have voted: {:?}", votes.answers.len(), votes.asked, votes.answers);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn emit_with_ack<R>(self, event: &str, args: impl Serialize) -> AskingAll<R> {
+        let sequence = self.io.sequence().clone();
+        match self.wrong {
+            Some(error) => AskingAll::failed(sequence, error),
+            None => AskingAll::new(sequence, Payload::event(event, &args), self.audience),
+        }
+    }
+
+    /// The sockets of the audience, in no order. Each has the rooms that it was in where this took its place behind all
+    /// that this handler did before. Only namespaces with handlers have such lists.
+    ///
+    /// # Errors
+    /// `unavailable` if the server stops.
+    pub async fn fetch_sockets(self) -> Result<Vec<RemoteSocket>, Error> {
+        let io = self.io.clone();
+        match self.ask(MembersOp::List).answer().await? {
+            AppAnswer::Members(members) => {
+                let found = |member: MemberInfo| Some((io.sockets().get(member.client)?, member.rooms));
+                Ok(members.into_iter().filter_map(found).map(|it| RemoteSocket::new(it, io.clone())).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Lets the sockets of the audience enter rooms, in the order of what this handler does.
+    pub fn sockets_join(self, rooms: impl IntoRooms) -> Changing {
+        let rooms = match rooms_of(rooms) {
+            Ok(rooms) => rooms,
+            Err(error) => return Changing::failed(self.io.sequence().refused(error)),
+        };
+        self.sockets().iter().for_each(|socket| socket.note_rooms(|joined| add(joined, &rooms)));
+        self.ask(MembersOp::Join { rooms })
+    }
+
+    /// Takes the sockets of the audience out of rooms, in the order of what this handler does: events before it still
+    /// reach them.
+    pub fn sockets_leave(self, rooms: impl IntoRooms) -> Changing {
+        let rooms = match rooms_of(rooms) {
+            Ok(rooms) => rooms,
+            Err(error) => return Changing::failed(self.io.sequence().refused(error)),
+        };
+        let sockets = self.sockets();
+        sockets.iter().for_each(|socket| socket.note_rooms(|joined| joined.retain(|room| !rooms.contains(room))));
+        self.ask(MembersOp::Leave { rooms })
+    }
+
+    /// Disconnects the sockets of the audience, behind what this handler did before. `close` ends their connections
+    /// too.
+    pub fn disconnect_sockets(self, close: bool) -> Changing {
+        self.ask(MembersOp::Disconnect { whole: close })
+    }
+
+    fn ask(self, op: MembersOp) -> Changing {
+        let sequence = self.io.sequence();
+        if let Some(error) = self.wrong {
+            return Changing::failed(sequence.refused(error));
+        }
+        let (reply, answer) = oneshot::channel();
+        Changing::new(sequence.put(Operation::Members(self.audience, op, Some(reply))), answer)
+    }
+
+    /// Those that handlers know, as they see them.
+    fn sockets(&self) -> Vec<Socket> {
+        match self.wrong {
+            Some(_) => Vec::new(),
+            None => self.io.sockets().of(self.io.namespace(), &self.audience),
+        }
+    }
+}
+
+/// Adds rooms that are not there yet.
+pub(super) fn add(joined: &mut Vec<Room>, rooms: &[Room]) {
+    for room in rooms {
+        if !joined.contains(room) {
+            joined.push(room.clone());
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::args::NotArgs;
 use crate::control::Control;
 use crate::logs;
 use crate::protocol::socketio::{OnItsWay, Operation, SocketKey};
-use fanfare_hub::{Error, ErrorCode, Room};
+use fanfare_hub::{Audience, Error, ErrorCode, MembersOp, Room};
 use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -112,12 +112,20 @@ impl Sequence {
 impl Operation {
     fn bytes(&self) -> usize {
         let room = |room: &Room| size_of::<Room>() + room.as_str().len();
+        let of = |audience: &Audience| audience.rooms.iter().chain(&audience.except_rooms).map(room).sum::<usize>();
         match self {
             Operation::Join(rooms) => rooms.iter().map(room).sum(),
-            Operation::Emit(payload, audience) => {
-                payload.bytes() + audience.rooms.iter().chain(&audience.except_rooms).map(room).sum::<usize>()
-            }
+            Operation::Emit(payload, audience) => payload.bytes() + of(audience),
             Operation::Ack(_, payload) | Operation::Ask(payload, _) => payload.bytes(),
+            Operation::AskAll(payload, audience, ..) => payload.bytes() + of(audience),
+            Operation::Members(audience, op, _) => {
+                of(audience)
+                    + match op {
+                        MembersOp::Join { rooms } | MembersOp::Leave { rooms } => rooms.iter().map(room).sum(),
+                        MembersOp::Volatile { data } => data.bytes().len(),
+                        _ => 0,
+                    }
+            }
             Operation::Leave(_) | Operation::Disconnect { .. } => 0,
         }
     }

@@ -4,7 +4,7 @@ use super::asking::Asking;
 use super::data::SocketExtensions;
 use super::handshake::Handshake;
 use super::io::Io;
-use super::operator::{BroadcastOperator, IntoRooms, rooms_of};
+use super::operator::{BroadcastOperator, IntoRooms, add, rooms_of};
 use super::sequence::{Sending, Sequence};
 use crate::protocol::socketio::{Operation, Payload};
 use fanfare_hub::{ClientId, Room, UserId};
@@ -123,6 +123,11 @@ impl Socket {
         BroadcastOperator::but_for(self)
     }
 
+    /// An event that is lost if the connection does not take more at this moment: `socket.volatile.emit`.
+    pub fn volatile(&self) -> BroadcastOperator {
+        self.own().volatile()
+    }
+
     /// Enters a room, or several. A socket that is there stays there.
     pub fn join(&self, rooms: impl IntoRooms) -> Sending {
         let rooms = match rooms_of(rooms) {
@@ -130,11 +135,7 @@ impl Socket {
             Err(error) => return self.sequence().refused(error),
         };
         let mut joined = self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        for room in &rooms {
-            if !joined.contains(room) {
-                joined.push(room.clone());
-            }
-        }
+        add(&mut joined, &rooms);
         // Sent under the lock: the list and the operations have one order.
         self.sequence().put(Operation::Join(rooms))
     }
@@ -159,17 +160,33 @@ impl Socket {
         self.sequence().put(Operation::Disconnect { close })
     }
 
+    /// Another socket's handler changes its rooms.
+    pub(super) fn note_rooms(&self, change: impl FnOnce(&mut Vec<Room>)) {
+        change(&mut self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn is_in(&self, rooms: &[Room]) -> bool {
+        let joined = self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.iter().any(|room| joined.contains(room))
+    }
+
     pub(super) fn sequence(&self) -> &Sequence {
         self.0.io.sequence()
     }
 
     /// To this socket alone.
     fn own(&self) -> BroadcastOperator {
-        BroadcastOperator::only(self)
+        BroadcastOperator::only(&self.0.io, self.0.client)
     }
 
     pub(super) fn acknowledge(&self, id: u64, payload: Payload) -> Sending {
         self.sequence().put(Operation::Ack(id, payload))
+    }
+}
+
+impl Drop for SocketParts {
+    fn drop(&mut self) {
+        self.io.sockets().forget(self.client);
     }
 }
 

@@ -9,7 +9,6 @@ use super::MESSAGE;
 use super::Reason;
 use super::conversation::{Client, Socket, Stage, silent};
 use super::namespaces::Namespace;
-use super::publish::data_of;
 use super::seam::{
     AckArgs, AckSender, Admission, Decision, Entering, HandledSocket, Opaque, Operation, Payload, SocketKey, Unwanted,
 };
@@ -114,8 +113,8 @@ impl Socket {
             Operation::Emit(Payload { json, attachments }, audience) => {
                 self.publish(json, &attachments, audience, actions);
             }
-            Operation::Ask(Payload { json, attachments }, to) => {
-                let Some(data) = data_of(json, &attachments) else { return None };
+            Operation::Ask(payload, to) => {
+                let data = payload.into_data();
                 let audience = Audience { only: vec![client], ..Audience::default() };
                 // The handler that waits has a time of its own, and tells nobody when that is over.
                 let (timeout_ms, room) = (ACK_TIMEOUT_MS, None);
@@ -123,13 +122,14 @@ impl Socket {
                 actions.questions.push(MembersQuestion { channel, audience, data, timeout_ms, asker, room });
             }
             // These take their places behind all that the handlers have done before.
-            Operation::Ack(id, Payload { json, attachments }) => {
-                let Some(data) = data_of(json, &attachments) else { return None };
+            Operation::Ack(id, payload) => {
+                let data = payload.into_data();
                 actions.operations.push(to_one(channel, client, MembersOp::Answer { id, data }));
             }
             Operation::Disconnect { close } => {
                 actions.operations.push(to_one(channel, client, MembersOp::Disconnect { whole: close }));
             }
+            Operation::Members(..) | Operation::AskAll(..) => return Some(operation),
         }
         None
     }
@@ -147,14 +147,22 @@ const ACK_TIMEOUT_MS: u64 = 600_000;
 /// Gives the answer of a client to the handler that waits for it. Without one it sees that the sender is gone.
 fn give_ack(result: Result<Answers, Error>, to: AckSender) {
     let answer = result.ok().and_then(|answers| answers.answers.into_iter().next());
-    let Some((_, data)) = answer else { return };
-    let (json, attachments) = match &data {
-        Data::Json(json) => (String::from_utf8_lossy(json).into(), Vec::new()),
-        Data::Binary(bundle) => {
-            let mut parts = fanfare_wire::socketio::parts(bundle);
-            let json = String::from_utf8_lossy(parts.next().unwrap_or_default()).into();
-            (json, parts.map(|part| bundle.slice_ref(part)).collect())
-        }
-    };
-    let _ = to.send(AckArgs { json, attachments }); // nobody may wait for it any more
+    if let Some((_, data)) = answer {
+        let _ = to.send(AckArgs::of(&data)); // nobody may wait for it any more
+    }
+}
+
+impl AckArgs {
+    /// The arguments of an answer.
+    pub(crate) fn of(data: &Data) -> Self {
+        let (json, attachments) = match data {
+            Data::Json(json) => (String::from_utf8_lossy(json).into(), Vec::new()),
+            Data::Binary(bundle) => {
+                let mut parts = fanfare_wire::socketio::parts(bundle);
+                let json = String::from_utf8_lossy(parts.next().unwrap_or_default()).into();
+                (json, parts.map(|part| bundle.slice_ref(part)).collect())
+            }
+        };
+        AckArgs { json, attachments }
+    }
 }

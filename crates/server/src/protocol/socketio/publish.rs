@@ -34,6 +34,13 @@ pub(crate) fn data_of(json: Vec<u8>, attachments: &[Bytes]) -> Option<Data> {
     }
 }
 
+impl Payload {
+    /// As it is published. Parts of more than 4 GiB do not exist here: so much may not wait for a shard.
+    pub(crate) fn into_data(self) -> Data {
+        data_of(self.json, &self.attachments).unwrap_or(Data::Json(Bytes::from_static(b"[]")))
+    }
+}
+
 impl SocketIo {
     /// An event of the application to a namespace.
     pub(crate) fn publication(namespace: &str, Payload { json, attachments }: Payload) -> Option<Publish> {

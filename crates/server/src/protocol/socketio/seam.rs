@@ -9,7 +9,9 @@ use super::Reason;
 use crate::config::namespace::NamespacePattern;
 use crate::request::RequestInfo;
 use bytes::Bytes;
-use fanfare_hub::{Answers, Audience, ChannelName, ClientId, ConnId, Data, Error, Identified, Room, Seat, UserId};
+use fanfare_hub::{
+    Answers, AppAnswer, Audience, ChannelName, ClientId, ConnId, Data, Error, Identified, MembersOp, Room, Seat, UserId,
+};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -113,7 +115,6 @@ pub(crate) struct AckArgs {
 pub(crate) type AckSender = oneshot::Sender<AckArgs>;
 
 /// An operation of a handler.
-#[derive(Debug)]
 pub(crate) enum Operation {
     /// The socket enters rooms.
     Join(Vec<Room>),
@@ -127,6 +128,10 @@ pub(crate) enum Operation {
     Ack(u64, Payload),
     /// The socket leaves the namespace; `close` ends its connection too.
     Disconnect { close: bool },
+    /// Something to the sockets of an audience, and who waits for the answer.
+    Members(Audience, MembersOp, Option<oneshot::Sender<AppAnswer>>),
+    /// An event to the sockets of an audience that asks each for an ack, and how many ms they have.
+    AskAll(Payload, Audience, u64, Asker),
 }
 
 /// An operation on its way to a shard.
