@@ -368,10 +368,12 @@ impl Plan {
         }
     }
 
-    /// In some worlds clients poll now and then, or always.
+    /// In some worlds clients poll now and then, or always. In those with an application they subscribe by `connect`
+    /// only, and try again all at once: one session must have room for the questions about them.
     fn draw_polls(&mut self, mut rng: Rng) {
         if rng.below(2) == 0 {
             self.polls = [20, 50, 100][rng.below(3) as usize];
+            self.limits.session_questions_max = self.limits.session_questions_max.min(2);
         }
     }
 

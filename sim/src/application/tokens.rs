@@ -34,6 +34,8 @@ struct Shown {
     has_held: bool,
     /// Channels to which it is subscribed by its token alone.
     by_token: BTreeSet<ChannelName>,
+    /// Lists of subscriptions that are not answered.
+    lists: BTreeMap<u64, Vec<ChannelName>>,
 }
 
 impl Tokens {
@@ -58,10 +60,11 @@ impl Tokens {
                     self.pipes.entry(pipe).or_default().refreshes.insert(id, is_good);
                 }
             }
-            // One that begins anew in a list is judged again with the answer to the list.
-            Command::Subscribe { subs, .. } => {
-                let shown = self.pipes.entry(pipe).or_default();
-                shown.by_token.retain(|channel| subs.iter().all(|options| options.channel != *channel));
+            Command::Subscribe { subs, many: true } => {
+                if let Some(RequestId::Number(id)) = request.id {
+                    let channels = subs.iter().map(|options| options.channel.clone()).collect();
+                    self.pipes.entry(pipe).or_default().lists.insert(id, channels);
+                }
             }
             _ => {}
         }
@@ -77,13 +80,22 @@ impl Tokens {
             }
             (ReplyBody::Unsubscribed { channel, .. }, _) => drop(shown.by_token.remove(channel)),
             (body, Some(RequestId::Number(id))) => {
+                let holds = shown.holds;
+                for channel in shown.lists.remove(id).unwrap_or_default() {
+                    // One that is in the answer is judged by itself.
+                    if !holds && !is_in(body, &channel) && shown.by_token.contains(&channel) {
+                        self.owed = Some((pipe, format!("{channel} is held by a token that holds no more")));
+                    }
+                }
                 let Some(is_good) = shown.refreshes.remove(id) else { return };
                 // Answers overtake each other; the token that was shown last is valid.
                 if matches!(body, ReplyBody::Refreshed { .. }) && *id > shown.answered {
                     shown.answered = *id;
                     shown.holds = is_good;
                     shown.has_held |= is_good;
-                    if let (false, Some(channel)) = (is_good, shown.by_token.first()) {
+                    // One that begins anew in a list says nothing until the list is answered, and its end comes then.
+                    let in_list = |channel: &&ChannelName| shown.lists.values().flatten().any(|of| of == *channel);
+                    if let (false, Some(channel)) = (is_good, shown.by_token.iter().find(|of| !in_list(of))) {
                         self.owed = Some((pipe, format!("{channel} is held by a token that holds no more")));
                     }
                 }
@@ -120,4 +132,10 @@ impl Tokens {
     pub(super) fn settled(&mut self) -> Result<(), String> {
         self.owed.take().map_or(Ok(()), |(pipe, why)| Err(format!("hooks: on pipe {pipe} {why}")))
     }
+}
+
+/// True if this answer to a list reports a subscription to the channel.
+fn is_in(body: &ReplyBody, channel: &ChannelName) -> bool {
+    let reports = |body: &ReplyBody| matches!(body, ReplyBody::Subscribed(of) if of.channel == *channel);
+    matches!(body, ReplyBody::Many(bodies) if bodies.iter().any(reports))
 }

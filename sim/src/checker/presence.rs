@@ -181,20 +181,22 @@ impl Presences {
     }
 
     pub(super) fn snapshot(&mut self, pipe: usize, channel: &ChannelName, snapshot: &PresenceSnapshot) -> Verdict {
-        let is_ended = self.unheard_ends.get(&(pipe, channel.clone())).is_some_and(|unheard| *unheard > 0);
-        let observed = self.observed.entry((pipe, channel.clone())).or_default();
-        observed.asked = true;
         let listed = snapshot.entries.as_ref().map_or(snapshot.count, |entries| entries.len() as u64);
         if listed != snapshot.count {
             return Err(format!("promise 5: {channel}: {} are present, and {listed} are listed", snapshot.count));
         }
+        // It may be the answer of a later home, with numbers of its own, and messages of the earlier one still come.
+        if self.unheard_ends.get(&(pipe, channel.clone())).is_some_and(|unheard| *unheard > 0) {
+            return Ok(());
+        }
+        let observed = self.observed.entry((pipe, channel.clone())).or_default();
+        observed.asked = true;
         if snapshot.seq < observed.seq {
             return Ok(());
         }
         // Two statements of one number are the same.
         if let (Some(names), true) = (&observed.names, observed.whole && observed.seq == snapshot.seq)
             && observed.is_subscribed
-            && !is_ended
         {
             let entries = snapshot.entries.iter().flatten();
             let told: BTreeMap<ClientId, Vec<u8>> = entries.map(|e| (e.client, e.data.to_vec())).collect();
