@@ -11,7 +11,7 @@ use fanfare_client::{
     Transport,
 };
 use std::sync::atomic::Ordering;
-use support::Server;
+use support::{Deadline, Server};
 
 /// The limit of every wait: a test that hangs fails. It has no other effect.
 const LONG: std::time::Duration = std::time::Duration::from_secs(30);
@@ -170,7 +170,7 @@ async fn a_kick_is_the_end_until_restarted() {
     server.kick_all();
     reaches(&client, |status| matches!(status.state, State::Ended(EndReason::Disconnected { code: 4503, .. }))).await;
     let mut last = None;
-    while let Some(event) = chat.next().await {
+    while let Some(event) = tokio::time::timeout(LONG, chat.next()).await.expect("it goes on to its end") {
         last = Some(event);
     }
     assert!(matches!(last, Some(Event::Ended { .. })));
@@ -191,6 +191,7 @@ async fn closing_is_for_all_handles() {
 
 #[tokio::test]
 async fn a_first_attempt_that_fails_says_why() {
+    let _deadline = Deadline::of_this_test();
     // A port that was free a moment ago.
     let address = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = Client::connect(format!("ws://{address}")).await.unwrap_err();
@@ -207,6 +208,7 @@ async fn a_first_attempt_that_fails_says_why() {
 /// again.
 #[tokio::test]
 async fn a_server_that_speaks_something_else_is_left_alone() {
+    let _deadline = Deadline::of_this_test();
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let long = format!("HTTP/1.1 200 {}\r\nX: {}", "y".repeat(500), "z".repeat(20_000));
     let rows = [
@@ -258,6 +260,7 @@ async fn a_server_that_speaks_something_else_is_left_alone() {
 /// A port with a listener that never answers.
 #[tokio::test]
 async fn silence_is_told_as_silence() {
+    let _deadline = Deadline::of_this_test();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     let builder = Client::builder(url).transport(Transport::WebSocket);
@@ -269,6 +272,7 @@ async fn silence_is_told_as_silence() {
 /// A `Retry-After` is respected before the next attempt.
 #[tokio::test]
 async fn retry_after_is_heeded() {
+    let _deadline = Deadline::of_this_test();
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("ws://{}", listener.local_addr().unwrap())).start().unwrap();

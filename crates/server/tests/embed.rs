@@ -6,13 +6,23 @@ use fanfare::{Address, Echo, Fanfare, ListenOn};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use support::config;
+use std::time::Instant;
+use support::{DEADLINE, config};
 
 const UPGRADE: &str = "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 /// A masked text frame with "Hello" (RFC 6455 §5.7), and its echo.
 const HELLO: &[u8] = &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
 const HELLO_BACK: &[u8] = &[0x81, 0x05, b'H', b'e', b'l', b'l', b'o'];
+
+/// Waits until nobody listens at a path any more.
+fn until_gone(path: &std::path::Path) {
+    let deadline = Instant::now() + DEADLINE;
+    while path.exists() {
+        assert!(Instant::now() < deadline, "{} is still there", path.display());
+        std::thread::yield_now();
+    }
+}
 
 /// Upgrades, checks the echo of one frame, and returns the socket.
 fn echo_over<S: std::io::Read + std::io::Write>(mut socket: S) -> S {
@@ -77,10 +87,9 @@ fn a_server_whose_future_is_dropped_stops_and_its_runtime_ends() {
     });
     drop(runtime); // returns
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async { while hub.info().await.is_ok() {} });
-    while path.exists() {
-        std::thread::yield_now();
-    }
+    let gone = async { while hub.info().await.is_ok() {} };
+    runtime.block_on(async { tokio::time::timeout(DEADLINE, gone).await.expect("the server ends") });
+    until_gone(&path);
     assert!(UnixStream::connect(&path).is_err(), "nobody listens");
 }
 
@@ -93,9 +102,7 @@ fn a_server_that_is_dropped_takes_its_socket_file_along() {
     let running = server.start(&[Address::Unix(path.clone())]).expect("it starts");
     drop(echo_over(UnixStream::connect(&path).expect("it is there and accepts")));
     drop(running);
-    while path.exists() {
-        std::thread::yield_now();
-    }
+    until_gone(&path);
 }
 
 /// A listener that the program has opened: all shards accept from it, and it is closed with the server.
@@ -148,10 +155,13 @@ async fn a_server_serves_a_listener_that_is_open_already_and_closes_it_at_its_en
         .await
         .expect("the client is content");
     serving.abort();
-    while hub.info().await.is_ok() {}
-    while TcpListener::bind(port).is_err() {
-        tokio::task::yield_now().await;
-    }
+    let gone = async {
+        while hub.info().await.is_ok() {}
+        while TcpListener::bind(port).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, gone).await.expect("the port is free");
 }
 
 /// An axum application with Fanfare as its fallback; `wrap` chooses the listener.

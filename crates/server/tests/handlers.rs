@@ -7,7 +7,15 @@ use fanfare::{
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// The limit of every wait: a test that hangs fails. It has no other effect.
+const LONG: Duration = Duration::from_secs(60);
+
+async fn within<T>(wait: impl IntoFuture<Output = T>) -> T {
+    tokio::time::timeout(LONG, wait.into_future()).await.expect("it takes no minute")
+}
 
 #[derive(Clone)]
 struct App {
@@ -70,7 +78,7 @@ async fn the_end_of_a_session_is_told_once_its_client_has_not_come_back() {
     server.advance(secs(9)).await;
     assert!(tells.try_recv().is_err(), "ada may still come back");
     server.advance(secs(2)).await;
-    assert_eq!(tells.recv().await.as_deref(), Some("ada Lost"));
+    assert_eq!(within(tells.recv()).await.as_deref(), Some("ada Lost"));
 }
 
 #[tokio::test]
@@ -181,13 +189,13 @@ async fn json_that_a_handler_made_up_and_is_none_reaches_nobody() {
         bob.subscribe(channel).await;
         let refused = ada.request(json!({"type": "publish", "channel": channel, "data": 1})).await;
         assert_eq!(refused["code"], "internal", "{refused}");
-        assert_eq!(server.handle().history(channel, 10).await.expect("a rule").publications, []);
+        assert_eq!(within(server.handle().history(channel, 10)).await.expect("a rule").publications, []);
     }
     bob.nothing_more().await;
     bob.subscribe("broken:a").await;
     ada.publish("broken:a", &1).await;
     assert_eq!(bob.message().await["data"], json!({"lines": 2}));
-    let kept = server.handle().history("broken:a", 10).await.expect("a rule");
+    let kept = within(server.handle().history("broken:a", 10)).await.expect("a rule");
     assert_eq!(&**kept.publications[0].data.bytes(), b"{  \"lines\": 2}", "on one line, for transports that need it");
 }
 
@@ -205,13 +213,13 @@ async fn commands_in_the_types_of_the_hub_are_checked_too() {
     };
     let signal = Signal { channel: channel(), event: "typing".into(), data: "{".into(), to: None };
     for answer in [
-        hub.ask(publish("{\"a\":}")).await,
-        hub.try_ask(publish("")).await,
-        hub.ask(AppCommand::Signal(Box::new(signal))).await,
+        within(hub.ask(publish("{\"a\":}"))).await,
+        within(hub.try_ask(publish(""))).await,
+        within(hub.ask(AppCommand::Signal(Box::new(signal)))).await,
     ] {
         assert!(matches!(&answer, AppAnswer::Error(error) if error.code == ErrorCode::BadRequest), "{answer:?}");
     }
-    let answers = hub.ask_all(vec![publish("1"), publish("nothing"), publish("2")]).await;
+    let answers = within(hub.ask_all(vec![publish("1"), publish("nothing"), publish("2")])).await;
     assert!(matches!(&answers[1], AppAnswer::Error(error) if error.code == ErrorCode::BadRequest), "{answers:?}");
     assert_eq!((&bob.message().await["data"], &bob.message().await["data"]), (&json!(1), &json!(2)));
     bob.nothing_more().await;
@@ -233,13 +241,13 @@ async fn handlers_answer_while_the_server_drains() {
     let address = fanfare::Address::Tcp("127.0.0.1:0".parse().expect("an address"));
     let running = server.build().expect("valid").start(&[address]).expect("it starts");
     let url = format!("ws://{}", running.tcp_address().expect("a port"));
-    let client = fanfare_client::Client::builder(&url).connect().await.expect("it connects");
+    let client = within(fanfare_client::Client::builder(&url).connect()).await.expect("it connects");
     let calling = tokio::spawn(async move { client.rpc::<_, String>("slow", &()).await });
-    is_asked.recv().await;
+    within(is_asked.recv()).await.expect("the handler runs");
     let draining = tokio::spawn(running.drain());
     go.add_permits(1);
-    assert_eq!(calling.await.expect("no panic").expect("an answer"), "done");
-    draining.await.expect("no panic").expect("no shard failed");
+    assert_eq!(within(calling).await.expect("no panic").expect("an answer"), "done");
+    within(draining).await.expect("no panic").expect("no shard failed");
 }
 
 #[tokio::test]
@@ -251,14 +259,14 @@ async fn a_handle_that_was_taken_before_the_test_is_of_the_same_server() {
     let early = tokio::spawn(async move { asking.publish("early:1", &1).await });
     tokio::task::yield_now().await; // the command is sent, and waits for the start
     let server = server.test().expect("it starts");
-    early.await.expect("no panic").expect("what was asked before the start is done");
+    within(early).await.expect("no panic").expect("what was asked before the start is done");
     let mut ada = server.client().await;
     for n in 0..20 {
         let channel = format!("c:{n}");
         ada.subscribe(&channel).await;
-        let published = hub.publish(&channel, &n).await.expect("every channel is reached");
+        let published = within(hub.publish(&channel, &n)).await.expect("every channel is reached");
         assert_eq!(published.subscribers, 1);
         assert_eq!(ada.message().await["data"], json!(n));
     }
-    assert_eq!(hub.channels(None, None, 100).await.expect("a list").channels.len(), 21);
+    assert_eq!(within(hub.channels(None, None, 100)).await.expect("a list").channels.len(), 21);
 }

@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
-use support::{config, patient};
+use support::{DEADLINE, config, patient};
 use tokio::sync::mpsc::unbounded_channel;
 
 #[derive(Deserialize)]
@@ -146,6 +146,7 @@ async fn every_handler_sees_the_request_over_tcp_and_unix_sockets() {
         kept_alive.read_exact(&mut [0; 3]).expect("ok");
         tcp_sees("a later request of the connection", kept_alive);
         let unix = UnixStream::connect(&path).expect("it accepts");
+        unix.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
         let uid = rustix::process::getuid().as_raw();
         Client::upgrade(unix, TARGET).sees("a Unix socket", &format!("unix uid {uid}"), None);
     });
@@ -253,7 +254,8 @@ async fn the_end_of_a_session_brings_the_request_of_its_last_connection() {
     // An answer to another client: the server has seen the cut.
     server.connect_with(request(3), json!({"type": "connect"})).await;
     server.advance(secs(11)).await;
-    assert_eq!(tells.recv().await.as_deref(), Some("/v1/ws?n=2 Lost"));
+    let told = tokio::time::timeout(DEADLINE, tells.recv()).await.expect("it takes no minute");
+    assert_eq!(told.as_deref(), Some("/v1/ws?n=2 Lost"));
 }
 
 /// Reports the request that it was opened with.

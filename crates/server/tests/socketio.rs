@@ -10,8 +10,8 @@ use fanfare::{Builder, Config, Fanfare, Identity, Json, Refusal, SocketIoConfig,
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
 use std::io::Write as _;
-use std::time::Duration;
-use support::{Client, Frame, Server, config, connect, response, upgrade};
+use std::time::{Duration, Instant};
+use support::{Client, DEADLINE, Frame, Server, config, connect, response, upgrade};
 
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 
@@ -517,7 +517,9 @@ fn a_client_that_gives_a_poll_up_is_forgotten() {
     let server = Server::of(Fanfare::builder(()).config(Config { socketio, close_timeout, ..config() }));
     let (bob, _) = Poller::enter(&server);
     drop(bob.wait());
+    let deadline = Instant::now() + DEADLINE;
     while !bob.is_over() {
+        assert!(Instant::now() < deadline, "its session is kept");
         std::thread::yield_now();
     }
 }

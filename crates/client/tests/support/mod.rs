@@ -34,6 +34,28 @@ pub(crate) struct Server {
     /// Connections accepted so far.
     pub(crate) accepted: Arc<AtomicUsize>,
     events: mpsc::UnboundedSender<FromSocket>,
+    _deadline: Deadline,
+}
+
+/// The time of a test that has not ended by itself: it is longer than the deadline of any wait in it. A test that goes
+/// round in circles reaches no wait, and no timer of its runtime fires.
+const TEST_MAX: Duration = Duration::from_secs(120);
+
+/// Ends the program, with the name of the test, if it is not dropped in time.
+pub(crate) struct Deadline(#[allow(unused)] std::sync::mpsc::Sender<()>);
+
+impl Deadline {
+    pub(crate) fn of_this_test() -> Self {
+        let (sender, dropped) = std::sync::mpsc::channel::<()>();
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        std::thread::spawn(move || {
+            if dropped.recv_timeout(TEST_MAX) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("{name} has not ended after {} s", TEST_MAX.as_secs());
+                std::process::exit(1);
+            }
+        });
+        Deadline(sender)
+    }
 }
 
 enum FromSocket {
@@ -67,7 +89,7 @@ impl Server {
                 tokio::spawn(serve(stream, number, to_hub.clone()));
             }
         });
-        Server { address, accepted, events }
+        Server { address, accepted, events, _deadline: Deadline::of_this_test() }
     }
 
     pub(crate) fn url(&self) -> String {
