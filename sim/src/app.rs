@@ -122,6 +122,28 @@ impl App {
         })
     }
 
+    /// Publications for one client, in a row, and possibly the end of what was before them.
+    pub(crate) fn whisper(
+        &self,
+        rng: &mut Rng,
+        channels: &[ChannelName],
+        numbers: &mut Numbers,
+    ) -> Option<Vec<AppCommand>> {
+        let channel = pick_of(rng, channels)?.clone();
+        let audience = Box::new(Audience { only: vec![self.any_client(rng)?], ..Audience::default() });
+        let commands = (0..2 + rng.below(8)).map(|n| {
+            let (channel, data) = (channel.clone(), Data::Json(numbers.payload(rng, 10)));
+            let publish = Box::new(Publish { channel, data, event: None, idempotency_key: None, echo: true });
+            let audience = (n > 0 || rng.below(3) > 0).then(|| audience.clone());
+            AppCommand::Publish { publish, audience, by: None }
+        });
+        let mut commands: Vec<AppCommand> = commands.collect();
+        if rng.below(4) == 0 {
+            commands.push(AppCommand::HistoryRemove { channel });
+        }
+        Some(commands)
+    }
+
     pub(crate) fn last_publish(&self, rng: &mut Rng, numbers: &mut Numbers) -> Option<AppCommand> {
         let (channel, data) = (ChannelName::new(CLOSED).ok()?, Data::Json(numbers.payload(rng, 10)));
         let publish = Box::new(Publish { channel, data, event: None, idempotency_key: None, echo: true });

@@ -25,6 +25,7 @@ macro_rules! counts {
 counts! {
     commands, "commands that clients sent";
     app_commands, "commands of the application";
+    whispers, "times that the application published much for one client";
     app_subscribed, "sessions that the application subscribed";
     app_unsubscribed, "subscriptions that the application ended";
     app_disconnected, "sessions that the application sent away";
@@ -46,6 +47,8 @@ counts! {
     sends, "sends of clients";
     sends_answered, "sends that were answered";
     sends_again, "sends that had the answer of the first one";
+    sends_old, "sends that came once more after later ones";
+    polls_ahead, "polls that acknowledged an answer that was never given";
     sends_unknown, "sends whose answer was not kept";
     messages, "publications that clients received";
     published, "publications that were acknowledged";
@@ -81,7 +84,9 @@ counts! {
     continued, "fan-outs or catch-ups that were interrupted and went on";
     store_late, "answers of the store that came later";
     store_losses, "losses of a store";
-    store_silent, "operations that the store did not answer";
+    store_silent, "operations that the store did not answer, or late";
+    store_stuck, "operations that took effect late";
+    flits, "clients that left a shard before their session had arrived there";
     store_unknown, "operations whose outcome the store did not tell";
     hook_asked, "questions to the application";
     hook_late, "answers of the application that came too late";

@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) batched_links: bool,
     /// Commands for sessions also come in requests of their own.
     pub(crate) forwards: bool,
+    /// The application says much to few.
+    pub(crate) whispers: bool,
     /// Clients poll, in parts of a hundred of their connections.
     pub(crate) polls: u64,
     /// The questions to the application, and the nature of its answers.
@@ -71,6 +73,8 @@ pub(crate) struct Faults {
     pub(crate) slow_links: bool,
     /// Messages of one shard to another are stuck for a while, and clients come back on a third one meanwhile.
     pub(crate) stuck_links: bool,
+    /// Clients leave a shard before their session has arrived there.
+    pub(crate) flits: bool,
     pub(crate) clock_steps: bool,
     /// Clients are stopped for up to a minute.
     pub(crate) freezes: bool,
@@ -124,6 +128,8 @@ pub(crate) struct StoreFaults {
     pub(crate) disordered: bool,
     /// It does not answer at all, whether or not it executes the operation.
     pub(crate) silent: u64,
+    /// It stands still from this operation on, for up to three seconds: what is submitted takes effect then.
+    pub(crate) stuck: u64,
     /// Acknowledged entries are lost now and then, with a new epoch.
     pub(crate) loses: bool,
     /// Its numbers have holes.
@@ -156,6 +162,8 @@ impl Drawn {
         plan.draw_rudeness(parts.of("plan: rudeness", 0));
         plan.forwards = parts.of("plan: forwards", 0).below(3) == 0;
         plan.draw_polls(parts.of("plan: polls", 0));
+        plan.draw_late(parts.of("plan: late", 0));
+        plan.draw_whispers(parts.of("plan: whispers", 0));
         smaller.apply(&mut plan);
         Drawn { plan, chances: Chances::new(seed, smaller.history) }
     }
@@ -172,6 +180,7 @@ impl Plan {
             shard_stalls: one_in(3),
             slow_links: one_in(3),
             stuck_links: false,
+            flits: false,
             clock_steps: one_in(4),
             freezes: false,
             reloads: one_in(6),
@@ -185,6 +194,7 @@ impl Plan {
                 twice: if one_in(4) { 100 } else { 0 },
                 disordered: one_in(2),
                 silent: 0,
+                stuck: 0,
                 loses: one_in(3),
                 holes: false,
             };
@@ -204,6 +214,7 @@ impl Plan {
             faults,
             app: rng.below(2) == 0,
             forwards: false,
+            whispers: false,
             polls: 0,
             restart: None,
             rude: false,
@@ -272,9 +283,12 @@ impl Plan {
 
     /// True if its only shard learns at once of each entry that a store accepts.
     pub(crate) fn is_exact(&self) -> bool {
-        let StoreFaults { late, unavailable, unknown, twice, disordered: _, silent, loses, holes: _ } =
+        let StoreFaults { late, unavailable, unknown, twice, disordered: _, silent, stuck, loses, holes: _ } =
             self.faults.store;
-        self.shards == 1 && late + unavailable + unknown + twice + silent == 0 && !loses && self.restart.is_none()
+        self.shards == 1
+            && late + unavailable + unknown + twice + silent + stuck == 0
+            && !loses
+            && self.restart.is_none()
     }
 
     /// Draws the time that a command waits for a store, and the number of entries that are read at once. From a stream
@@ -374,6 +388,34 @@ impl Plan {
         if rng.below(2) == 0 {
             self.polls = [20, 50, 100][rng.below(3) as usize];
             self.limits.session_questions_max = self.limits.session_questions_max.min(2);
+        }
+    }
+
+    /// In some worlds a store stands still now and then, or clients leave a shard before their session is there.
+    fn draw_late(&mut self, mut rng: Rng) {
+        if rng.below(8) == 0 {
+            self.faults.store.stuck = [3, 10, 30][rng.below(3) as usize];
+            // What was submitted before an epoch was lost takes effect in the next one.
+            if rng.below(2) == 0 {
+                (self.faults.store.loses, self.faults.store.disordered) = (true, true);
+                self.limits.store_timeout_ms = 200 + rng.below(600);
+            }
+        }
+        self.faults.flits = self.shards > 1 && rng.below(4) == 0;
+    }
+
+    /// In some worlds the application publishes much that is for one client only, where others want only the latest and
+    /// stores look at little at once: the newest publication for them is found in several steps.
+    fn draw_whispers(&mut self, mut rng: Rng) {
+        if !self.app || rng.below(5) > 0 {
+            return;
+        }
+        self.whispers = true;
+        self.limits.scan_slice = 1 + rng.below(3) as usize;
+        for rule in &mut self.rules {
+            if rng.below(2) == 0 {
+                rule.slow = Slow::Latest;
+            }
         }
     }
 

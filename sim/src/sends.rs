@@ -29,6 +29,8 @@ pub(crate) struct Outgoing {
     last: u64,
     /// Sends without an answer.
     pub(crate) unanswered: BTreeMap<u64, Sent>,
+    /// The last ones with an answer: the network may bring one of them once more.
+    done: VecDeque<(u64, Vec<Request>)>,
 }
 
 /// A send without an answer.
@@ -61,6 +63,21 @@ impl Outgoing {
         for sent in self.unanswered.values_mut() {
             *sent = Sent { pipe, requests: Vec::new(), again_ms: 0 };
         }
+    }
+
+    /// One is answered.
+    pub(crate) fn is_done(&mut self, n: u64) {
+        if let Some(sent) = self.unanswered.remove(&n) {
+            self.done.push_back((n, sent.requests));
+        }
+        if self.done.len() as u64 > KEPT {
+            self.done.pop_front();
+        }
+    }
+
+    /// The oldest one whose answer must still be kept.
+    pub(crate) fn oldest_kept(&self) -> Option<(u64, Vec<Request>)> {
+        self.done.iter().find(|(n, _)| n + KEPT > self.last).cloned()
     }
 
     /// Those whose time has come to be sent, or to be sent again.
@@ -128,11 +145,18 @@ struct Judged {
     /// The first answer to each number.
     answers: BTreeMap<u64, Arc<[Reply]>>,
     bytes: BTreeMap<u64, usize>,
-    /// When the session was last given a connection.
-    resumed_ms: Option<u64>,
+    /// When each number was first answered.
+    answered_ms: BTreeMap<u64, u64>,
+    /// When shards were given a `connect` with its ticket, and that may still be under way.
+    sought_ms: Vec<u64>,
+    /// Numbers that may have been under way when the session changed shards.
+    may_be_lost: BTreeSet<u64>,
     /// When each number was first on its way.
     began_ms: BTreeMap<u64, u64>,
 }
+
+/// So long a shard may look for a session.
+const SEEKS_MAX_MS: u64 = 20_000;
 
 /// A request that a shard has been given.
 #[derive(Debug, Clone)]
@@ -187,9 +211,27 @@ impl SendJudge {
         self.open.values().any(ends) || self.may_end.contains(&(client, channel.clone()))
     }
 
-    /// A session has a new connection. It may have been on another shard meanwhile.
-    pub(crate) fn is_resumed(&mut self, now_ms: u64, client: ClientId) {
-        self.sessions.entry(client).or_default().resumed_ms = Some(now_ms);
+    /// A shard is given a `connect` with this session's ticket: the session may change shards from here on.
+    pub(crate) fn is_sought(&mut self, now_ms: u64, client: ClientId) {
+        let session = self.sessions.entry(client).or_default();
+        session.sought_ms.retain(|since_ms| since_ms + SEEKS_MAX_MS > now_ms);
+        session.sought_ms.push(now_ms);
+    }
+
+    /// A session has a new connection. It may have been on other shards meanwhile, and what was under way when it left
+    /// one has no answer that it could have taken along.
+    pub(crate) fn is_resumed(&mut self, client: ClientId) {
+        let session = self.sessions.entry(client).or_default();
+        let since_ms = session.sought_ms.iter().copied().min().unwrap_or_default();
+        let was_done = |n: &u64| session.answered_ms.get(n).is_some_and(|answered_ms| *answered_ms < since_ms);
+        let open = session.began_ms.keys().copied().filter(|n| !was_done(n)).collect::<Vec<_>>();
+        session.may_be_lost.extend(open);
+    }
+
+    /// True if this send has been answered: another copy of it changes nothing.
+    pub(crate) fn is_answered(&self, client: ClientId, n: Option<u64>) -> bool {
+        let answers = self.sessions.get(&client).map(|session| &session.answers);
+        n.is_some_and(|n| answers.is_some_and(|answers| answers.contains_key(&n)))
     }
 
     /// The server has gone with all sessions.
@@ -201,7 +243,7 @@ impl SendJudge {
     /// A request is answered: `Ok(None)` if it is no send.
     pub(crate) fn answered(
         &mut self,
-        token: u64,
+        (now_ms, token): (u64, u64),
         answer: &Result<Arc<[Reply]>, Error>,
         bytes_max: usize,
     ) -> Result<Option<Open>, String> {
@@ -228,11 +270,13 @@ impl SendJudge {
                     return Ok(Some(open));
                 }
                 session.answers.insert(n, replies.clone());
+                session.answered_ms.insert(n, now_ms);
                 session.bytes.insert(n, replies.len() * OVERHEAD + format!("{replies:?}").len());
             }
             Err(Error { code: ErrorCode::OutOfOrder, message, .. }) => {
                 let newest = session.answers.keys().next_back().copied().unwrap_or_default();
-                let is_old = n + KEPT <= newest + UNANSWERED_MAX as u64;
+                let sent = session.began_ms.keys().next_back().copied().unwrap_or_default();
+                let is_old = n + KEPT <= sent;
                 let is_early = !open.is_next && n <= newest + AHEAD_MAX + UNANSWERED_MAX as u64;
                 if !is_old && !is_early {
                     return Err(format!(
@@ -241,8 +285,7 @@ impl SendJudge {
                 }
             }
             Err(Error { code: ErrorCode::Unknown, .. }) => {
-                let began_ms = session.began_ms.get(&n).copied().unwrap_or_default();
-                let has_moved = session.resumed_ms.is_some_and(|resumed_ms| resumed_ms >= began_ms);
+                let has_moved = session.may_be_lost.contains(&n);
                 let kept: usize = session.bytes.range(n.saturating_sub(KEPT)..=n + KEPT).map(|(_, bytes)| bytes).sum();
                 // Those behind it may have answers that nobody has heard yet.
                 let is_known = session.began_ms.keys().all(|n| session.answers.contains_key(n));
@@ -283,14 +326,14 @@ mod tests {
         assert!(!judge.may_end(CLIENT, &channel));
         let first = given(&mut judge);
         assert!(judge.may_end(CLIENT, &channel) && !judge.may_end(ClientId(2), &channel));
-        let answered = judge.answered(first, &done, 1 << 20).expect("right").expect("a send");
+        let answered = judge.answered((0, first), &done, 1 << 20).expect("right").expect("a send");
         assert_eq!(answered.ends.first(), Some(&channel));
         assert!(!judge.may_end(CLIENT, &channel));
         given(&mut judge);
         assert!(!judge.may_end(CLIENT, &channel), "a repeat has no effect");
         let late = judge.given(0, 0, CLIENT, Some(2), &ends);
         let timeout = Err(Error::new(ErrorCode::Timeout, "late"));
-        judge.answered(late, &timeout, 1 << 20).expect("right");
+        judge.answered((0, late), &timeout, 1 << 20).expect("right");
         assert!(judge.may_end(CLIENT, &channel), "it may still be on its way");
     }
 }

@@ -56,6 +56,9 @@ const PARTS: &[Part] = &[
     ("polls", |plan| plan.polls = 0),
     ("store", |plan| plan.faults.store = StoreFaults::default()),
     ("habits", |plan| plan.habits.clear()),
+    ("whispers", |plan| plan.whispers = false),
+    ("flits", |plan| plan.faults.flits = false),
+    ("store-stuck", |plan| plan.faults.store.stuck = 0),
     ("stuck-links", |plan| plan.faults.stuck_links = false),
     ("slow-links", |plan| plan.faults.slow_links = false),
     ("shard-stalls", |plan| plan.faults.shard_stalls = false),
@@ -110,6 +113,7 @@ impl Smaller {
         }
         // The rest must fit together.
         plan.faults.stuck_links &= plan.shards > 1;
+        plan.faults.flits &= plan.shards > 1;
         let channels = &plan.channels;
         plan.hooks.grant = plan.hooks.grant.take().filter(|grant| channels.contains(grant));
     }

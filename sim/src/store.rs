@@ -8,13 +8,19 @@
 use crate::chances::Chances;
 use crate::holes;
 use crate::keys::Keys;
-use crate::ledger::Ledger;
+use crate::ledger::{Kept, Ledger};
 use crate::model::cost_max;
 use crate::plan::StoreFaults;
-use fanfare_hub::{ChannelName, Limits, MemoryStore, Now, Op, OpToken, Position, Retain, Rng, Store, StoreAnswer};
+use fanfare_hub::{
+    ChannelName, Epoch, Limits, MemoryStore, Now, Op, OpToken, Position, Publication, Retain, Rng, Store, StoreAnswer,
+};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
+
+/// More than the store takes for what it knows of a channel that nobody uses.
+const CHANNEL: usize = 1_200;
 
 /// An answer on its way: the shard's index, the time of its arrival, and the answer (`None`: never).
 pub(crate) type Due = (usize, u64, Option<(OpToken, StoreAnswer)>);
@@ -33,6 +39,8 @@ pub(crate) struct Stores {
     pub(crate) losses: u64,
     pub(crate) unknowns: u64,
     pub(crate) silences: u64,
+    /// Operations that took effect late, because the store was stuck.
+    pub(crate) stuck: u64,
     history_bytes_max: usize,
     has_holes: bool,
     /// What was wrong first.
@@ -52,6 +60,10 @@ struct Inner {
     /// Answers that come in order, and when the last of them will be there.
     queue: VecDeque<(OpToken, StoreAnswer)>,
     last_ms: u64,
+    /// When it is stuck, and until when: nothing that was submitted since then has taken effect.
+    stuck_rng: Rng,
+    stuck_until_ms: u64,
+    submitted: VecDeque<(OpToken, Op)>,
 }
 
 /// What is known of a channel that has been used.
@@ -84,11 +96,15 @@ impl Stores {
                 queue: VecDeque::new(),
                 last_ms: 0,
                 wall_max_ms: 0,
+                stuck_rng: chances.of("stuck store", shard as u64),
+                stuck_until_ms: 0,
+                submitted: VecDeque::new(),
             }
         };
         let shards = (0..shards).map(inner).collect();
         let ledger = Ledger::default();
-        let (answers_late, answers_disordered) = (faults.late > 0, faults.late > 0 && faults.disordered);
+        let answers_late = faults.late > 0 || faults.stuck > 0;
+        let answers_disordered = faults.late + faults.stuck > 0 && faults.disordered;
         Rc::new(RefCell::new(Stores {
             ledger,
             faults,
@@ -101,6 +117,7 @@ impl Stores {
             losses: 0,
             unknowns: 0,
             silences: 0,
+            stuck: 0,
             shards,
         }))
     }
@@ -123,6 +140,7 @@ impl Stores {
     pub(crate) fn asker_gone(&mut self, shard: usize) {
         let inner = &mut self.shards[shard];
         inner.queue.clear();
+        inner.submitted.clear();
         inner.last_ms = 0;
     }
 
@@ -157,8 +175,6 @@ impl Stores {
 
     /// The shard's history may have had no room for entries up to this order: the oldest go first.
     fn shed_up_to(&self, inner: &Inner) -> u64 {
-        /// More than the store takes for what it knows of a channel that nobody uses.
-        const CHANNEL: usize = 1_200;
         let tops = inner.channels.iter().filter_map(|(channel, known)| Some((channel, known.top?)));
         let all = tops.flat_map(|(channel, top)| self.ledger.between(channel, top.epoch, 0, u64::MAX));
         let mut costs: Vec<(u64, usize)> = all.map(|kept| (kept.order, cost_max(&kept.publication))).collect();
@@ -173,9 +189,100 @@ impl Stores {
         0
     }
 
-    /// The next of the answers that come in order.
-    pub(crate) fn next_answer(&mut self, shard: usize) -> Option<(OpToken, StoreAnswer)> {
+    /// The next of the answers that come in order, if the time of one has come.
+    pub(crate) fn next_answer(&mut self, now: Now, shard: usize) -> Option<(OpToken, StoreAnswer)> {
+        self.goes_on(now, shard);
         self.shards[shard].queue.pop_front()
+    }
+
+    /// A store that was stuck does all that was submitted meanwhile, in its order. Its answers may overtake each other.
+    fn goes_on(&mut self, now: Now, shard: usize) {
+        if now.mono_ms < self.shards[shard].stuck_until_ms {
+            return;
+        }
+        for (token, op) in std::mem::take(&mut self.shards[shard].submitted) {
+            let answer = self.decide(shard, now, token, op);
+            if self.answers_disordered {
+                let at_ms = now.mono_ms + self.shards[shard].stuck_rng.below(60);
+                self.answers.push((shard, at_ms, Some((token, answer))));
+            } else {
+                self.shards[shard].queue.push_back((token, answer));
+            }
+        }
+    }
+
+    /// True if the operation waits for a store that is stuck, now and then from this one on.
+    fn is_stuck(&mut self, now: Now, shard: usize, token: OpToken, op: &Op) -> bool {
+        self.goes_on(now, shard);
+        let per_mille = self.faults.stuck;
+        let inner = &mut self.shards[shard];
+        if now.mono_ms >= inner.stuck_until_ms {
+            if per_mille == 0 || inner.stuck_rng.below(1000) >= per_mille {
+                return false;
+            }
+            // Answers that come in order are still on their way.
+            let long_ms = 200 + inner.stuck_rng.below(3_000);
+            inner.stuck_until_ms = inner.last_ms.max(now.mono_ms + long_ms);
+        }
+        inner.last_ms = inner.stuck_until_ms;
+        inner.submitted.push_back((token, op.clone()));
+        self.answers.push((shard, inner.stuck_until_ms, None));
+        self.stuck += 1;
+        self.silences += 1; // its deadline may pass
+        true
+    }
+
+    /// No page has an entry that the rule does not keep any more.
+    fn is_kept(
+        &self,
+        now: Now,
+        channel: &ChannelName,
+        epoch: Epoch,
+        publications: &[Arc<Publication>],
+        retain: Retain,
+    ) -> Result<(), String> {
+        let Some(first) = publications.first() else { return Ok(()) };
+        let kept = self.kept_at_most(channel, epoch, retain, now.wall_ms);
+        if kept.first().is_none_or(|oldest| oldest.publication.offset > first.offset) {
+            let (offset, age_ms) = (first.offset, now.wall_ms.saturating_sub(first.ts_ms));
+            let kept = kept.len();
+            return Err(format!(
+                "{channel}: {offset} is read after {age_ms} ms; the rule keeps {retain:?}, which are the last {kept}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The entries that a rule may keep. The oldest goes first: one that is older by its time, as the clock was set back
+    /// meanwhile, stays with it.
+    fn kept_at_most(&self, channel: &ChannelName, epoch: Epoch, retain: Retain, wall_ms: u64) -> &[Kept] {
+        let all = self.ledger.between(channel, epoch, 0, u64::MAX);
+        let last = &all[all.len().saturating_sub(retain.count as usize)..];
+        let is_old = |kept: &&Kept| kept.publication.ts_ms.saturating_add(retain.ttl_ms) <= wall_ms;
+        &last[last.iter().take_while(is_old).count()..]
+    }
+
+    /// Nothing has happened for long: the store of a shard keeps no more than its rules want.
+    pub(crate) fn is_aged(
+        &self,
+        shard: usize,
+        wall_ms: u64,
+        retain_of: impl Fn(&ChannelName) -> Retain,
+    ) -> Result<(), String> {
+        /// What the housekeeping may not have come to yet.
+        const LATE_MS: u64 = 5_000;
+        let inner = &self.shards[shard];
+        let mut most = CHANNEL * inner.channels.len();
+        for (channel, known) in &inner.channels {
+            let (retain, epoch) = (retain_of(channel), known.top.map_or(Epoch(0), |top| top.epoch));
+            let kept = self.kept_at_most(channel, epoch, retain, wall_ms.saturating_sub(LATE_MS));
+            most += kept.iter().map(|kept| cost_max(&kept.publication)).sum::<usize>();
+        }
+        let used = self.bytes_used(shard);
+        if used > most {
+            return Err(format!("leak: the history of shard {shard} has {used} bytes, its rules keep {most} at most"));
+        }
+        Ok(())
     }
 
     pub(crate) fn bytes_used(&self, shard: usize) -> usize {
@@ -210,6 +317,7 @@ impl Stores {
             Op::Append { entry, .. } => Some(entry.clone()),
             _ => None,
         };
+        let read = if let Op::Read { retain, .. } = &op { Some(*retain) } else { None };
         let top = inner.channels.get(&channel).and_then(|known| known.top);
         let answer = match self.has_holes {
             false => inner.memory.submit(now, token, op),
@@ -233,6 +341,11 @@ impl Stores {
         };
         if is_purge {
             known.purged = known.top;
+        }
+        if let (Some(retain), StoreAnswer::Page(page)) = (read, &answer)
+            && let Err(wrong) = self.is_kept(now, &channel, page.top.epoch, &page.publications, retain)
+        {
+            self.broken.get_or_insert(wrong);
         }
         if let StoreAnswer::Appended { epoch, publication } = &answer {
             self.ledger.accepted(now.mono_ms, &channel, *epoch, publication.clone());
@@ -274,6 +387,9 @@ impl Store for FaultyStore {
             if shared.shards[self.shard].rng.below(2) == 0 {
                 shared.execute(self.shard, now, token, op);
             }
+            return None;
+        }
+        if shared.is_stuck(now, self.shard, token, &op) {
             return None;
         }
         let answer = shared.decide(self.shard, now, token, op);

@@ -206,6 +206,8 @@ pub struct Held {
     pub link_signal_bytes: usize,
     /// Bytes that the numbered sends of sessions hold, added up anew.
     pub sends_bytes: usize,
+    /// Those of the session with the most of them.
+    pub sends_bytes_most: usize,
     /// Signals in the fullest mailbox.
     pub mailbox_signals: usize,
     /// Payload bytes in the largest mailbox.

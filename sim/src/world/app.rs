@@ -18,6 +18,19 @@ impl World {
         }
     }
 
+    /// The application says much to one client.
+    pub(super) fn whisper(&mut self) -> Verdict {
+        if self.calm {
+            return Ok(());
+        }
+        let next = 10 + self.whisper_rng.below(300);
+        self.after(next, Event::Whisper);
+        let (rng, numbers) = (&mut self.whisper_rng, &mut self.whisper_numbers);
+        let Some(commands) = self.app.whisper(rng, &self.plan.channels, numbers) else { return Ok(()) };
+        self.counts.whispers += 1;
+        commands.into_iter().try_for_each(|command| self.app_asks(command))
+    }
+
     fn app_asks(&mut self, command: AppCommand) -> Verdict {
         let shards = (0..self.shards.len()).map(|shard| (shard as u64, shard));
         let shard = pick(&mut self.app_rng, shards).unwrap_or(0);

@@ -21,6 +21,9 @@ impl World {
         let governed = self.governed(pipe, &request);
         if let Command::Connect(connect) = &request.command {
             self.pipes[pipe].connect = Some((self.now_ms, connect.resume));
+            if let Some(resume) = connect.resume {
+                self.send_judge.is_sought(self.now_ms, resume.client);
+            }
         }
         let is_bad = matches!(request.command, Command::Invalid(_));
         let hooks = &self.plan.hooks;
@@ -213,7 +216,7 @@ impl World {
     }
 
     /// The session that a connection has asked for, and was not given yet.
-    fn fetched(&self, pipe: usize) -> Option<ClientId> {
+    pub(super) fn fetched(&self, pipe: usize) -> Option<ClientId> {
         let Pipe { session: None, connect: Some((_, Some(ticket))), .. } = &self.pipes[pipe] else { return None };
         Some(ticket.client)
     }

@@ -145,6 +145,35 @@ impl World {
         Ok(())
     }
 
+    /// A client comes back on another shard, and leaves again before its session has arrived there: the session is left
+    /// behind without a connection, until the client comes back once more.
+    pub(super) fn flit(&mut self) -> Verdict {
+        if self.calm {
+            return Ok(());
+        }
+        let (rng, shards) = (&mut self.flit_rng, self.shards.len());
+        let next = 100 + rng.below(2_500);
+        let (from, stuck_ms, stays_ms) = (rng.below(shards as u64) as usize, rng.below(500), 5 + rng.below(150));
+        let to = (from + 1 + rng.below(shards as u64 - 1) as usize) % shards;
+        let back = [from, (0..shards).find(|shard| ![from, to].contains(shard)).unwrap_or(from)][rng.below(2) as usize];
+        self.after(next, Event::Flit);
+        let is_there = |client: &&Client| client.online && client.shard == from;
+        let Some((client, pipe)) = self.clients.iter().find(is_there).and_then(|it| Some((it.number, it.pipe?))) else {
+            return Ok(());
+        };
+        let until_ms = self.now_ms + stuck_ms;
+        self.trace
+            .note(self.now_ms, || format!("client {client} flits from {from} to {to}, stuck until {until_ms} ms"));
+        let link = &mut self.shards[to].inbox[from];
+        link.last_ms = link.last_ms.max(until_ms);
+        self.counts.flits += 1;
+        self.leap(pipe, to)?;
+        if let Some(pipe) = self.clients[client].pipe {
+            self.after(stays_ms, Event::Leap { pipe, to: back });
+        }
+        Ok(())
+    }
+
     /// A client leaves its connection and comes back at once.
     pub(super) fn leap(&mut self, pipe: usize, to: usize) -> Verdict {
         let client = self.pipes[pipe].client;
@@ -173,6 +202,7 @@ impl World {
         self.application.is_calm = true;
         self.numbers.iter_mut().for_each(Numbers::calm);
         self.app_numbers.calm();
+        self.whisper_numbers.calm();
         self.stores.borrow_mut().faults = Default::default();
         for pipe in 0..self.pipes.len() {
             self.mend(pipe)?;

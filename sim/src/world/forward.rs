@@ -37,6 +37,7 @@ impl World {
             Some(client) => client.ticket.map(|ticket| ticket.client),
             None => self.cores[client - self.clients.len()].session(),
         };
-        self.forwards.over(self.now_ms, pipe, shown);
+        // Its client may have another ticket by now.
+        self.forwards.over(self.now_ms, pipe, self.fetched(pipe).or(shown));
     }
 }

@@ -42,11 +42,13 @@ impl World {
                 ("bytes on their way", held.link_bytes.saturating_sub(unacknowledged_max)),
                 ("bytes of signals for another shard", held.link_signal_bytes),
                 ("signals in a mailbox", held.mailbox_signals),
+                ("bytes of sends and their answers", stats.sends_bytes.max(held.sends_bytes)),
                 ("polled connections and attempts", core.polls.len()),
             ];
             if let Some((what, count)) = left.into_iter().find(|(_, count)| *count > 0) {
                 return Err(format!("leak: everybody has left, and shard {index} holds {count} {what}"));
             }
+            self.stores.borrow().is_aged(index, self.wall_ms, |channel| self.policy.history(channel))?;
             self.counts.emptied += 1;
         }
         Ok(())
@@ -62,7 +64,13 @@ impl World {
             ("bytes of signals for a shard", held.link_signal_bytes, limits.link_bytes_max),
             ("signals in a mailbox", held.mailbox_signals, limits.signals_waiting_max),
             ("bytes in a mailbox", held.mailbox_bytes, limits.outbox_bytes_max),
+            // Kept answers, and sends that wait for those before them.
+            ("bytes of a session's sends", held.sends_bytes_most, 2 * limits.outbox_bytes_max),
         ];
+        let counted = self.shards[shard].shard.stats().sends_bytes;
+        if counted != held.sends_bytes {
+            return Err(format!("promise 6: {counted} bytes of sends are counted, and {} are held", held.sends_bytes));
+        }
         match bounds.into_iter().find(|(_, held, max)| held > max) {
             Some((what, held, max)) => Err(format!("promise 6: {held} {what}, {max} may be")),
             None => Ok(()),

@@ -69,12 +69,16 @@ pub(crate) struct World {
     numbers: Vec<Numbers>,
     app_rng: Rng,
     app_numbers: Numbers,
+    whisper_rng: Rng,
+    whisper_numbers: Numbers,
     /// Whose callers a handler ends.
     handler_rng: Rng,
     /// Of each kind of fault.
     fault_rngs: Vec<Rng>,
     /// Links that are stuck.
     stick_rng: Rng,
+    /// Clients that leave a connection before they have a session on it.
+    flit_rng: Rng,
     chances: Chances,
     now_ms: u64,
     wall_ms: u64,
@@ -132,6 +136,7 @@ pub(crate) struct World {
 
 /// The author's number of what the application publishes.
 const APP: u64 = 200;
+const WHISPERS: u64 = 201;
 
 /// What goes from one shard to another.
 enum Carried {
@@ -192,6 +197,7 @@ enum Event {
     CoreWake { client: usize },
     Tick { client: usize },
     App,
+    Whisper,
     Forward,
     Request { shard: usize, input: Box<Input> },
     PollArrives { shard: usize, request: PollRequest },
@@ -205,6 +211,7 @@ enum Event {
     SendAnswered(Box<SendAnswer>),
     Fault(Fault),
     Stick,
+    Flit,
     Leap { pipe: usize, to: usize },
     Mend { pipe: usize },
     Reopen,
@@ -288,9 +295,12 @@ impl World {
             numbers,
             app_rng: chances.of("app", 0),
             app_numbers: Numbers::new(APP),
+            whisper_rng: chances.of("whispers", 0),
+            whisper_numbers: Numbers::new(WHISPERS),
             handler_rng: chances.of("handlers that end their callers", 0),
             fault_rngs: Fault::ALL.iter().map(|fault| chances.of("fault", *fault as u64)).collect(),
             stick_rng: chances.of("stuck links", 0),
+            flit_rng: chances.of("flits", 0),
             chances,
             now_ms,
             wall_ms,
@@ -304,7 +314,7 @@ impl World {
             stores,
             cores,
             checker: Checker::new(plan.hooks.grant.clone()),
-            app: App::new(plan.faults.store.silent == 0, plan.limits.store_timeout_ms),
+            app: App::new(plan.faults.store.silent + plan.faults.store.stuck == 0, plan.limits.store_timeout_ms),
             app_answers: Vec::new(),
             application: Application::new(plan.hooks.clone(), chances),
             rates: Rates::default(),
@@ -352,6 +362,9 @@ impl World {
         if self.plan.app {
             self.after(300, Event::App);
         }
+        if self.plan.whispers {
+            self.after(700, Event::Whisper);
+        }
         if self.plan.forwards {
             self.after(400, Event::Forward);
         }
@@ -363,6 +376,9 @@ impl World {
         }
         if self.plan.faults.stuck_links {
             self.after(500, Event::Stick);
+        }
+        if self.plan.faults.flits {
+            self.after(600, Event::Flit);
         }
         self.after(chaos_ms, Event::Heal);
         self.after(chaos_ms + CALM_MS - 15_000, Event::LastPublish);
@@ -430,6 +446,7 @@ impl World {
         self.counts.store_losses = stores.losses;
         self.counts.store_unknown = stores.unknowns;
         self.counts.store_silent = stores.silences;
+        self.counts.store_stuck = stores.stuck;
         (self.counts.clone(), self.trace.into_lines())
     }
 
@@ -523,7 +540,9 @@ impl World {
                 }
             }
             Event::Answer { shard, told } => {
-                let told = told.or_else(|| self.stores.borrow_mut().next_answer(shard));
+                let now = self.now();
+                let told = told.or_else(|| self.stores.borrow_mut().next_answer(now, shard));
+                self.store_answers();
                 let Some((token, answer)) = told else { return Ok(()) };
                 self.trace.note(self.now_ms, || format!("store of shard {shard} answers {token:?}: {answer:?}"));
                 self.handle(shard, Input::Answer { token, answer })?;
@@ -561,6 +580,7 @@ impl World {
             },
             Event::Tick { client } => self.tick(client)?,
             Event::App => self.app_tick()?,
+            Event::Whisper => self.whisper()?,
             Event::Forward => self.forward_tick()?,
             Event::Request { shard, input } => self.handle(shard, *input)?,
             Event::PollArrives { shard, request } => self.poll_arrives(shard, request)?,
@@ -574,6 +594,7 @@ impl World {
             Event::SendAnswered(answer) => self.send_heard(*answer)?,
             Event::Fault(fault) => self.fault(fault)?,
             Event::Stick => self.stick()?,
+            Event::Flit => self.flit()?,
             Event::Leap { pipe, to } => self.leap(pipe, to)?,
             Event::Mend { pipe } => self.mend(pipe)?,
             Event::Reopen => self.reload(None)?,
@@ -698,6 +719,11 @@ impl World {
                     let asked = |channel: &ChannelName| self.checker.habit(pipe, reply.id.as_ref(), channel);
                     self.pipes[pipe].watch.replied(self.now_ms, &reply.body, &self.plan, &asked)?;
                     self.checker.said(pipe, &reply);
+                    if let ReplyBody::Subscribed(subscribed) = &reply.body
+                        && let (Some(_), Some(_)) = (&self.pipes[pipe].full, subscribed.publications.first())
+                    {
+                        return Err(format!("promise 6: a full connection is given a page: {subscribed:?}"));
+                    }
                     self.answers(pipe, shard, &reply)?;
                 }
                 let message = Rc::new(ToClient::Reply(reply));
@@ -708,7 +734,7 @@ impl World {
                 if let (Some(pipe), ToClient::Reply(reply)) = (self.pipe_of(shard, conn), &*message) {
                     if let ReplyBody::Connected(connected) = &reply.body {
                         self.forwards.connected(self.now_ms, connected.client, pipe, shard);
-                        self.send_judge.is_resumed(self.now_ms, connected.client);
+                        self.send_judge.is_resumed(connected.client);
                     }
                     self.application.said(pipe, reply);
                     self.poll_replied(pipe, reply);
@@ -796,6 +822,11 @@ impl World {
             self.shards[shard].wake_ms = Some(at_ms);
             self.at(at_ms, Event::Wake { shard, at_ms });
         }
+        self.store_answers();
+    }
+
+    /// Answers of the stores go on their way.
+    fn store_answers(&mut self) {
         let answers = std::mem::take(&mut self.stores.borrow_mut().answers);
         for (shard, at_ms, told) in answers {
             self.counts.store_late += 1;

@@ -24,6 +24,8 @@ pub(super) struct PollRequest {
     pipe: usize,
     request: u64,
     body: PollBody,
+    /// It acknowledges an answer that was never given.
+    is_ahead: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -123,16 +125,31 @@ impl World {
             // Without a name it is a connection of its own.
             let is_bound = matches!(body, PollBody::Connect) && self.polling(pipe).attempt.is_none();
             let shard = if is_bound { self.pipes[pipe].shard } else { self.landing(pipe) };
-            let request = PollRequest { pipe, request, body: body.clone() };
+            let request = PollRequest { pipe, request, body: body.clone(), is_ahead: false };
             self.after(late, Event::PollArrives { shard, request });
         }
+        self.polls_ahead(pipe, request, &body);
         Ok(())
+    }
+
+    /// Now and then another request with this client's ticket acknowledges what was never given.
+    fn polls_ahead(&mut self, pipe: usize, request: u64, body: &PollBody) {
+        /// Farther than a connection comes.
+        const FAR: u64 = 1 << 20;
+        let &PollBody::Poll { to, ack, wait_ms, hops } = body else { return };
+        let mut rng = self.chances.of("polls ahead", request);
+        if self.calm || rng.below(40) > 0 {
+            return;
+        }
+        let (late, shard) = (1 + rng.below(20), rng.below(self.shards.len() as u64) as usize);
+        let body = PollBody::Poll { to, ack: ack + FAR, wait_ms, hops };
+        self.after(late, Event::PollArrives { shard, request: PollRequest { pipe, request: 0, body, is_ahead: true } });
     }
 
     /// A shard is given a poll.
     pub(super) fn poll_arrives(&mut self, shard: usize, poll: PollRequest) -> Verdict {
-        let PollRequest { pipe, request, body } = &poll;
-        let (pipe, request) = (*pipe, *request);
+        let PollRequest { pipe, request, body, is_ahead } = &poll;
+        let (pipe, request, is_ahead) = (*pipe, *request, *is_ahead);
         if self.pipes[pipe].half_open {
             return Ok(());
         }
@@ -158,12 +175,13 @@ impl World {
                 self.trace.note(self.now_ms, || format!("shard {shard}: poll {request} goes to {route:?}"));
                 match route {
                     PollRoute::Conn(conn) => match self.polled(shard, conn) {
+                        Some(at) if is_ahead => self.poll_is_ahead(at, pipe, ack),
                         Some(at) => self.poll_waits(at, (pipe, request), ack, wait_ms),
                         None => Err(format!("polls: {conn:?} of shard {shard} is no polled connection")),
                     },
                     PollRoute::Shard(next) => {
                         let body = PollBody::Poll { to, ack, wait_ms, hops: hops + 1 };
-                        self.pass_on(shard, usize::from(next.0), PollRequest { pipe, request, body });
+                        self.pass_on(shard, usize::from(next.0), PollRequest { pipe, request, body, is_ahead });
                         Ok(())
                     }
                     PollRoute::NotPolled | PollRoute::Gone => {
@@ -319,6 +337,19 @@ impl World {
                 Err(format!("polls: pipe {pipe} has had answer {ack}, and the server knows {last}"))
             }
         }
+    }
+
+    /// A poll acknowledges what was never given. It is refused, and nothing changes.
+    fn poll_is_ahead(&mut self, pipe: usize, of: usize, ack: u64) -> Verdict {
+        let polls = &mut self.polling(pipe).server.polls;
+        let before = polls.clone();
+        let polled = polls.poll(ack);
+        let is_refused = matches!(polled, Polled::Ahead { .. }) || of != pipe && polled == Polled::Late;
+        if !is_refused || self.polling(pipe).server.polls != before {
+            return Err(format!("polls: pipe {pipe} never had an answer {ack}, and acknowledges it: {polled:?}"));
+        }
+        self.counts.polls_ahead += 1;
+        Ok(())
     }
 
     /// A poll is a sign of life.

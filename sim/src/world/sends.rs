@@ -7,7 +7,7 @@
 
 use super::{Event, Verdict, World};
 use crate::rates::Governed;
-use crate::sends::{Asked, Open, Postponed};
+use crate::sends::{Asked, Open, Outgoing, Postponed};
 use crate::wire::{self, ToClient};
 use fanfare_hub::{
     ChannelName, ClientId, Command, Error, ErrorCode, ForwardToken, Forwarded, Input, Push, Reply, ReplyBody, Request,
@@ -98,6 +98,7 @@ impl World {
         for n in outgoing.due(now_ms) {
             self.post_send(pipe, client, n);
         }
+        self.post_old(pipe, client);
         Ok(())
     }
 
@@ -124,6 +125,18 @@ impl World {
         sent.again_ms = again_ms;
         let requests = sent.requests.clone();
         self.post(pipe, Some(n), &requests);
+    }
+
+    /// Now and then the network brings a send once more that was answered long ago.
+    fn post_old(&mut self, pipe: usize, client: ClientId) {
+        let mut rng = self.chances.of("old sends", self.counts.sends);
+        if self.calm || rng.below(30) > 0 {
+            return;
+        }
+        if let Some((n, requests)) = self.outgoing.get(&client).and_then(Outgoing::oldest_kept) {
+            self.counts.sends_old += 1;
+            self.post(pipe, Some(n), &requests);
+        }
     }
 
     /// A request with commands goes on its way.
@@ -156,8 +169,10 @@ impl World {
         if self.pipes[pipe].half_open || !self.pipes[pipe].client_open && send.requests.iter().any(changes) {
             return Ok(());
         }
-        for request in &send.requests {
-            self.brings_governed(pipe, to.client, request);
+        if !self.send_judge.is_answered(to.client, send.n) {
+            for request in &send.requests {
+                self.brings_governed(pipe, to.client, request);
+            }
         }
         let token = self.send_judge.given(self.now_ms, pipe, to.client, send.n, &send.requests);
         self.forwards.brought(self.now_ms, to.client);
@@ -183,7 +198,7 @@ impl World {
     pub(super) fn send_answered(&mut self, forwarded: &Forwarded) -> Result<bool, String> {
         let Forwarded { token, answer } = forwarded;
         let bytes_max = self.plan.limits.outbox_bytes_max;
-        let Some(open) = self.send_judge.answered(token.0, answer, bytes_max)? else { return Ok(false) };
+        let Some(open) = self.send_judge.answered((self.now_ms, token.0), answer, bytes_max)? else { return Ok(false) };
         let Open { pipe, client, n, since_ms, ends, .. } = open;
         for channel in &ends {
             self.kept.left(client, channel);
@@ -226,7 +241,7 @@ impl World {
         match answer {
             Ok((replies, text)) => {
                 let is_filler = sent.requests.is_empty();
-                outgoing.unanswered.remove(&n);
+                outgoing.is_done(n);
                 let texts = wire::entries(&text, "replies")?;
                 if texts.len() != replies.len() {
                     return Err(format!("wire: {replies:?} was read as {texts:?}"));

@@ -206,6 +206,7 @@ impl Sessions {
         for extra in self.sessions.slab.iter().filter_map(|(_, session)| session.extra.as_ref()) {
             held.queued += early(extra);
             held.sends_bytes += sends_bytes(extra);
+            held.sends_bytes_most = held.sends_bytes_most.max(sends_bytes(extra));
             held.mailbox_signals = held.mailbox_signals.max(extra.mailbox.len());
             held.mailbox_bytes = held.mailbox_bytes.max(extra.mailbox.bytes());
         }
