@@ -335,3 +335,31 @@ impl Homes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ClientId, Epoch};
+
+    fn page(start: u64, complete: bool, rest: Rest) -> Page {
+        let top = Position { epoch: Epoch(1), offset: 9 };
+        Page { publications: Vec::new(), start, end: 9, top, complete, reset: false, rest }
+    }
+
+    /// Entries go while a scan is under way. What goes was before the steps so far, and is missed all the same.
+    #[test]
+    fn a_hole_in_any_step_of_a_scan_is_one_in_the_whole() {
+        for holes in [[true, false, false], [false, true, false], [false, false, true], [false; 3]] {
+            let after = Position { epoch: Epoch(1), offset: 2 };
+            let range = Range::Last { after: Some(after), before: None };
+            let mut scan = Scan::new(range, Some(Reader::live(ClientId(1))), 1, ScanOf::Latest);
+            let rests = [Rest::Unseen, Rest::Unseen, Rest::Nothing];
+            for (at, (hole, rest)) in holes.into_iter().zip(rests).enumerate() {
+                let is_done = scan.take(page(7 - at as u64, !hole, rest));
+                assert_eq!(is_done, rest == Rest::Nothing, "{holes:?}");
+            }
+            let found = scan.found.expect("it has read three pages");
+            assert_eq!((found.complete, found.start, found.end), (holes == [false; 3], 5, 9), "{holes:?}");
+        }
+    }
+}
