@@ -253,8 +253,8 @@ impl Stores {
         Ok(())
     }
 
-    /// The entries that a rule may keep. The oldest goes first: one that is older by its time, as the clock was set back
-    /// meanwhile, stays with it.
+    /// The entries that a rule may keep. The oldest goes first: one that is older by its time, because the clock was
+    /// set back meanwhile, stays with it.
     fn kept_at_most(&self, channel: &ChannelName, epoch: Epoch, retain: Retain, wall_ms: u64) -> &[Kept] {
         let all = self.ledger.between(channel, epoch, 0, u64::MAX);
         let last = &all[all.len().saturating_sub(retain.count as usize)..];

@@ -34,7 +34,7 @@ impl World {
         if !self.calm && self.pipes[pipe].rng.below(40) == 0 {
             return Ok(());
         }
-        let request = self.clients[client].connect(&mut self.client_rngs[client], &self.plan);
+        let request = self.clients[client].connect(&mut self.client_rngs[client], &self.plan, self.calm);
         self.send(pipe, request)
     }
 

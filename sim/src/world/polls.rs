@@ -51,7 +51,7 @@ impl World {
         self.checker.opened(pipe, shard);
         self.checker.is_apart(pipe);
         self.meets(client, pipe, shard);
-        let request = self.clients[client].connect(&mut self.client_rngs[client], &self.plan);
+        let request = self.clients[client].connect(&mut self.client_rngs[client], &self.plan, self.calm);
         let text = self.written(client, &request)?;
         for request in wire::read_commands(&text, self.reading())? {
             self.application.shown(pipe, &request);
