@@ -12,7 +12,7 @@ use fanfare_fault_proxy::{FaultProxy, Faults, Meddling};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use support::rust_client::{builder, connect, data, next, offline, online, publication, quick, within};
+use support::rust_client::{builder, connect, data, first_presence, next, offline, online, publication, quick, within};
 use support::{Server, config};
 
 /// A way to the server.
@@ -154,7 +154,7 @@ async fn presence_signals_and_history_are_the_same() {
         let Pair { way: Way { name, .. }, channel, client, other, .. } = pair;
         let with_presence = || Subscribe { presence: true, ..Subscribe::new(channel.as_str()) };
         let mut here = within(client.subscribe_with(with_presence())).await.expect("subscribed");
-        next(&mut here, |event| matches!(event, Event::Presence(_)).then_some(())).await;
+        first_presence(&mut here).await;
         let _there = within(other.subscribe_with(with_presence())).await.expect("subscribed");
         within(other.presence_set(channel, &"there")).await.expect("entered");
         let joined = next(&mut here, |event| match event {
@@ -317,6 +317,7 @@ async fn a_client_that_comes_back_has_missed_nothing_and_has_not_left() {
         let with_presence = || Subscribe { presence: true, ..Subscribe::new(channel.as_str()) };
         let mut heard = within(client.subscribe_with(with_presence())).await.expect("subscribed");
         let mut heard_there = within(other.subscribe_with(with_presence())).await.expect("subscribed");
+        first_presence(&mut heard_there).await;
         let id = online(client, Transport::ALL).await.client;
         within(client.presence_set(channel, "here")).await.expect("entered");
         let joined = next(&mut heard_there, |event| match event {
@@ -370,6 +371,7 @@ async fn a_client_that_is_closed_has_left_at_once_and_its_last_words_have_arrive
         let Pair { way: Way { name, .. }, channel, client, other, .. } = pair;
         let with_presence = Subscribe { presence: true, ..Subscribe::new(channel.as_str()) };
         let mut heard_there = within(other.subscribe_with(with_presence)).await.expect("subscribed");
+        first_presence(&mut heard_there).await;
         let _heard = within(client.subscribe(channel)).await.expect("subscribed");
         let id = online(client, Transport::ALL).await.client;
         within(client.presence_set(channel, "here")).await.expect("entered");
@@ -402,6 +404,7 @@ async fn a_client_that_is_closed_while_it_is_offline_has_left_too() {
         }
         let with_presence = Subscribe { presence: true, ..Subscribe::new(channel.as_str()) };
         let mut heard_there = within(other.subscribe_with(with_presence)).await.expect("subscribed");
+        first_presence(&mut heard_there).await;
         let _heard = within(client.subscribe(channel)).await.expect("subscribed");
         within(client.presence_set(channel, "here")).await.expect("entered");
         proxy.block(true);

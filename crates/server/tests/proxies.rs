@@ -106,6 +106,34 @@ fn a_trusted_proxy_tells_the_client_and_nobody_else_does() {
     }
 }
 
+#[test]
+fn a_client_is_told_by_which_address_it_is_known() {
+    let told = "X-Forwarded-For: 6.6.6.6, 192.0.2.1\r\n";
+    let rows: [(&[&str], &str, &str, bool); 4] = [
+        (&[], told, "127.0.0.1", false),
+        (&["10.0.0.0/8"], told, "127.0.0.1", false),
+        (&["loopback"], "", "127.0.0.1", true),
+        (&["loopback"], told, "192.0.2.1", false),
+    ];
+    for (trusted, headers, address, trusted_proxy) in rows {
+        let server = server(trusting(trusted));
+        for socket in [connect(server.address), kept_alive(server.address)] {
+            let answer = get(socket, "/v1/address", headers);
+            let body: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+            let expected = serde_json::json!({"address": address, "trusted_proxy": trusted_proxy});
+            assert_eq!((answer.status(), body), (200, expected), "{trusted:?} {headers}");
+            assert_eq!(answer.header("cache-control"), Some("no-store"));
+        }
+    }
+    let server = server(Config { base_path: "/live".parse().expect("a path"), ..trusting(&[]) });
+    assert_eq!(get(connect(server.address), "/live/v1/address", "").status(), 200);
+    assert_eq!(get(connect(server.address), "/v1/address", "").status(), 404);
+    let mut socket = connect(server.address);
+    socket.write_all(b"PUT /live/v1/address HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").expect("written");
+    let answer = response(&mut socket);
+    assert_eq!((answer.status(), answer.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
+}
+
 /// Over a Unix socket, and within another server, the same rules hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_proxy_speaks_over_unix_sockets_and_to_another_server() {

@@ -50,6 +50,11 @@ pub async fn next<T>(subscription: &mut Subscription, mut wanted: impl FnMut(&Ev
     }
 }
 
+/// The first presence of a subscription: from then on each change is an event of its own.
+pub async fn first_presence(subscription: &mut Subscription) {
+    next(subscription, |event| matches!(event, Event::Presence(_)).then_some(())).await;
+}
+
 /// The next publication's data and place; nothing may be lost before it.
 pub async fn publication(subscription: &mut Subscription) -> (String, Position) {
     next(subscription, |event| match event {
