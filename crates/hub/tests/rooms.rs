@@ -163,3 +163,144 @@ fn rooms_need_a_subscription_and_are_bounded() {
     assert_eq!(error_code(&net.ask(ada, to_rooms("1234567890", &["red"]))), ErrorCode::TooLarge);
     assert_eq!(Room::new(&"n".repeat(256)), None);
 }
+
+/// The store has not answered what was published before a join, or before a leave.
+#[test]
+fn program_order_holds_with_a_store_that_answers_late() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let ada = net.connect(0);
+    net.subscribe_late(ada, "chat:a");
+    net.take(ada);
+    let program = [
+        to_rooms("1", &["red"]),
+        join("red"),
+        to_rooms("2", &["red"]),
+        leave("red"),
+        to_rooms("3", &["red"]),
+        join("red"),
+        to_rooms("4", &["red"]),
+    ];
+    for command in program {
+        net.send_only(ada, command);
+    }
+    net.settle();
+    net.answer_all();
+    assert_eq!(net.take_messages(ada), ["2", "4"]);
+    assert_eq!(net.shards[0].held().pending, 0);
+}
+
+/// The place of the join is one that the home has not reached: an answer is missing, or the outcome was not known.
+#[test]
+fn a_join_stands_behind_what_was_acknowledged_before_it() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let (ada, bob) = (net.connect(0), net.connect(0));
+    for peer in [ada, bob] {
+        net.subscribe_late(peer, "chat:a");
+        net.take(peer);
+    }
+    net.send_only(bob, to("1", Audience::default()));
+    net.settle();
+    let first = net.late.borrow_mut().pop_front();
+    net.send_only(ada, to_rooms("2", &["red"]));
+    net.settle();
+    let second = net.late.borrow_mut().pop_front().expect("an append");
+    let (shard, token, answer) = second;
+    net.input(shard, Input::Answer { token, answer });
+    net.settle();
+    let asked = net.send(ada, join("red"));
+    net.settle();
+    assert_eq!(net.answer_to(ada, asked), None, "bob's publication has no answer");
+    let (shard, token, answer) = first.expect("an append");
+    net.input(shard, Input::Answer { token, answer });
+    net.answer_all();
+    assert_eq!(net.answer_to(ada, asked), Some(ReplyBody::Done));
+    net.send_only(ada, to_rooms("3", &["red"]));
+    net.answer_all();
+    assert_eq!(net.take_messages(ada), ["1", "3"]);
+}
+
+/// A join waits no longer than the operations before it.
+#[test]
+fn a_join_takes_effect_when_the_time_of_the_store_is_over() {
+    let limits = Limits { store_timeout_ms: 500, ..Limits::default() };
+    let mut net = Net::with_late_store(1, limits);
+    let ada = net.connect(0);
+    net.subscribe_late(ada, "chat:a");
+    net.send_only(ada, to_rooms("1", &["red"]));
+    let asked = net.send(ada, join("red"));
+    net.settle();
+    net.late.borrow_mut().clear();
+    assert_eq!(net.answer_to(ada, asked), None);
+    net.pass(1_000);
+    assert_eq!(net.answer_to(ada, asked), Some(ReplyBody::Done));
+}
+
+/// The home reads the newest entry for it, and does not know its rooms.
+#[test]
+fn one_that_wants_only_the_latest_misses_nothing_in_its_rooms() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, Limits { outbox_bytes_max: 600, ..Limits::default() }, open_rules());
+        let [ada] = subscribed(&mut net);
+        let [slow, outside] = std::array::from_fn(|n| net.connect(n % shards));
+        for peer in [slow, outside] {
+            let options = SubOptions { slow: Some(Slow::Latest), ..SubOptions::new(channel("chat:a")) };
+            net.subscribe_with(peer, options);
+            net.take(peer);
+        }
+        net.ask(slow, join("red"));
+        net.take(slow);
+        for peer in [slow, outside] {
+            net.peers[peer].reads = false;
+        }
+        for number in 0..30 {
+            net.ask(ada, to(&format!("\"all {number}\""), Audience::default()));
+            net.ask(ada, to_rooms(&format!("\"red {number}\""), &["red"]));
+        }
+        net.ask(ada, to_rooms("\"blue\"", &["blue"]));
+        net.read_again(slow);
+        net.read_again(outside);
+        let got = net.take_messages(slow);
+        assert_eq!(got.last().map(String::as_str), Some("\"red 29\""), "with {shards} shards");
+        let reds = got.iter().filter(|text| text.starts_with("\"red")).count();
+        assert_eq!(reds, 30, "with {shards} shards: {got:?}");
+        let received = net.take(outside);
+        assert_eq!(messages(&received).last().map(String::as_str), Some("\"all 29\""), "with {shards} shards");
+        assert!(!gaps(&received).is_empty(), "with {shards} shards: it wants only the latest");
+    }
+}
+
+/// The application has subscribed it, and its own `subscribe` begins that anew.
+#[test]
+fn one_that_begins_anew_stays_in_its_rooms() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(shards - 1));
+        let options = Box::new(SubOptions::new(channel("chat:a")));
+        let command = AppCommand::Subscribe { whom: Whom::Client(net.client(ada)), options };
+        assert_eq!(net.app(0, command), AppAnswer::Concerned(1));
+        net.take(ada);
+        net.ask(ada, join("red"));
+        let ReplyBody::Published { position, .. } = net.ask(bob, to("1", Audience::default())) else {
+            panic!("not published");
+        };
+        net.ask(bob, to_rooms("2", &["red"]));
+        net.ask(bob, to_rooms("3", &["blue"]));
+        net.take(ada);
+        let again = net.subscribe_with(ada, since("chat:a", position));
+        assert_eq!((texts(&again.publications), again.recovered), (vec!["2".to_owned()], Some(true)));
+        net.ask(bob, to_rooms("4", &["red"]));
+        assert_eq!(net.take_messages(ada), ["4"], "with {shards} shards");
+    }
+}
+
+#[test]
+fn a_publication_that_the_application_must_be_asked_about_takes_nothing_of_its_rate() {
+    let rate = Some(RateLimit { count_max: 1, window_ms: 60_000 });
+    let rules = Rules::new(vec![Rule { publish: vec![Who::Hook], rate, ..open_rule("**") }]);
+    let mut net = Net::with(1, Limits::default(), rules);
+    let ada = net.connect(0);
+    net.subscribe(ada, "chat:a");
+    assert_eq!(error_code(&net.ask(ada, to_rooms("1", &["red"]))), ErrorCode::Denied);
+    assert_eq!(net.ask(ada, signal("chat:a", "typing", "1", None)), ReplyBody::Done);
+    assert_eq!(error_code(&net.ask(ada, signal("chat:a", "typing", "1", None))), ErrorCode::RateLimited);
+}

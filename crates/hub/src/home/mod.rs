@@ -9,6 +9,7 @@
 mod left;
 mod links;
 mod list;
+mod marks;
 mod ops;
 mod order;
 mod presence;
@@ -33,12 +34,13 @@ use crate::watch::{Held, HomeCounts};
 use crate::wheel::Wheel;
 use left::Left;
 use links::Links;
+use marks::Marks;
 use ops::{Ops, PendingOp, Purpose, Waiting};
 use order::Order;
 use presence::Presence;
 use read::Scan;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The parts of the shard that a home uses.
@@ -68,6 +70,8 @@ pub(crate) struct Homes {
     next_signal: u64,
     links: Links,
     left: Left,
+    /// Of homes whose store has not answered an append, or has named places that they have not reached.
+    marks: BTreeMap<HomeRef, Marks>,
     /// Tells one life of a slab place from the next in timers.
     next_life: u32,
     /// The next home that follows the new rules, while a reload is under way.
@@ -150,6 +154,7 @@ impl Homes {
             links: Links::new(shards),
             // A shard alone hears all that is said of a session in its order.
             left: Left::new(hash, if shards > 1 { limits.presence_left_max } else { 0 }),
+            marks: BTreeMap::new(),
             next_life: 0,
             reloading: None,
             nudging: VecDeque::new(),
@@ -321,10 +326,7 @@ impl Homes {
             ToHome::History { token, query, reader } => {
                 self.history(cx, index, ReplyAddress { shard: from, token }, query, reader)
             }
-            ToHome::Mark { token } => {
-                let result = Ok(home.top());
-                self.answer(cx, index, from, ToEdge::Marked { token, result });
-            }
+            ToHome::Mark { token } => self.mark(cx, index, ReplyAddress { shard: from, token }),
             ToHome::Purge { token } => {
                 let channel = home.name.clone();
                 self.submit(
@@ -672,6 +674,7 @@ impl Homes {
         self.in_order.remove(index, |at| &homes[at as usize].name);
         let home = self.homes.remove(index as usize);
         self.names.remove(&home.name, index);
+        self.marks.remove(&HomeRef { index, life: home.life });
     }
 }
 

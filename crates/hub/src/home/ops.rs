@@ -5,7 +5,7 @@
 //! store: `unavailable`, or `unknown` where it may have been done. The store's answer may still come: it updates the
 //! channel, and the asker gets no second answer.
 
-use super::{Cx, Home, Homes, Later, State};
+use super::{Cx, Home, HomeRef, Homes, Later, State};
 use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, OpToken, ShardId};
 use crate::limits::Limits;
@@ -175,23 +175,45 @@ impl Homes {
 
     pub(super) fn submit_as(&mut self, cx: &mut Cx<'_>, index: u32, what: Purpose, op: Op, again: bool) {
         let token = self.ops.next();
+        let is_append = matches!(op, Op::Append { .. });
         let bytes = OVERHEAD + if let Op::Append { entry, .. } = &op { entry.cost() } else { 0 };
         let home = &mut self.homes[index as usize];
         home.pending += 1;
         let due_ms = cx.now.mono_ms + cx.limits.store_timeout_ms;
         let pending = PendingOp { home: index, life: home.life, epoch: home.top().epoch, again, what, due_ms, bytes };
         match cx.store.submit(cx.now, token, op) {
-            Some(answer) => self.answered(cx, pending, answer),
-            None => self.ops.insert(cx, token, pending),
+            Some(answer) => {
+                self.names_place(cx, &pending, token, &answer);
+                self.answered(cx, pending, answer);
+            }
+            None => {
+                self.ops.insert(cx, token, pending);
+                if is_append {
+                    self.append_waits(index, token);
+                }
+            }
         }
     }
 
     /// An outside store has answered. A second answer to one token is ignored.
     pub(crate) fn store_answer(&mut self, cx: &mut Cx<'_>, token: OpToken, answer: StoreAnswer) {
         if let Some(pending) = self.ops.take(token) {
+            self.names_place(cx, &pending, token, &answer);
+            let at = HomeRef { index: pending.home, life: pending.life };
+            let is_append = matches!(pending.what, Purpose::Append { .. });
             self.answered(cx, pending, answer);
+            if is_append {
+                self.append_over(cx, at, token);
+            }
         } else if let Some(pending) = self.ops.late.remove(&token) {
             self.answered_late(cx, pending, answer);
+        }
+    }
+
+    /// The answer may name the place of an append.
+    fn names_place(&mut self, cx: &mut Cx<'_>, pending: &PendingOp, token: OpToken, answer: &StoreAnswer) {
+        if let (Purpose::Append { .. }, StoreAnswer::Appended { epoch, publication }) = (&pending.what, answer) {
+            self.append_has(cx, HomeRef { index: pending.home, life: pending.life }, token, *epoch, publication);
         }
     }
 
@@ -276,7 +298,11 @@ impl Homes {
             Purpose::Purge { .. } => StoreAnswer::Unknown,
             _ => StoreAnswer::Unavailable,
         };
+        let is_append = matches!(what, Purpose::Append { .. });
         self.complete(cx, index, what, answer);
+        if is_append {
+            self.append_over(cx, HomeRef { index, life }, token);
+        }
         self.linger(cx, index);
     }
 

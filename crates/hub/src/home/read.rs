@@ -211,7 +211,7 @@ impl Homes {
         let what = match puller {
             Puller::Latest(client) => {
                 let range = Range::Last { after: Some(at), before: None };
-                let scan = Scan::new(range, Some(Reader::live(client)), 1, ScanOf::Latest);
+                let scan = Scan::new(range, Some(Reader::live(client).outside_rooms()), 1, ScanOf::Latest);
                 Purpose::Scan { to, scan }
             }
             _ => Purpose::Pull { to, at, puller },

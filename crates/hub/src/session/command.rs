@@ -258,10 +258,13 @@ impl Sessions {
             let message = format!("`data` of {len} bytes exceeds the limit (room_message_bytes_max) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
         }
-        if self.may(cx, at, &publish.channel, Action::Publish)? {
+        let user = self.sessions.get(at).and_then(|session| session.user());
+        // Before its rate: a publication that is refused takes nothing of it.
+        if let Ok(Verdict::AskHook(_)) = cx.rules.verdict(&publish.channel, Action::Publish, user) {
             let message = "the application is not asked about publications to rooms";
             return Err(Error::new(ErrorCode::Denied, message).on(&publish.channel));
         }
+        self.may(cx, at, &publish.channel, Action::Publish)?;
         self.publish_allowed(cx, at, reply.clone(), publish, Some(audience));
         Ok(())
     }

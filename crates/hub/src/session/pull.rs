@@ -170,7 +170,8 @@ impl Sessions {
         let member = *edge.member(sub.variant(wire), membership.place);
         // The recovery that it asked for is complete: it was not slow when it missed those publications.
         let recovers = member.epoch == membership.recover_to.epoch && member.at < membership.recover_to.offset;
-        let latest = membership.passes_over && !recovers;
+        // The home cannot tell which of them are for its rooms: then it reads all that it has missed.
+        let latest = membership.passes_over && !recovers && sub.rooms.is_none();
         let puller = if latest { Puller::Latest(client) } else { Puller::Subscriber(client) };
         let from = Position { epoch: member.epoch, offset: member.at };
         let (sub, channel) = (sub.id, edge.name.clone());
