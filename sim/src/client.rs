@@ -7,11 +7,14 @@ use crate::plan::{Habit, Plan};
 use crate::wire::{ToClient, token_of};
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, Connected, Data, Disconnect, ErrorCode, HistoryFrom, HistoryQuery, PageId,
-    Position, Proof, Publication, Publish, Push, ReplyBody, Request, RequestId, Resume, Rng, ShardId, Signal,
-    SubOptions, UserId,
+    Audience, ChannelName, ClientId, Command, Connect, Connected, Data, Disconnect, ErrorCode, HistoryFrom,
+    HistoryQuery, PageId, Position, Proof, Publication, Publish, Push, ReplyBody, Request, RequestId, Resume, Rng,
+    Room, RoomCommand, ShardId, Signal, SubOptions, UserId,
 };
 use std::collections::BTreeMap;
+
+/// The rooms of each channel.
+const ROOMS: [&str; 4] = ["red", "blue", "green", "grey"];
 
 /// The actions that a client chooses.
 #[derive(Debug)]
@@ -506,6 +509,40 @@ impl Client {
             29 if rng.below(8) == 0 => Act::Close { finally: rng.below(3) == 0 },
             _ => Act::Nothing,
         }
+    }
+
+    /// Enters or leaves a room of a channel that it follows, or publishes to those in some rooms.
+    pub(crate) fn in_rooms(&mut self, rng: &mut Rng, plan: &Plan, numbers: &mut Numbers) -> Act {
+        let live = |(_, wanted): &(&ChannelName, &Wanted)| wanted.state == SubState::Live;
+        let live: Vec<ChannelName> = self.wanted.iter().filter(live).map(|(channel, _)| channel.clone()).collect();
+        let Some(channel) = pick_of(rng, &live).cloned() else { return Act::Nothing };
+        let some = |rng: &mut Rng, max: u64| -> Vec<Room> {
+            (0..rng.below(max + 1)).filter_map(|_| Room::new(ROOMS[rng.below(ROOMS.len() as u64) as usize])).collect()
+        };
+        let one = Room::new(ROOMS[rng.below(ROOMS.len() as u64) as usize]);
+        let (command, pending) = match (rng.below(10), one) {
+            (0..=2, Some(room)) => (RoomCommand::Join { channel, room }, PendingCommand::Other),
+            (3 | 4, Some(room)) => (RoomCommand::Leave { channel, room }, PendingCommand::Other),
+            _ => {
+                let peer = |rng: &mut Rng, peers: &[ClientId]| pick_of(rng, peers).copied().into_iter().collect();
+                let own = self.id.into_iter().collect();
+                let audience = Audience {
+                    rooms: some(rng, 2),
+                    except_rooms: if rng.below(4) == 0 { some(rng, 2) } else { Vec::new() },
+                    only: if rng.below(8) == 0 { peer(rng, &self.peers) } else { Vec::new() },
+                    except: match rng.below(4) {
+                        0 => own,
+                        1 => peer(rng, &self.peers),
+                        _ => Vec::new(),
+                    },
+                };
+                let data = Data::Json(numbers.payload(rng, plan.payload_max));
+                let echo = rng.below(8) > 0;
+                let publish = Publish { channel, data, event: None, idempotency_key: None, echo };
+                (RoomCommand::Publish { publish, audience }, PendingCommand::Other)
+            }
+        };
+        Act::Send(self.request(Command::Room(Box::new(command)), pending))
     }
 
     /// Signals to one client in a row: they arrive in this order, however full its outbox is.

@@ -7,7 +7,7 @@ use crate::application::{WITH_INFO, plain};
 use crate::chances::pick_of;
 use crate::client::Numbers;
 use crate::ledger::Kept;
-use crate::model::{epoch_of, is_for};
+use crate::model::{epoch_of, is_for_outsider};
 use crate::plan::{CORES, Plan};
 use crate::store::Stores;
 use bytes::Bytes;
@@ -307,7 +307,7 @@ fn hub_position(at: &Position) -> fanfare_hub::Position {
 fn nothing_missed(channel: &str, ids: &[ClientId], at: &Position, before: u64, stores: &Stores) -> Result<(), String> {
     let Some(name) = name(channel) else { return Ok(()) };
     // Passed by under an earlier name, it is not missed under a later one.
-    let is_for_all = |kept: &Kept| ids.iter().all(|client| is_for(&kept.publication, *client));
+    let is_for_all = |kept: &Kept| ids.iter().all(|client| is_for_outsider(&kept.publication, *client));
     let is_own = |client: Option<ClientId>| client.is_some_and(|client| ids.contains(&client));
     let missed = stores
         .ledger

@@ -30,6 +30,11 @@ counts! {
     app_unsubscribed, "subscriptions that the application ended";
     app_disconnected, "sessions that the application sent away";
     app_purged, "histories that the application removed";
+    room_messages, "publications for members of rooms, received by one that was surely in them";
+    room_either, "publications for members of rooms, received by one that may have been in them";
+    rooms_joined, "rooms entered";
+    rooms_left, "rooms left";
+    rooms_refused, "rooms refused to one that was in too many";
     audiences, "publications for some that were delivered";
     anew, "subscriptions of the application that began anew with their client's options";
     by_server, "subscriptions that clients were told of without having asked";

@@ -69,7 +69,7 @@ pub(crate) fn may_choose(choice: Slow, rule: Slow) -> bool {
     cheapness(choice) >= cheapness(rule)
 }
 
-/// True if this client may read the publication.
+/// True if this client may read the publication, as far as its id says.
 pub(crate) fn is_for(publication: &Publication, client: ClientId) -> bool {
     let Some(audience) = &publication.audience else { return true };
     let is_listed = audience.only.contains(&client);
@@ -77,15 +77,26 @@ pub(crate) fn is_for(publication: &Publication, client: ClientId) -> bool {
     (audience.only.is_empty() || is_listed) && !is_excepted
 }
 
+/// True if this client may read the publication without being in a room.
+pub(crate) fn is_for_outsider(publication: &Publication, client: ClientId) -> bool {
+    is_for(publication, client) && publication.audience.as_ref().is_none_or(|audience| audience.rooms.is_empty())
+}
+
+/// True if rooms decide who may read the publication.
+pub(crate) fn is_about_rooms(publication: &Publication) -> bool {
+    let audience = publication.audience.as_ref();
+    audience.is_some_and(|audience| !audience.rooms.is_empty() || !audience.except_rooms.is_empty())
+}
+
 /// True if some subscribers are not told of it: it is for some only, or its author wants no copy.
 pub(crate) fn is_narrow(publication: &Publication) -> bool {
     publication.audience.is_some() || !publication.echo
 }
 
-/// True if this client is told of it when it happens: its own copies only if it wants them.
+/// True if this client is surely told of it when it happens: its own copies only if it wants them.
 pub(crate) fn is_told(publication: &Publication, client: ClientId) -> bool {
     let author = publication.from.as_ref().and_then(|from| from.client);
-    is_for(publication, client) && (publication.echo || author != Some(client))
+    is_for(publication, client) && !is_about_rooms(publication) && (publication.echo || author != Some(client))
 }
 
 /// The payload and the texts of a publication, in bytes.
@@ -96,8 +107,11 @@ pub(crate) fn bytes_of(publication: &Publication) -> usize {
 
 /// More than a publication costs the server, with all overhead.
 pub(crate) fn cost_max(publication: &Publication) -> usize {
-    let clients = publication.audience.as_ref().map_or(0, |audience| audience.only.len() + audience.except.len());
-    bytes_of(publication) + 600 + 16 * clients
+    let audience = publication.audience.as_deref();
+    let clients = audience.map_or(0, |audience| audience.only.len() + audience.except.len());
+    let rooms = audience.into_iter().flat_map(|audience| audience.rooms.iter().chain(&audience.except_rooms));
+    let rooms: usize = rooms.map(|room| 64 + room.as_str().len()).sum();
+    bytes_of(publication) + 600 + 16 * clients + rooms
 }
 
 /// True if the client is to come back after a connection ended for this reason.

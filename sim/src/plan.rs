@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) rude: bool,
     /// What a turn says to another shard arrives together.
     pub(crate) batched_links: bool,
+    /// Clients enter rooms and leave them, and publish to those in them.
+    pub(crate) rooms: bool,
     /// Commands for sessions also come in requests of their own.
     pub(crate) forwards: bool,
     /// The application says much to few.
@@ -164,6 +166,7 @@ impl Drawn {
         plan.draw_polls(parts.of("plan: polls", 0));
         plan.draw_late(parts.of("plan: late", 0));
         plan.draw_whispers(parts.of("plan: whispers", 0));
+        plan.draw_rooms(parts.of("plan: rooms", 0));
         smaller.apply(&mut plan);
         Drawn { plan, chances: Chances::new(seed, smaller.history) }
     }
@@ -219,6 +222,7 @@ impl Plan {
             restart: None,
             rude: false,
             batched_links: false,
+            rooms: false,
             hooks: HookPlan::default(),
             chaos_ms: 4_000 + rng.below(16_000),
             pace_ms: 60 + rng.below(200),
@@ -416,6 +420,15 @@ impl Plan {
             if rng.below(2) == 0 {
                 rule.slow = Slow::Latest;
             }
+        }
+    }
+
+    /// In some worlds there are rooms, and few of them for each subscription.
+    fn draw_rooms(&mut self, mut rng: Rng) {
+        if rng.below(3) == 0 {
+            self.rooms = true;
+            self.limits.rooms_max = [2, 4, 1024][rng.below(3) as usize];
+            self.limits.room_message_bytes_max = self.limits.message_bytes_max;
         }
     }
 

@@ -54,6 +54,7 @@ const PARTS: &[Part] = &[
     ("app", |plan| plan.app = false),
     ("forwards", |plan| plan.forwards = false),
     ("polls", |plan| plan.polls = 0),
+    ("rooms", |plan| plan.rooms = false),
     ("store", |plan| plan.faults.store = StoreFaults::default()),
     ("habits", |plan| plan.habits.clear()),
     ("whispers", |plan| plan.whispers = false),

@@ -23,7 +23,7 @@ impl Trace {
         if self.lines.len() == self.kept {
             self.lines.pop_front();
         }
-        let mut line = format!("{now_ms:>7} ms  {}", text());
+        let mut line = format!("{now_ms:>7} ms  {}", without_padding(&text()));
         if line.len() > 400 {
             let end = (0..=400).rev().find(|&i| line.is_char_boundary(i)).unwrap_or(0);
             line.truncate(end);
@@ -35,4 +35,16 @@ impl Trace {
     pub(crate) fn into_lines(self) -> Vec<String> {
         self.lines.into()
     }
+}
+
+/// The padding of payloads says nothing.
+fn without_padding(text: &str) -> String {
+    const PADDING: &str = "xxxxxxxx";
+    let mut parts = text.split(PADDING);
+    let mut line = parts.next().unwrap_or_default().to_owned();
+    for part in parts.filter(|part| !part.is_empty()) {
+        line.push('~');
+        line.push_str(part.trim_start_matches('x'));
+    }
+    line
 }

@@ -44,6 +44,8 @@ struct Live {
     in_step: bool,
     /// A batch that was sent too early, unless a gap follows.
     early: Option<String>,
+    /// It may be in rooms: then nothing is passed over, however it wants to be treated.
+    in_rooms: bool,
 }
 
 /// The time and the place of a message.
@@ -113,10 +115,18 @@ impl Watch {
             owed: None,
             in_step: false,
             early: None,
+            in_rooms: false,
         };
         self.live.insert(channel.clone(), live);
         self.counted_ms.remove(channel);
         Ok(())
+    }
+
+    /// The shard is given a command to enter a room.
+    pub(crate) fn enters_room(&mut self, channel: &ChannelName) {
+        if let Some(live) = self.live.get_mut(channel) {
+            (live.in_rooms, live.owed) = (true, None);
+        }
     }
 
     /// A request of its own has ended it.
@@ -144,7 +154,8 @@ impl Watch {
     /// accepts.
     pub(crate) fn drained(&mut self, exact: bool, ledger: &Ledger) {
         self.is_full = false;
-        for (channel, live) in self.live.iter_mut().filter(|(_, live)| live.slow == Slow::Latest && live.complete) {
+        let passes_over = |live: &Live| live.slow == Slow::Latest && live.complete && !live.in_rooms;
+        for (channel, live) in self.live.iter_mut().filter(|(_, live)| passes_over(live)) {
             let missed = ledger.between(channel, live.at.epoch, live.at.offset, u64::MAX);
             if exact && missed.iter().any(|kept| !is_narrow(&kept.publication)) {
                 live.owed = Some(None);

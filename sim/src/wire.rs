@@ -125,10 +125,22 @@ pub(crate) struct Reading<'a> {
     pub(crate) limits: &'a fanfare_hub::Limits,
     /// The application is asked about tokens; otherwise the shell accepts them.
     pub(crate) asks: bool,
+    /// Commands that no text of the native protocol can say.
+    pub(crate) unspoken: &'a [Request],
+}
+
+/// A command about rooms in a client's form. The native protocol has no rooms, and another protocol's text would only
+/// say the same: the text names one of the commands that are kept aside.
+pub(crate) fn write_unspoken(index: usize) -> String {
+    format!("#{index}")
 }
 
 /// The server's view of a text: commands for the hub, with the ticket opened.
 pub(crate) fn read_commands(text: &str, reading: Reading<'_>) -> Result<Vec<Request>, String> {
+    if let Some(index) = text.strip_prefix('#') {
+        let unspoken = index.parse().ok().and_then(|index: usize| reading.unspoken.get(index));
+        return unspoken.cloned().map(|request| vec![request]).ok_or_else(|| format!("the server cannot read {text}"));
+    }
     let mut decoded = Vec::new();
     native::decode(text, &reading.limits.into(), &mut decoded);
     decoded.into_iter().map(|one| request_of(one, reading)).collect()

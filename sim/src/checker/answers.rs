@@ -88,6 +88,7 @@ impl Checker {
             (PendingCommand::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
                 // A request that its client has left behind may have subscribed it on this connection.
                 let is_stray = view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone())));
+                view.stays.remove(&channel);
                 if view.subs.remove(&channel).is_none() && !is_stray {
                     return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
                 }
@@ -133,6 +134,7 @@ impl Checker {
             (PendingCommand::History { channel, forwards }, ReplyBody::History(history)) => {
                 return self.history(view.client, &channel, forwards, history, stores);
             }
+            (PendingCommand::Room { channel, change }, body) => return self.room_answered(view, channel, change, body),
             (PendingCommand::Rpc(data), ReplyBody::Result(result)) if data == *result => self.counts.rpc += 1,
             (PendingCommand::Refresh(user), ReplyBody::Refreshed { .. }) if view.shown.as_ref() == Some(&user) => {
                 self.counts.refreshed += 1;
@@ -181,6 +183,9 @@ impl Checker {
             body => return Err(format!("`subscribe` was answered with {body:?}")),
         };
         let is_anew = view.subs.contains_key(&channel);
+        if !is_anew {
+            view.stays.remove(&channel);
+        }
         if is_anew && !self.may_begin_anew(&channel) {
             return Err(format!("promise 9: subscribed to {channel} twice"));
         }
@@ -215,6 +220,7 @@ impl Checker {
         let sent = want.sent;
         let at = Position { epoch: position.epoch, offset: from };
         let mut sub = Sub { at, want, recovered: *recovered, presence, signals };
+        view.is_recent = *recovered != Some(true);
         for publication in publications {
             self.message(view, &channel, &mut sub, publication, stores)?;
         }
@@ -222,6 +228,7 @@ impl Checker {
             return Err(format!("`subscribed` to {channel} names {position:?}, which lies before its page's end"));
         }
         self.nothing_between(view, &channel, &sub, position.offset + 1, stores)?;
+        view.is_recent = false;
         sub.at = *position;
         self.presences.subscribed(pipe, &channel, presence, sent);
         // One that has subscribed anew may be told again of a signal that is still on its way.

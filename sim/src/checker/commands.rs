@@ -4,7 +4,7 @@ use super::view::{PendingCommand, View, Want};
 use super::{Checker, Directed};
 use crate::application::{WITH_INFO, user_of};
 use crate::store::Stores;
-use fanfare_hub::{ChannelName, ClientId, Command, HistoryFrom, Request, RequestId};
+use fanfare_hub::{ChannelName, ClientId, Command, HistoryFrom, Request, RequestId, RoomCommand};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Checker {
@@ -35,6 +35,9 @@ impl Checker {
             refreshed: false,
             granted_late: false,
             owed: None,
+            is_recent: false,
+            stays: BTreeMap::new(),
+            to_rooms: BTreeMap::new(),
         };
         self.views.insert(pipe, view);
     }
@@ -120,6 +123,17 @@ impl Checker {
                     self.directed.entry(key).or_default().push(Directed { pipe, place, data: signal.data.to_vec() });
                 }
                 PendingCommand::Other
+            }
+            Command::Room(command) => {
+                if let RoomCommand::Publish { publish, .. } = &**command {
+                    let data = publish.data.bytes().to_vec();
+                    let attempt = self.attempts.entry(data.clone()).or_default();
+                    attempt.tries += 1;
+                    attempt.unknown += 1;
+                    view.publishes.insert(data.clone(), place);
+                    view.to_rooms.insert(data, place);
+                }
+                PendingCommand::of_room(command, place)
             }
             Command::Rpc { data, .. } => PendingCommand::Rpc(data.to_vec()),
             Command::Refresh { token } => {

@@ -1,10 +1,11 @@
 //! Messages to subscribers: each once, in order, with none left out (promises 1 to 3 and 7).
 
+use super::rooms::Known;
 use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Directed, Verdict};
 use crate::application::plain;
 use crate::ledger::Kept;
-use crate::model::{Policy, is_for};
+use crate::model::{Policy, is_about_rooms};
 use crate::store::Stores;
 use crate::wire::channel_of;
 use fanfare_hub::{ChannelName, Now, Position, Publication, Push, ReplyBody, SignalPush, Slow, SubOptions};
@@ -71,7 +72,8 @@ impl Checker {
                         {
                             let after = floor.max(from.offset);
                             let over = stores.ledger.between(channel, position.epoch, after, position.offset + 1);
-                            let newest = over.iter().rev().find(|kept| required(view, sub, kept, true));
+                            let newest =
+                                over.iter().rev().find(|kept| required(view, channel, sub, kept, true, stores));
                             view.owed = newest.map(|kept| (channel.clone(), kept.publication.offset));
                         }
                         return Ok(());
@@ -121,6 +123,7 @@ impl Checker {
             Push::Unsubscribed { channel, .. } => {
                 self.counts.unsubscribed += 1;
                 view.subs.remove(channel).ok_or_else(|| not_subscribed(channel))?;
+                view.stays.remove(channel);
                 self.presences.unsubscribed(pipe, channel);
                 self.presences.end_heard(pipe, channel);
                 // A command that was sent before the client knew this came too late, or this undid it; unless the
@@ -165,8 +168,13 @@ impl Checker {
         if *kept.publication != **publication {
             return Err(format!("{channel}: delivered at {at:?}: {publication:?}, accepted: {:?}", kept.publication));
         }
-        if view.client.is_some_and(|client| !is_for(publication, client)) {
+        let means = view.means(channel, at.epoch, kept, stores);
+        if means == Known::No {
             return Err(format!("{channel}: {:?} was told what is not for it: {publication:?}", view.client));
+        }
+        if is_about_rooms(publication) {
+            let count = if means == Known::Yes { &mut self.counts.room_messages } else { &mut self.counts.room_either };
+            *count += 1;
         }
         self.counts.audiences += u64::from(publication.audience.is_some());
         let own = view.client.is_some() && kept.client() == view.client;
@@ -207,7 +215,7 @@ impl Checker {
             .ledger
             .between(channel, sub.at.epoch, sub.at.offset, before)
             .iter()
-            .find(|k| required(view, sub, k, late));
+            .find(|k| required(view, channel, sub, k, late, stores));
         match missed {
             None => Ok(()),
             Some(kept) => Err(format!(
@@ -281,8 +289,8 @@ pub(super) fn is_place(stores: &Stores, channel: &ChannelName, position: Positio
 }
 
 /// Whether the client must get an entry: all but its own that it does not want, unless it is recovering.
-fn required(view: &View, sub: &Sub, kept: &Kept, late: bool) -> bool {
-    if view.client.is_some_and(|client| !is_for(&kept.publication, client)) {
+fn required(view: &View, channel: &ChannelName, sub: &Sub, kept: &Kept, late: bool, stores: &Stores) -> bool {
+    if view.means(channel, sub.at.epoch, kept, stores) != Known::Yes {
         return false;
     }
     let own = view.client.is_some() && kept.client() == view.client;

@@ -9,6 +9,7 @@ mod commands;
 mod deliveries;
 mod presence;
 mod publications;
+mod rooms;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -18,7 +19,7 @@ use crate::model::Policy;
 use crate::plan::Habit;
 use crate::store::Stores;
 use crate::wire::ToClient;
-use fanfare_hub::{ChannelName, ClientId, Error, Now, Reply, ReplyBody, RequestId};
+use fanfare_hub::{ChannelName, ClientId, Error, Now, Position, Reply, ReplyBody, RequestId};
 use presence::Presences;
 use publications::Attempt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,10 @@ pub(crate) struct Checker {
     grant: Option<ChannelName>,
     /// Channels to which the application has subscribed somebody.
     let_in: BTreeSet<ChannelName>,
+    /// Rooms of one subscription.
+    rooms_max: usize,
+    /// The newest position of each channel that a shard has acknowledged to somebody.
+    acknowledged: BTreeMap<ChannelName, Position>,
     /// A signal after which nothing follows.
     last_signals: Vec<LastSignal>,
     pub(crate) counts: Counts,
@@ -82,8 +87,8 @@ struct Directed {
 }
 
 impl Checker {
-    pub(crate) fn new(grant: Option<ChannelName>) -> Self {
-        Checker { grant, ..Checker::default() }
+    pub(crate) fn new(grant: Option<ChannelName>, rooms_max: usize) -> Self {
+        Checker { grant, rooms_max, ..Checker::default() }
     }
 
     /// The rules close a channel, and open the others: the subscriptions to it end, even if their clients do not
@@ -155,7 +160,8 @@ impl Checker {
 
     /// A shard answers. The subscription of `connect` that it answers is settled now. The next answer without id about
     /// the channel belongs to something else, even if the client reads both later.
-    pub(crate) fn said(&mut self, pipe: usize, reply: &Reply) {
+    pub(crate) fn said(&mut self, pipe: usize, reply: &Reply, stores: &Stores) {
+        self.said_of_rooms(pipe, reply, stores);
         let Some(view) = self.views.get_mut(&pipe).filter(|_| reply.id.is_none()) else { return };
         match &reply.body {
             ReplyBody::Subscribed(subscribed) => view.unanswered.remove(&subscribed.channel),

@@ -5,7 +5,7 @@ use super::view::View;
 use super::{Checker, Verdict};
 use crate::application::plain;
 use crate::ledger::Kept;
-use crate::model::is_for;
+use crate::model::is_for_outsider;
 use crate::store::Stores;
 use fanfare_hub::{AppAnswer, ChannelName, ClientId, ErrorCode, History, Position, Publish, ReplyBody};
 use std::collections::BTreeMap;
@@ -120,7 +120,8 @@ impl Checker {
         if let ([first, .., last], Some(client), false) = (&history.publications[..], client, forwards) {
             let between = stores.ledger.between(channel, history.top.epoch, first.offset, last.offset);
             let is_listed = |offset| history.publications.iter().any(|listed| listed.offset == offset);
-            let missed = |kept: &&Kept| is_for(&kept.publication, client) && !is_listed(kept.publication.offset);
+            let missed =
+                |kept: &&Kept| is_for_outsider(&kept.publication, client) && !is_listed(kept.publication.offset);
             if let Some(kept) = between.iter().find(missed) {
                 return Err(format!("{channel}: history of {client:?} leaves out {:?}", kept.publication));
             }
@@ -130,7 +131,7 @@ impl Checker {
             if stores.ledger.at(channel, at).is_none_or(|kept| kept.publication != *publication) {
                 return Err(format!("{channel}: history tells {publication:?} at {at:?}, where it does not stand"));
             }
-            if client.is_some_and(|client| !is_for(publication, client)) {
+            if client.is_some_and(|client| !is_for_outsider(publication, client)) {
                 return Err(format!("{channel}: history tells {client:?} what is not for it: {publication:?}"));
             }
         }

@@ -7,9 +7,10 @@ use crate::plan::StoreFaults;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{
-    Batch, ChannelName, ClientId, Command, Connect, Connected, Data, Entry, Epoch, Error, ErrorCode, Limits, Now, Op,
-    OpToken, Position, PresenceEntry, PresenceSnapshot, Proof, Publish, Push, Reply, ReplyBody, Request, RequestId,
-    Resume, Retain, Sender, ShardId, Signal, SignalPush, Slow, Store, SubOptions, Subscribed, UserId, UserToken,
+    Audience, Batch, ChannelName, ClientId, Command, Connect, Connected, Data, Entry, Epoch, Error, ErrorCode, Limits,
+    Now, Op, OpToken, Position, PresenceEntry, PresenceSnapshot, Proof, Publication, Publish, Push, Reply, ReplyBody,
+    Request, RequestId, Resume, Retain, Room, RoomCommand, Sender, ShardId, Signal, SignalPush, Slow, Store,
+    SubOptions, Subscribed, UserId, UserToken,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -27,7 +28,7 @@ struct Court {
 impl Court {
     fn new(grant: Option<ChannelName>) -> Self {
         let stores = Stores::new(1, &Limits::default(), StoreFaults::default(), Chances::new(1, 0));
-        Court { checker: Checker::new(grant), stores, asked: 0 }
+        Court { checker: Checker::new(grant, 1024), stores, asked: 0 }
     }
 
     fn sends(&mut self, pipe: usize, command: Command) -> u64 {
@@ -216,7 +217,7 @@ fn refused() -> Reply {
 fn a_subscription_of_connect_is_settled_when_the_shard_answers_and_not_when_the_client_reads() {
     for answer in [refused(), Reply { id: None, body: subscribed() }] {
         let mut court = connects_with_batch();
-        court.checker.said(0, &answer);
+        court.checker.said(0, &answer, &court.stores.borrow());
         assert_eq!(court.checker.habit(0, None, &chat()).batch, None, "after {answer:?}");
     }
 }
@@ -227,9 +228,9 @@ fn an_error_to_a_silent_signal_does_not_settle_the_subscription_of_connect() {
     let signal = Signal { channel: chat(), event: "move".into(), data: b"1".as_slice().into(), to: None };
     let request = Request { id: None, command: Command::Signal(Box::new(signal)) };
     court.checker.sent(0, &request, &court.stores.borrow());
-    court.checker.said(0, &refused());
+    court.checker.said(0, &refused(), &court.stores.borrow());
     assert!(court.checker.habit(0, None, &chat()).batch.is_some());
-    court.checker.said(0, &Reply { id: None, body: subscribed() });
+    court.checker.said(0, &Reply { id: None, body: subscribed() }, &court.stores.borrow());
     assert!(court.checker.habit(0, None, &chat()).batch.is_none());
 }
 
@@ -355,4 +356,49 @@ fn presence_is_judged_change_by_change() {
     assert!(seen().is_subscribed_after(0, &chat(), 0) && !seen().is_subscribed_after(0, &chat(), 1));
     let wrong = PresenceSnapshot { count: 2, ..listed(&[ADA]) };
     assert!(seen().snapshot(0, &chat(), &wrong).is_err(), "two are present, and one is listed");
+}
+
+/// Publications to a room: before the shard was given the join, before it answered, and after it answered.
+#[test]
+fn a_stay_in_a_room_begins_between_its_command_and_its_answer() {
+    let red = Room::new("red").expect("a short name");
+    let to_red = |offset: u64| {
+        let audience = Some(Box::new(Audience { rooms: vec![red.clone()], ..Audience::default() }));
+        let from = Some(Sender { client: None, user: None });
+        let data = Data::Json(format!("{offset}").into());
+        let (prev, begins) = (offset - 1, (offset == 1).then(|| Box::new(Epoch(1))));
+        let (event, idempotency_key, ts_ms, echo, act) = (None, None, 0, true, None);
+        let it = Publication { offset, prev, ts_ms, data, event, idempotency_key, from, audience, echo, begins, act };
+        Arc::new(it)
+    };
+    let table = [([true, true], Err("not for it")), ([false, true], Ok(())), ([false, false], Ok(()))];
+    for (told, expected) in table {
+        let mut court = Court::new(None);
+        let id = court.connects(0, false, None, &[]);
+        court.hears(0, Some(id), connected(false, None));
+        court.asks(0, subscribe(), subscribed());
+        let accept = |court: &Court, offset| {
+            court.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), to_red(offset));
+        };
+        accept(&court, 1);
+        let join = RoomCommand::Join { channel: chat(), room: red.clone() };
+        let id = court.sends(0, Command::Room(Box::new(join.clone())));
+        let request = Request { id: Some(RequestId::Number(id)), command: Command::Room(Box::new(join)) };
+        court.checker.given(0, &request, &court.stores.borrow());
+        accept(&court, 2);
+        let done = Reply { id: Some(RequestId::Number(id)), body: ReplyBody::Done };
+        court.checker.said(0, &done, &court.stores.borrow());
+        court.gets(0, &ToClient::Reply(done));
+        accept(&court, 3);
+        let mut verdicts = Vec::new();
+        for offset in (1..=2).zip(told).filter(|(_, told)| *told).map(|(offset, _)| offset).chain([3]) {
+            let push = Push::Message { channel: chat(), epoch: Epoch(1), publication: to_red(offset) };
+            verdicts.push(court.verdict(0, &ToClient::Push(push)));
+        }
+        let wrong = verdicts.into_iter().find_map(Result::err);
+        match expected {
+            Ok(()) => assert_eq!(wrong, None, "{told:?}"),
+            Err(part) => assert!(wrong.as_deref().is_some_and(|wrong| wrong.contains(part)), "{told:?}: {wrong:?}"),
+        }
+    }
 }

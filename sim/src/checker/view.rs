@@ -1,5 +1,6 @@
 //! One connection as its client sees it: its requests, its subscriptions, and its positions.
 
+use super::rooms::{Change, Stay};
 use fanfare_hub::{ChannelName, ClientId, ErrorCode, Position, SubOptions, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +51,13 @@ pub(super) struct View {
     /// A gap has passed over this entry (channel, offset) for a subscriber that wants only the latest: the next
     /// publication is newer.
     pub(super) owed: Option<(ChannelName, u64)>,
+    /// The publications that it looks at are those that its subscription asked for as `recent`: they are found for a
+    /// reader in no room.
+    pub(super) is_recent: bool,
+    /// Its stays in rooms since each subscription began.
+    pub(super) stays: BTreeMap<ChannelName, Vec<Stay>>,
+    /// The places of its publications to rooms, by payload.
+    pub(super) to_rooms: BTreeMap<Vec<u8>, u64>,
     /// A newer token was: the server may subscribe it, or find that it is subscribed.
     pub(super) granted_late: bool,
 }
@@ -83,6 +91,10 @@ pub(super) enum PendingCommand {
         forwards: bool,
     },
     Rpc(Vec<u8>),
+    Room {
+        channel: ChannelName,
+        change: Change,
+    },
     Refresh(UserId),
     /// No valid command: it is refused with this error.
     Bad(ErrorCode),

@@ -48,6 +48,10 @@ impl World {
             if rng.below(30) == 0 {
                 acts.extend(actor.signals_in_a_row(rng, numbers).into_iter().map(Act::Send));
             }
+            if !is_apart && self.plan.rooms {
+                let many = if rng.below(10) == 0 { rng.below(8) } else { 1 };
+                acts.extend((0..many).map(|_| actor.in_rooms(rng, &self.plan, numbers)));
+            }
             if !is_apart && self.plan.rude && rng.below(12) == 0 {
                 acts.push(actor.rude(rng, &self.plan));
             }

@@ -8,7 +8,8 @@ use crate::pipe::Pipe;
 use crate::rates::{Decided, Governed};
 use crate::wire;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Disconnect, ErrorCode, Input, Reply, ReplyBody, Request, RequestId, Seat, Signal,
+    ChannelName, ClientId, Command, Disconnect, ErrorCode, Input, Reply, ReplyBody, Request, RequestId, RoomCommand,
+    Seat, Signal,
 };
 
 /// How often connections are looked at.
@@ -29,6 +30,12 @@ impl World {
         let hooks = &self.plan.hooks;
         let is_asked = |channel: &ChannelName| hooks.is_asked_to_publish(channel);
         self.pipes[pipe].desk.given(self.now_ms, request.id.as_ref(), &request.command, is_asked);
+        if let Command::Room(command) = &request.command
+            && let RoomCommand::Join { channel, .. } = &**command
+        {
+            self.pipes[pipe].watch.enters_room(channel);
+        }
+        self.checker.given(pipe, &request, &self.stores.borrow());
         self.answered_now.clear();
         let id = request.id.clone();
         if is_bad {
@@ -68,6 +75,10 @@ impl World {
         let channel = match &request.command {
             Command::Publish(publish) => &publish.channel,
             Command::Signal(signal) => &signal.channel,
+            Command::Room(command) => match &**command {
+                RoomCommand::Publish { publish, .. } => &publish.channel,
+                _ => return None,
+            },
             _ => return None,
         };
         let (rule, row) = self.policy.of(channel)?;

@@ -27,6 +27,7 @@ use crate::core_client::CoreClient;
 use crate::counts::Counts;
 use crate::forwards::Forwards;
 use crate::kept::KeptSignals;
+use crate::ledger::Kept;
 use crate::lives::Lives;
 use crate::model::Policy;
 use crate::pipe::{Pipe, SinceFull};
@@ -43,7 +44,8 @@ use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
     AppAnswer, AppToken, Appended, ChannelName, ClientId, ConnId, Effect, Effects, Error, HookAnswer, HookToken, Input,
-    Now, OpToken, PeerMessage, PollTable, Push, ReplyBody, RequestId, Rng, Shard, ShardConfig, ShardId, StoreAnswer,
+    Now, OpToken, PeerMessage, PollTable, Push, ReplyBody, Request, RequestId, Rng, Shard, ShardConfig, ShardId,
+    StoreAnswer,
 };
 use faults::Fault;
 use polls::PollRequest;
@@ -125,6 +127,8 @@ pub(crate) struct World {
     policy: Policy,
     counts: Counts,
     trace: Trace,
+    /// Commands that no text of the native protocol can say.
+    unspoken: Vec<Request>,
     calm: bool,
     /// The time since which it is stuck.
     calm_ms: u64,
@@ -313,7 +317,7 @@ impl World {
             clients,
             stores,
             cores,
-            checker: Checker::new(plan.hooks.grant.clone()),
+            checker: Checker::new(plan.hooks.grant.clone(), plan.limits.rooms_max),
             app: App::new(plan.faults.store.silent + plan.faults.store.stuck == 0, plan.limits.store_timeout_ms),
             app_answers: Vec::new(),
             application: Application::new(plan.hooks.clone(), chances),
@@ -336,6 +340,7 @@ impl World {
             policy: Policy::new(&plan.rules),
             counts: Counts::default(),
             trace,
+            unspoken: Vec::new(),
             calm: false,
             calm_ms: 0,
             signals_shed: 0,
@@ -718,7 +723,7 @@ impl World {
                     }
                     let asked = |channel: &ChannelName| self.checker.habit(pipe, reply.id.as_ref(), channel);
                     self.pipes[pipe].watch.replied(self.now_ms, &reply.body, &self.plan, &asked)?;
-                    self.checker.said(pipe, &reply);
+                    self.checker.said(pipe, &reply, &self.stores.borrow());
                     if let ReplyBody::Subscribed(subscribed) = &reply.body
                         && let (Some(_), Some(_)) = (&self.pipes[pipe].full, subscribed.publications.first())
                     {
@@ -966,8 +971,9 @@ impl World {
             return Err(format!("lives: {} sessions have a connection, and there are {sessions}", self.lives.online()));
         }
         self.application.finish(self.shards.iter().map(|core| core.shard.stats().sessions).sum())?;
-        // The application is not asked about its own publications.
-        for (channel, _, kept) in self.stores.borrow().ledger.all().filter(|(_, _, kept)| kept.client().is_some()) {
+        // The application is not asked about its own publications, and about none for an audience.
+        let is_asked_for = |kept: &Kept| kept.client().is_some() && kept.publication.audience.is_none();
+        for (channel, _, kept) in self.stores.borrow().ledger.all().filter(|(_, _, kept)| is_asked_for(kept)) {
             self.application.check_kept(channel, kept.publication.data.bytes())?;
         }
         for core in &self.cores {

@@ -7,7 +7,9 @@ use crate::pipe::{Heard, Pipe};
 use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
-use fanfare_hub::{Command, ConnId, Disconnect, HeartbeatKind, Input, Opened, Push, Reply, ReplyBody, Request, WireId};
+use fanfare_hub::{
+    Command, ConnId, Disconnect, HeartbeatKind, Input, Opened, Push, Reply, ReplyBody, Request, RoomCommand, WireId,
+};
 use std::rc::Rc;
 
 impl World {
@@ -110,7 +112,11 @@ impl World {
         self.send_text(index, &text)
     }
 
-    pub(super) fn written(&self, client: usize, request: &Request) -> Result<String, String> {
+    pub(super) fn written(&mut self, client: usize, request: &Request) -> Result<String, String> {
+        if matches!(request.command, Command::Room(_)) {
+            self.unspoken.push(request.clone());
+            return Ok(wire::write_unspoken(self.unspoken.len() - 1));
+        }
         let client = &self.clients[client];
         let with_info = matches!(&request.command, Command::Connect(connect) if connect.proof.info.is_some());
         let text = wire::write_command(request, wire::token_of(client.user.as_ref(), with_info), client.sealed.clone());
@@ -125,6 +131,11 @@ impl World {
     pub(super) fn send_text(&mut self, index: usize, text: &str) -> Verdict {
         self.trace.note(self.now_ms, || format!("client {} sends on pipe {index}: {text}", self.pipes[index].client));
         for request in wire::read_commands(text, self.reading())? {
+            if let Command::Room(command) = &request.command {
+                let audience =
+                    if let RoomCommand::Publish { audience, .. } = &**command { Some(audience) } else { None };
+                self.trace.note(self.now_ms, || format!("{text} is {:?}: for {audience:?}: {command:?}", request.id));
+            }
             if let Command::Invalid(error) = &request.command {
                 return Err(format!("the server does not understand a command: {error}"));
             }
@@ -170,12 +181,13 @@ impl World {
     /// How the server reads at this time.
     pub(super) fn reading(&self) -> wire::Reading<'_> {
         let asks = self.plan.hooks.hooks.connect;
-        wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks }
+        wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks, unspoken: &self.unspoken }
     }
 
     fn next_command(&mut self, pipe: usize) -> Result<Option<Request>, String> {
         let asks = self.plan.hooks.hooks.connect;
-        let reading = wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks };
+        let reading =
+            wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks, unspoken: &self.unspoken };
         self.pipes[pipe].read(self.now_ms, reading)
     }
 
