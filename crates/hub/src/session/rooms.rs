@@ -3,7 +3,7 @@
 //! In: joins and leaves, each with the place of the channel at which it takes effect. Out: for a publication at a
 //! place, whether the subscription was in a room then. A stay in a room is an interval of the channel's log, so a live
 //! copy and a page that is read later are judged alike. A stay that is over is kept as long as its subscription may
-//! still read a publication from it. All stays together are bounded by `rooms_max`. As long as there is a stay in a
+//! still read a publication from it. The stays of an epoch are bounded by `rooms_max`. As long as there is a stay in a
 //! room, the session is in the list of that room on its edge (`edge/rooms.rs`).
 
 use super::pending::{Pending, ReplyTo};
@@ -75,8 +75,8 @@ impl Rooms {
         if self.stays.iter().any(|stay| stay.at.room == room && stay.is_open()) {
             return true;
         }
-        let earlier = self.earlier.as_ref().map_or(0, |earlier| earlier.stays.len());
-        let has_room = self.stays.len() + earlier < stays_max;
+        // Those of an earlier epoch are the same rooms once more.
+        let has_room = self.stays.len() < stays_max;
         if has_room {
             let listed = self.all().find(|stay| stay.at.room == room).map(|stay| stay.at.clone());
             let at_room = listed.unwrap_or_else(|| add(room));
@@ -445,6 +445,15 @@ mod tests {
         assert!(!join(&mut rooms, "more", at(9), at(0), 3));
         forget(&mut rooms, at(9));
         assert!(join(&mut rooms, "more", at(9), at(0), 3));
+    }
+
+    #[test]
+    fn stays_that_are_kept_for_an_earlier_epoch_take_no_room() {
+        let mut rooms = Rooms::default();
+        join(&mut rooms, "a", at(2), at(2), 2);
+        let next = |offset| Position { epoch: Epoch(2), offset };
+        assert!(join(&mut rooms, "b", next(1), at(2), 2), "it is in one room");
+        assert!(!join(&mut rooms, "c", next(1), at(2), 2));
     }
 
     #[test]
