@@ -275,15 +275,17 @@ fn volatile_publications_are_in_order_for_those_that_read_and_in_no_history() {
         let [ada, bob, cem] = subscribed(&mut net);
         net.peers[cem].reads = false;
         let volatile = |audience, text: &str| op(audience, MembersOp::Volatile { data: json(text) });
-        let (cem_alone, ada_and_cem) = (only(&[net.client(cem)]), only(&[net.client(ada), net.client(cem)]));
+        let [ada_alone, cem_alone] = [ada, cem].map(|peer| only(&[net.client(peer)]));
+        let ada_and_cem = only(&[net.client(ada), net.client(cem)]);
         all(&mut net, 0, vec![emit(cem_alone, &format!("\"{}\"", "y".repeat(60 << 10))); 6]);
         all(
             &mut net,
             0,
             vec![
                 join(ada_and_cem, "red"),
+                join(ada_alone, "blue"),
                 emit(Audience::default(), "1"),
-                volatile(to(&["red"]), "2"),
+                volatile(to(&["red", "blue"]), "2"),
                 emit(Audience::default(), "3"),
                 leave(to(&["red"]), "red"),
                 volatile(to(&["red"]), "4"),
@@ -335,6 +337,7 @@ fn a_list_has_the_members_of_all_shards_with_their_rooms_in_order() {
         assert_eq!(list(&mut net, 0, only(&[cem_id])), [(cem_id, vec![])]);
         expected.retain(|(client, _)| *client != cem_id);
         assert_eq!(list(&mut net, shards - 1, to(&["z"])), expected);
+        assert_eq!(list(&mut net, 0, to(&["z", "a", "m"])), expected, "one in several of the rooms is in it once");
         assert_eq!(list(&mut net, 0, to(&["nobody"])), []);
     }
 }

@@ -12,7 +12,7 @@ use crate::ids::ConnId;
 use crate::slice::Slice;
 use smallvec::SmallVec;
 
-/// The sessions that an item may be for, some of them twice.
+/// The sessions that an item may be for. Those of a publication may be in it twice.
 #[derive(Debug)]
 pub(super) struct Targets {
     sessions: SmallVec<[u32; 8]>,
@@ -25,13 +25,18 @@ impl Targets {
     pub(super) fn of(item: &Item, rooms: Option<&RoomIndex>, sessions: &impl MemberSessions) -> Option<Targets> {
         let (Item::Publication(_, publication) | Item::Unlogged(_, publication)) = item else { return None };
         let audience = publication.audience.as_deref()?;
-        let sessions = match (&audience.only[..], &audience.rooms[..]) {
+        let mut sessions: SmallVec<[u32; 8]> = match (&audience.only[..], &audience.rooms[..]) {
             ([], []) => return None,
             ([], wanted) => {
                 rooms.iter().flat_map(|rooms| wanted.iter().flat_map(|room| rooms.sessions(room))).copied().collect()
             }
             (only, _) => only.iter().filter_map(|client| sessions.session_of(*client)).collect(),
         };
+        // What has no place in the log moves nobody on, so nothing else says that a member has it already.
+        if matches!(item, Item::Unlogged(..)) {
+            sessions.sort_unstable();
+            sessions.dedup();
+        }
         Some(Targets { sessions, next: 0 })
     }
 }
