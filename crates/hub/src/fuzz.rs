@@ -89,6 +89,7 @@ impl Store for LateStore {
 /// A connection as its shell and its client have it.
 struct Conn {
     id: ConnId,
+    wire: WireId,
     outbox: Outbox,
     frame_max: usize,
     paused: bool,
@@ -336,10 +337,11 @@ impl World {
         conns[index].0 += 1;
         let id = ConnId { index: index as u32, generation: conns[index].0 };
         let (outbox, pending, subs) = (Outbox::default(), BTreeMap::new(), BTreeMap::new());
-        conns[index].1 = Some(Conn { id, outbox, frame_max: 0, paused: false, pending, subs });
         let grace_ms = if bytes.flag() { 2_000 } else { 0 };
+        let wire = WireId(bytes.byte() & 1);
+        conns[index].1 = Some(Conn { id, wire, outbox, frame_max: 0, paused: false, pending, subs });
         let opened = Opened {
-            wire: WireId(bytes.byte() & 1),
+            wire,
             grace_ms,
             heartbeat_ms: 25_000,
             heartbeat: HeartbeatKind::Asks,
@@ -453,13 +455,20 @@ impl World {
                 world.conns[shard][conn.index as usize].1 = None;
             }
         };
-        match bytes.below(5) {
+        match bytes.below(6) {
             0 | 1 => {
                 forget(self);
                 self.input(shard, Input::Closed { conn, finally: bytes.flag() });
             }
             2 => self.input(shard, Input::Close { conn, reason: Disconnect::Internal }),
             3 => self.input(shard, Input::Alive(conn)),
+            4 => {
+                let wire = WireId(bytes.byte() & 1);
+                if let Some(conn) = self.conn(shard, conn) {
+                    conn.wire = wire;
+                }
+                self.input(shard, Input::Rewired { conn, wire });
+            }
             // Only of one that is gone: of others the outbox says it.
             _ if !there => {
                 let input = if bytes.flag() { Input::Full(conn) } else { Input::Drained(conn) };
@@ -590,10 +599,11 @@ impl World {
 
     fn effect(&mut self, shard: usize, effect: Effect, effects: &Effects, inputs: &mut VecDeque<Input>) {
         match effect {
-            Effect::Push { push, to, .. } => {
+            Effect::Push { push, wire, to } => {
                 for id in effects.recipients(to) {
                     let lets_in = self.lets_in;
                     let conn = self.received(shard, *id, bytes_of_push(&push), inputs);
+                    assert_eq!(conn.wire, wire, "a push is for the wire of its receiver");
                     pushed(conn, &push, lets_in);
                 }
             }

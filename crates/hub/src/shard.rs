@@ -10,7 +10,7 @@ use crate::effects::{Effect, Effects};
 use crate::forward::{ForwardToken, SendRequest, Whereabouts};
 use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
-use crate::ids::{ClientId, ConnId, OpToken, Seat, SeatId, ShardId};
+use crate::ids::{ClientId, ConnId, OpToken, Seat, SeatId, ShardId, WireId};
 use crate::limits::Limits;
 use crate::message::{Request, Resume};
 use crate::peer::{PeerBody, PeerMessage, PendingToken};
@@ -56,6 +56,13 @@ pub enum Input {
     Full(ConnId),
     /// It has drained.
     Drained(ConnId),
+    /// A connection goes on over another wire: every later push is for that one. Nothing is said twice or left out.
+    Rewired {
+        /// Which.
+        conn: ConnId,
+        /// Its wire from now on.
+        wire: WireId,
+    },
     /// A connection is gone.
     Closed {
         /// Which.
@@ -293,6 +300,9 @@ impl Shard {
             Input::Alive(conn) => self.sessions.alive(conn),
             Input::Full(conn) => self.sessions(now, effects, |sessions, cx| sessions.full(cx, conn)),
             Input::Drained(conn) => self.sessions(now, effects, |sessions, cx| sessions.drained(cx, conn)),
+            Input::Rewired { conn, wire } => {
+                self.sessions(now, effects, |sessions, cx| sessions.rewired(cx, conn, wire));
+            }
             Input::Closed { conn, finally } => {
                 self.sessions(now, effects, |sessions, cx| sessions.closed(cx, conn, finally))
             }

@@ -5,8 +5,8 @@
 //! concern: `connect` (a session begins, moves, ends), `command` (its commands), `subscribe` (a subscription's life),
 //! `deliver` (messages of homes, fan-out), `pull` (members that are behind catch up), `app` (the application's
 //! commands), `question` (questions to it), `forward` (commands that come by other requests), `many` (work in slices),
-//! over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are
-//! in `edge`, which knows no session.
+//! `rewire` (a connection goes on over another wire), over the tables `table`, `pending`, `lane`, `mailbox`, `moved`.
+//! The members of a channel and the fan-out to them are in `edge`, which knows no session.
 
 mod acts;
 mod anew;
@@ -22,6 +22,7 @@ mod moved;
 mod pending;
 mod pull;
 mod question;
+mod rewire;
 mod rooms;
 mod sends;
 mod settle;

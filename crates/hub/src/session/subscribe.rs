@@ -493,7 +493,7 @@ impl Sessions {
     }
 
     /// Takes a member off its edge; those that moved by it learn their new places.
-    fn take_member(&mut self, edge: u32, variant: Variant, place: u32) {
+    pub(super) fn take_member(&mut self, edge: u32, variant: Variant, place: u32) {
         for MovedMember { place, member } in self.edges.edges[edge as usize].take(variant, place) {
             let moved = &mut self.sessions.slab[member.session as usize].subs[member.slot as usize];
             if let Some(membership) = moved.membership_mut() {

@@ -35,6 +35,8 @@ pub struct Peer {
     pub received: Vec<Received>,
     pub closed: Option<Disconnect>,
     pub paused: bool,
+    /// Its pushes are for this one.
+    pub wire: WireId,
     /// False: its outbox fills.
     pub reads: bool,
     outbox: Outbox,
@@ -53,6 +55,7 @@ impl Peer {
             received,
             closed: None,
             paused: false,
+            wire: WireId(0),
             reads: true,
             outbox,
             next_id: 0,
@@ -422,6 +425,13 @@ impl Net {
         self.settle();
     }
 
+    /// The client's connection goes on over another wire.
+    pub fn rewire(&mut self, peer: usize, wire: WireId) {
+        self.peers[peer].wire = wire;
+        let Peer { shard, conn, .. } = self.peers[peer];
+        self.input(shard, Input::Rewired { conn, wire });
+    }
+
     /// A stalled client reads again, everything.
     pub fn read_again(&mut self, peer: usize) {
         self.peers[peer].reads = true;
@@ -569,8 +579,9 @@ impl Net {
 
     fn effect(&mut self, shard: usize, effect: Effect, effects: &Effects, inputs: &mut VecDeque<Input>) {
         match effect {
-            Effect::Push { push, to, .. } => {
+            Effect::Push { push, wire, to } => {
                 for conn in effects.recipients(to).to_vec() {
+                    assert_eq!(self.peers[conn.index as usize].wire, wire, "a push is for the wire of its receiver");
                     let bytes = match &push {
                         Push::Message { publication, .. } => publication.data.bytes().len() + 60,
                         Push::Messages { publications, .. } => {

@@ -1,0 +1,146 @@
+//! A connection goes on over another wire: it gets every publication once and in order, each for the wire that it has
+//! then. The shell of these tests checks the wire of each push.
+
+mod common;
+
+use common::*;
+use fanfare_hub::*;
+
+const OTHER: WireId = WireId(1);
+
+#[test]
+fn publications_before_and_after_come_once() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let [ada, bob] = [net.connect(0), net.connect(1 % shards)];
+        for peer in [ada, bob] {
+            net.subscribe(peer, "chat:a");
+            net.subscribe(peer, "chat:b");
+            net.take(peer);
+        }
+        for number in 1..=3 {
+            net.publish(ada, "chat:a", &number.to_string());
+        }
+        net.rewire(bob, OTHER);
+        net.settle();
+        for number in 4..=6 {
+            net.publish(ada, "chat:a", &number.to_string());
+        }
+        net.rewire(bob, WireId(0));
+        net.publish(ada, "chat:b", "7");
+        net.settle();
+        for peer in [ada, bob] {
+            assert_eq!(net.take_messages(peer), numbers(1..=7), "with {shards} shards");
+        }
+    }
+}
+
+/// The wire changes in the middle of a fan-out: it may have served the client or not, and may come to the group of the
+/// new wire again or not.
+#[test]
+fn a_change_within_a_fan_out_loses_and_repeats_nothing() {
+    const MEMBERS: usize = 30;
+    let limits = || Limits { fanout_slice: 4, ..Limits::default() };
+    let (mut told_before, mut told_after) = (0, 0);
+    for begins_at in [0, 1] {
+        for changed in 0..MEMBERS {
+            let mut net = Net::with(1, limits(), open_rules());
+            let members: Vec<usize> = (0..MEMBERS).map(|_| net.connect(0)).collect();
+            for (number, &member) in members.iter().enumerate() {
+                // Both groups have members, and which one is the first differs.
+                net.rewire(member, WireId(((number + begins_at) % 2) as u8));
+                net.subscribe(member, "chat:a");
+                net.take(member);
+            }
+            net.paused = true;
+            for number in 1..=3 {
+                net.send(members[0], publish("chat:a", &number.to_string()));
+            }
+            for _ in 0..3 {
+                net.go_on_once();
+            }
+            let was_told = !net.peers[members[changed]].received.is_empty();
+            told_before += usize::from(was_told);
+            told_after += usize::from(!was_told);
+            let wire = WireId(1 - net.peers[members[changed]].wire.0);
+            net.rewire(members[changed], wire);
+            net.paused = false;
+            net.settle();
+            net.publish(members[0], "chat:a", "4");
+            for (number, &member) in members.iter().enumerate() {
+                assert_eq!(net.take_messages(member), numbers(1..=4), "member {number}, and {changed} had changed");
+            }
+        }
+    }
+    assert!(told_before > 10 && told_after > 10, "both cases occur: {told_before}, {told_after}");
+}
+
+#[test]
+fn a_slow_client_and_one_that_is_not_subscribed_yet_go_on() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, Limits { outbox_bytes_max: 600, ..Limits::default() }, open_rules());
+        let (ada, slow) = (net.connect(0), net.connect(1 % shards));
+        net.subscribe(slow, "chat:a");
+        net.take(slow);
+        net.peers[slow].reads = false;
+        for number in 1..=40 {
+            net.publish(ada, "chat:a", &number.to_string());
+            if number == 20 {
+                net.rewire(slow, OTHER);
+                net.settle();
+            }
+        }
+        net.read_again(slow);
+        assert_eq!(net.take_messages(slow), numbers(1..=40), "with {shards} shards");
+        let early = net.open(0);
+        net.rewire(early, OTHER);
+        let late = net.connect(0);
+        let subscribe = Command::Subscribe { subs: vec![SubOptions::new(channel("chat:a"))], many: false };
+        net.send_only(late, subscribe);
+        net.rewire(late, OTHER);
+        net.settle();
+        net.take(late);
+        net.publish(ada, "chat:a", "41");
+        assert_eq!(net.take_messages(late), ["41"]);
+    }
+}
+
+/// The same for publications to rooms, which go to the members of the rooms alone. Others' places stay behind.
+#[test]
+fn a_change_within_a_narrow_fan_out_loses_and_repeats_nothing() {
+    const MEMBERS: usize = 24;
+    let room = |name: &str| Room::new(name).expect("a short name");
+    let to_room = |number: usize| {
+        let data = Data::Json(number.to_string().into());
+        let publish = Publish { channel: channel("chat:a"), data, event: None, idempotency_key: None, echo: true };
+        let audience = Audience { rooms: vec![room(["even", "odd"][number % 2])], ..Audience::default() };
+        Command::Room(Box::new(RoomCommand::Publish { publish, audience }))
+    };
+    for changed in 0..MEMBERS {
+        let mut net = Net::with(1, Limits { fanout_slice: 3, ..Limits::default() }, open_rules());
+        let members: Vec<usize> = (0..MEMBERS).map(|_| net.connect(0)).collect();
+        for (number, &member) in members.iter().enumerate() {
+            net.rewire(member, WireId((number / 2 % 2) as u8));
+            net.subscribe(member, "chat:a");
+            let name = room(["even", "odd"][number % 2]);
+            net.ask(member, Command::Room(Box::new(RoomCommand::Join { channel: channel("chat:a"), room: name })));
+            net.take(member);
+        }
+        net.paused = true;
+        for number in 0..4 {
+            net.send(members[0], to_room(number));
+        }
+        net.go_on_once();
+        net.go_on_once();
+        let wire = WireId(1 - net.peers[members[changed]].wire.0);
+        net.rewire(members[changed], wire);
+        net.paused = false;
+        net.settle();
+        net.ask(members[0], to_room(4));
+        net.ask(members[0], to_room(5));
+        for (number, &member) in members.iter().enumerate() {
+            let expected = if number % 2 == 0 { ["0", "2", "4"] } else { ["1", "3", "5"] };
+            assert_eq!(net.take_messages(member), expected, "member {number}, and {changed} had changed");
+        }
+    }
+}
