@@ -1,8 +1,10 @@
-// Socket.IO as its own client sees it: `socket.io-client` from npm, by both transports, and the built-in events.
+// Socket.IO as its own client sees it: `socket.io-client` from npm, by both transports and
+// from one to the other, and the built-in events.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
+import { Socket as Engine } from 'engine.io-client'
 import { io } from 'socket.io-client'
 import { startServer } from './support/server.mjs'
 
@@ -109,9 +111,9 @@ describe('the example of a chat room', options, () => {
   })
 })
 
-describe('without settings of its own a client polls', options, () => {
+describe('a client that only polls', options, () => {
   test('it meets clients with a WebSocket, and binary data passes', async () => {
-    const [ada, bob] = [await connect(), await connect({ transports: undefined })]
+    const [ada, bob] = [await connect(), await connect({ transports: ['polling'] })]
     assert.equal(bob.io.engine.transport.name, 'polling')
     await join(ada, 'mixed')
     await join(bob, 'mixed')
@@ -134,6 +136,75 @@ describe('without settings of its own a client polls', options, () => {
     for (let n = 0; n < 100; n++) ada.emit('message', { n })
     await all
     assert.deepEqual(numbers, Array.from({ length: 100 }, (_, n) => n))
+  })
+})
+
+describe('without settings of its own a client polls and goes on with a WebSocket', options, () => {
+  const changing = () => openClient({ transports: undefined })
+  const upgraded = client =>
+    new Promise((resolve, reject) => {
+      client.on('connect', () => {
+        const { engine } = client.io
+        engine.on('upgradeError', reject)
+        if (engine.transport.name === 'websocket') return resolve()
+        engine.once('upgrade', ({ name }) => resolve(assert.equal(name, 'websocket')))
+      })
+    })
+
+  test('the same session goes on', async () => {
+    const client = changing()
+    const changed = upgraded(client)
+    await once(client, 'connect')
+    const { id } = client
+    await changed
+    assert.equal(client.io.engine.transport.name, 'websocket')
+    await join(client, 'changed')
+    assert.equal(client.id, id)
+  })
+
+  test('messages that fly both ways during the change each come once and in order, two hundred times', async () => {
+    const MESSAGES = 20
+    const all = Array.from({ length: MESSAGES }, (_, n) => n)
+    const ada = await connect()
+    await join(ada, 'the talk')
+    const heard = new Map()
+    ada.on('message', ({ n, userId }) => n !== undefined && userId !== ada.id && heard.get(userId)?.push(n))
+    for (let round = 0; round < 200; round++) {
+      const bob = changing()
+      const changed = upgraded(bob)
+      await once(bob, 'connect')
+      heard.set(bob.id, [])
+      const numbers = []
+      const done = new Promise(resolve => {
+        bob.on('message', ({ n, userId, of }) => userId === ada.id && of === round && numbers.push(n) === MESSAGES && resolve())
+      })
+      const own = new Promise(resolve => bob.on('message', ({ n, userId }) => userId === bob.id && n === MESSAGES - 1 && resolve()))
+      await join(bob, 'the talk')
+      for (const n of all) {
+        ada.emit('message', { n, of: round })
+        bob.emit('message', { n })
+        if (n % 4 === 0) await new Promise(setImmediate)
+      }
+      await Promise.all([changed, done, own])
+      assert.deepEqual(numbers, all, `round ${round}: from ada`)
+      // Bob has heard its own last message; ada hears it from another connection.
+      while (heard.get(bob.id).length < MESSAGES) await once(ada, 'message')
+      assert.deepEqual(heard.get(bob.id), all, `round ${round}: from bob`)
+      bob.disconnect()
+    }
+  })
+
+  test('engine.io-client by itself changes too, and is told why it ends', async () => {
+    const socket = new Engine(server.url, { path: '/socket.io/' })
+    await once(socket, 'open')
+    const [{ name }] = await once(socket, 'upgrade')
+    assert.equal(name, 'websocket')
+    socket.send('0')
+    const [data] = await once(socket, 'message')
+    assert.match(data, /^0\{"sid":/)
+    const closed = once(socket, 'close')
+    socket.send('no packet')
+    assert.equal((await closed)[0], 'transport close')
   })
 })
 

@@ -56,6 +56,8 @@ pub(crate) struct Upgraded {
     pub(crate) rest: Vec<u8>,
     /// The head, if the protocol or a handler needs it.
     pub(crate) request: Option<Arc<RequestInfo>>,
+    /// The id of the session of Engine.IO that it is for, if it begins none.
+    pub(crate) sid: Option<Box<str>>,
 }
 
 /// Commands of the application, and the channels for their answers.

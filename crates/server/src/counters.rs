@@ -192,6 +192,14 @@ impl ShardCounters {
         &mut self.wires[usize::from(wire.0)]
     }
 
+    /// An open connection goes on over another wire, on which so many bytes have come already.
+    pub(crate) fn rewired(&mut self, before: WireId, now: WireId, bytes_in: usize) {
+        self.wire(before).open -= 1;
+        let counts = self.wire(now);
+        counts.open += 1;
+        counts.bytes_in += bytes_in as u64;
+    }
+
     /// A push is given to so many connections.
     pub(crate) fn pushed(&mut self, wire: WireId, push: &Push, receivers: usize) {
         let counts = &mut self.wires[usize::from(wire.0)];

@@ -42,6 +42,7 @@ pub use config::acme::Acme;
 pub use config::address::{Address, InvalidAddress};
 pub use config::api_key::{ApiKey, ApiKeyError};
 pub use config::base_path::{BasePath, BasePathError};
+pub use config::cookie::{Cookie, CookieError};
 pub use config::hosts::{HostError, HostPattern, Hosts};
 pub use config::namespace::{InvalidNamespace, NamespacePattern};
 pub use config::origin::{Origin, OriginError, Origins};

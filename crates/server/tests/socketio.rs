@@ -11,6 +11,7 @@ use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
+use support::engine::{Poller, ask};
 use support::{Client, DEADLINE, Frame, Server, config, connect, response, upgrade};
 
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -364,84 +365,6 @@ fn without_the_setting_there_is_nothing() {
     let mut socket = connect(server.address);
     socket.write_all(&upgrade(server.address, PATH, &[], &[])).unwrap();
     assert_eq!(response(&mut socket).status(), 404);
-}
-
-/// A client that polls: each request has a connection of its own, so each may land on any shard.
-struct Poller {
-    address: std::net::SocketAddr,
-    sid: String,
-}
-
-impl Poller {
-    fn open(server: &Server) -> Poller {
-        let opened = ask(server.address, "GET", "EIO=4&transport=polling", "text/plain", "");
-        assert_eq!((opened.status(), opened.header("content-type")), (200, Some("text/plain; charset=UTF-8")));
-        assert_eq!(opened.header("cache-control"), Some("no-store"));
-        let body: Value = serde_json::from_str(opened.body.strip_prefix('0').expect("an open packet")).unwrap();
-        assert_eq!(body["upgrades"], json!([]));
-        Poller { address: server.address, sid: body["sid"].as_str().unwrap().to_owned() }
-    }
-
-    /// In the namespace, with the id of its socket.
-    fn enter(server: &Server) -> (Poller, String) {
-        let poller = Poller::open(server);
-        poller.post("40");
-        let connected = poller.poll();
-        let connected: Value = serde_json::from_str(connected.strip_prefix("40").expect(&connected)).unwrap();
-        (poller, connected["sid"].as_str().unwrap().to_owned())
-    }
-
-    fn query(&self) -> String {
-        format!("EIO=4&transport=polling&sid={}", self.sid)
-    }
-
-    fn ask(&self, method: &str, body: &str) -> support::Response {
-        ask(self.address, method, &self.query(), "text/plain;charset=UTF-8", body)
-    }
-
-    /// The packets that are there.
-    fn poll(&self) -> String {
-        let answer = self.ask("GET", "");
-        assert_eq!(answer.status(), 200, "{}", answer.body);
-        answer.body
-    }
-
-    fn post(&self, packets: &str) {
-        let answer = self.ask("POST", packets);
-        assert_eq!((answer.status(), answer.header("content-type"), &*answer.body), (200, Some("text/html"), "ok"));
-    }
-
-    /// Packets up to one that holds `text`.
-    fn until(&self, text: &str) -> Vec<String> {
-        let mut packets = Vec::new();
-        while !packets.iter().any(|packet: &String| packet.contains(text)) {
-            packets.extend(self.poll().split('\u{1e}').map(str::to_owned));
-        }
-        packets
-    }
-
-    /// A GET that waits.
-    fn wait(&self) -> std::net::TcpStream {
-        let mut socket = connect(self.address);
-        let head = format!("GET /socket.io/?{} HTTP/1.1\r\nHost: x\r\n\r\n", self.query());
-        socket.write_all(head.as_bytes()).unwrap();
-        socket
-    }
-
-    fn is_over(&self) -> bool {
-        let answer = self.ask("POST", "3");
-        answer.status() == 400 && answer.body.contains("\"code\":1,")
-    }
-}
-
-fn ask(address: std::net::SocketAddr, method: &str, query: &str, kind: &str, body: &str) -> support::Response {
-    let mut socket = connect(address);
-    let head = format!(
-        "{method} /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    socket.write_all(head.as_bytes()).unwrap();
-    response(&mut socket)
 }
 
 #[test]

@@ -14,14 +14,15 @@ export const ORIGIN = 'https://page.example'
 const TEST = { timeout: 120_000 }
 const NODE_SERVER = fileURLToPath(new URL('node-server.mjs', import.meta.url))
 
-const DEFAULTS = { parser: 'standard', pingInterval: 25_000, pingTimeout: 60_000, maxPayload: 1_000_000, connectTimeout: 45_000 }
+const DEFAULTS = { parser: 'standard', pingInterval: 25_000, pingTimeout: 60_000, maxPayload: 1_000_000, connectTimeout: 45_000, upgradeTimeout: 10_000 }
 
 export const servers = {
   node: ({ maxPayload, ...options }) => startNode({ ...options, maxHttpBufferSize: maxPayload, cors: { origin: [ORIGIN] } }),
-  async fanfare({ parser, pingInterval, pingTimeout, maxPayload, connectTimeout }) {
+  async fanfare({ parser, pingInterval, pingTimeout, maxPayload, connectTimeout, upgradeTimeout }) {
     const env = {
       FANFARE__SOCKETIO__PING_INTERVAL: `${pingInterval}ms`,
       FANFARE__SOCKETIO__PING_TIMEOUT: `${pingTimeout}ms`,
+      FANFARE__SOCKETIO__UPGRADE_TIMEOUT: `${upgradeTimeout}ms`,
       FANFARE__SOCKETIO__MAX_PAYLOAD: String(maxPayload),
       FANFARE__SOCKETIO__CONNECT_TIMEOUT: `${connectTimeout}ms`,
       FANFARE__SOCKETIO__PARSER: parser,

@@ -7,6 +7,7 @@ pub(crate) mod address;
 pub(crate) mod api_key;
 pub(crate) mod authority;
 pub(crate) mod base_path;
+pub(crate) mod cookie;
 pub(crate) mod expiry;
 pub(crate) mod hosts;
 pub(crate) mod namespace;
@@ -165,6 +166,16 @@ pub struct SocketIoConfig {
     pub connect_timeout: Duration,
     /// The parser of all its clients: the `parser` option of theirs. Default [`Parser::Standard`].
     pub parser: Parser,
+    /// Whether clients may poll. Default true.
+    pub polling: bool,
+    /// Whether clients may use a WebSocket. Default true.
+    pub websocket: bool,
+    /// Whether a client that polls may go on with a WebSocket; it needs both transports. Default true.
+    pub upgrades: bool,
+    /// Time for that, from the upgrade request on. The client polls on after it. Default 10 s.
+    pub upgrade_timeout: Duration,
+    /// A cookie with the id of the session, given to clients that begin by polling. Default none.
+    pub cookie: Option<cookie::Cookie>,
     /// The message for a client that the application does not let in. Default `认证错误` (authentication error).
     pub refusal: String,
 }
@@ -180,6 +191,11 @@ impl Default for SocketIoConfig {
             namespaces_max: 64,
             connect_timeout: Duration::from_secs(45),
             parser: Parser::Standard,
+            polling: true,
+            websocket: true,
+            upgrades: true,
+            upgrade_timeout: Duration::from_secs(10),
+            cookie: None,
             refusal: "认证错误".to_owned(),
         }
     }

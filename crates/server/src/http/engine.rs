@@ -1,23 +1,25 @@
-//! Requests of Engine.IO clients that poll: GETs take packets, POSTs bring them, and the first GET opens a session.
+//! Requests of Engine.IO clients that poll: GETs take packets, POSTs bring them, and the first GET opens a session. And
+//! the judgement of their upgrades to WebSocket.
 //!
 //! In: a request that hyper has read. Out: an [`EngineRequest`] for a shard, any one, and its answer; or a refusal:
 //! with the reference's code, 403 for a page that may not connect, 413 for a long body.
 
 use super::gate::RequestLine;
+use super::gzip::Accepts;
 use super::routes::{Routes, UpgradeRequest};
 use crate::api::body;
 use crate::logs::{self, Asked};
-use crate::protocol::exchange::{EngineAct, EngineId, EngineRequest, EngineStart, Exchange, ExchangeAnswer};
+use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, Exchange, ExchangeAnswer};
 use crate::protocol::socketio::SocketIo;
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::{RequestId, RequestInfo, pairs};
+use crate::request::{Peer, RequestId, RequestInfo, pairs};
 use crate::transport::socket::Ends;
 use crate::watch::request;
 use axum::body::Body;
 use bytes::Bytes;
 use fanfare_hub::WireId;
-use fanfare_wire::engineio::{Query, Refused, Transport};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use fanfare_wire::engineio::{Query, Refused, Sid, Transport, Transports};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -25,9 +27,10 @@ use tokio::sync::oneshot;
 /// The methods of its address.
 const ALLOWED: &str = "GET, OPTIONS, POST";
 
-/// Sessions by polling, of one protocol.
+/// Sessions of one protocol.
 #[derive(Clone)]
 pub(crate) struct EngineWire {
+    /// While they poll.
     pub(crate) wire: WireId,
     pub(crate) protocol: SocketIo,
     /// The longest pause within a body.
@@ -35,10 +38,32 @@ pub(crate) struct EngineWire {
     pub(crate) needs_request: bool,
 }
 
+impl EngineWire {
+    /// Judges an upgrade. `Some`: the id of the session that goes on with it.
+    pub(super) fn judge_upgrade(&self, uri: &Uri, method: &str) -> Result<Option<Box<str>>, Refused> {
+        let query = Query::judge(uri.query().unwrap_or_default(), method, true, self.protocol.transports())?;
+        match query {
+            Query { sid: Some(sid), transport: Transport::WebSocket } => Ok(Some(sid_of(sid)?)),
+            Query { sid: Some(_), transport: Transport::Polling } => Err(Refused::BadRequest),
+            Query { sid: None, .. } => Ok(None),
+        }
+    }
+}
+
+/// An id, as long as ours are. What it names is for a shard to say.
+fn sid_of(sid: &str) -> Result<Box<str>, Refused> {
+    if sid.len() == Sid::LEN { Ok(sid.into()) } else { Err(Refused::SessionUnknown) }
+}
+
 impl Routes {
+    /// The sessions at the path of a request.
+    fn engine_of(&self, path: &str) -> Option<&EngineWire> {
+        self.below(path).and_then(|path| self.engine_at(path))
+    }
+
     /// The sessions at a path, below the server's own path.
     pub(super) fn engine_at(&self, path: &str) -> Option<&EngineWire> {
-        self.upgrades.iter().filter(|upgrade| upgrade.path == path).find_map(|upgrade| upgrade.engine_io.as_ref())
+        self.upgrades.iter().filter(|upgrade| upgrade.is_at(path)).find_map(|upgrade| upgrade.engine_io.as_ref())
     }
 
     /// True for a request that is for a shard: a GET or a POST that is no upgrade.
@@ -55,11 +80,36 @@ impl Routes {
         if request.method() == Method::OPTIONS {
             return reader.options(ALLOWED, request.headers());
         }
-        let judged = Query::judge(request.uri().query().unwrap_or_default(), request.method().as_str(), false);
+        let offered = self.engine_of(request.uri().path()).map_or(Transports::ALL, |wire| wire.protocol.transports());
+        let query = request.uri().query().unwrap_or_default();
+        let judged = Query::judge(query, request.method().as_str(), false, offered);
         let refused = HttpRefusal::from(judged.err().unwrap_or(Refused::BadRequest));
         let mut response = refused.to(Asker::of_request(request)).into_response();
         reader.onto(response.headers_mut());
         response
+    }
+
+    /// Asks a shard, any one, whether the session of an upgrade is there: `give` gives it the question.
+    ///
+    /// # Errors
+    /// It is not: the upgrade is refused.
+    pub(crate) async fn find_engine(
+        &self,
+        peer: &Peer,
+        sid: &str,
+        give: impl FnOnce(EngineRequest, ExchangeAnswer),
+    ) -> Result<(), HttpRefusal> {
+        let (to, answered) = oneshot::channel();
+        give(EngineRequest::Session(sid.into(), EngineAct::Find), to);
+        let answer = answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")));
+        answer.map(|_| ()).map_err(|refused| {
+            let id = RequestId::new();
+            self.watch.requests.answered(refused.status());
+            let (status, why) = (refused.status(), refused.reason());
+            let path = self.upgrades.iter().find(|upgrade| upgrade.engine_io.is_some()).map_or("", |at| &*at.path);
+            logs::refused(Asked::WebSocket, &id, peer, path, status, why);
+            refused.identified(id)
+        })
     }
 
     /// Answers a request that is for a shard: `give` gives it to one.
@@ -70,11 +120,15 @@ impl Routes {
         give: impl FnOnce(Exchange, ExchangeAnswer),
     ) -> Response<Body> {
         let serve = async |mut request: Request<Body>| {
-            let asker = Asker::of_request(&request);
+            let (asker, accepts) = (Asker::of_request(&request), Accepts::of(&request));
             let is_post = request.method() == Method::POST;
             let mut cors = HeaderMap::new();
+            let mut opens = None;
             let answer = match self.read_engine(&mut request, ends, &mut cors).await {
                 Ok(asked) => {
+                    if let EngineRequest::Handshake(start) = &asked {
+                        opens = Some(start.protocol.clone());
+                    }
                     let (to, answered) = oneshot::channel();
                     give(Exchange::Engine(asked), to);
                     answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")))
@@ -83,13 +137,21 @@ impl Routes {
             };
             match answer {
                 Ok(body) => {
+                    let cookie = opens.as_ref().and_then(|protocol| protocol.cookie(&body));
                     let mut response = Response::new(Body::from(body));
                     *response.headers_mut() = cors;
                     let headers = response.headers_mut();
+                    if let Some(cookie) = cookie {
+                        headers.insert(header::SET_COOKIE, cookie);
+                    }
                     let kind = if is_post { "text/html" } else { "text/plain; charset=UTF-8" };
                     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
                     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                    response
+                    // An open packet has an id in it, which the length of a compressed text could tell.
+                    match self.gzip.filter(|_| opens.is_none()) {
+                        Some(gzip) => gzip.encode(accepts, response),
+                        None => response,
+                    }
                 }
                 Err(refused) => {
                     let (id, path) = (RequestId::of(request.headers()), request.uri().path());
@@ -109,7 +171,7 @@ impl Routes {
         cors: &mut HeaderMap,
     ) -> Result<EngineRequest, HttpRefusal> {
         let nothing = || super::routes::nothing_at(request.uri().path());
-        let engine = self.below(request.uri().path()).and_then(|path| self.engine_at(path)).ok_or_else(nothing)?;
+        let engine = self.engine_of(request.uri().path()).ok_or_else(nothing)?;
         {
             let headers = || pairs(request.headers());
             let asked =
@@ -117,7 +179,8 @@ impl Routes {
             *cors = self.gate.admit_with_page(self.via, asked, headers)?.headers();
         }
         let is_post = request.method() == Method::POST;
-        let query = Query::judge(request.uri().query().unwrap_or_default(), request.method().as_str(), false)?;
+        let query = request.uri().query().unwrap_or_default();
+        let query = Query::judge(query, request.method().as_str(), false, engine.protocol.transports())?;
         let Some(sid) = query.sid else {
             let kept = || {
                 let headers: Vec<_> = pairs(request.headers()).collect();
@@ -133,22 +196,22 @@ impl Routes {
                 request: engine.needs_request.then(kept),
             })));
         };
-        let id = EngineId::parse(sid).ok_or(Refused::SessionUnknown)?;
+        let sid = sid_of(sid)?;
         if query.transport == Transport::WebSocket {
-            return Err(Refused::BadRequest.into()); // the session polls, if it is one
+            return Ok(EngineRequest::Session(sid, EngineAct::Mismatch));
         }
         if !is_post {
-            return Ok(EngineRequest::Session(id, EngineAct::Poll));
+            return Ok(EngineRequest::Session(sid, EngineAct::Poll));
         }
         let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
         if kind.is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/octet-stream")) {
-            return Ok(EngineRequest::Session(id, EngineAct::Break));
+            return Ok(EngineRequest::Session(sid, EngineAct::Break));
         }
         let max = engine.protocol.payload_bytes_max();
         let body: Bytes = body::read_whole(request.body_mut(), max, engine.pause_max, "POST").await?;
         match std::str::from_utf8(&body) {
-            Ok(_) => Ok(EngineRequest::Session(id, EngineAct::Post(body))),
-            Err(_) => Ok(EngineRequest::Session(id, EngineAct::Break)),
+            Ok(_) => Ok(EngineRequest::Session(sid, EngineAct::Post(body))),
+            Err(_) => Ok(EngineRequest::Session(sid, EngineAct::Break)),
         }
     }
 }

@@ -21,7 +21,6 @@ use axum::body::{Body, HttpBody as _};
 use axum::extract::OriginalUri;
 use bytes::Bytes;
 use fanfare_hub::WireId;
-use fanfare_wire::engineio::{Query, Refused};
 use fanfare_wire::websocket::deflate::{Agreed, Window, negotiate};
 use fanfare_wire::websocket::{Accepted, accept, is_upgrade};
 use http::uri::PathAndQuery;
@@ -72,6 +71,12 @@ pub(crate) struct DeflatedWires {
 }
 
 impl Upgrade {
+    /// True at its path. Clients of Engine.IO may leave the slash at its end out.
+    pub(crate) fn is_at(&self, path: &str) -> bool {
+        let bare = |path: &str| path.strip_suffix('/').map(str::len);
+        self.path == path || self.engine_io.is_some() && bare(&self.path).is_some_and(|len| self.path[..len] == *path)
+    }
+
     /// The wire for a client that offers these extensions, and the value of `Sec-WebSocket-Extensions` for it.
     fn wire_for(&self, extensions: &[&str]) -> (WireId, Option<&'static str>) {
         match self.deflated.as_ref().and_then(|wires| Some((wires, negotiate(extensions)?))) {
@@ -108,6 +113,8 @@ pub(crate) struct Granted<'a> {
     pub(crate) extensions: Option<&'static str>,
     /// Made only where a handler or protocol asks for it.
     pub(crate) request: Option<RequestInfo>,
+    /// The id of the session of Engine.IO that it is for, if it begins none. It is unchecked.
+    pub(crate) sid: Option<Box<str>>,
 }
 
 impl Routes {
@@ -160,7 +167,8 @@ impl Routes {
         }
         let path = request.uri.path();
         let below = self.below(path);
-        let offered: Vec<&Upgrade> = self.upgrades.iter().filter(|upgrade| Some(&*upgrade.path) == below).collect();
+        let offered: Vec<&Upgrade> =
+            self.upgrades.iter().filter(|upgrade| below.is_some_and(|path| upgrade.is_at(path))).collect();
         if offered.is_empty() {
             let reason = format!("there is no protocol at {path:?}");
             return Err(HttpRefusal::because(404, reason));
@@ -175,9 +183,10 @@ impl Routes {
             let reason = format!("{path:?} speaks only the subprotocols {spoken:?}");
             return Err(HttpRefusal::because(400, reason));
         };
-        if upgrade.engine_io.is_some() {
-            may_upgrade(request.uri, request.method)?;
-        }
+        let sid = match &upgrade.engine_io {
+            Some(engine) => engine.judge_upgrade(request.uri, request.method)?,
+            None => None,
+        };
         tracing::debug!(peer = %request.peer, path, protocol = upgrade.protocol.name(), "a WebSocket was opened");
         let kept = || RequestInfo::of(request.method, request.uri, version, headers(), request.peer);
         let (wire, extensions) = upgrade.wire_for(&accepted.extensions);
@@ -186,6 +195,7 @@ impl Routes {
             extensions,
             subprotocol: asked.and(upgrade.protocol.subprotocol()),
             request: upgrade.needs_request.then(kept),
+            sid,
             accepted,
         })
     }
@@ -281,7 +291,7 @@ impl Routes {
             (name, Some(subprotocol)) => format!("{name} by the subprotocol {subprotocol}"),
             (name, None) => format!("{name} without a subprotocol"),
         };
-        let here = self.upgrades.iter().filter(|upgrade| upgrade.path == uri.path());
+        let here = self.upgrades.iter().filter(|upgrade| upgrade.is_at(uri.path()));
         match here.map(spoken).collect::<Vec<_>>().join(", ") {
             // The API exists if there are keys for it.
             spoken if spoken.is_empty() && api::is_known(uri.path()) => api::without_keys(),
@@ -296,14 +306,6 @@ impl Routes {
                 }
             },
         }
-    }
-}
-
-/// Judges an upgrade for Socket.IO. A session keeps its transport, so none is continued by another one.
-fn may_upgrade(uri: &Uri, method: &str) -> Result<(), HttpRefusal> {
-    match Query::judge(uri.query().unwrap_or_default(), method, true)? {
-        Query { sid: None, .. } => Ok(()),
-        Query { sid: Some(_), .. } => Err(Refused::SessionUnknown.into()),
     }
 }
 

@@ -7,8 +7,7 @@ use crate::protocol::stream::StreamStart;
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestInfo};
 use bytes::Bytes;
-use fanfare_hub::{Attempt, Request, ShardId, WireId};
-use std::fmt;
+use fanfare_hub::{Attempt, Request, WireId};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -24,12 +23,12 @@ pub(crate) enum Exchange {
     Engine(EngineRequest),
 }
 
-/// A request of a client of Engine.IO that polls.
+/// A request of a client of Engine.IO. The id of its session is unchecked.
 pub(crate) enum EngineRequest {
     /// Opens a session.
     Handshake(Box<EngineStart>),
     /// About a session.
-    Session(EngineId, EngineAct),
+    Session(Box<str>, EngineAct),
 }
 
 /// A handshake.
@@ -42,6 +41,7 @@ pub(crate) struct EngineStart {
 }
 
 /// What a request does with a session.
+#[derive(Debug)]
 pub(crate) enum EngineAct {
     /// Takes packets.
     Poll,
@@ -49,35 +49,10 @@ pub(crate) enum EngineAct {
     Post(Bytes),
     /// Breaks the rules: the session ends.
     Break,
-}
-
-/// The id of a session: its shard, and random bits that nobody can guess.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct EngineId(u128);
-
-impl EngineId {
-    const RANDOM_BITS: u32 = 112;
-
-    pub(crate) fn new(shard: ShardId, high: u64, low: u64) -> Self {
-        let random = u128::from(high) << 64 | u128::from(low);
-        EngineId(u128::from(shard.0) << Self::RANDOM_BITS | random & ((1 << Self::RANDOM_BITS) - 1))
-    }
-
-    /// Reads what `Display` writes.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let is_hex = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        u128::from_str_radix(text, 16).ok().filter(|_| is_hex).map(EngineId)
-    }
-
-    pub(crate) fn shard(self) -> ShardId {
-        ShardId((self.0 >> Self::RANDOM_BITS) as u16)
-    }
-}
-
-impl fmt::Display for EngineId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
+    /// Is of another transport: it is refused, and the session goes on.
+    Mismatch,
+    /// Asks whether it is there: its client opens a WebSocket for it.
+    Find,
 }
 
 /// A `connect` for a poll session.
@@ -106,5 +81,5 @@ pub(crate) struct SendCommands {
     pub(crate) bytes: usize,
 }
 
-/// Takes the body of the answer, which is JSON, or the refusal.
+/// Takes the body of the answer, or the refusal.
 pub(crate) type ExchangeAnswer = oneshot::Sender<Result<Bytes, HttpRefusal>>;

@@ -13,7 +13,7 @@ pub(crate) mod stream;
 
 use crate::protocol::socketio::MembersQuestion;
 use crate::request::{Peer, RequestInfo};
-use fanfare_hub::{AppCommand, Disconnect, HeartbeatKind, Limits, Now, Push, Reply, Request, Seat, ShardId};
+use fanfare_hub::{AppCommand, ConnId, Disconnect, HeartbeatKind, Limits, Now, Push, Reply, Request, Seat, ShardId};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -146,11 +146,13 @@ impl Actions {
     }
 }
 
-/// The surroundings of a conversation: the node with its secret and limits, and the shard of the connection.
+/// The surroundings of a conversation: the node with its secret and limits, and the connection with its shard.
 #[derive(Clone)]
 pub struct Place {
     node: Arc<Node>,
     shard: ShardId,
+    /// The connection that is being opened.
+    connection: ConnId,
 }
 
 pub(crate) struct Node {
@@ -161,7 +163,17 @@ pub(crate) struct Node {
 
 impl Place {
     pub(crate) fn new(node: Arc<Node>, shard: ShardId) -> Self {
-        Place { node, shard }
+        Place { node, shard, connection: ConnId { index: 0, generation: 0 } }
+    }
+
+    /// The same for this connection.
+    pub(crate) fn open(&mut self, connection: ConnId) {
+        self.connection = connection;
+    }
+
+    /// The connection, on its shard.
+    pub(crate) fn connection(&self) -> ConnId {
+        self.connection
     }
 
     /// The id of this run of the node: other nodes and earlier runs have others.

@@ -7,6 +7,7 @@
 
 use crate::control::{self, Control};
 use crate::http::routes::{Routes, UpgradeRequest};
+use crate::protocol::exchange::Exchange;
 use crate::protocol::stream::StreamRequest;
 use crate::request::{Peer, RequestInfo, pairs};
 use crate::transport::socket::{Ends, LooseSocket, Socket};
@@ -130,14 +131,27 @@ impl Inner {
         }
         let headers: Vec<_> = pairs(request.headers()).collect();
         let upgrade = UpgradeRequest::of(&request, &headers, peer);
-        let (wire, response, request_info) = match self.routes.upgrade(&upgrade) {
-            Ok(granted) => (granted.wire, granted.response(), granted.request.map(|request| ends.complete(request))),
+        let (response, granted) = match self.routes.upgrade(&upgrade) {
+            Ok(granted) => {
+                let request = granted.request.as_ref().map(|request| ends.complete(request.clone()));
+                (granted.response(), Taken { wire: granted.wire, request, sid: granted.sid, address })
+            }
             Err(refused) => return refused.into_response(),
         };
+        if let Some(sid) = &granted.sid {
+            let give = |request, answer| {
+                if self.next_shard().send(Control::Exchange(Exchange::Engine(request), answer)).is_err() {
+                    tracing::debug!("an upgrade came after the server had stopped");
+                }
+            };
+            if let Err(refused) = self.routes.find_engine(&peer, sid, give).await {
+                return refused.into_response();
+            }
+        }
         let upgraded = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             match upgraded.await {
-                Ok(upgraded) => self.take_over(upgraded, wire, request_info, address).await,
+                Ok(upgraded) => self.take_over(upgraded, granted).await,
                 Err(error) => tracing::debug!(error = error.to_string(), "an upgrade failed"),
             }
         });
@@ -149,13 +163,7 @@ impl Inner {
         &self.shards[self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len()]
     }
 
-    async fn take_over(
-        &self,
-        upgraded: Upgraded,
-        wire: WireId,
-        request: Option<RequestInfo>,
-        address: Option<SocketAddr>,
-    ) {
+    async fn take_over(&self, upgraded: Upgraded, Taken { wire, request, sid, address }: Taken) {
         let loosened = loosen(upgraded);
         match loosened {
             Ok(Loosened { socket, rest, ends, bridge }) => {
@@ -173,7 +181,7 @@ impl Inner {
                     Some(address) => Peer::Tcp(address),
                     None => ends.map_or(Peer::Unknown, |ends| ends.peer),
                 };
-                let upgraded = Box::new(control::Upgraded { socket, peer, wire, rest, request });
+                let upgraded = Box::new(control::Upgraded { socket, peer, wire, rest, request, sid });
                 if self.next_shard().send(Control::Adopt(upgraded)).is_err() {
                     return tracing::debug!("a connection came after the server had stopped");
                 }
@@ -186,6 +194,16 @@ impl Inner {
             Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
         }
     }
+}
+
+/// An upgrade that was granted.
+struct Taken {
+    wire: WireId,
+    request: Option<RequestInfo>,
+    /// The id of the session of Engine.IO that it is for, if it begins none.
+    sid: Option<Box<str>>,
+    /// The client's, where the other server tells it.
+    address: Option<SocketAddr>,
 }
 
 /// The two ends to copy between, if the socket itself is not accessible.

@@ -170,9 +170,9 @@ impl TestServer {
             wire.unwrap_or_else(|| panic!("there is no protocol at {path:?} with the subprotocol {subprotocol:?}"));
         let (near, far) = std::os::unix::net::UnixStream::pair().expect("the system has sockets");
         near.set_nonblocking(true).and_then(|()| far.set_nonblocking(true)).expect("sockets can be non-blocking");
-        let (socket, wire) = (LooseSocket::Unix(far), WireId(wire as u8));
+        let (socket, wire) = (LooseSocket::from(far), WireId(wire as u8));
         let peer = request.peer;
-        let upgraded = Upgraded { socket, peer, wire, rest: Vec::new(), request: Some(Arc::new(request)) };
+        let upgraded = Upgraded { socket, peer, wire, rest: Vec::new(), request: Some(Arc::new(request)), sid: None };
         let adopt = Control::Adopt(Box::new(upgraded));
         assert!(self.handle.controls()[0].send(adopt).is_ok(), "the server has stopped");
         let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX };

@@ -7,6 +7,7 @@ use super::units::{self, Wrong};
 use super::written::{Raw, Written};
 use crate::config::address::Address;
 use crate::config::base_path::{BasePath, BasePathError};
+use crate::config::cookie::{Cookie, CookieError};
 use crate::config::hosts::{HostError, HostPattern, Hosts};
 use crate::config::namespace::NamespacePattern;
 use crate::config::origin::{Origin, OriginError, Origins};
@@ -51,6 +52,7 @@ pub(super) enum ValueKind {
     Patterns(At<Vec<Pattern>>),
     BasePath(At<BasePath>),
     Parser(At<Parser>),
+    Cookie(At<Option<Cookie>>),
     Admin(At<AdminOn>),
     /// A text as it is.
     Text(At<String>),
@@ -84,6 +86,7 @@ impl ValueKind {
             ValueKind::Namespaces(_) => "NAMESPACE",
             ValueKind::Patterns(_) => "PATTERN",
             ValueKind::BasePath(_) => "PATH",
+            ValueKind::Cookie(_) => "COOKIE",
             ValueKind::Admin(_) => "ADDRESS",
             ValueKind::File(_) => "FILE",
             ValueKind::Text(_) | ValueKind::Texts(_) => "TEXT",
@@ -100,6 +103,9 @@ impl ValueKind {
             ValueKind::Patterns(_) => "a list of patterns of channels (\"chat:*\"), or [] (none)".to_owned(),
             ValueKind::Namespaces(_) => "a list of names (\"/admin\") and patterns (\"/room-*\"), or [] (none)".to_owned(),
             ValueKind::BasePath(_) => "a path (\"/realtime\"), or \"/\" (none)".to_owned(),
+            ValueKind::Cookie(_) => {
+                "a cookie's name, with its attributes where they are not the usual ones (\"io\", \"io; Path=/; Secure\"), or \"\" (none)".to_owned()
+            }
             ValueKind::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
             ValueKind::Bytes { min, max, .. } => {
                 format!("{} to {}, like \"64KiB\", \"1MB\" or 65536", units::show_bytes(*min), units::show_bytes(*max))
@@ -229,6 +235,17 @@ impl ValueKind {
                 }
                 _ => return Err(kind_of(written, "write one address, \"main\" or \"off\", in quotes")),
             },
+            ValueKind::Cookie(at) => match &written.raw {
+                Raw::Text(text) if text.is_empty() => *at(settings) = None,
+                Raw::Text(text) => {
+                    let wrong = |CookieError { found, problem }| Wrong {
+                        problem: format!("{found:?} is no cookie"),
+                        hint: problem.to_owned(),
+                    };
+                    *at(settings) = Some(text.parse().map_err(wrong)?);
+                }
+                _ => return Err(kind_of(written, "write the cookie in quotes")),
+            },
             ValueKind::Text(at) => match &written.raw {
                 Raw::Text(text) => *at(settings) = text.clone(),
                 _ => return Err(kind_of(written, "write the text in quotes")),
@@ -269,6 +286,9 @@ impl ValueKind {
             },
             ValueKind::Text(at) => format!("{:?}", at(settings)),
             ValueKind::Texts(at) => list(at(settings).iter().cloned()),
+            ValueKind::Cookie(at) => {
+                format!("{:?}", at(settings).as_ref().map_or_else(String::new, Cookie::to_string))
+            }
             ValueKind::File(at) => {
                 format!("{:?}", at(settings).as_ref().map_or_else(String::new, |path| path.display().to_string()))
             }

@@ -132,6 +132,16 @@ settings! {
         "Time for a connection to enter its first namespace. One that has not is closed.";
     "socketio.parser": ValueKind::Parser(|s| &mut s.config.socketio.parser),
         "The parser of all clients: `msgpack` for those that set `parser` to `socket.io-msgpack-parser`.";
+    "socketio.polling": ValueKind::Switch(|s| &mut s.config.socketio.polling),
+        "Serves clients that poll.";
+    "socketio.websocket": ValueKind::Switch(|s| &mut s.config.socketio.websocket),
+        "Serves clients that use a WebSocket.";
+    "socketio.upgrades": ValueKind::Switch(|s| &mut s.config.socketio.upgrades),
+        "Lets a client that polls go on with a WebSocket, where both are served.";
+    "socketio.upgrade_timeout": ValueKind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.socketio.upgrade_timeout) },
+        "Time for that. A WebSocket on which its client has not gone on by then is closed, and the client polls on.";
+    "socketio.cookie": ValueKind::Cookie(|s| &mut s.config.socketio.cookie), ["none"],
+        "A cookie with the id of the session, for clients that begin by polling. Fanfare needs none; a balancer before several nodes may.";
     "socketio.refusal": ValueKind::Text(|s| &mut s.config.socketio.refusal),
         "The message of the `connect_error` of a client that the application does not let in.";
 

@@ -5,7 +5,7 @@
 //! with the bytes as they came. A head that is too large, too slow or no HTTP is answered and closed.
 
 use super::read::{Reader, is_of_one_connection};
-use super::{Fatal, HttpConnection, Shared, Shell};
+use super::{Fatal, HttpConnection, Shared, Shell, engine};
 use crate::config::hosts::Via;
 use crate::config::tls::Tls;
 use crate::control::Upgraded;
@@ -166,6 +166,8 @@ enum Head {
         rest: Vec<u8>,
         /// The head, if the protocol or a handler needs it.
         request: Option<Arc<RequestInfo>>,
+        /// The id of the session of Engine.IO that it is for, if it begins none.
+        sid: Option<Box<str>>,
     },
     /// A stream.
     Stream {
@@ -224,7 +226,9 @@ async fn begin(
     };
     match head {
         Head::Gone => {}
-        Head::Upgraded { peer, wire, rest, request } => adopt(&shell, socket, peer, wire, rest, request),
+        Head::Upgraded { peer, wire, rest, request, sid } => {
+            adopt(&shell, socket, peer, wire, rest, Adopted { request, sid });
+        }
         Head::Stream { request, rest } => {
             if !socket.count_for(&request.start.peer) {
                 return;
@@ -379,9 +383,14 @@ async fn read_head(shell: &Shared, socket: &mut Socket, routes: &Routes, read: &
             Some((Judged::Http, _)) => return Head::Http(std::mem::take(read)),
             Some((Judged::Stream { request, .. }, rest)) => return Head::Stream { request, rest },
             Some((Judged::Refuse(refused), _)) => return Head::Refused(refused),
-            Some((Judged::Upgrade(Granted { peer, wire, answer, request, .. }), rest)) => {
+            Some((Judged::Upgrade(Granted { peer, wire, answer, request, sid, .. }), rest)) => {
+                if let Some(sid) = &sid
+                    && let Err(refused) = engine::find(shell, routes, &peer, sid).await
+                {
+                    return Head::Refused(refused);
+                }
                 return match socket.write_all(&answer).await {
-                    Ok(()) => Head::Upgraded { peer, wire, rest, request: request.map(Arc::from) },
+                    Ok(()) => Head::Upgraded { peer, wire, rest, request: request.map(Arc::from), sid },
                     Err(_) => Head::Gone,
                 };
             }
@@ -411,6 +420,8 @@ struct Granted {
     head_bytes: usize,
     /// The head, if the protocol or a handler needs it.
     request: Option<Box<RequestInfo>>,
+    /// The id of the session of Engine.IO that it is for, if it begins none.
+    sid: Option<Box<str>>,
 }
 
 /// Judges the bytes of a head. `None`: it is not whole yet.
@@ -478,20 +489,29 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
             let mut answer = Vec::with_capacity(256);
             granted.put_head(&mut answer);
             let request = granted.request.map(|request| Box::new(ends.complete(request)));
-            Judged::Upgrade(Granted { peer: ends.peer, wire: granted.wire, answer, head_bytes: len, request })
+            let (wire, sid) = (granted.wire, granted.sid);
+            Judged::Upgrade(Granted { peer: ends.peer, wire, answer, head_bytes: len, request, sid })
         }
         Err(refused) => Judged::Refuse(refused),
     })
 }
 
-/// Makes a socket that has been upgraded a connection of this shard.
-pub(crate) fn adopt(
+/// What else is known of an upgraded socket.
+pub(super) struct Adopted {
+    /// The head, if the protocol or a handler needs it.
+    pub(super) request: Option<Arc<RequestInfo>>,
+    /// The id of the session of Engine.IO that it is for, if it begins none.
+    pub(super) sid: Option<Box<str>>,
+}
+
+/// Makes a socket that has been upgraded a connection of this shard, or gives it to the session that it is for.
+pub(super) fn adopt(
     shared: &Shared,
     mut socket: Socket,
     peer: Peer,
     wire: WireId,
     rest: Vec<u8>,
-    request: Option<Arc<RequestInfo>>,
+    Adopted { request, sid }: Adopted,
 ) {
     let _fatal = Fatal;
     if !socket.count_for(&peer) {
@@ -500,6 +520,9 @@ pub(crate) fn adopt(
     if socket.place().is_some() {
         tokio::task::spawn_local(turn_away(shared.clone(), socket, wire));
         return;
+    }
+    if let Some(sid) = sid {
+        return engine::upgrade::take(shared, socket, (peer, wire), rest, &sid);
     }
     let (half, writer) = socket.into_split();
     let mut shell = shared.borrow_mut();
@@ -521,7 +544,7 @@ pub(crate) fn adopt(
 
 /// Makes a socket that another server upgraded a connection of this shard.
 pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
-    let Upgraded { socket, peer, wire, rest, request } = upgraded;
+    let Upgraded { socket, peer, wire, rest, request, sid } = upgraded;
     match socket.settle() {
         Ok(socket) => {
             // A connection whose address is not known counts for no address.
@@ -530,7 +553,7 @@ pub(super) fn adopt_loose(shared: &Shared, watch: &Watch, upgraded: Upgraded) {
             let socket = socket.admitted(admitted);
             socket.set_nodelay();
             socket.shallow();
-            adopt(shared, socket, peer, wire, rest, request);
+            adopt(shared, socket, peer, wire, rest, Adopted { request, sid });
         }
         Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
     }

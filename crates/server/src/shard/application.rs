@@ -63,7 +63,7 @@ pub(super) fn ready(shared: &Shared, id: ConnId) {
         conn.busy = false;
         wake(&mut conn.reader);
     }
-    shell.wake_poster(id);
+    shell.wake_engine(id);
 }
 
 impl Shell {

@@ -29,8 +29,6 @@ pub(super) struct Detached {
     pub(super) polled: Option<PollState>,
     /// Of a session of Engine.IO.
     pub(super) engine: Option<EngineState>,
-    /// A request with packets that waits until the connection is not paused.
-    pub(super) poster: Option<Waker>,
 }
 
 /// Receives the answers to forwarded commands.
@@ -62,15 +60,16 @@ pub(super) async fn keep(shared: Shared, id: ConnId) {
 }
 
 impl Shell {
-    /// Ready when a message waits for a detached connection, or when the connection has ended.
+    /// Ready when a message waits for a detached connection, or when the connection has ended or has a socket now.
     pub(super) fn poll_fetch(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<()> {
         match self.conn(id) {
-            Some(conn) if conn.outbox.is_empty() && !conn.closing => {
-                if let Sink::Detached(detached) = &mut conn.sink {
+            Some(conn) if conn.outbox.is_empty() && !conn.closing => match &mut conn.sink {
+                Sink::Detached(detached) => {
                     detached.fetcher = Some(cx.waker().clone());
+                    Poll::Pending
                 }
-                Poll::Pending
-            }
+                Sink::Socket(_) => Poll::Ready(()),
+            },
             _ => Poll::Ready(()),
         }
     }

@@ -5,12 +5,12 @@
 //! the socket is taken back from hyper and becomes a connection of the shard. A stream (`streams`) is an answer whose
 //! body the shard makes.
 
-use super::accept::{HTTP2_PREFACE, adopt};
-use super::{HttpConnection, Shared, polls, streams};
+use super::accept::{Adopted, HTTP2_PREFACE, adopt};
+use super::{HttpConnection, Shared, engine, polls, streams};
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::protocol::stream::StreamRequest;
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::{Peer, RequestInfo, pairs};
+use crate::request::{Peer, pairs};
 use crate::transport::admission::Over;
 use crate::transport::pace::{self, ConnectionOptions, Overdue, Pace, Paced, Times};
 use crate::transport::socket::{Ends, Socket};
@@ -181,15 +181,20 @@ async fn answer(
     }
     let headers: Vec<_> = pairs(request.headers()).collect();
     let upgrade = UpgradeRequest::of(&request, &headers, ends.peer);
-    let (wire, response, request_info) = match routes.upgrade(&upgrade) {
+    let (wire, response, request_info, sid) = match routes.upgrade(&upgrade) {
         Err(refused) => return Ok(refused.into_response()),
-        Ok(granted) => (granted.wire, granted.response(), granted.request),
+        Ok(granted) => (granted.wire, granted.response(), granted.request, granted.sid),
     };
-    let request_info = request_info.map(|request| Arc::new(ends.complete(request)));
+    if let Some(sid) = &sid
+        && let Err(refused) = engine::find(&shell, &routes, &ends.peer, sid).await
+    {
+        return Ok(refused.into_response());
+    }
+    let adopted = Adopted { request: request_info.map(|request| Arc::new(ends.complete(request))), sid };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::task::spawn_local(async move {
         match upgraded.await {
-            Ok(upgraded) => take_back(&shell, upgraded, ends.peer, wire, request_info),
+            Ok(upgraded) => take_back(&shell, upgraded, ends.peer, wire, adopted),
             Err(error) => tracing::debug!(error = error.to_string(), "an upgrade failed"),
         }
     });
@@ -209,20 +214,14 @@ fn overloaded(over: &Over) -> HttpRefusal {
 }
 
 /// Takes the socket back from hyper.
-fn take_back(
-    shell: &Shared,
-    upgraded: hyper::upgrade::Upgraded,
-    peer: Peer,
-    wire: WireId,
-    request: Option<Arc<RequestInfo>>,
-) {
+fn take_back(shell: &Shared, upgraded: hyper::upgrade::Upgraded, peer: Peer, wire: WireId, adopted: Adopted) {
     match upgraded.downcast::<TokioIo<Paced<Rewound>>>() {
         Ok(parts) => {
             let (Rewound { read, socket }, ahead) = parts.io.into_inner().into_parts();
             let mut rest = parts.read_buf.to_vec();
             rest.extend_from_slice(&ahead);
             rest.extend_from_slice(&read);
-            adopt(shell, socket, peer, wire, rest, request);
+            adopt(shell, socket, peer, wire, rest, adopted);
         }
         Err(_) => tracing::error!("an upgraded connection was not one of ours"),
     }

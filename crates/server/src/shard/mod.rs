@@ -28,7 +28,6 @@ use crate::embed::Dispatcher;
 use crate::framing::deflate::Deflaters;
 use crate::framing::{Form, Framing, Wire};
 use crate::logs;
-use crate::protocol::exchange::EngineId;
 use crate::protocol::socketio::Asker;
 use crate::protocol::{self, Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
 use bytes::Bytes;
@@ -39,7 +38,7 @@ use fanfare_hub::{
 use fanfare_wire::websocket::deflate::Inflater;
 use slab::Slab;
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -104,8 +103,6 @@ pub(crate) struct Shell {
     forwards: Slab<detached::Answer>,
     /// The connections whose messages are polled.
     polls: PollTable,
-    /// The sessions of Engine.IO that poll.
-    engines: HashMap<EngineId, ConnId>,
     /// Takes the hub's questions; `None` if there is no handler.
     dispatcher: Option<Dispatcher>,
     /// The hub keeps the request of each connection for the handlers.
@@ -238,7 +235,6 @@ impl Shell {
             asking: Slab::new(),
             forwards: Slab::new(),
             polls: PollTable::default(),
-            engines: HashMap::new(),
             dispatcher,
             links,
             buffer: vec![0; READ_BYTES],
@@ -327,9 +323,13 @@ impl Shell {
             self.conns.push(Slot { generation: 0, conn: None });
             (self.conns.len() - 1) as u32
         });
+        let slot = &mut self.conns[index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        let id = ConnId { index, generation: slot.generation };
         let protocol = self.wire(wire).protocol.clone();
         let mut actions = std::mem::take(&mut self.actions);
         actions.begin(now, peer);
+        self.place.open(id);
         let conversation = begin(&self.place, &mut actions);
         let attachment = request.filter(|_| self.handlers_need_request).map(Attachment::new);
         let opened = Opened {
@@ -340,10 +340,7 @@ impl Shell {
             connect_timeout_ms: protocol.connect_timeout_ms(),
             attachment,
         };
-        let slot = &mut self.conns[index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        let id = ConnId { index, generation: slot.generation };
-        slot.conn = Some(Connection {
+        self.conns[index as usize].conn = Some(Connection {
             wire,
             peer,
             sink: sink.into(),
@@ -584,7 +581,7 @@ impl Shell {
                     conn.paused = false;
                     wake(&mut conn.reader);
                 }
-                self.wake_poster(id);
+                self.wake_engine(id);
             }
             Effect::Close { conn: id, reason } => {
                 self.last_word(now, id, reason);
@@ -759,7 +756,7 @@ impl Shell {
                 self.counters.ended(why);
             }
         }
-        self.wake_poster(id);
+        self.wake_engine(id);
     }
 
     /// Removes a connection. Its socket is closed when its reader ends too.
@@ -778,9 +775,8 @@ impl Shell {
             wake(&mut conn.reader);
             if let Sink::Detached(mut detached) = conn.sink {
                 wake(&mut detached.fetcher);
-                wake(&mut detached.poster);
-                if let Some(state) = detached.engine.take() {
-                    self.forget_engine(&state);
+                if let Some(state) = &mut detached.engine {
+                    state.wake();
                 }
                 if let Some(state) = detached.polled.take() {
                     self.forget_polls(id, state);

@@ -11,9 +11,11 @@
 //! and what a client has not acknowledged is bounded with the rest of its outbox.
 
 use super::detached::{Detached, keep};
+use super::engine::EngineErrand;
+use super::engine::upgrade::EngineUpgrade;
 use super::streams::{Admission, Opening};
 use super::{Fatal, Shared, Shell, Sink, wake};
-use crate::protocol::exchange::{EngineRequest, Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
+use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::native::{open_ticket, renew_ticket};
 use crate::protocol::stream::AdmissionReply;
 use crate::protocol::{Message, Place};
@@ -51,7 +53,9 @@ pub(super) struct PollState {
 pub(crate) enum Errand {
     Connect(Box<PollConnect>, ExchangeAnswer),
     Poll(PollErrand),
-    Engine(EngineRequest, ExchangeAnswer),
+    Engine(EngineErrand, ExchangeAnswer),
+    /// A WebSocket for a session of Engine.IO.
+    Upgrade(Box<EngineUpgrade>),
 }
 
 /// A poll whose ticket is valid.
@@ -69,7 +73,7 @@ pub(crate) fn take(shared: &Shared, exchange: Exchange, answer: ExchangeAnswer) 
     let place = shared.borrow().place.clone();
     match exchange {
         Exchange::Connect(connect) => run(shared, Errand::Connect(connect, answer)),
-        Exchange::Engine(request) => run(shared, Errand::Engine(request, answer)),
+        Exchange::Engine(request) => super::engine::take(shared, &place, request, answer),
         Exchange::Poll(PollRequest { ticket, ack, wait_ms }) => {
             let now = shared.borrow().now();
             match open_ticket(&place, now, &ticket) {
@@ -97,7 +101,8 @@ pub(super) fn run(shared: &Shared, errand: Errand) {
             drop(shell);
             begin(shared, *connect, answer);
         }
-        Errand::Engine(request, answer) => super::engine::take(shared, request, answer),
+        Errand::Engine(errand, answer) => super::engine::run(shared, errand, answer),
+        Errand::Upgrade(upgrade) => super::engine::upgrade::arrive(shared, *upgrade),
         Errand::Poll(mut poll) => {
             let mut shell = shared.borrow_mut();
             match shell.route(&poll) {

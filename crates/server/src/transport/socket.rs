@@ -81,12 +81,25 @@ enum Io {
     Tls(Box<TlsSocket>),
 }
 
-/// A socket on its way to the runtime of another thread.
+/// A socket on its way to the runtime of another thread, with its place among all connections.
 #[derive(Debug)]
-pub(crate) enum LooseSocket {
+pub(crate) struct LooseSocket {
+    io: LooseIo,
+    admitted: Option<Admitted>,
+    told: Option<Told>,
+}
+
+#[derive(Debug)]
+enum LooseIo {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
     Tls(std::net::TcpStream, Box<ServerConnection>),
+}
+
+impl From<std::os::unix::net::UnixStream> for LooseSocket {
+    fn from(socket: std::os::unix::net::UnixStream) -> Self {
+        LooseSocket { io: LooseIo::Unix(socket), admitted: None, told: None }
+    }
 }
 
 /// The half that a connection's reader has. It is there as long as the connection takes a descriptor.
@@ -368,14 +381,16 @@ impl Socket {
     /// # Errors
     /// The runtime cannot let go of it.
     pub(crate) fn loosen(self) -> io::Result<LooseSocket> {
-        Ok(match self.io {
-            Io::Tcp(socket) => LooseSocket::Tcp(socket.into_std()?),
-            Io::Unix(socket) => LooseSocket::Unix(socket.into_std()?),
+        let Socket { io, admitted, told } = self;
+        let io = match io {
+            Io::Tcp(socket) => LooseIo::Tcp(socket.into_std()?),
+            Io::Unix(socket) => LooseIo::Unix(socket.into_std()?),
             Io::Tls(socket) => {
                 let (socket, session) = socket.into_std()?;
-                LooseSocket::Tls(socket, session)
+                LooseIo::Tls(socket, session)
             }
-        })
+        };
+        Ok(LooseSocket { io, admitted, told })
     }
 }
 
@@ -385,11 +400,13 @@ impl LooseSocket {
     /// # Errors
     /// The runtime cannot take it.
     pub(crate) fn settle(self) -> io::Result<Socket> {
-        Ok(match self {
-            LooseSocket::Tcp(socket) => TcpStream::from_std(socket)?.into(),
-            LooseSocket::Unix(socket) => UnixStream::from_std(socket)?.into(),
-            LooseSocket::Tls(socket, session) => TlsSocket::from_std(socket, *session)?.into(),
-        })
+        let LooseSocket { io, admitted, told } = self;
+        let socket: Socket = match io {
+            LooseIo::Tcp(socket) => TcpStream::from_std(socket)?.into(),
+            LooseIo::Unix(socket) => UnixStream::from_std(socket)?.into(),
+            LooseIo::Tls(socket, session) => TlsSocket::from_std(socket, *session)?.into(),
+        };
+        Ok(Socket { admitted, told, ..socket })
     }
 }
 

@@ -7,6 +7,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
+pub mod engine;
 pub mod native;
 pub mod polls;
 pub mod rust_client;

@@ -15,6 +15,27 @@ pub enum Transport {
     WebSocket,
 }
 
+/// The transports that a server offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transports {
+    /// [`Transport::Polling`].
+    pub polling: bool,
+    /// [`Transport::WebSocket`].
+    pub websocket: bool,
+}
+
+impl Transports {
+    /// Both.
+    pub const ALL: Transports = Transports { polling: true, websocket: true };
+
+    fn has(self, transport: Transport) -> bool {
+        match transport {
+            Transport::Polling => self.polling,
+            Transport::WebSocket => self.websocket,
+        }
+    }
+}
+
 /// A request that the rules of the protocol allow, as far as they can be judged without the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Query<'a> {
@@ -94,16 +115,19 @@ impl fmt::Display for Refused {
 }
 
 impl<'a> Query<'a> {
-    /// Judges a request. `is_upgrade`: it asks for a WebSocket.
+    /// Judges a request to a server that offers these transports. `is_upgrade`: it asks for a WebSocket.
     ///
     /// # Errors
     /// The first rule that it breaks, in the order of the reference: the transport, then what a handshake needs.
-    pub fn judge(query: &'a str, method: &str, is_upgrade: bool) -> Result<Query<'a>, Refused> {
+    pub fn judge(query: &'a str, method: &str, is_upgrade: bool, offered: Transports) -> Result<Query<'a>, Refused> {
         let transport = match parameter(query, "transport") {
             Some("polling") => Transport::Polling,
             Some("websocket") => Transport::WebSocket,
             _ => return Err(Refused::TransportUnknown),
         };
+        if !offered.has(transport) {
+            return Err(Refused::TransportUnknown);
+        }
         // An empty id is none, as in the reference.
         let sid = parameter(query, "sid").filter(|sid| !sid.is_empty());
         if sid.is_none() {

@@ -1,6 +1,7 @@
 //! Vectors of Engine.IO 4: from the protocol's document, and the reference's answers to bad input.
 
 use super::*;
+use fanfare_hub::{ConnId, ShardId};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -131,8 +132,70 @@ fn requests_are_judged_in_the_order_of_the_reference() {
         ("a version of text", "EIO=abc&transport=polling", "GET", false, Err(Refused::UnsupportedVersion)),
     ];
     for (name, query, method, is_upgrade, expected) in rows {
-        assert_eq!(Query::judge(query, method, *is_upgrade), *expected, "{name}");
+        assert_eq!(Query::judge(query, method, *is_upgrade, Transports::ALL), *expected, "{name}");
     }
+}
+
+#[test]
+fn a_transport_that_is_not_offered_is_unknown() {
+    let only_websocket = Transports { polling: false, ..Transports::ALL };
+    let only_polling = Transports { websocket: false, ..Transports::ALL };
+    let rows: &[(&str, &str, bool, Transports, Option<Refused>)] = &[
+        ("polling", "EIO=4&transport=polling", false, only_websocket, Some(Refused::TransportUnknown)),
+        ("a poll", "EIO=4&transport=polling&sid=a", false, only_websocket, Some(Refused::TransportUnknown)),
+        ("an old version of it", "EIO=3&transport=polling", false, only_websocket, Some(Refused::TransportUnknown)),
+        ("the other one", "EIO=4&transport=websocket", true, only_websocket, None),
+        ("a WebSocket", "EIO=4&transport=websocket", true, only_polling, Some(Refused::TransportUnknown)),
+        ("an upgrade", "EIO=4&transport=websocket&sid=a", true, only_polling, Some(Refused::TransportUnknown)),
+        ("polling alone", "EIO=4&transport=polling", false, only_polling, None),
+    ];
+    for (name, query, is_upgrade, offered, refused) in rows {
+        assert_eq!(Query::judge(query, "GET", *is_upgrade, *offered).err(), *refused, "{name}");
+    }
+}
+
+#[test]
+fn a_probe_is_answered_and_an_upgrade_is_taken() {
+    let refused = |step| matches!(step, ProbeStep::Refuse(_));
+    type Rows<'a> = &'a [(&'a str, &'a [&'a str], fn(ProbeStep) -> bool, bool)];
+    let rows: Rows<'_> = &[
+        ("a probe", &["2probe"], |step| step == ProbeStep::Answer, true),
+        ("two probes", &["2probe", "2probe"], |step| step == ProbeStep::Answer, true),
+        ("the upgrade", &["2probe", "5"], |step| step == ProbeStep::Upgrade, true),
+        ("an upgrade without a probe, as the reference takes it", &["5"], |step| step == ProbeStep::Upgrade, false),
+    ];
+    for (name, texts, expected, is_probed) in rows {
+        let mut probe = Probe::default();
+        let last = texts.iter().map(|text| probe.text(text)).last().unwrap();
+        assert!(expected(last), "{name}: {last:?}");
+        assert_eq!(probe.is_probed(), *is_probed, "{name}");
+    }
+    for text in ["2", "2prob", "3probe", "3", "40", "4", "1", "6", "0{}", "", "x", "bAQ==", "2probe\u{1e}5"] {
+        assert!(refused(Probe::default().text(text)), "{text:?}");
+    }
+}
+
+#[test]
+fn an_id_names_its_session_to_the_node_that_wrote_it() {
+    let rows = [(0, 0, 1), (3, 77, 4), (u16::MAX, u32::MAX, u32::MAX)];
+    for (shard, index, generation) in rows {
+        let sid = Sid { shard: ShardId(shard), conn: ConnId { index, generation } };
+        let text = sid.seal(7, b"key");
+        assert_eq!(text.len(), Sid::LEN);
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text}");
+        assert_eq!(Sid::open(&text, 7, b"key"), Some(sid));
+        assert_eq!(Sid::open(&text, 8, b"key"), None, "another node");
+        assert_eq!(Sid::open(&text, 7, b"other"), None, "another key");
+        assert_eq!(Sid::open(&text[..text.len() - 1], 7, b"key"), None);
+        assert_eq!(Sid::open(&format!("{text}A"), 7, b"key"), None);
+        for at in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            assert_eq!(Sid::open(std::str::from_utf8(&changed).unwrap(), 7, b"key"), None, "changed at {at}");
+        }
+    }
+    assert_eq!(Sid::open("", 7, b"key"), None);
+    assert_eq!(Sid::open(&"é".repeat(15), 7, b"key"), None, "of the right length and no base64");
 }
 
 #[test]
@@ -173,5 +236,16 @@ proptest! {
     fn any_bytes_pass_the_fuzz_body(data: Vec<u8>, text in "[0-7b\u{1e}AEIOtransport=&polling]{0,40}") {
         fuzz::decode(&data);
         fuzz::decode(text.as_bytes());
+    }
+
+    #[test]
+    fn any_steps_pass_the_fuzz_body_of_upgrades(
+        name: [u8; 12],
+        any: Vec<u8>,
+        said in proptest::collection::vec("2probe|5|[0-6b]{0,1}[a-p]{0,6}", 0..6),
+    ) {
+        let said = said.iter().flat_map(|text| [&[text.len() as u8], text.as_bytes()].concat());
+        fuzz::upgrade(&name.iter().copied().chain(said).collect::<Vec<u8>>());
+        fuzz::upgrade(&[&name[..], &any].concat());
     }
 }

@@ -27,11 +27,13 @@ pub(crate) use seam::{
     Payload, SocketHandlers, SocketKey, Unwanted,
 };
 
+use crate::config::cookie::Cookie;
 use crate::config::{Parser, SocketIoConfig};
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
 use fanfare_hub::{ChannelName, Disconnect, HeartbeatKind, Limits, Now, Pattern, Push, Retain, Rule, SEATS_MAX, Who};
-use fanfare_wire::engineio::{Open, Packet as EnginePacket};
+use fanfare_wire::engineio::{Open, Packet as EnginePacket, Sid, Transports};
+use http::HeaderValue;
 use namespaces::name_of;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +70,10 @@ struct Parts {
     rooms_max: usize,
     refusal: Box<str>,
     parser: Parser,
+    transports: Transports,
+    /// A client that polls may go on with a WebSocket.
+    upgrades: bool,
+    cookie: Option<Cookie>,
     /// The application decides who is let in. Otherwise tokens are ignored.
     has_guard: bool,
     /// The application answers calls.
@@ -100,22 +106,26 @@ impl SocketIo {
             rooms_max: limits.rooms_max,
             refusal: config.refusal.as_str().into(),
             parser: config.parser,
+            transports: Transports { polling: config.polling, websocket: config.websocket },
+            upgrades: config.upgrades && config.websocket,
+            cookie: config.cookie.clone(),
             has_guard: asks.guard,
             has_calls: asks.calls,
         }))
     }
 
-    /// A session with this id begins.
+    /// A session with this id begins. `upgrades`: it polls, and may go on with a WebSocket.
     pub(crate) fn begin(
         &self,
         sid: &str,
+        upgrades: bool,
         request: Option<&Arc<RequestInfo>>,
         actions: &mut Actions,
     ) -> Box<dyn Conversation> {
         let Parts { ping_interval_ms, pong_timeout_ms, payload_bytes_max, .. } = *self.0;
         let open = Open {
             sid,
-            upgrades: false,
+            upgrades,
             ping_interval: Duration::from_millis(ping_interval_ms.into()),
             ping_timeout: Duration::from_millis(pong_timeout_ms),
             max_payload: payload_bytes_max,
@@ -157,6 +167,23 @@ impl SocketIo {
         }
     }
 
+    /// The transports that are served.
+    pub(crate) fn transports(&self) -> Transports {
+        self.0.transports
+    }
+
+    /// Whether a client that polls may go on with a WebSocket.
+    pub(crate) fn offers_upgrades(&self) -> bool {
+        self.0.upgrades
+    }
+
+    /// The cookie that goes with this open packet.
+    pub(crate) fn cookie(&self, opened: &[u8]) -> Option<HeaderValue> {
+        let cookie = self.0.cookie.as_ref()?;
+        let sid = std::str::from_utf8(opened).ok()?.split('"').nth(3)?; // `0{"sid":"…"`: `Open` has made it
+        cookie.header(sid)
+    }
+
     /// The longest body of a POST.
     pub(crate) fn payload_bytes_max(&self) -> usize {
         self.0.payload_bytes_max
@@ -175,19 +202,18 @@ impl SocketIo {
     }
 }
 
+/// The id of the session of the connection that is being opened.
+pub(crate) fn sid_at(place: &Place) -> String {
+    Sid { shard: place.shard(), conn: place.connection() }.seal(place.node(), place.secret())
+}
+
 impl Protocol for SocketIo {
     fn name(&self) -> &'static str {
         "socketio"
     }
 
-    fn open(&self, _place: &Place, request: Option<&Arc<RequestInfo>>, actions: &mut Actions) -> Box<dyn Conversation> {
-        let mut id = [0; 16];
-        if let Err(error) = crate::random::fill_random(&mut id) {
-            tracing::error!(%error, "a Socket.IO session has no id");
-            actions.close(Disconnect::Internal);
-        }
-        let sid = format!("{:032x}", u128::from_ne_bytes(id));
-        self.begin(&sid, request, actions)
+    fn open(&self, place: &Place, request: Option<&Arc<RequestInfo>>, actions: &mut Actions) -> Box<dyn Conversation> {
+        self.begin(&sid_at(place), false, request, actions)
     }
 
     fn needs_request(&self) -> bool {

@@ -1,0 +1,373 @@
+//! Sessions of Engine.IO: requests of clients that poll, each of which may land on any shard, and the way from polling
+//! to a WebSocket (`upgrade`).
+//!
+//! In: an [`EngineRequest`]. A session that polls is a connection without a socket, whose packets GETs take and POSTs
+//! bring. Its id names its shard and its connection under a seal, so a request goes on as an errand to that shard, and
+//! no table of ids is kept. Out: the body of the answer, or a refusal with the reference's code. One GET and one POST
+//! at a time: a second one ends the session, and so does a GET that is given up. Packets that were given to a GET are
+//! gone: the protocol has no acknowledgement. A POST waits while the hub has paused its connection.
+
+pub(super) mod upgrade;
+
+use super::detached::{Detached, keep};
+use super::polls::Errand;
+use super::{Fatal, Shared, Shell, Sink, wake};
+use crate::http::routes::Routes;
+use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer};
+use crate::protocol::socketio::sid_at;
+use crate::protocol::{Message, Place, Protocol as _};
+use crate::refusal::HttpRefusal;
+use crate::request::Peer;
+use bytes::Bytes;
+use fanfare_hub::{ConnId, Disconnect, Input};
+use fanfare_wire::engineio::{Packet, Refused, SEPARATOR, Sid};
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use upgrade::Upgrade;
+
+/// An answer holds no more bytes of packets, but for its first one.
+const ANSWER_BYTES_MAX: usize = 1_000_000;
+/// A client that has sent its probe has its GETs answered: the first one at once, a later one after this time, as the
+/// reference does.
+const RELEASE_AGAIN: Duration = Duration::from_millis(100);
+
+/// The state of a session that polls.
+#[derive(Debug)]
+pub(super) struct EngineState {
+    /// A GET waits.
+    is_polled: bool,
+    /// A POST is being taken in.
+    is_posted: bool,
+    /// A request with packets that waits until the connection is not paused.
+    poster: Option<Waker>,
+    upgrade: Upgrade,
+    /// The WebSocket that waits for its session.
+    upgrader: Option<Waker>,
+    /// What runs as long as the connection has no socket.
+    keeper: Option<AbortHandle>,
+}
+
+impl EngineState {
+    /// The requests of the session look at it anew.
+    pub(super) fn wake(&mut self) {
+        wake(&mut self.poster);
+        wake(&mut self.upgrader);
+    }
+}
+
+/// A request about a session, whose id is valid.
+pub(crate) struct EngineErrand {
+    sid: Sid,
+    act: EngineAct,
+}
+
+/// Takes a request in that has landed on this shard.
+pub(super) fn take(shared: &Shared, place: &Place, request: EngineRequest, answer: ExchangeAnswer) {
+    match request {
+        EngineRequest::Handshake(start) => begin(shared, *start, answer),
+        EngineRequest::Session(sid, act) => match open_sid(place, &sid) {
+            Some(sid) => run(shared, EngineErrand { sid, act }, answer),
+            None => refuse(answer, Refused::SessionUnknown),
+        },
+    }
+}
+
+/// Asks whether the session of a WebSocket is there, on whichever shard.
+///
+/// # Errors
+/// It is not: the upgrade is refused.
+pub(super) async fn find(shared: &Shared, routes: &Routes, peer: &Peer, sid: &str) -> Result<(), HttpRefusal> {
+    let place = shared.borrow().place.clone();
+    let give = |request, answer| take(shared, &place, request, answer);
+    routes.find_engine(peer, sid, give).await
+}
+
+fn open_sid(place: &Place, sid: &str) -> Option<Sid> {
+    Sid::open(sid, place.node(), place.secret())
+}
+
+/// Does what a request asks for, on this shard or the session's.
+pub(super) fn run(shared: &Shared, errand: EngineErrand, answer: ExchangeAnswer) {
+    let mut shell = shared.borrow_mut();
+    let shard = errand.sid.shard;
+    if shard != shell.links.me() {
+        return match usize::from(shard.0) < shell.links.count() {
+            true => shell.pass_on(shard, Errand::Engine(errand, answer)),
+            false => refuse(answer, Refused::SessionUnknown),
+        };
+    }
+    let EngineErrand { sid: Sid { conn, .. }, act } = errand;
+    let Some(is_polling) = shell.conn(conn).map(|conn| matches!(conn.sink, Sink::Detached(_))) else {
+        return refuse(answer, Refused::SessionUnknown);
+    };
+    drop(shell);
+    match act {
+        EngineAct::Find => drop(answer.send(Ok(Bytes::new()))), // the client may have gone
+        EngineAct::Poll if is_polling => drop(tokio::task::spawn_local(poll(shared.clone(), conn, answer))),
+        EngineAct::Post(body) if is_polling => {
+            drop(tokio::task::spawn_local(post(shared.clone(), conn, body, answer)));
+        }
+        EngineAct::Break if is_polling => {
+            shared.borrow_mut().break_off(conn, "a POST that is no text");
+            refuse(answer, Refused::BadRequest);
+        }
+        // The session has a WebSocket, or the request names one without being an upgrade.
+        EngineAct::Poll | EngineAct::Post(_) | EngineAct::Break | EngineAct::Mismatch => {
+            refuse(answer, Refused::BadRequest);
+        }
+    }
+}
+
+/// Opens a session, and answers with its open packet.
+fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
+    let EngineStart { wire, protocol, peer, request } = start;
+    let mut shell = shared.borrow_mut();
+    if shell.closing {
+        let _ = answer.send(Err(HttpRefusal::because(503, "the server is stopping"))); // the client may have gone
+        return;
+    }
+    let now = shell.now();
+    let state = EngineState {
+        is_polled: false,
+        is_posted: false,
+        poster: None,
+        upgrade: Upgrade::None,
+        upgrader: None,
+        keeper: None,
+    };
+    let sink = Sink::Detached(Box::new(Detached { engine: Some(state), ..Detached::default() }));
+    let heartbeat = protocol.heartbeat();
+    let conn = shell.open_as(now, sink, peer, (wire, heartbeat), request.clone(), |place, actions| {
+        protocol.begin(&sid_at(place), protocol.offers_upgrades(), request.as_ref(), actions)
+    });
+    shell.readers += 1;
+    let keeper = tokio::task::spawn_local(keep(shared.clone(), conn)).abort_handle();
+    if let Some(state) = shell.engine_state(conn) {
+        state.keeper = Some(keeper);
+    }
+    let body = shell.take_packets(conn);
+    let _ = answer.send(Ok(body)); // as above; then nobody knows the session, and it ends by silence
+}
+
+/// Waits until there are packets for a client, and gives them.
+async fn poll(shared: Shared, id: ConnId, mut answer: ExchangeAnswer) {
+    let _fatal = Fatal;
+    {
+        let mut shell = shared.borrow_mut();
+        match shell.engine_state(id) {
+            None => return refuse(answer, Refused::BadRequest), // it has a socket by now, or is over
+            Some(state) if state.is_polled => {
+                shell.break_off(id, "two GETs at a time");
+                return refuse(answer, Refused::BadRequest);
+            }
+            Some(state) => state.is_polled = true,
+        }
+    }
+    let ready = poll_fn(|cx| shared.borrow_mut().poll_fetch(cx, id));
+    tokio::select! {
+        biased;
+        () = ready => {}
+        () = released(&shared, id) => {}
+        () = answer.closed() => {
+            let mut shell = shared.borrow_mut();
+            tracing::debug!(peer = shell.peer(id).map(tracing::field::display), "a client gave a poll up");
+            let now = shell.now();
+            return shell.lost(now, id, true);
+        }
+    }
+    let mut shell = shared.borrow_mut();
+    let body = match shell.conn(id).map(|conn| &mut conn.sink) {
+        None => Bytes::from_static(b"1"), // the session was removed meanwhile
+        // Nothing more comes this way.
+        Some(Sink::Socket(_)) => NOOP,
+        Some(Sink::Detached(detached)) => {
+            if let Some(state) = &mut detached.engine {
+                state.is_polled = false;
+            }
+            match shell.take_packets(id) {
+                body if body.is_empty() => NOOP,
+                body => body,
+            }
+        }
+    };
+    if answer.send(Ok(body)).is_err() {
+        // It was given up at this moment. Its packets are gone, so the session does not go on.
+        let now = shell.now();
+        shell.lost(now, id, true);
+    }
+}
+
+/// The body that releases a GET.
+const NOOP: Bytes = Bytes::from_static(b"6");
+
+/// Returns when a GET is to be answered although no packet waits: its client has sent a probe, and goes on when its GET
+/// has ended.
+async fn released(shared: &Shared, id: ConnId) {
+    let is_again = poll_fn(|_| match shared.borrow_mut().engine_state(id).map(|state| &mut state.upgrade) {
+        Some(Upgrade::Probed { has_released }) => Poll::Ready(std::mem::replace(has_released, true)),
+        _ => Poll::Pending, // woken as the fetcher is, by the same task
+    });
+    if is_again.await {
+        tokio::time::sleep(RELEASE_AGAIN).await;
+    }
+}
+
+/// Takes in the packets of a client.
+async fn post(shared: Shared, id: ConnId, body: Bytes, answer: ExchangeAnswer) {
+    let _fatal = Fatal;
+    {
+        let mut shell = shared.borrow_mut();
+        match shell.engine_state(id) {
+            None => return refuse(answer, Refused::BadRequest),
+            Some(state) if state.is_posted => {
+                shell.break_off(id, "two POSTs at a time");
+                return refuse(answer, Refused::BadRequest);
+            }
+            Some(state) => state.is_posted = true,
+        }
+    }
+    let text = std::str::from_utf8(&body).unwrap_or_default(); // it was judged before
+    for packet in text.split(SEPARATOR) {
+        if !may_go_on(&shared, id).await {
+            break;
+        }
+        let mut shell = shared.borrow_mut();
+        let now = shell.now();
+        if Packet::decode(packet) == Ok(Packet::Close) {
+            shell.leave(id);
+            break;
+        }
+        shell.act(now, Input::Alive(id));
+        shell.message(now, id, Message::Text(packet));
+    }
+    may_go_on(&shared, id).await; // the commands of the last packet are done too
+    let mut shell = shared.borrow_mut();
+    if let Some(state) = shell.engine_state(id) {
+        state.is_posted = false;
+        wake(&mut state.upgrader);
+    }
+    let _ = answer.send(Ok(Bytes::from_static(b"ok"))); // the client may have gone
+}
+
+/// Waits until the next packet of a POST may be taken in. False if the session takes no more.
+async fn may_go_on(shared: &Shared, id: ConnId) -> bool {
+    poll_fn(|cx| {
+        let mut shell = shared.borrow_mut();
+        loop {
+            match shell.conn(id) {
+                None => return Poll::Ready(false),
+                Some(conn) if conn.closing => return Poll::Ready(false),
+                Some(conn) if conn.paused || conn.busy => {
+                    if let Some(state) = shell.engine_state(id) {
+                        state.poster = Some(cx.waker().clone());
+                    }
+                    return Poll::Pending;
+                }
+                Some(_) => {}
+            }
+            if !shell.unread(id) {
+                return Poll::Ready(true);
+            }
+        }
+    })
+    .await
+}
+
+fn refuse(answer: ExchangeAnswer, refused: Refused) {
+    let _ = answer.send(Err(refused.into())); // the client may have gone
+}
+
+impl Shell {
+    /// The state of a session that polls.
+    fn engine_state(&mut self, id: ConnId) -> Option<&mut EngineState> {
+        match &mut self.conn(id)?.sink {
+            Sink::Detached(detached) => detached.engine.as_mut(),
+            Sink::Socket(_) => None,
+        }
+    }
+
+    /// The packets that wait, as a payload. They are gone from here.
+    fn take_packets(&mut self, id: ConnId) -> Bytes {
+        let mut body = self.fetch(id, ANSWER_BYTES_MAX).concat();
+        let now = self.now();
+        self.fetched(now, id, body.len());
+        body.pop(); // the separator behind the last packet
+        body.into()
+    }
+
+    /// The client has broken the rules of polling.
+    fn break_off(&mut self, id: ConnId, why: &'static str) {
+        tracing::debug!(peer = self.peer(id).map(tracing::field::display), why, "a client broke the rules of polling");
+        let now = self.now();
+        self.act(now, Input::Close { conn: id, reason: Disconnect::BadProtocol });
+    }
+
+    /// The client ends its session: a GET that waits is released.
+    fn leave(&mut self, id: ConnId) {
+        tracing::debug!(peer = self.peer(id).map(tracing::field::display), "a client that polls has left");
+        let now = self.now();
+        if self.engine_state(id).is_some_and(|state| state.is_polled) {
+            self.answer(id, crate::framing::Form::Text, b"6");
+            self.begin_closing(id, "left");
+            return self.act(now, Input::Closed { conn: id, finally: true });
+        }
+        self.lost(now, id, true);
+    }
+
+    fn peer(&mut self, id: ConnId) -> Option<Peer> {
+        self.conn(id).map(|conn| conn.peer)
+    }
+
+    /// The requests of a session of Engine.IO look at it anew: it is resumed, or ends.
+    pub(super) fn wake_engine(&mut self, id: ConnId) {
+        if let Some(state) = self.engine_state(id) {
+            state.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::shell_of;
+    use super::super::{Links, shard_id};
+    use super::*;
+    use crate::config::{Config, SocketIoConfig};
+    use crate::protocol::socketio::{Asks, Namespaces, SocketIo};
+    use fanfare_hub::WireId;
+    use std::sync::Arc;
+    use tokio::sync::oneshot;
+
+    /// The packets that it was to have are lost: a client that came back would miss them and not know.
+    #[test]
+    fn a_session_ends_when_its_get_is_given_up_at_the_moment_of_its_answer() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+            let config = Config::default();
+            let asks = Asks { guard: false, calls: false };
+            let namespaces = Namespaces::new(&[], Arc::new(crate::embed::socketio::handler::Registry::default()));
+            let protocol = SocketIo::new(&SocketIoConfig::default(), &config.limits, asks, namespaces);
+            let links = Links::new(shard_id(0), Vec::new());
+            let shared = shell_of(config, Arc::new(protocol.clone()), 1, links);
+            let start = EngineStart { wire: WireId(0), protocol, peer: Peer::Unknown, request: None };
+            let (to, opened) = oneshot::channel();
+            let place = shared.borrow().place.clone();
+            take(&shared, &place, EngineRequest::Handshake(Box::new(start)), to);
+            assert!(opened.await.is_ok_and(|answer| answer.is_ok()));
+            let sid = sid_at(&shared.borrow().place);
+            let conn = open_sid(&place, &sid).expect("an id of this node").conn;
+            for (is_given_up, goes_on) in [(false, true), (true, false)] {
+                shared.borrow_mut().append(conn, Bytes::from_static(b"2\x1e"));
+                let (to, answered) = oneshot::channel();
+                let answered = (!is_given_up).then_some(answered);
+                take(&shared, &place, EngineRequest::Session(sid.as_str().into(), EngineAct::Poll), to);
+                tokio::task::yield_now().await;
+                if let Some(answered) = answered {
+                    assert!(answered.await.is_ok_and(|answer| answer.is_ok_and(|body| body == "2")));
+                }
+                assert_eq!(shared.borrow_mut().conn(conn).is_some(), goes_on, "given up: {is_given_up}");
+            }
+        });
+    }
+}
