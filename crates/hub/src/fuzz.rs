@@ -376,7 +376,8 @@ impl World {
         let slow = (flags & 8 == 8).then(|| Slow::ALL[bytes.below(3)]);
         let recent = (flags & 16 == 16).then(|| bytes.byte().into());
         let (presence, signals) = (flags & 32 == 32, flags & 64 == 0);
-        SubOptions { since, recent, presence, signals, batch, slow, ..SubOptions::new(channel(bytes)) }
+        let keep = flags & 128 == 128;
+        SubOptions { since, recent, presence, signals, batch, slow, keep, ..SubOptions::new(channel(bytes)) }
     }
 
     fn command(&mut self, shard: usize, bytes: &mut Take<'_>) {

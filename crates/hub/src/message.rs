@@ -342,12 +342,27 @@ pub struct SubOptions {
     /// The reaction when this subscriber reads too slowly, in place of the rule's. Only
     /// one that asks no more of the server than the rule's.
     pub slow: Option<Slow>,
+    /// The place and the rooms of the subscription are kept while its session lives without a connection, and a
+    /// subscription of the same session that asks for this too goes on with them. `since` is then the last publication
+    /// that the client has had, however long ago: publications that were not for it count for nothing, and those before
+    /// its last answer to a ping are known to have arrived. `recovered` is true where it goes on; else it begins here,
+    /// in no room.
+    pub keep: bool,
 }
 
 impl SubOptions {
     /// The defaults for `channel`: live publications and signals.
     pub fn new(channel: ChannelName) -> Self {
-        SubOptions { channel, since: None, recent: None, presence: false, signals: true, batch: None, slow: None }
+        SubOptions {
+            channel,
+            since: None,
+            recent: None,
+            presence: false,
+            signals: true,
+            batch: None,
+            slow: None,
+            keep: false,
+        }
     }
 }
 
@@ -601,6 +616,9 @@ pub struct Subscribed {
     pub publications: Vec<Arc<Publication>>,
     /// True when more pages follow as messages, before anything live.
     pub more: bool,
+    /// The rooms in which it is: those of a kept subscription that goes on ([`SubOptions::keep`]), in the order in
+    /// which it entered them.
+    pub rooms: Vec<Room>,
 }
 
 /// A page of history.

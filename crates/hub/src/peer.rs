@@ -21,7 +21,7 @@ use crate::attachment::Attachment;
 use crate::error::Error;
 use crate::forward::SendRequest;
 use crate::identity::Identity;
-use crate::ids::{ClientId, Epoch, Position, ShardId, UserId};
+use crate::ids::{ClientId, Epoch, Position, Room, ShardId, UserId};
 pub(crate) use crate::ids::{PendingToken, ReplyAddress};
 use crate::members::{AnswerPart, MemberInfo};
 use crate::message::{
@@ -76,6 +76,9 @@ pub(crate) struct Claim {
     pub(crate) by_ms: u64,
     /// How long the shard that lets go remembers where the session went.
     pub(crate) remember_ms: u64,
+    /// Shards to look on where one has no such session. The name of a kept session is the same for its whole life, and
+    /// the shard in it remembers for a while only where the session went.
+    pub(crate) looks: usize,
 }
 
 /// The outcome for the session that a ticket names.
@@ -104,6 +107,32 @@ pub(crate) struct Adopted {
     pub(crate) unheard: Option<Box<AdoptedUnheard>>,
     /// Of its last connection, for the notice of its end: the client may be away again when it arrives.
     pub(crate) attachment: Option<Attachment>,
+    /// Subscriptions that it had on its last connection.
+    pub(crate) kept: Vec<KeptSub>,
+}
+
+/// What is known of a subscription of a session without a connection.
+#[derive(Debug)]
+pub(crate) struct KeptSub {
+    pub(crate) channel: ChannelName,
+    /// All that was for it up to here has arrived.
+    pub(crate) confirmed: Position,
+    /// Up to where it was told.
+    pub(crate) reached: Position,
+    /// A stay that ended here was forgotten.
+    pub(crate) forgotten: u64,
+    /// The epoch of the stays.
+    pub(crate) epoch: Option<Epoch>,
+    pub(crate) stays: Vec<KeptStay>,
+}
+
+/// A stay in a room, for the publications after `joined_at` and up to `left_at`.
+#[derive(Debug)]
+pub(crate) struct KeptStay {
+    pub(crate) room: Room,
+    pub(crate) joined_at: u64,
+    /// `u64::MAX` where it has not ended.
+    pub(crate) left_at: u64,
 }
 
 /// The numbered sends of a session.

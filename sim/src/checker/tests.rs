@@ -103,7 +103,14 @@ fn subscribe() -> Command {
 fn subscribed() -> ReplyBody {
     let position = Position { epoch: Epoch(1), offset: 0 };
     let (recovered, publications, more) = (None, Vec::new(), false);
-    ReplyBody::Subscribed(Box::new(Subscribed { channel: chat(), position, recovered, publications, more }))
+    ReplyBody::Subscribed(Box::new(Subscribed {
+        channel: chat(),
+        position,
+        recovered,
+        publications,
+        more,
+        rooms: Vec::new(),
+    }))
 }
 
 fn enter() -> Command {

@@ -275,6 +275,11 @@ impl Edges {
         (0..self.placement.shards()).map(|shard| ShardId(shard as u16))
     }
 
+    /// The shard after this one, in a circle.
+    pub(crate) fn after(&self, shard: ShardId) -> ShardId {
+        ShardId(((usize::from(shard.0) + 1) % self.placement.shards()) as u16)
+    }
+
     /// Tickets may be older than the number of shards.
     pub(crate) fn is_shard(&self, shard: ShardId) -> bool {
         usize::from(shard.0) < self.placement.shards()

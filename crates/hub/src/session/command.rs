@@ -22,15 +22,15 @@ impl Sessions {
         let id = at.conn;
         let Some(conn) = self.conn(id) else { return };
         let SeatState { session, adopting } = conn.seat(at.seat);
+        if matches!(request.command, Command::Pong) {
+            return self.answered_ping(cx, id);
+        }
         let reply = request.id.clone().map_or(ReplyTo::Silent, ReplyTo::Id);
         if let Command::Invalid(error) = request.command {
             self.reply(cx, Some(at), reply, ReplyBody::Error(error));
             return self.count_bad(cx, id);
         }
         if let Some(connecting) = adopting.and_then(|token| self.pending.connecting(token)) {
-            if matches!(request.command, Command::Pong) {
-                return;
-            }
             if connecting.waiting.len() < cx.limits.outstanding_max {
                 connecting.waiting.push_back(request);
                 return self.pause_as_due(cx, id);

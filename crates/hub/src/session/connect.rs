@@ -62,10 +62,12 @@ impl Sessions {
             Some(Resume { shard, client }) if self.edges.is_shard(shard) => {
                 // The ticket may be of here, and its session have gone on since.
                 let left = self.sessions.moved.shard_of(client).filter(|_| shard == cx.me);
-                let Some(shard) = left.or(Some(shard)).filter(|shard| *shard != cx.me) else {
+                let (id, claim) = (connecting.at, self.claim(&connecting));
+                let next = (claim.looks > 0).then(|| self.edges.after(cx.me));
+                let shard = left.or(Some(shard)).filter(|shard| *shard != cx.me).or(next);
+                let Some(shard) = shard.filter(|shard| *shard != cx.me) else {
                     return self.start_session(cx, connecting, None);
                 };
-                let (id, claim) = (connecting.at, self.claim(&connecting));
                 let token = self.pending.insert(Pending::Adopt(Box::new(connecting)));
                 if let Some(conn) = self.conn(id.conn) {
                     conn.seat_mut(id.seat).adopting = Some(token);
@@ -85,7 +87,9 @@ impl Sessions {
         let (remember_ms, by_ms) = self.conns.get(connecting.at.conn.index as usize).map_or((0, 0), |conn| {
             (2 * u64::from(conn.heartbeat.every_ms) + u64::from(conn.grace_ms) + MOVE_MS, conn.connect_by_ms)
         });
-        Claim { shown, page: page.clone(), by_ms, remember_ms }
+        let is_kept = connecting.connect.subscribe.iter().any(|options| options.keep);
+        let looks = if is_kept { self.edges.shards().count() } else { 0 };
+        Claim { shown, page: page.clone(), by_ms, remember_ms, looks }
     }
 
     /// Whether a client with the ticket of this session goes on with it.
@@ -142,6 +146,9 @@ impl Sessions {
             }
             if !adopted.directed.is_empty() {
                 session.extra().directed = adopted.directed;
+            }
+            if !adopted.kept.is_empty() {
+                session.extra().kept = adopted.kept;
             }
             entered = adopted.entered;
             mailbox = adopted.mailbox;
@@ -210,6 +217,7 @@ impl Sessions {
         self.watch_expiry(cx, at);
         if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
             extra.granted.retain(|granted| connect.subscribe.iter().any(|options| options.channel == *granted));
+            extra.kept.retain(|kept| connect.subscribe.iter().any(|it| it.keep && it.channel == kept.channel));
         }
         self.say_again(cx, at, &connect);
         let mut going_on = Vec::new();
@@ -268,6 +276,14 @@ impl Sessions {
             return cx.out.push_back((next, PeerBody::Adopt { token, client, claim, origin: from }));
         }
         let index = self.sessions.by_client.get(&client).copied();
+        if index.is_none() && claim.looks > 0 {
+            let next = std::iter::successors(Some(self.edges.after(cx.me)), |shard| Some(self.edges.after(*shard)));
+            let next = next.take(2).find(|shard| *shard != from).filter(|shard| *shard != cx.me);
+            if let Some(next) = next {
+                let claim = Claim { looks: claim.looks - 1, ..claim };
+                return cx.out.push_back((next, PeerBody::Adopt { token, client, claim, origin: from }));
+            }
+        }
         // A client that holds another's ticket must not end the connection of its owner.
         if index.is_some_and(|index| !self.takes_over(cx, index, &claim)) {
             return cx.out.push_back((from, PeerBody::Adopted { token, found: Found::Stays }));
@@ -305,6 +321,7 @@ impl Sessions {
                 sends: extra.sends.map(|sends| Box::new(sends.into_adopted())),
                 unheard: extra.unheard.map(|unheard| Box::new(unheard.into_adopted())),
                 attachment: attachment.or(extra.attachment).filter(|_| cx.hooks.disconnect),
+                kept: extra.kept,
             }))
         });
         cx.out.push_back((from, PeerBody::Adopted { token, found }));
@@ -349,6 +366,7 @@ impl Sessions {
         session.extra().directed = adopted.directed;
         session.extra().unheard = adopted.unheard.map(|unheard| Box::new(Unheard::adopted(*unheard)));
         session.extra().attachment = adopted.attachment;
+        session.extra().kept = adopted.kept;
         for signal in adopted.mailbox {
             session.extra().mailbox.put(signal, MailboxMax::of(cx.limits));
         }
@@ -457,6 +475,7 @@ impl Sessions {
                 let channel = edge.name.clone();
                 self.sessions.slab[index as usize].extra().entered.push(Entered { channel, entry });
             }
+            self.keep_sub(index, slot);
             self.take_sub(cx, index, slot);
         }
         self.drop_queued_questions(cx, queued_questions);

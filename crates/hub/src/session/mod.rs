@@ -15,6 +15,7 @@ mod command;
 mod connect;
 mod deliver;
 mod forward;
+mod kept;
 mod lane;
 mod mailbox;
 mod many;
@@ -325,6 +326,7 @@ impl Sessions {
             _ => {
                 (beat.pinged, beat.late) = (true, false);
                 cx.effects.push_one(Push::Ping, wire, id);
+                self.note_places(id);
                 every_ms.min(answer_ms)
             }
         };

@@ -3,9 +3,11 @@
 //! In: joins and leaves, each with the place of the channel at which it takes effect. Out: for a publication at a
 //! place, whether the subscription was in a room then. A stay in a room is an interval of the channel's log, so a live
 //! copy and a page that is read later are judged alike. A stay that is over is kept as long as its subscription may
-//! still read a publication from it. The stays of an epoch are bounded by `rooms_max`. As long as there is a stay in a
+//! still read a publication from it, also after a recovery (`session/kept.rs`). The stays of an epoch are bounded by
+//! `rooms_max`. As long as there is a stay in a
 //! room, the session is in the list of that room on its edge (`edge/rooms.rs`).
 
+use super::kept::Keeps;
 use super::pending::{Pending, ReplyTo};
 use super::{Cx, Sessions};
 use crate::edge::rooms::RoomPlace;
@@ -13,11 +15,11 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, Position, Room, SessionRef};
 use crate::message::{Audience, Publication, ReplyBody, RoomCommand};
 use crate::name::ChannelName;
-use crate::peer::ToHome;
+use crate::peer::{KeptStay, ToHome};
 use smallvec::SmallVec;
 
 /// A join or a leave that waits for its place.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum RoomChange {
     Join(Room),
     Leave(Room),
@@ -35,6 +37,8 @@ pub(crate) struct Rooms {
     earlier: Option<Box<Earlier>>,
     /// Its edge will look at it when all that waits there has been told.
     is_looked_at_later: bool,
+    /// Where the subscription is kept while its session is away.
+    pub(super) keeps: Option<Keeps>,
 }
 
 /// Stays in an epoch that is over.
@@ -54,8 +58,14 @@ struct Stay {
 }
 
 const OPEN: u64 = u64::MAX;
+/// The place in the list of a room of a stay that is over, and kept for a recovery only.
+const UNLISTED: u32 = u32::MAX;
 
 impl Stay {
+    fn is_listed(&self) -> bool {
+        self.at.place != UNLISTED
+    }
+
     fn is_open(&self) -> bool {
         self.left_at == OPEN
     }
@@ -76,9 +86,12 @@ impl Rooms {
             return true;
         }
         // Those of an earlier epoch are the same rooms once more.
+        if self.stays.len() >= stays_max {
+            self.give_way();
+        }
         let has_room = self.stays.len() < stays_max;
         if has_room {
-            let listed = self.all().find(|stay| stay.at.room == room).map(|stay| stay.at.clone());
+            let listed = self.all().find(|stay| stay.is_listed() && stay.at.room == room).map(|stay| stay.at.clone());
             let at_room = listed.unwrap_or_else(|| add(room));
             self.stays.push(Stay { at: at_room, joined_at: at.offset, left_at: OPEN });
         }
@@ -135,9 +148,31 @@ impl Rooms {
             return;
         }
         let earlier = self.earlier.take();
-        self.keep(|stay| stay.left_at > reached.offset, gone);
+        let confirmed = self.keeps.as_ref().and_then(Keeps::confirmed).filter(|at| at.epoch == reached.epoch);
+        // What came after the last sign of life may be lost on its way, and is then recovered.
+        if let Some(confirmed) = confirmed {
+            for at in 0..self.stays.len() {
+                let stay = &mut self.stays[at];
+                if stay.is_listed() && stay.left_at <= reached.offset && stay.left_at > confirmed.offset {
+                    let unlisted = RoomPlace { place: UNLISTED, ..stay.at.clone() };
+                    let listed = Stay { at: std::mem::replace(&mut stay.at, unlisted), ..stay.clone() };
+                    self.unlist(listed, gone);
+                }
+            }
+        }
+        let needed = confirmed.unwrap_or(reached).offset;
+        self.keep(|stay| stay.left_at > needed, gone);
         for stay in earlier.into_iter().flat_map(|earlier| earlier.stays) {
             self.unlist(stay, gone);
+        }
+    }
+
+    /// Forgets the oldest of the stays that are kept for a recovery only. A recovery from before its end is none.
+    fn give_way(&mut self) {
+        let unlisted = self.stays.iter().enumerate().filter(|(_, stay)| !stay.is_listed());
+        let oldest = unlisted.min_by_key(|(_, stay)| stay.left_at).map(|(at, _)| at);
+        if let (Some(at), Some(keeps)) = (oldest, &mut self.keeps) {
+            keeps.forgotten = keeps.forgotten.max(self.stays.remove(at).left_at);
         }
     }
 
@@ -153,7 +188,8 @@ impl Rooms {
 
     /// A stay was forgotten: it may have been the last one in its room.
     fn unlist(&self, stay: Stay, gone: &mut Gone) {
-        if !gone.contains(&stay.at) && self.all().all(|other| other.at.room != stay.at.room) {
+        let has_other = self.all().any(|other| other.is_listed() && other.at.room == stay.at.room);
+        if stay.is_listed() && !has_other && !gone.contains(&stay.at) {
             gone.push(stay.at);
         }
     }
@@ -168,18 +204,59 @@ impl Rooms {
     }
 
     fn is_empty(&self) -> bool {
-        self.all().next().is_none()
+        self.all().next().is_none() && self.keeps.is_none()
     }
 
-    /// True where some of it is kept only for what its subscription has not reached.
+    /// True where it is in lists only for what its subscription has not reached.
+    fn waits(&self) -> bool {
+        self.earlier.is_some() || self.stays.iter().any(|stay| stay.is_listed() && !stay.is_open())
+    }
+
+    /// True where some of it is kept only for what its subscription has not reached, or may have to be told again.
     fn has_past(&self) -> bool {
         self.earlier.is_some() || self.stays.iter().any(|stay| !stay.is_open())
+    }
+
+    /// The stays, for the time in which its session has no connection.
+    pub(super) fn away(&self) -> (Option<Epoch>, Vec<KeptStay>) {
+        let kept =
+            |stay: &Stay| KeptStay { room: stay.at.room.clone(), joined_at: stay.joined_at, left_at: stay.left_at };
+        (self.epoch, self.stays.iter().map(kept).collect())
+    }
+
+    /// The same stays again, in no list.
+    pub(super) fn kept(epoch: Option<Epoch>, stays: Vec<KeptStay>, keeps: Keeps) -> Rooms {
+        let back = |KeptStay { room, joined_at, left_at }| Stay {
+            at: RoomPlace { room, place: UNLISTED },
+            joined_at,
+            left_at,
+        };
+        let stays = stays.into_iter().map(back).collect();
+        Rooms { epoch, stays, keeps: Some(keeps), ..Rooms::default() }
+    }
+
+    /// The rooms in which it is now, in the order in which it entered them.
+    pub(super) fn now_in(&self) -> Vec<Room> {
+        self.stays.iter().filter(|stay| stay.is_open()).map(|stay| stay.at.room.clone()).collect()
+    }
+
+    /// Its session goes on: the stays that last are listed again.
+    pub(super) fn back(&mut self, mut add: impl FnMut(Room) -> RoomPlace) {
+        for stay in self.stays.iter_mut().filter(|stay| stay.is_open()) {
+            stay.at = add(stay.at.room.clone());
+        }
+    }
+
+    /// Its session begins anew: it is in no room.
+    pub(super) fn begin_anew(&mut self, at: Position) {
+        *self = Rooms { keeps: Some(Keeps::since(at)), ..Rooms::default() };
     }
 
     /// It has another place in the list of a room.
     fn moved(&mut self, RoomPlace { room, place }: &RoomPlace) {
         let earlier = self.earlier.iter_mut().flat_map(|earlier| &mut earlier.stays);
-        for stay in self.stays.iter_mut().chain(earlier).filter(|stay| stay.at.room == *room) {
+        let stays = self.stays.iter_mut().chain(earlier);
+        for stay in stays.filter(|stay| stay.is_listed() && stay.at.room == *room) {
             stay.at.place = *place;
         }
     }
@@ -187,7 +264,8 @@ impl Rooms {
     /// All lists that it is in.
     fn into_places(mut self) -> Vec<RoomPlace> {
         let earlier = self.earlier.take().into_iter().flat_map(|earlier| earlier.stays);
-        let mut places: Vec<RoomPlace> = self.stays.into_iter().chain(earlier).map(|stay| stay.at).collect();
+        let listed = self.stays.into_iter().chain(earlier).filter(Stay::is_listed);
+        let mut places: Vec<RoomPlace> = listed.map(|stay| stay.at).collect();
         places.sort_by(|one, other| one.room.cmp(&other.room));
         places.dedup();
         places
@@ -239,10 +317,24 @@ impl Sessions {
             let message = format!("a room of {channel:?} needs a live subscription to it");
             return Err(Error::new(ErrorCode::NotSubscribed, message).on(&channel));
         };
-        let sub = session.subs[slot].id;
+        let sub = &mut session.subs[slot];
+        if let Some(keeps) = sub.rooms.as_mut().and_then(|rooms| rooms.keeps.as_mut()) {
+            keeps.asked.push(change.clone());
+        }
+        let sub = sub.id;
         let token = self.pending.insert(Pending::Room { session: at, sub, reply: reply.clone(), change });
         self.tell_home(cx, &channel, ToHome::Mark { token });
         Ok(())
+    }
+
+    /// The home has answered the oldest change of rooms that it was asked about.
+    pub(super) fn room_answered(&mut self, at: SessionRef, sub: u32) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let Some(sub) = session.subs.iter_mut().find(|it| it.id == sub) else { return };
+        if let Some(keeps) = sub.rooms.as_mut().and_then(|rooms| rooms.keeps.as_mut()).filter(|it| !it.asked.is_empty())
+        {
+            keeps.asked.remove(0);
+        }
     }
 
     /// The home has named the place at which a change of rooms takes effect.
@@ -294,7 +386,7 @@ impl Sessions {
                 listed_at.map_or_else(|| listed.add(room, at.index), |listed_at| gone.swap_remove(listed_at))
             }),
         };
-        if rooms.has_past() && !std::mem::replace(&mut rooms.is_looked_at_later, true) {
+        if rooms.waits() && !std::mem::replace(&mut rooms.is_looked_at_later, true) {
             listed.look_later(at.index);
         }
         sub.rooms.take_if(|rooms| rooms.is_empty());

@@ -4,9 +4,11 @@
 //! subscription has an id of its own: an answer for one that was ended meanwhile finds nothing.
 
 use super::app::ended_by_app;
+use super::kept::{self, Keeps};
 use super::lane::Waiting;
 use super::pending::{Pending, PendingHook, PendingTable, ReplyTo};
 use super::question::asks;
+use super::rooms::Rooms;
 use super::table::{AdmittedBy, Extra, Membership, Sub, SubState};
 use super::{Cx, Sessions};
 use crate::edge::batch;
@@ -79,6 +81,15 @@ impl Sessions {
         };
         let edge = self.edges.find_or_create(&options.channel);
         let Some(session) = self.sessions.get(at) else { return };
+        let mut options = options;
+        let kept_sub = session.take_kept(&options.channel).filter(|_| options.keep);
+        let mut rooms = None;
+        if options.keep {
+            let back = kept_sub.and_then(|kept| kept::back(kept, options.since));
+            options.since = back.as_ref().map(|(_, from)| *from);
+            let begins = || Rooms::kept(None, Vec::new(), Keeps::new());
+            rooms = Some(Box::new(back.map_or_else(begins, |(rooms, _)| rooms)));
+        }
         session.next_sub += 1;
         let id = session.next_sub;
         session.subs.push(Sub {
@@ -91,7 +102,7 @@ impl Sessions {
             entered: goes_on,
             batch: batch::rounded(options.batch, cx.limits),
             slow: options.slow,
-            rooms: None,
+            rooms,
         });
         let want = Want { since: options.since, recent: options.recent, client: session.client };
         let caller = (by == AdmittedBy::Hook).then(|| session.caller());
@@ -271,7 +282,7 @@ impl Sessions {
         mut start: Start,
     ) {
         let Some(session) = self.sessions.get(at) else { return };
-        let (full, wire) = (session.is_full(&self.conns), session.wire);
+        let (full, wire, hasher) = (session.is_full(&self.conns), session.wire, self.edges.hasher());
         // One page a turn, and none into a full outbox: the others are pulled, as is everything that does not fit in a
         // first page.
         let bytes: usize = start.publications.iter().map(|p| p.cost()).sum();
@@ -283,6 +294,15 @@ impl Sessions {
         if bytes > 0 && (full || !has_room(&mut self.pending, cx.slice)) {
             start.end = start.publications[0].prev;
             start.publications.clear();
+        }
+        let begins_at = Position { epoch: start.top.epoch, offset: start.end };
+        if let Some(rooms) = session.subs[slot].rooms.as_mut().filter(|rooms| rooms.keeps.is_some()) {
+            let listed = self.edges.edges[edge as usize].rooms_or_insert(hasher);
+            match start.recovered {
+                Some(true) => rooms.back(|room| listed.add(room, at.index)),
+                _ => rooms.begin_anew(begins_at),
+            }
+            self.edges.edges[edge as usize].tidy();
         }
         start
             .publications
@@ -331,12 +351,14 @@ impl Sessions {
             Some(gather) => SubState::Gathering { membership, gather, ended: false },
             None => SubState::Live(membership),
         };
+        let rooms = session.subs[slot].rooms.as_ref().map(|rooms| rooms.now_in()).unwrap_or_default();
         let subscribed = Subscribed {
             channel: self.edges.edges[edge as usize].name.clone(),
             position: Position { epoch: start.top.epoch, offset: start.end },
             recovered: start.recovered,
             publications: start.publications,
             more,
+            rooms,
         };
         self.finish(cx, at, reply, ReplyBody::Subscribed(Box::new(subscribed)));
         if !waits {

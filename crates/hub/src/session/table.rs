@@ -21,7 +21,7 @@ use crate::ids::{ClientId, ConnId, Epoch, Position, SEATS_MAX, Seat, SeatId, Ses
 use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
-use crate::peer::{Entered, LastDirected, PendingToken, RateWindow};
+use crate::peer::{Entered, KeptSub, LastDirected, PendingToken, RateWindow};
 use crate::rng::Keyed;
 use crate::rules::{Rule, Slow};
 use crate::store::Reader;
@@ -199,6 +199,8 @@ pub(crate) struct Extra {
     pub(crate) attachment: Option<Attachment>,
     /// Questions to it that it has not answered, oldest first.
     pub(crate) asked: Vec<Ask>,
+    /// Subscriptions that it had on its last connection.
+    pub(crate) kept: Vec<KeptSub>,
 }
 
 impl Extra {
@@ -218,10 +220,12 @@ impl Extra {
             sends,
             unheard,
             asked,
+            kept,
         } = self;
         let lists = directed.is_empty()
             && entered.is_empty()
             && granted.is_empty()
+            && kept.is_empty()
             && rates.is_empty()
             && queued_questions.is_empty()
             && asked.is_empty();

@@ -565,8 +565,14 @@ fn other_pushes_out() {
     let error = Error::new(ErrorCode::Denied, "no");
     let position = Position { epoch: Epoch(1), offset: 1 };
     let not_a_room = ChannelName::new("news:a").expect("a valid name");
-    let by_server =
-        Subscribed { channel: not_a_room.clone(), position, recovered: None, publications: vec![], more: false };
+    let by_server = Subscribed {
+        channel: not_a_room.clone(),
+        position,
+        recovered: None,
+        publications: vec![],
+        more: false,
+        rooms: vec![],
+    };
     let rows: &[(&str, Push, (Written, String))] = &[
         (
             "typing",
@@ -658,8 +664,14 @@ fn answers_out() {
         assert_eq!(out, b"", "{name}");
     }
     let position = Position { epoch: Epoch(1), offset: 1 };
-    let subscribed =
-        Subscribed { channel: channel("chat:general"), position, recovered: None, publications: vec![], more: false };
+    let subscribed = Subscribed {
+        channel: channel("chat:general"),
+        position,
+        recovered: None,
+        publications: vec![],
+        more: false,
+        rooms: vec![],
+    };
     for body in [ReplyBody::Done, ReplyBody::Subscribed(Box::new(subscribed))] {
         let reply = Reply { id: None, body };
         assert_eq!(joined().encode_reply(&reply, 5, &mut Vec::new()), Ok(Written::Nothing));

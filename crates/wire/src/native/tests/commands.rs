@@ -44,6 +44,7 @@ pub(super) fn commands() -> Vec<(&'static str, Decoded)> {
         signals: false,
         batch: Some(Batch { size: 10, delay_ms: 50 }),
         slow: Some(Slow::Latest),
+        keep: false,
         ..SubOptions::new(name("a"))
     };
     let connect = |id, token: Option<&str>, ticket: Option<&str>, subscribe| Decoded::Connect {

@@ -68,6 +68,7 @@ fn replies_are_written_as_documented() {
             recovered,
             publications,
             more,
+            rooms: vec![],
         }))
     };
     let snapshot = |entries| PresenceSnapshot { seq: 4, count: 1, entries };
@@ -243,6 +244,7 @@ pub(super) fn pushes() -> Vec<(Push, &'static str)> {
                 recovered: None,
                 publications: vec![],
                 more: false,
+                rooms: vec![],
             })),
             r#"{"type":"subscribed","channel":"c","epoch":"000000000000000e","offset":5,"publications":[]}"#,
         ),

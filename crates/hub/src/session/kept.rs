@@ -1,0 +1,169 @@
+//! Subscriptions that are kept: what is known of one while its session has no connection, and where it goes on.
+//!
+//! In: places that a live subscription has reached when its client is pinged, and the client's answers. Out: for a
+//! client that comes back with the last publication that it has had, the place from which it is to be told. Whatever
+//! was sent before a ping that it has answered has arrived. So a client for which there was nothing for hours goes on
+//! from its last answer, and the log need not reach back to its last publication. Rooms come along, with the stays that
+//! ended since that answer. A place that is not known, or a log that does not reach back, is a new beginning.
+
+use super::rooms::{RoomChange, Rooms};
+use super::table::Session;
+use super::{Cx, Sessions};
+use crate::ids::{ConnId, Epoch, Position};
+use crate::name::ChannelName;
+use crate::peer::{KeptStay, KeptSub};
+
+/// What a subscription remembers so that it can be kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeps {
+    /// All that was for it up to here has arrived. (Epoch 0: it has not begun.)
+    confirmed: Position,
+    /// Where it was at the last ping, or when its session lost the last connection.
+    noted: Position,
+    /// A stay that ended here was forgotten: from before this place nothing can be recovered.
+    pub(super) forgotten: u64,
+    /// Changes of rooms of which the home has not named the place yet, oldest first.
+    pub(super) asked: Vec<RoomChange>,
+}
+
+impl Keeps {
+    /// It has not begun.
+    pub(super) fn new() -> Self {
+        Keeps::since(Position { epoch: Epoch(0), offset: 0 })
+    }
+
+    /// It begins here.
+    pub(super) fn since(at: Position) -> Self {
+        Keeps { confirmed: at, noted: at, forgotten: 0, asked: Vec::new() }
+    }
+
+    /// Up to where everything has arrived, once it has begun.
+    pub(super) fn confirmed(&self) -> Option<Position> {
+        Some(self.confirmed).filter(|at| at.epoch != Epoch(0))
+    }
+
+    /// The place from which its client is to be told, where it has had the publication at `last`, or none.
+    fn goes_on_from(&self, last: Option<Position>) -> Option<Position> {
+        let confirmed = self.confirmed()?;
+        let last = last.filter(|last| last.epoch == confirmed.epoch).unwrap_or(confirmed);
+        let from = Position { offset: confirmed.offset.max(last.offset), ..confirmed };
+        // It cannot have had more than was sent.
+        let was_sent = self.noted.epoch != from.epoch || from.offset <= self.noted.offset;
+        (was_sent && from.offset >= self.forgotten).then_some(from)
+    }
+}
+
+/// A subscription goes on where the client was: its rooms, and the place from which it is to be told. `None`: it begins
+/// anew.
+pub(super) fn back(kept: KeptSub, last: Option<Position>) -> Option<(Rooms, Position)> {
+    let KeptSub { confirmed, reached, forgotten, epoch, stays, .. } = kept;
+    let keeps = Keeps { noted: reached, forgotten, ..Keeps::since(confirmed) };
+    let from = keeps.goes_on_from(last)?;
+    Some((Rooms::kept(epoch, stays, Keeps { confirmed: from, ..keeps }), from))
+}
+
+impl Session {
+    /// Takes out what was kept of a subscription.
+    pub(super) fn take_kept(&mut self, channel: &ChannelName) -> Option<KeptSub> {
+        let kept = &mut self.extra.as_mut()?.kept;
+        let at = kept.iter().position(|kept| kept.channel == *channel)?;
+        Some(kept.swap_remove(at))
+    }
+}
+
+impl Sessions {
+    /// The session loses its connection: what its subscription in this slot remembers is kept.
+    pub(super) fn keep_sub(&mut self, index: u32, slot: usize) {
+        let session = &mut self.sessions.slab[index as usize];
+        let wire = session.wire;
+        let sub = &mut session.subs[slot];
+        let edge = &mut self.edges.edges[sub.edge as usize];
+        let reached = sub.membership().map(|membership| edge.reached(sub.variant(wire), membership.place));
+        let Some(rooms) = sub.rooms.as_ref() else { return };
+        let Some(keeps) = &rooms.keeps else { return };
+        let Some(confirmed) = keeps.confirmed() else { return };
+        // One that was not answered yet is kept as it was before.
+        let reached = reached.unwrap_or(keeps.noted);
+        let (channel, forgotten) = (edge.name.clone(), keeps.forgotten);
+        let (mut epoch, mut stays) = rooms.away();
+        // The answer to a join that is under way will find nobody: it takes effect here, where the session was told
+        // everything before it.
+        for change in &keeps.asked {
+            epoch.get_or_insert(reached.epoch);
+            let (RoomChange::Join(room) | RoomChange::Leave(room) | RoomChange::LeaveByAct(room)) = change;
+            let stay = stays.iter_mut().find(|stay| stay.room == *room && stay.left_at == u64::MAX);
+            match (change, stay) {
+                (RoomChange::Join(_), None) => {
+                    stays.push(KeptStay { room: room.clone(), joined_at: reached.offset, left_at: u64::MAX });
+                }
+                (RoomChange::Leave(_) | RoomChange::LeaveByAct(_), Some(stay)) => stay.left_at = reached.offset,
+                _ => {}
+            }
+        }
+        session.extra().kept.push(KeptSub { channel, confirmed, reached, forgotten, epoch, stays });
+    }
+
+    /// The client of this connection is pinged: if it answers, it has had everything up to here.
+    pub(super) fn note_places(&mut self, id: ConnId) {
+        self.each_keeping(id, |keeps, reached| keeps.noted = reached);
+    }
+
+    /// The client has answered a ping.
+    pub(super) fn answered_ping(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        self.each_keeping(id, |keeps, _| keeps.confirmed = keeps.noted);
+        let sessions: Vec<u32> = self.conn(id).map(|conn| conn.sessions().collect()).unwrap_or_default();
+        for index in sessions {
+            for slot in 0..self.sessions.slab[index as usize].subs.len() {
+                cx.slice.spend(1);
+                let edge = self.sessions.slab[index as usize].subs[slot].edge;
+                self.forget_stays(index, edge);
+            }
+        }
+    }
+
+    /// Does something for each live subscription that is kept: with its place.
+    fn each_keeping(&mut self, id: ConnId, act: impl Fn(&mut Keeps, Position)) {
+        let sessions: Vec<u32> = self.conn(id).map(|conn| conn.sessions().collect()).unwrap_or_default();
+        for index in sessions {
+            let session = &mut self.sessions.slab[index as usize];
+            let wire = session.wire;
+            for sub in &mut session.subs {
+                let variant = sub.variant(wire);
+                let Some(place) = sub.live().map(|live| live.place) else { continue };
+                let reached = self.edges.edges[sub.edge as usize].reached(variant, place);
+                if let Some(keeps) = sub.rooms.as_mut().and_then(|rooms| rooms.keeps.as_mut()) {
+                    act(keeps, reached);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: u64) -> Position {
+        Position { epoch: Epoch(1), offset }
+    }
+
+    #[test]
+    fn a_client_goes_on_from_what_it_has_had_or_from_its_last_answer() {
+        let keeps = Keeps { noted: at(20), ..Keeps::since(at(10)) };
+        let other = Position { epoch: Epoch(2), offset: 15 };
+        let table = [
+            ("nothing", None, Some(at(10))),
+            ("before its last answer", Some(at(4)), Some(at(10))),
+            ("since its last answer", Some(at(13)), Some(at(13))),
+            ("all", Some(at(20)), Some(at(20))),
+            ("more than there was", Some(at(21)), None),
+            ("of another log", Some(other), Some(at(10))),
+        ];
+        for (name, last, expected) in table {
+            assert_eq!(keeps.goes_on_from(last), expected, "{name}");
+        }
+        let forgets = Keeps { forgotten: 12, ..keeps.clone() };
+        assert_eq!((forgets.goes_on_from(None), forgets.goes_on_from(Some(at(12)))), (None, Some(at(12))));
+        assert_eq!(Keeps::new().goes_on_from(None), None);
+    }
+}

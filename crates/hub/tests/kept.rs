@@ -1,0 +1,293 @@
+//! Kept subscriptions: a session that lost its connection goes on where its client was, in its rooms, on any shard.
+
+mod common;
+
+use common::*;
+use fanfare_hub::*;
+
+const CHANNEL: &str = "chat:a";
+
+fn room(name: &str) -> Room {
+    Room::new(name).expect("a short name")
+}
+
+fn join(name: &str) -> Command {
+    Command::Room(Box::new(RoomCommand::Join { channel: channel(CHANNEL), room: room(name) }))
+}
+
+fn leave(name: &str) -> Command {
+    Command::Room(Box::new(RoomCommand::Leave { channel: channel(CHANNEL), room: room(name) }))
+}
+
+fn say(net: &mut Net, peer: usize, json: &str, name: &str) {
+    let data = Data::Json(json.to_owned().into());
+    let publish = Publish { channel: channel(CHANNEL), data, event: None, idempotency_key: None, echo: true };
+    let audience = Audience { rooms: vec![room(name)], ..Audience::default() };
+    net.ask(peer, Command::Room(Box::new(RoomCommand::Publish { publish, audience })));
+}
+
+fn kept(since: Option<Position>) -> SubOptions {
+    SubOptions { since, keep: true, signals: false, ..SubOptions::new(channel(CHANNEL)) }
+}
+
+/// A client with kept subscription, in `red`, and another one that speaks.
+fn begin(net: &mut Net) -> (usize, usize) {
+    let (ada, bob) = (net.connect(0), net.connect(1));
+    net.subscribe_with(ada, kept(None));
+    net.subscribe(bob, CHANNEL);
+    net.ask(ada, join("red"));
+    (ada, bob)
+}
+
+/// The client comes back on this shard: what it missed, in the answer and after it, and whether it goes on.
+fn back(net: &mut Net, peer: usize, shard: usize, last: Option<Position>) -> (usize, Vec<String>, Option<bool>) {
+    let peer = net.resume(peer, shard, vec![kept(last)]);
+    let received = net.take(peer);
+    let mut subscribed = received.iter().filter_map(|received| match received {
+        Received::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => Some(subscribed.clone()),
+        _ => None,
+    });
+    let subscribed = subscribed.next().expect("subscribed");
+    let mut missed = texts(&subscribed.publications);
+    missed.extend(messages(&received));
+    (peer, missed, subscribed.recovered)
+}
+
+/// The place of the last message that came.
+fn last(net: &mut Net, peer: usize) -> Option<Position> {
+    let received = net.take(peer);
+    received.iter().rev().find_map(|received| match received {
+        Received::Push(Push::Message { epoch, publication, .. }) => {
+            Some(Position { epoch: *epoch, offset: publication.offset })
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_client_goes_on_again_and_again_on_any_shard_in_its_rooms() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (mut ada, bob) = begin(&mut net);
+        let mut at = None;
+        for round in 0..7 {
+            net.cut(ada);
+            say(&mut net, bob, &format!("\"missed {round}\""), "red");
+            say(&mut net, bob, "\"for others\"", "blue");
+            let (peer, missed, recovered) = back(&mut net, ada, round, at);
+            assert_eq!((&missed[..], recovered), (&[format!("\"missed {round}\"")][..], Some(true)), "{shards} shards");
+            ada = peer;
+            // Every other time it gets nothing before the next cut.
+            if round % 2 == 0 {
+                say(&mut net, bob, "\"live\"", "red");
+                at = last(&mut net, ada);
+                assert!(at.is_some());
+            } else {
+                net.take(ada);
+                at = None;
+                // It has answered a ping, so that all up to here has arrived.
+                net.send_only(ada, Command::Pong);
+            }
+            if round % 2 == 1 {
+                break;
+            }
+        }
+    }
+}
+
+/// No event came before the first cut, or since the last one.
+#[test]
+fn a_client_that_got_nothing_goes_on_too() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (mut ada, bob) = begin(&mut net);
+        for round in 0..3 {
+            net.cut(ada);
+            let (peer, missed, recovered) = back(&mut net, ada, round, None);
+            assert_eq!((missed.len(), recovered), (0, Some(true)));
+            ada = peer;
+        }
+        say(&mut net, bob, "1", "red");
+        assert_eq!(net.take_messages(ada), ["1"], "it is still in its room");
+    }
+}
+
+/// What was sent and did not arrive comes again; also where the answer to the return was lost.
+#[test]
+fn what_was_lost_on_its_way_comes_again() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = begin(&mut net);
+        say(&mut net, bob, "1", "red");
+        let at = last(&mut net, ada);
+        say(&mut net, bob, "2", "red"); // sent, and lost
+        net.ask(ada, leave("red"));
+        say(&mut net, bob, "3", "red");
+        net.ask(ada, join("blue"));
+        net.cut(ada);
+        say(&mut net, bob, "4", "blue");
+        let (again, missed, recovered) = back(&mut net, ada, 1, at);
+        assert_eq!((missed, recovered), (numbers(2..=2).into_iter().chain(numbers(4..=4)).collect(), Some(true)));
+        net.cut(again); // it never had that answer
+        say(&mut net, bob, "5", "blue");
+        let (again, missed, recovered) = back(&mut net, again, 2, at);
+        assert_eq!((missed, recovered), (["2", "4", "5"].map(str::to_owned).to_vec(), Some(true)));
+        say(&mut net, bob, "6", "blue");
+        say(&mut net, bob, "7", "red");
+        assert_eq!(net.take_messages(again), ["6"]);
+    }
+}
+
+/// The last publication that it had is long gone from the log. It has answered pings since.
+#[test]
+fn a_quiet_client_goes_on_however_old_its_last_publication_is() {
+    for shards in shard_counts() {
+        let rule = Rule { history: Retain { count: 1_000, bytes: 1 << 20, ttl_ms: 150_000 }, ..open_rule("**") };
+        let limits = Limits { grace_ms: 60_000, heartbeat_ms: 25_000, ..Limits::default() };
+        let mut net = Net::with(shards, limits, Rules::new(vec![rule]));
+        net.heartbeat = HeartbeatKind::Waits;
+        let (mut ada, bob) = begin(&mut net);
+        say(&mut net, bob, "1", "red");
+        let at = last(&mut net, ada);
+        for answers in [true, false] {
+            for _ in 0..30 {
+                say(&mut net, bob, "0", "blue");
+                net.pass(20_000);
+                net.all_alive();
+                for peer in [ada, bob].into_iter().filter(|_| answers) {
+                    net.send_only(peer, Command::Pong);
+                }
+            }
+            net.cut(ada);
+            say(&mut net, bob, "2", "red");
+            let (again, missed, recovered) = back(&mut net, ada, 1, at);
+            // Without an answer to a ping nobody knows what has arrived.
+            let expected = if answers { (vec!["2".to_owned()], Some(true)) } else { (vec![], Some(false)) };
+            assert_eq!((missed, recovered), expected);
+            ada = again;
+            say(&mut net, bob, "3", "red");
+            let expected = if answers { vec!["3"] } else { vec![] };
+            assert_eq!(net.take_messages(ada), expected, "who begins anew is in no room");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_is_a_new_beginning() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = begin(&mut net);
+        say(&mut net, bob, "1", "red");
+        let at = last(&mut net, ada).expect("it came");
+        net.cut(ada);
+        let ahead = Position { offset: at.offset + 7, ..at };
+        let (again, missed, recovered) = back(&mut net, ada, 1, Some(ahead));
+        assert_ne!(recovered, Some(true));
+        say(&mut net, bob, "2", "red");
+        assert!(missed.is_empty() && net.take_messages(again).is_empty());
+        // A place of another log is that of an earlier life of the client: it has had nothing in this one.
+        let other = Position { epoch: Epoch(at.epoch.0 ^ 1), offset: 3 };
+        net.ask(again, join("red"));
+        net.cut(again);
+        say(&mut net, bob, "3", "red");
+        let (_, missed, recovered) = back(&mut net, again, 0, Some(other));
+        assert_eq!((missed, recovered), (vec!["3".to_owned()], Some(true)));
+    }
+}
+
+/// Rooms that it leaves are kept for a recovery within the bound of all of its rooms; the oldest gives way.
+#[test]
+fn stays_for_a_recovery_give_way_to_new_rooms() {
+    for (rooms_max, recovers) in [(3, true), (2, false)] {
+        let mut net = Net::with(1, Limits { rooms_max, ..Limits::default() }, open_rules());
+        let (ada, bob) = begin(&mut net);
+        say(&mut net, bob, "1", "red"); // lost
+        net.ask(ada, leave("red"));
+        assert_eq!(net.ask(ada, join("blue")), ReplyBody::Done);
+        assert_eq!(net.ask(ada, join("green")), ReplyBody::Done);
+        assert_eq!(net.shards[0].held().room_places, 2);
+        net.cut(ada);
+        assert_eq!(net.shards[0].held().room_places, 0);
+        let (_, missed, recovered) = back(&mut net, ada, 0, None);
+        assert_eq!((missed.len(), recovered == Some(true)), (usize::from(recovers), recovers), "{rooms_max} rooms");
+        assert_eq!(net.shards[0].held().room_places, if recovers { 2 } else { 0 });
+    }
+}
+
+/// A session that has ended for good, or whose time is over, is none to go on with.
+#[test]
+fn what_has_ended_is_not_kept() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = begin(&mut net);
+        net.cut(ada);
+        net.pass(net.limits.grace_ms + 2_000);
+        say(&mut net, bob, "1", "red");
+        let (again, missed, recovered) = back(&mut net, ada, 0, None);
+        assert!(missed.is_empty() && recovered != Some(true) && net.client(again) != net.client(ada));
+        // The same session without the wish to be kept.
+        net.ask(again, join("red"));
+        net.cut(again);
+        let plain = net.resume(again, 0, vec![SubOptions::new(channel(CHANNEL))]);
+        say(&mut net, bob, "2", "red");
+        assert!(net.take_messages(plain).is_empty());
+    }
+}
+
+/// The name of a session keeps the shard on which it began. Long after it has moved on, it is found all the same.
+#[test]
+fn a_session_is_found_wherever_it_has_moved_long_ago() {
+    for shards in [1, 2, 3, 5] {
+        let mut net = Net::new(shards);
+        net.heartbeat = HeartbeatKind::Waits;
+        let (ada, bob) = begin(&mut net);
+        let resume = Some(Resume { shard: ShardId(0), client: net.client(ada) });
+        let mut peer = ada;
+        for shard in [1, 4, 2, 2, 0, 3] {
+            // The shard that it left remembers where it went for some minutes only.
+            for _ in 0..40 {
+                net.pass(10_000);
+                net.all_alive();
+                net.send_only(peer, Command::Pong);
+            }
+            net.cut(peer);
+            say(&mut net, bob, &shard.to_string(), "red");
+            peer = net.connect_as(shard, Connect { resume, subscribe: vec![kept(None)], ..Connect::default() });
+            assert_eq!(net.client(peer), net.client(ada), "{shards} shards, on {shard}");
+            let received = net.take(peer);
+            let missed = received.iter().find_map(|received| match received {
+                Received::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => {
+                    Some((texts(&subscribed.publications), subscribed.recovered, subscribed.rooms.clone()))
+                }
+                _ => None,
+            });
+            assert_eq!(missed, Some((vec![shard.to_string()], Some(true), vec![room("red")])));
+        }
+        let gone = Some(Resume { shard: ShardId(0), client: ClientId(7) });
+        let peer = net.connect_as(1, Connect { resume: gone, subscribe: vec![kept(None)], ..Connect::default() });
+        assert_ne!(net.client(peer), ClientId(7));
+    }
+}
+
+/// The connection is cut while a join, and a leave, are on their way to the home of the channel.
+#[test]
+fn changes_of_rooms_that_are_under_way_at_the_cut_take_effect() {
+    for shards in shard_counts() {
+        for back_on in 0..shards {
+            let mut net = Net::new(shards);
+            let (ada, bob) = begin(&mut net);
+            net.send_only(ada, join("blue"));
+            net.send_only(ada, leave("red"));
+            let Peer { shard, conn, .. } = net.peers[ada];
+            net.input(shard, Input::Closed { conn, finally: false });
+            net.settle();
+            say(&mut net, bob, "1", "blue");
+            say(&mut net, bob, "2", "red");
+            let (again, missed, recovered) = back(&mut net, ada, back_on, None);
+            assert_eq!((missed, recovered), (numbers(1..=1), Some(true)), "{shards} shards");
+            say(&mut net, bob, "3", "red");
+            say(&mut net, bob, "4", "blue");
+            assert_eq!(net.take_messages(again), ["4"]);
+        }
+    }
+}
