@@ -26,6 +26,7 @@ export const servers = {
       FANFARE__SOCKETIO__MAX_PAYLOAD: String(maxPayload),
       FANFARE__SOCKETIO__CONNECT_TIMEOUT: `${connectTimeout}ms`,
       FANFARE__SOCKETIO__PARSER: parser,
+      FANFARE__SOCKETIO__MAX_DISCONNECTION_DURATION: '0s', // as in the reference by default
       FANFARE__ORIGINS: ORIGIN,
     }
     const server = await startServer({ env })

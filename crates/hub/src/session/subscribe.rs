@@ -295,6 +295,12 @@ impl Sessions {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
+        // Joins and leaves by the application are done in their place among the others: by the pages.
+        let is_kept = session.subs[slot].rooms.as_ref().is_some_and(|rooms| rooms.keeps.is_some());
+        if is_kept && start.recovered == Some(true) && start.publications.iter().any(|p| p.act.is_some()) {
+            start.end = start.publications[0].prev;
+            start.publications.clear();
+        }
         let begins_at = Position { epoch: start.top.epoch, offset: start.end };
         if let Some(rooms) = session.subs[slot].rooms.as_mut().filter(|rooms| rooms.keeps.is_some()) {
             let listed = self.edges.edges[edge as usize].rooms_or_insert(hasher);

@@ -176,6 +176,9 @@ pub struct SocketIoConfig {
     pub upgrade_timeout: Duration,
     /// A cookie with the id of the session, given to clients that begin by polling. Default none.
     pub cookie: Option<cookie::Cookie>,
+    /// How long a client that was cut off may be away and still go on as the same socket (connection state recovery).
+    /// Zero: such a client begins anew. Default zero.
+    pub max_disconnection_duration: Duration,
     /// The message for a client that the application does not let in. Default `认证错误` (authentication error).
     pub refusal: String,
 }
@@ -196,6 +199,7 @@ impl Default for SocketIoConfig {
             upgrades: true,
             upgrade_timeout: Duration::from_secs(10),
             cookie: None,
+            max_disconnection_duration: Duration::ZERO,
             refusal: "认证错误".to_owned(),
         }
     }

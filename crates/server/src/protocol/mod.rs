@@ -227,6 +227,12 @@ pub trait Protocol: Send + Sync + 'static {
         limits.message_bytes_max
     }
 
+    /// True where a client leaves by a command alone: one whose connection ends, however it is closed, may come back to
+    /// its session. Default: a transport that is closed properly ends the session.
+    fn leaves_by_command(&self) -> bool {
+        false
+    }
+
     /// How long a session outlives its connection, in ms; 0 ends both together.
     fn grace_ms(&self) -> u32 {
         0

@@ -265,7 +265,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         }
         self.config.socketio.enabled |= !self.handlers.socketio.is_empty();
         if self.config.socketio.enabled {
-            self.channels.push(SocketIo::rule());
+            self.channels.push(SocketIo::rule(&self.config.socketio, &self.config.limits));
         }
         let code = Code { rules: self.channels.into(), keys: self.api_keys.into() };
         self.config.rules = Arc::new(code.with_rules(&self.config.rules));

@@ -35,6 +35,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use table::LATER;
 use units::Wrong;
 use written::{Field, Raw, Written, looks_secret};
@@ -190,6 +191,7 @@ impl Settings {
         settings.config.admin = AdminOn::MainPort;
         settings.chat.enabled = true;
         settings.config.socketio.enabled = true;
+        settings.config.socketio.max_disconnection_duration = Duration::from_secs(120);
         settings
     }
 

@@ -142,6 +142,9 @@ settings! {
         "Time for that. A WebSocket on which its client has not gone on by then is closed, and the client polls on.";
     "socketio.cookie": ValueKind::Cookie(|s| &mut s.config.socketio.cookie), ["none"],
         "A cookie with the id of the session, for clients that begin by polling. Fanfare needs none; a balancer before several nodes may.";
+    "socketio.max_disconnection_duration": ValueKind::Time { min: 0, max: 86_400_000, at: Millis::Duration(|s| &mut s.config.socketio.max_disconnection_duration) },
+        "How long a client that was cut off may be away and still go on as the same socket, in its rooms, with the events that it missed. \
+         With it each event of the server has its offset as one more argument, as in the reference. 0 turns it off.";
     "socketio.refusal": ValueKind::Text(|s| &mut s.config.socketio.refusal),
         "The message of the `connect_error` of a client that the application does not let in.";
 

@@ -785,8 +785,16 @@ impl Shell {
         }
     }
 
+    /// True where the end of a connection ends its sessions too, as its transport says by `finally`.
+    fn is_final(&self, id: ConnId, finally: bool) -> bool {
+        let conn = self.conns.get(id.index as usize).filter(|slot| slot.generation == id.generation);
+        let conn = conn.and_then(|slot| slot.conn.as_ref());
+        finally && !conn.is_some_and(|conn| self.wire(conn.wire).protocol.leaves_by_command())
+    }
+
     /// A connection's socket is gone.
     fn lost(&mut self, now: Now, id: ConnId, finally: bool) {
+        let finally = self.is_final(id, finally);
         if let Some(conn) = self.conn(id) {
             if !conn.closing {
                 self.counters.ended("gone");

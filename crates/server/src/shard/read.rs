@@ -217,7 +217,8 @@ impl Shell {
                 Err(broken) => {
                     tracing::debug!(error = broken.reason, "the peer broke the protocol of its transport");
                     self.goodbye(id, broken.code, &broken.reason, "protocol_error");
-                    self.act(now, Input::Closed { conn: id, finally: true });
+                    let finally = self.is_final(id, true);
+                    self.act(now, Input::Closed { conn: id, finally });
                     return Looked::Closing;
                 }
             };
@@ -228,6 +229,7 @@ impl Shell {
                 Received::End { answer, finally } => {
                     self.append(id, answer);
                     self.begin_closing(id, "left");
+                    let finally = self.is_final(id, finally);
                     self.act(now, Input::Closed { conn: id, finally });
                     return Looked::Closing;
                 }

@@ -6,20 +6,20 @@
 //! of its own. A seat that was left serves the next namespace. The events of a socket go to `builtin`.
 
 use super::namespaces::Namespace;
-use super::publish::data_of;
+use super::publish::{data_of, put_publication};
+use super::recovery::{self, Auth, Returning};
 use super::seam::{HandledSocket, Opaque};
 use super::{MESSAGE, Parts, Reason};
-use crate::protocol::{Actions, Conversation, Encoded, Message, put_message};
+use crate::protocol::{Actions, Conversation, Encoded, Message, Place, put_message};
 use crate::request::RequestInfo;
 use fanfare_hub::{
-    ClientId, Command, Connect, Disconnect, Now, Push, Reply, ReplyBody, Request, RequestId, Room, RoomCommand, Seat,
-    SubOptions, UserToken,
+    ClientId, Command, Connect, Disconnect, Now, PageId, Position, Push, Reply, ReplyBody, Request, RequestId, Room,
+    RoomCommand, Seat, SubOptions, Subscribed, UserToken,
 };
 use fanfare_wire::engineio::Packet as EnginePacket;
 use fanfare_wire::socketio::{
     self, DecodeError, Decoder, Event, Kind, Packet, put_connect_error, put_connected, put_head, put_text,
 };
-use serde::Deserialize;
 use smallvec::SmallVec;
 use std::any::Any;
 use std::sync::Arc;
@@ -46,6 +46,7 @@ pub(super) enum Stage {
 pub(crate) struct Client {
     pub(super) parts: Arc<Parts>,
     decoder: Decoder,
+    place: Place,
     /// By seat.
     pub(super) sockets: SmallVec<[Socket; 1]>,
     /// The request that the connection began with, if a handler needs it.
@@ -65,11 +66,13 @@ pub(super) struct Socket {
     pub(super) rooms: Vec<Room>,
     /// Its part on the side of the application, if the namespace has handlers.
     pub(super) handled: Option<Box<dyn HandledSocket>>,
+    /// The socket that its client was before a cut.
+    returning: Option<Box<Returning>>,
 }
 
 impl Client {
-    pub(super) fn new(parts: Arc<Parts>, request: Option<Arc<RequestInfo>>) -> Self {
-        Client { parts, decoder: Decoder::default(), sockets: SmallVec::new(), request, of_connection: None }
+    pub(super) fn new(parts: Arc<Parts>, place: Place, request: Option<Arc<RequestInfo>>) -> Self {
+        Client { parts, place, decoder: Decoder::default(), sockets: SmallVec::new(), request, of_connection: None }
     }
 }
 
@@ -81,7 +84,10 @@ impl Conversation for Client {
             Message::Text(text) => match EnginePacket::decode(text) {
                 Ok(EnginePacket::Text(text)) => self.decoder.text(text, &limits),
                 Ok(EnginePacket::Binary(bytes)) => self.decoder.binary(&bytes, &limits),
-                Ok(EnginePacket::Pong(_)) => return,
+                // What was sent before its ping has arrived.
+                Ok(EnginePacket::Pong(_)) => {
+                    return actions.requests.extend(self.parts.recovers.then(|| silent(Command::Pong)));
+                }
                 // In version 4 the server pings.
                 Ok(EnginePacket::Ping(_)) => return broken(actions, "heartbeat_direction", "a ping of a client"),
                 // The reference takes no notice of these.
@@ -102,9 +108,9 @@ impl Conversation for Client {
         self.encode_reply_in(Seat::default(), reply, now, out)
     }
 
-    fn encode_reply_in(&mut self, Seat(seat): Seat, reply: &Reply, _now: Now, out: &mut Vec<u8>) -> Encoded {
+    fn encode_reply_in(&mut self, Seat(seat): Seat, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
         match self.sockets.get_mut(usize::from(seat)) {
-            Some(socket) => socket.encode_reply(reply, out),
+            Some(socket) => socket.encode_reply(reply, (&self.place, now), out),
             None => Encoded::Nothing,
         }
     }
@@ -177,7 +183,9 @@ impl Client {
         let seat = Seat(at as u16);
         let parts = self.parts.clone();
         let (stage, rooms) = (Stage::Asking, Vec::new());
-        let mut socket = Socket { parts, namespace, stage, user: None, rooms, handled: None };
+        let auth = packet.data.as_deref().filter(|_| parts.recovers);
+        let returning = Auth::of(auth).returning(&self.place, &namespace.name, actions.now).map(Box::new);
+        let mut socket = Socket { parts, namespace, stage, user: None, rooms, handled: None, returning };
         actions.seat = seat;
         let auth = packet.data.as_deref();
         match socket.namespace.handlers.clone() {
@@ -202,19 +210,19 @@ impl Socket {
 
     /// The command by which it enters.
     pub(super) fn enter(&self, auth: Option<&str>, connect: Connect) -> Request {
-        #[derive(Deserialize)]
-        struct Auth {
-            token: Option<String>,
-        }
         // A token that is no text is none: the guard decides about clients without one.
-        let token = auth.filter(|_| self.parts.has_guard).and_then(|auth| serde_json::from_str::<Auth>(auth).ok());
-        let token = token.and_then(|auth| auth.token).map(|token| UserToken::from(token.as_str()));
-        let subscribe = vec![SubOptions { signals: false, ..SubOptions::new(self.namespace.channel.clone()) }];
-        let connect = Connect { token, subscribe, ..connect };
+        let token = Auth::of(auth.filter(|_| self.parts.has_guard)).token;
+        let token = token.as_str().map(UserToken::from);
+        let returning = self.returning.as_deref();
+        let subscribe = vec![self.parts.options(SubOptions::new(self.namespace.channel.clone()), returning)];
+        let resume = returning.map(|returning| returning.resume);
+        // A `pid` is known to one page alone: it takes its socket from a connection that is not yet known to be cut.
+        let page = PageId::new("pid").filter(|_| self.parts.recovers);
+        let connect = Connect { token, subscribe, resume, page, ..connect };
         Request { id: Some(RequestId::Text(CONNECT.into())), command: Command::Connect(Box::new(connect)) }
     }
 
-    fn encode_reply(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Encoded {
+    fn encode_reply(&mut self, reply: &Reply, (place, now): (&Place, Now), out: &mut Vec<u8>) -> Encoded {
         let is = |id: &str| matches!(&reply.id, Some(RequestId::Text(text)) if **text == *id);
         match (&reply.body, self.stage) {
             (ReplyBody::Connected(connected), Stage::Asking) => {
@@ -232,9 +240,7 @@ impl Socket {
                 if let Some(handled) = &self.handled {
                     handled.entered();
                 }
-                out.push(MESSAGE);
-                put_connected(out, &self.namespace.name, &client.to_string(), None);
-                Encoded::Text
+                self.put_entered(subscribed, client, (place, now), out)
             }
             (ReplyBody::Error(_), Stage::Asking) if is(CONNECT) => {
                 self.stage = Stage::Outside;
@@ -258,6 +264,41 @@ impl Socket {
             (ReplyBody::Error(_), _) => Encoded::Ignored,
             _ => Encoded::Nothing,
         }
+    }
+
+    /// It is in the namespace: tells its id, behind the events that it missed where it goes on after a cut.
+    fn put_entered(
+        &mut self,
+        subscribed: &Subscribed,
+        client: ClientId,
+        (place, now): (&Place, Now),
+        out: &mut Vec<u8>,
+    ) -> Encoded {
+        let name = &self.namespace.name;
+        let returning = self.returning.take().filter(|_| subscribed.recovered == Some(true));
+        let pid = match returning {
+            Some(returning) => {
+                self.rooms = subscribed.rooms.clone();
+                Some(returning.pid)
+            }
+            None => self.parts.recovers.then(|| recovery::pid(place, name, client, now).into()),
+        };
+        let mut text = vec![MESSAGE];
+        put_connected(&mut text, name, &client.to_string(), pid.as_deref());
+        if subscribed.publications.is_empty() {
+            out.extend_from_slice(&text);
+            return Encoded::Text;
+        }
+        for publication in &subscribed.publications {
+            let at = Position { epoch: subscribed.position.epoch, offset: publication.offset };
+            let mut event = Vec::new();
+            match put_publication(publication, name, Some(at), &mut event) {
+                Encoded::Several => out.extend_from_slice(&event),
+                _ => put_message(out, Message::Text(std::str::from_utf8(&event).unwrap_or_default())),
+            }
+        }
+        put_message(out, Message::Text(std::str::from_utf8(&text).unwrap_or_default()));
+        Encoded::Several
     }
 
     /// It is out.

@@ -15,6 +15,7 @@ mod msgpack;
 mod namespaces;
 mod publish;
 mod reason;
+mod recovery;
 mod seam;
 
 pub(crate) use conversation::Client;
@@ -31,7 +32,9 @@ use crate::config::cookie::Cookie;
 use crate::config::{Parser, SocketIoConfig};
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
-use fanfare_hub::{ChannelName, Disconnect, HeartbeatKind, Limits, Now, Pattern, Push, Retain, Rule, SEATS_MAX, Who};
+use fanfare_hub::{
+    ChannelName, Disconnect, HeartbeatKind, Limits, Now, Pattern, Position, Push, Retain, Rule, SEATS_MAX, Who,
+};
 use fanfare_wire::engineio::{Open, Packet as EnginePacket, Sid, Transports};
 use http::HeaderValue;
 use namespaces::name_of;
@@ -42,6 +45,9 @@ use std::time::Duration;
 const CHANNELS: &str = "$sio:**";
 /// The engine's letter for a message, before the text of a packet.
 const MESSAGE: u8 = b'4';
+
+/// Its events are kept for so long at least.
+const HISTORY_MS: u64 = 120_000;
 
 /// What is added to a client's message at most: its user and the time.
 const ADDED_BYTES_MAX: usize = 8 << 10;
@@ -68,6 +74,10 @@ struct Parts {
     pong_timeout_ms: u64,
     payload_bytes_max: usize,
     rooms_max: usize,
+    /// How long a socket may be without a connection; 0: not at all.
+    grace_ms: u32,
+    /// Sockets go on after a cut.
+    recovers: bool,
     refusal: Box<str>,
     parser: Parser,
     transports: Transports,
@@ -104,6 +114,8 @@ impl SocketIo {
             pong_timeout_ms: limits.pong_timeout_ms,
             payload_bytes_max: limits.room_message_bytes_max,
             rooms_max: limits.rooms_max,
+            grace_ms: u32::try_from(config.max_disconnection_duration.as_millis()).unwrap_or(u32::MAX),
+            recovers: !config.max_disconnection_duration.is_zero(),
             refusal: config.refusal.as_str().into(),
             parser: config.parser,
             transports: Transports { polling: config.polling, websocket: config.websocket },
@@ -117,6 +129,7 @@ impl SocketIo {
     /// A session with this id begins. `upgrades`: it polls, and may go on with a WebSocket.
     pub(crate) fn begin(
         &self,
+        place: &Place,
         sid: &str,
         upgrades: bool,
         request: Option<&Arc<RequestInfo>>,
@@ -134,7 +147,7 @@ impl SocketIo {
         open.put(&mut out);
         actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
         let request = request.filter(|_| self.needs_request()).cloned();
-        let client = Box::new(Client::new(self.0.clone(), request));
+        let client = Box::new(Client::new(self.0.clone(), place.clone(), request));
         match self.0.parser {
             Parser::Standard => client,
             Parser::Msgpack => Box::new(msgpack::Msgpack::new(client, payload_bytes_max)),
@@ -145,8 +158,14 @@ impl SocketIo {
     fn push(&self, push: &Push, out: &mut Vec<u8>) -> Encoded {
         match push {
             Push::Message { channel, publication, .. } | Push::Volatile { channel, publication } => {
+                let at = match push {
+                    Push::Message { epoch, .. } => Some(Position { epoch: *epoch, offset: publication.offset }),
+                    _ => None,
+                };
                 match name_of(channel) {
-                    Some(namespace) => publish::put_publication(publication, namespace, out),
+                    Some(namespace) => {
+                        publish::put_publication(publication, namespace, at.filter(|_| self.0.recovers), out)
+                    }
                     None if self.0.is_bridged(channel) => bridge::put_publication(publication, out),
                     None => Encoded::Nothing,
                 }
@@ -189,14 +208,18 @@ impl SocketIo {
         self.0.payload_bytes_max
     }
 
-    /// The rule of its channels. The history serves readers that are slow.
-    pub(crate) fn rule() -> Rule {
+    /// The rule of its channels. The history serves readers that are slow, and clients that were cut off: what they
+    /// have not confirmed by their last answer to a ping is in it when they come back at the last moment.
+    pub(crate) fn rule(config: &SocketIoConfig, limits: &Limits) -> Rule {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let unconfirmed_ms = ms(config.ping_interval).saturating_add(limits.pong_timeout_ms);
+        let ttl_ms = ms(config.max_disconnection_duration).saturating_add(unconfirmed_ms).max(HISTORY_MS);
         Rule {
             subscribe: vec![Who::Anyone],
             publish: vec![Who::Subscriber],
             signal: vec![Who::Nobody],
             enter: vec![Who::Nobody],
-            history: Retain { count: 100_000, bytes: 64 << 20, ttl_ms: 120_000 },
+            history: Retain { count: 100_000, bytes: 64 << 20, ttl_ms },
             ..Rule::open(Pattern::new(CHANNELS).expect("a valid pattern"))
         }
     }
@@ -213,7 +236,7 @@ impl Protocol for SocketIo {
     }
 
     fn open(&self, place: &Place, request: Option<&Arc<RequestInfo>>, actions: &mut Actions) -> Box<dyn Conversation> {
-        self.begin(&sid_at(place), false, request, actions)
+        self.begin(place, &sid_at(place), false, request, actions)
     }
 
     fn needs_request(&self) -> bool {
@@ -234,6 +257,14 @@ impl Protocol for SocketIo {
 
     fn connect_timeout_ms(&self) -> Option<u64> {
         Some(self.0.connect_timeout_ms)
+    }
+
+    fn grace_ms(&self) -> u32 {
+        self.0.grace_ms
+    }
+
+    fn leaves_by_command(&self) -> bool {
+        self.0.recovers
     }
 
     fn heartbeat_ms(&self) -> u32 {

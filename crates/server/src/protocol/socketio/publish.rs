@@ -5,11 +5,12 @@
 
 use super::conversation::{Socket, silent};
 use super::namespaces::channel_of;
+use super::recovery::put_offset;
 use super::seam::Payload;
 use super::{MESSAGE, SocketIo};
 use crate::protocol::{Actions, Encoded, Message, put_message};
 use bytes::Bytes;
-use fanfare_hub::{Act, Audience, Command, Data, Publication, Publish, RoomCommand};
+use fanfare_hub::{Act, Audience, Command, Data, Position, Publication, Publish, RoomCommand};
 use fanfare_wire::json;
 use fanfare_wire::socketio::{self, Kind, put_head};
 
@@ -50,8 +51,14 @@ impl SocketIo {
     }
 }
 
-/// The messages of a publication.
-pub(super) fn put_publication(publication: &Publication, namespace: &str, out: &mut Vec<u8>) -> Encoded {
+/// The messages of a publication. An event that asks for no ack has its place in the log as its last argument, where
+/// clients can recover.
+pub(super) fn put_publication(
+    publication: &Publication,
+    namespace: &str,
+    at: Option<Position>,
+    out: &mut Vec<u8>,
+) -> Encoded {
     let id = match publication.act.as_deref() {
         None => None,
         Some(Act::Ask(ask)) => Some(ask.id),
@@ -63,16 +70,26 @@ pub(super) fn put_publication(publication: &Publication, namespace: &str, out: &
         }
         Some(_) => return Encoded::Nothing,
     };
-    put_data(Kind::Event, &publication.data, namespace, id, out)
+    put_packet_at(Kind::Event, &publication.data, namespace, (id, at.filter(|_| id.is_none())), out)
 }
 
 /// The messages of a packet with this payload.
 pub(super) fn put_data(kind: Kind, data: &Data, namespace: &str, id: Option<u64>, out: &mut Vec<u8>) -> Encoded {
+    put_packet_at(kind, data, namespace, (id, None), out)
+}
+
+fn put_packet_at(
+    kind: Kind,
+    data: &Data,
+    namespace: &str,
+    (id, at): (Option<u64>, Option<Position>),
+    out: &mut Vec<u8>,
+) -> Encoded {
     match data {
         Data::Json(json) => {
             out.push(MESSAGE);
             put_head(out, kind, None, namespace, id);
-            out.extend_from_slice(json);
+            put_args(json, at, out);
             Encoded::Text
         }
         Data::Binary(bundle) => {
@@ -80,10 +97,20 @@ pub(super) fn put_data(kind: Kind, data: &Data, namespace: &str, id: Option<u64>
             let json = parts.next().unwrap_or_default();
             let mut text = vec![MESSAGE];
             put_head(&mut text, kind, Some(parts.clone().count()), namespace, id);
-            text.extend_from_slice(json);
+            put_args(json, at, &mut text);
             put_message(out, Message::Text(std::str::from_utf8(&text).unwrap_or_default()));
             parts.for_each(|attachment| put_message(out, Message::Binary(attachment)));
             Encoded::Several
         }
     }
+}
+
+/// Appends the JSON array of an event.
+fn put_args(json: &[u8], at: Option<Position>, out: &mut Vec<u8>) {
+    let end = memchr::memrchr(b']', json);
+    let (Some(at), Some(end)) = (at, end) else { return out.extend_from_slice(json) };
+    out.extend_from_slice(&json[..end]);
+    out.extend_from_slice(b",\"");
+    put_offset(at, out);
+    out.extend_from_slice(b"\"]");
 }

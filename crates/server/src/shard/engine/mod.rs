@@ -140,7 +140,7 @@ fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
     let sink = Sink::Detached(Box::new(Detached { engine: Some(state), ..Detached::default() }));
     let heartbeat = protocol.heartbeat();
     let conn = shell.open_as(now, sink, peer, (wire, heartbeat), request.clone(), |place, actions| {
-        protocol.begin(&sid_at(place), protocol.offers_upgrades(), request.as_ref(), actions)
+        protocol.begin(place, &sid_at(place), protocol.offers_upgrades(), request.as_ref(), actions)
     });
     shell.readers += 1;
     let keeper = tokio::task::spawn_local(keep(shared.clone(), conn)).abort_handle();
@@ -311,7 +311,8 @@ impl Shell {
         if self.engine_state(id).is_some_and(|state| state.is_polled) {
             self.answer(id, crate::framing::Form::Text, b"6");
             self.begin_closing(id, "left");
-            return self.act(now, Input::Closed { conn: id, finally: true });
+            let finally = self.is_final(id, true);
+            return self.act(now, Input::Closed { conn: id, finally });
         }
         self.lost(now, id, true);
     }

@@ -1,0 +1,340 @@
+//! Connection state recovery of Socket.IO, by raw frames: a client that was cut off goes on as the same socket in its
+//! rooms, with the events that it missed, again and again, by WebSocket and by polling, on any shard.
+
+#![allow(clippy::unwrap_used)] // helpers stand outside of `#[test]`; a panic in one fails the test
+
+mod support;
+
+use fanfare::{Config, Fanfare, Identity, Refusal, SocketIoConfig, Token};
+use fanfare_wire::websocket::Opcode;
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::time::Duration;
+use support::{Client, Frame, Server, config, connect, response};
+
+const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+
+fn recovering() -> Config {
+    let socketio = SocketIoConfig {
+        enabled: true,
+        max_disconnection_duration: Duration::from_secs(120),
+        namespaces: vec!["/admin".parse().expect("a name")],
+        ..SocketIoConfig::default()
+    };
+    Config { socketio, ..config() }
+}
+
+fn server() -> Server {
+    Server::of(Fanfare::builder(()).config(recovering()))
+}
+
+/// A connection of a client, by either transport. Dropped, it is cut without a word.
+enum Link {
+    Socket(Client),
+    Polls { address: std::net::SocketAddr, sid: String, packets: std::collections::VecDeque<String> },
+}
+
+fn ask(address: std::net::SocketAddr, method: &str, query: &str, body: &str) -> support::Response {
+    let mut socket = connect(address);
+    let length = body.len();
+    let head = format!(
+        "{method} /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
+    );
+    socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    response(&mut socket)
+}
+
+impl Link {
+    fn open(server: &Server, polls: bool) -> Link {
+        if polls {
+            let opened = ask(server.address, "GET", "EIO=4&transport=polling", "");
+            let body: Value = serde_json::from_str(opened.body.strip_prefix('0').expect("an open packet")).unwrap();
+            let sid = format!("EIO=4&transport=polling&sid={}", body["sid"].as_str().unwrap());
+            return Link::Polls { address: server.address, sid, packets: Default::default() };
+        }
+        let mut client = Client::open(server.address, PATH);
+        assert!(matches!(client.next(), Frame::Text(text) if text.starts_with('0')));
+        Link::Socket(client)
+    }
+
+    fn send(&mut self, packet: &str) {
+        match self {
+            Link::Socket(client) => client.text(packet),
+            Link::Polls { address, sid, .. } => assert_eq!(ask(*address, "POST", sid, packet).body, "ok"),
+        }
+    }
+
+    /// The next packet, but for pings.
+    fn next(&mut self) -> String {
+        loop {
+            let packet = match self {
+                Link::Socket(client) => match client.next() {
+                    Frame::Text(text) => text,
+                    other => panic!("a text was to come, not {other:?}"),
+                },
+                Link::Polls { address, sid, packets } => match packets.pop_front() {
+                    Some(packet) => packet,
+                    None => {
+                        let answer = ask(*address, "GET", sid, "");
+                        assert_eq!(answer.status(), 200, "{}", answer.body);
+                        packets.extend(answer.body.split('\u{1e}').map(str::to_owned));
+                        continue;
+                    }
+                },
+            };
+            if packet != "2" {
+                return packet;
+            }
+        }
+    }
+
+    /// The next event: its arguments, and the offset behind them.
+    fn event(&mut self, namespace: &str) -> (Value, String) {
+        let text = self.next();
+        event_of(&text, namespace).unwrap_or_else(|| panic!("an event was to come, not {text}"))
+    }
+}
+
+fn event_of(text: &str, namespace: &str) -> Option<(Value, String)> {
+    let mut event: Value = serde_json::from_str(text.strip_prefix(&format!("42{namespace}"))?).ok()?;
+    let offset = event.as_array_mut()?.pop()?;
+    if let Some(data) = event[1].as_object_mut() {
+        data.remove("timestamp");
+    }
+    Some((event, offset.as_str()?.to_owned()))
+}
+
+/// What a client keeps of its socket.
+#[derive(Debug, Clone, PartialEq)]
+struct Known {
+    sid: String,
+    pid: String,
+}
+
+/// Enters a namespace with this payload. Returns the events that come before the answer, and the answer.
+fn enter(link: &mut Link, namespace: &str, payload: &Value) -> (Vec<(Value, String)>, Known) {
+    let payload = if payload.is_null() { String::new() } else { payload.to_string() };
+    link.send(&format!("40{namespace}{payload}"));
+    let mut missed = Vec::new();
+    loop {
+        let text = link.next();
+        let Some(connected) = text.strip_prefix(&format!("40{namespace}")) else {
+            missed.push(event_of(&text, namespace).unwrap_or_else(|| panic!("neither event nor answer: {text}")));
+            continue;
+        };
+        let connected: Value = serde_json::from_str(connected).unwrap();
+        let part = |name: &str| connected[name].as_str().expect(name).to_owned();
+        return (missed, Known { sid: part("sid"), pid: part("pid") });
+    }
+}
+
+/// A client in a namespace and a room, which has had its own joining.
+fn begin(server: &Server, polls: bool) -> (Link, Known) {
+    let mut link = Link::open(server, polls);
+    let (missed, known) = enter(&mut link, "", &Value::Null);
+    assert!(missed.is_empty());
+    (link, known)
+}
+
+/// Joins a room, and returns when that has taken effect: joins of two clients are in no order.
+fn join(link: &mut Link) {
+    link.send(r#"42["join-room","lobby"]"#);
+    say(link, "joined");
+}
+
+fn say(speaker: &mut Link, text: &str) -> String {
+    speaker.send(&format!(r#"42["message",{{"text":"{text}"}}]"#));
+    let (event, offset) = speaker.event("");
+    assert_eq!(event[1]["text"], text);
+    offset
+}
+
+fn texts(missed: &[(Value, String)]) -> Vec<&str> {
+    missed.iter().map(|(event, _)| event[1]["text"].as_str().unwrap_or("?")).collect()
+}
+
+#[test]
+fn a_client_goes_on_again_and_again_with_what_it_missed() {
+    for polls in [false, true] {
+        let server = server();
+        let (mut ada, _) = begin(&server, false);
+        join(&mut ada);
+        let (mut bob, known) = begin(&server, polls);
+        bob.send(r#"42["join-room","lobby"]"#);
+        assert_eq!(ada.event("").0, json!(["user-joined", {"userId": known.sid}]));
+        let mut offset: Option<String> = None;
+        for round in 0..4 {
+            drop(bob);
+            let missed: Vec<String> = (0..round).map(|number| format!("missed {round}.{number}")).collect();
+            for text in &missed {
+                say(&mut ada, text);
+            }
+            bob = Link::open(&server, polls);
+            let (again, same) = enter(&mut bob, "", &json!({"pid": known.pid, "offset": offset}));
+            assert_eq!((texts(&again), &same), (missed.iter().map(String::as_str).collect(), &known), "round {round}");
+            // It is still in its room, and its first room is the one to which it speaks.
+            let live = format!("live {round}");
+            say(&mut ada, &live);
+            let (event, at) = bob.event("");
+            assert_eq!(event[1]["text"], live);
+            bob.send(r#"42["typing",true]"#);
+            assert_eq!(ada.event("").0, json!(["user-typing", {"userId": known.sid, "isTyping": true}]));
+            offset = Some(at);
+        }
+    }
+}
+
+/// The answer to its return, or an event, was sent and did not arrive.
+#[test]
+fn what_was_lost_on_its_way_comes_again_once() {
+    for polls in [false, true] {
+        let server = server();
+        let (mut ada, _) = begin(&server, false);
+        join(&mut ada);
+        let (mut bob, known) = begin(&server, polls);
+        bob.send(r#"42["join-room","lobby"]"#);
+        ada.event("");
+        say(&mut ada, "1");
+        let (_, offset) = bob.event("");
+        say(&mut ada, "2"); // it is on its way, or in no answer to a poll yet
+        drop(bob);
+        for round in 0..3 {
+            let mut bob = Link::open(&server, polls);
+            let (missed, same) = enter(&mut bob, "", &json!({"pid": known.pid, "offset": offset, "token": "x"}));
+            assert_eq!((texts(&missed), same), (vec!["2"], known.clone()), "round {round}");
+        }
+    }
+}
+
+#[test]
+fn no_event_is_needed_before_a_cut() {
+    for polls in [false, true] {
+        let server = server();
+        let (_, known) = begin(&server, polls);
+        for _ in 0..3 {
+            let (missed, same) = enter(&mut Link::open(&server, polls), "", &json!({"pid": known.pid}));
+            assert_eq!((missed.len(), same), (0, known.clone()));
+        }
+    }
+}
+
+/// Each namespace of a connection is a socket of its own, also after a cut.
+#[test]
+fn all_namespaces_of_a_connection_go_on() {
+    let server = server();
+    let (mut ada, _) = begin(&server, false);
+    enter(&mut ada, "/admin,", &Value::Null);
+    ada.send(r#"42/admin,["join-room","lobby"]"#);
+    ada.send(r#"42/admin,["message",{}]"#);
+    ada.event("/admin,");
+    let (mut bob, main) = begin(&server, false);
+    let (_, admin) = enter(&mut bob, "/admin,", &Value::Null);
+    bob.send(r#"42/admin,["join-room","lobby"]"#);
+    ada.event("/admin,");
+    drop(bob);
+    ada.send(r#"42/admin,["message",{"text":"1"}]"#);
+    ada.event("/admin,");
+    let mut bob = Link::open(&server, false);
+    let (missed, same) = enter(&mut bob, "/admin,", &json!({"pid": admin.pid}));
+    assert_eq!((texts(&missed), same), (vec!["1"], admin.clone()));
+    assert_eq!(enter(&mut bob, "", &json!({"pid": main.pid})).1, main);
+    // What one of them leaves in words has ended. Its name opens no other namespace either.
+    bob.send("41/admin,");
+    let (_, other) = enter(&mut bob, "/admin,", &json!({"pid": admin.pid}));
+    assert!(other.sid != admin.sid && other.pid != admin.pid);
+    let mut cem = Link::open(&server, false);
+    let (_, stranger) = enter(&mut cem, "/admin,", &json!({"pid": main.pid}));
+    assert!(stranger.sid != main.sid && stranger.pid != main.pid);
+}
+
+#[test]
+fn other_ends_and_other_names_begin_anew() {
+    let server = server();
+    let (mut ada, known) = begin(&server, false);
+    let begins_anew = |payload: Value| {
+        let mut link = Link::open(&server, false);
+        let (missed, new) = enter(&mut link, "", &payload);
+        assert!(missed.is_empty() && new.sid != known.sid && new.pid != known.pid, "{payload}");
+    };
+    begins_anew(json!({"pid": "none", "offset": "1-1"}));
+    begins_anew(json!({"pid": 7, "offset": {}}));
+    begins_anew(json!({"pid": known.pid, "offset": "the last argument of an event without an offset"}));
+    ada.send("41");
+    begins_anew(json!({"pid": known.pid}));
+}
+
+/// A client comes back before the server knows that its connection is cut.
+#[test]
+fn a_socket_moves_to_the_connection_of_its_client() {
+    let server = server();
+    let (mut old, known) = begin(&server, false);
+    old.send(r#"42["join-room","lobby"]"#);
+    old.send(r#"42["message",{"text":"1"}]"#);
+    let (_, offset) = old.event("");
+    let mut new = Link::open(&server, false);
+    let (missed, same) = enter(&mut new, "", &json!({"pid": known.pid, "offset": offset}));
+    assert_eq!((missed.len(), same), (0, known));
+    say(&mut new, "2");
+    let Link::Socket(mut old) = old else { panic!("a WebSocket") };
+    old.closed();
+}
+
+#[test]
+fn attachments_come_with_an_offset_and_come_again() {
+    let server = server();
+    let (mut ada, _) = begin(&server, false);
+    join(&mut ada);
+    let (mut bob, known) = begin(&server, false);
+    bob.send(r#"42["join-room","lobby"]"#);
+    ada.event("");
+    drop(bob);
+    ada.send(r#"451-["message",{"file":{"_placeholder":true,"num":0}}]"#);
+    let Link::Socket(client) = &mut ada else { panic!("a WebSocket") };
+    client.send(Opcode::Binary, &[1, 2, 3]);
+    let live = client.next();
+    assert_eq!(client.next(), Frame::Binary(vec![1, 2, 3]));
+    let mut bob = Link::open(&server, false);
+    bob.send(&format!("40{}", json!({"pid": known.pid})));
+    let Link::Socket(client) = &mut bob else { panic!("a WebSocket") };
+    assert_eq!(client.next(), live, "with the same offset");
+    assert_eq!(client.next(), Frame::Binary(vec![1, 2, 3]));
+    assert!(matches!(client.next(), Frame::Text(text) if text.starts_with("40") && text.contains(&known.pid)));
+}
+
+/// The guard is asked again, and a socket goes on with its own user alone.
+#[test]
+fn a_guard_is_asked_again() {
+    let guard = async |token: Token| match token.as_str() {
+        "nobody" => Err(Refusal::denied("no")),
+        user => Ok(Identity::user(user)),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let server = Server::of(Fanfare::builder(()).config(recovering()).on_connect(guard));
+    let enter_as = |payload: Value| {
+        let mut link = Link::open(&server, false);
+        link.send(&format!("40{payload}"));
+        let text = link.next();
+        (link, text)
+    };
+    let (link, connected) = enter_as(json!({"token": "ada"}));
+    let known: Value = serde_json::from_str(&connected[2..]).unwrap();
+    drop(link);
+    let pid = &known["pid"];
+    assert_eq!(enter_as(json!({"token": "nobody", "pid": pid})).1, r#"44{"message":"认证错误"}"#);
+    assert_ne!(enter_as(json!({"token": "bob", "pid": pid})).1, connected);
+    assert_eq!(enter_as(json!({"token": "ada", "pid": pid})).1, connected);
+}
+
+#[test]
+fn without_the_setting_there_are_neither_pids_nor_offsets() {
+    let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
+    let server = Server::of(Fanfare::builder(()).config(Config { socketio, ..config() }));
+    let mut ada = Link::open(&server, false);
+    ada.send("40");
+    assert!(!ada.next().contains("pid"));
+    ada.send(r#"42["join-room","lobby"]"#);
+    ada.send(r#"42["message",1]"#);
+    let said: Value = serde_json::from_str(ada.next().strip_prefix("42").unwrap()).unwrap();
+    assert_eq!(said.as_array().map(Vec::len), Some(2));
+}
