@@ -4,8 +4,8 @@
 //! place, whether the subscription was in a room then. A stay in a room is an interval of the channel's log, so a live
 //! copy and a page that is read later are judged alike. A stay that is over is kept as long as its subscription may
 //! still read a publication from it, also after a recovery (`session/kept.rs`). The stays of an epoch are bounded by
-//! `rooms_max`. As long as there is a stay in a
-//! room, the session is in the list of that room on its edge (`edge/rooms.rs`).
+//! `rooms_max`. As long as there is a stay in a room, the session is in the list of that room on its edge
+//! (`edge/rooms.rs`).
 
 use super::kept::Keeps;
 use super::pending::{Pending, ReplyTo};
