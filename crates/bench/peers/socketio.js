@@ -4,12 +4,12 @@ import { createServer } from 'node:http'
 import { Server } from 'socket.io'
 import { args } from './chat.js'
 
-const { mode, hostname, port } = args(process.argv.slice(2))
+const { mode, hostname, port } = args(process.argv.slice(2), 'rooms')
 
 const http = createServer()
 const io = new Server(http, { transports: ['websocket'], perMessageDeflate: false, serveClient: false })
 
-io.on('connection', mode === 'echo' ? echo : chat)
+io.on('connection', { echo, chat, rooms }[mode])
 
 function echo(socket) {
   socket.on('echo', (message) => socket.emit('echo', message))
@@ -52,6 +52,19 @@ function chat(socket) {
     socket.leave(roomId)
     socket.to(roomId).emit('leave', stamped())
   }
+}
+
+// The events that Fanfare has built in.
+function rooms(socket) {
+  const userId = socket.id
+  const room = () => [...socket.rooms].find((room) => room !== userId)
+  socket.on('join-room', (name) => {
+    socket.join(name)
+    socket.to(name).emit('user-joined', { userId, timestamp: Date.now() })
+  })
+  socket.on('message', (data) => {
+    if (room() !== undefined) io.to(room()).emit('message', { ...data, userId, timestamp: Date.now() })
+  })
 }
 
 http.listen({ port, host: hostname, backlog: 4096 })

@@ -65,6 +65,8 @@ enum SuiteName {
     Compression,
     /// All that speak the native protocol: the eleven above
     Native,
+    /// Rooms of Socket.IO: CPU per delivery and user memory per client; beside Node
+    Socketio,
     /// Everything
     All,
 }
@@ -206,11 +208,14 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
     let jitter = each(|by| Suite::Jitter { by }).into_iter().map(|suite| (SuiteName::Jitter, suite));
     let more = [(SuiteName::Tls, Suite::Tls), (SuiteName::Compression, Suite::Compression)];
     let native = native.into_iter().chain(streams).chain(jitter).chain(more);
+    let socketio =
+        [fanout(Fanout::SocketIo), Suite::SocketIoIdle].map(|suite| (vec![SuiteName::Socketio, SuiteName::All], suite));
     let chat = chat.map(|(name, suite)| (vec![name, SuiteName::All], suite));
     let native = native.map(|(name, suite)| (vec![name, SuiteName::Native, SuiteName::All], suite));
     let suites: Vec<Suite> = chat
         .into_iter()
         .chain(native)
+        .chain(socketio)
         .filter(|(called, _)| called.iter().any(|name| names.contains(name)))
         .map(|(_, suite)| suite)
         .collect();

@@ -59,6 +59,8 @@ pub enum Role {
     Tls,
     /// The same as `Native` with permessage-deflate.
     Deflate,
+    /// Rooms of Socket.IO, by the events that Fanfare has built in.
+    Rooms,
 }
 
 /// A program to start.
@@ -108,6 +110,7 @@ impl ServerKind {
     pub fn dialect(self, role: Role) -> Dialect {
         match (self, role) {
             (Self::Centrifugo, _) => Dialect::Centrifugo,
+            (_, Role::Rooms) => Dialect::Rooms,
             (_, Role::Native | Role::Api | Role::Tls | Role::Deflate) => Dialect::Native,
             (Self::SocketIo, _) => Dialect::SocketIo,
             _ => Dialect::Chat,
@@ -155,6 +158,7 @@ impl std::fmt::Display for Role {
             Self::Api => "api",
             Self::Tls => "tls",
             Self::Deflate => "deflate",
+            Self::Rooms => "rooms",
         })
     }
 }

@@ -50,6 +50,8 @@ pub enum Metric {
         /// Whether each has a room of its own: the figure then includes a room for each connection.
         own_room: bool,
     },
+    /// User memory of one silent Socket.IO client in a room, over a WebSocket.
+    SocketMemory,
     /// User memory of one native connection with one subscription.
     SubscribedMemory {
         /// Publications that each has got before, and a pause.
@@ -146,6 +148,8 @@ pub enum Fanout {
     Sse,
     /// The same over TLS.
     Tls,
+    /// A room of Socket.IO.
+    SocketIo,
 }
 
 /// Fanfare's targets.
@@ -161,8 +165,10 @@ pub enum Target {
     AtLeast(f64),
     /// Not worse than the same without a subscriber that does not read.
     LikeWithout,
-    /// At most this many times the same over WebSockets.
+    /// At most this many times the same over WebSockets, by the native protocol.
     TimesWebSocket(f64),
+    /// At most this many times Socket.IO on Node.
+    TimesNode(f64),
 }
 
 /// Whether it did.
@@ -192,6 +198,7 @@ impl Metric {
             Self::FanoutBytes { .. }
             | Self::IdleMemory { .. }
             | Self::SubscribedMemory { .. }
+            | Self::SocketMemory
             | Self::StreamMemory { .. }
             | Self::TlsMemory
             | Self::CompressionBytes { .. }
@@ -212,6 +219,10 @@ impl Metric {
         match self {
             Self::FanoutCpu { of: Fanout::Shards | Fanout::Tls, .. } => &[],
             Self::FanoutCpu { of: Fanout::Sse, .. } => &[Target::TimesWebSocket(1.15)],
+            Self::FanoutCpu { of: Fanout::SocketIo, window: 1 } => &[Target::TimesNode(0.60)],
+            // Either of the two is enough.
+            Self::FanoutCpu { of: Fanout::SocketIo, .. } => &[Target::TimesNode(0.10), Target::TimesWebSocket(1.15)],
+            Self::SocketMemory => &[Target::AtMost(3072.0)],
             Self::FanoutCpu { window: 1, .. } => &[Target::TimesFloor(1.10), Target::LikeBun],
             Self::FanoutCpu { .. } | Self::EchoRate | Self::EchoCpu | Self::ConnectRate | Self::ConnectCpu => {
                 &[Target::LikeBun]
@@ -247,7 +258,9 @@ impl Metric {
     /// The same over WebSockets, measured in the same round.
     fn by_websocket(self) -> Option<Self> {
         match self {
-            Self::FanoutCpu { of: Fanout::Sse, window } => Some(Self::FanoutCpu { of: Fanout::Native, window }),
+            Self::FanoutCpu { of: Fanout::Sse | Fanout::SocketIo, window } => {
+                Some(Self::FanoutCpu { of: Fanout::Native, window })
+            }
             _ => None,
         }
     }
@@ -258,6 +271,10 @@ impl Metric {
             Self::FanoutCpu { of: Fanout::Shards, .. }
             | Self::FanoutRate { of: Fanout::Shards, .. }
             | Self::FanoutBytes { of: Fanout::Shards } => &[(ServerKind::Fanfare, "x one")],
+            Self::SocketMemory
+            | Self::FanoutCpu { of: Fanout::SocketIo, .. }
+            | Self::FanoutRate { of: Fanout::SocketIo, .. }
+            | Self::FanoutBytes { of: Fanout::SocketIo } => &[(ServerKind::SocketIo, "x node")],
             Self::TlsMemory
             | Self::HandshakeRate { .. }
             | Self::HandshakeCpu { .. }
@@ -290,6 +307,7 @@ impl fmt::Display for Metric {
             Self::ConnectCpu => f.write_str("connect: server CPU per connection made and closed"),
             Self::IdleMemory { own_room: false } => f.write_str("idle: user memory per joined connection"),
             Self::IdleMemory { own_room: true } => f.write_str("idle: user memory per connection in a room of its own"),
+            Self::SocketMemory => f.write_str("socket.io idle: user memory per client in a room"),
             Self::SubscribedMemory { published: 0 } => {
                 f.write_str("native idle: user memory per subscribed connection")
             }
@@ -344,6 +362,7 @@ impl fmt::Display for Fanout {
             Self::Shards => "native fan-out on two cores",
             Self::Sse => "fan-out to event streams",
             Self::Tls => "tls: native fan-out",
+            Self::SocketIo => "socket.io fan-out",
         })
     }
 }
@@ -357,6 +376,7 @@ impl fmt::Display for Target {
             Self::AtLeast(min) => write!(f, "at least {min}"),
             Self::LikeWithout => f.write_str("not worse than without"),
             Self::TimesWebSocket(times) => write!(f, "at most {times:.2} x the same over WebSockets"),
+            Self::TimesNode(times) => write!(f, "at most {times:.2} x Socket.IO on Node"),
         }
     }
 }
@@ -419,6 +439,7 @@ impl Report {
         let ours = self.summary(metric, ServerKind::Fanfare)?;
         let held = match target {
             Target::TimesFloor(times) => self.ratio(metric, ServerKind::Fanfare, ServerKind::Floor)?.median <= times,
+            Target::TimesNode(times) => self.ratio(metric, ServerKind::Fanfare, ServerKind::SocketIo)?.median <= times,
             Target::AtMost(max) => ours.median <= max,
             Target::AtLeast(min) => ours.median >= min,
             Target::TimesWebSocket(times) => {

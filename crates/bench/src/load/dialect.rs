@@ -20,6 +20,8 @@ pub enum Dialect {
     Chat,
     /// Socket.IO 5 in Engine.IO 4, websocket transport only.
     SocketIo,
+    /// The same with the events that Fanfare has built in.
+    Rooms,
     /// Fanfare's native protocol, version 1.
     Native,
     /// Centrifugo's client protocol in JSON.
@@ -44,10 +46,15 @@ impl Dialect {
     pub fn target(self) -> &'static str {
         match self {
             Self::Chat => "/",
-            Self::SocketIo => "/socket.io/?EIO=4&transport=websocket",
+            Self::SocketIo | Self::Rooms => "/socket.io/?EIO=4&transport=websocket",
             Self::Native => native::TARGET,
             Self::Centrifugo => centrifugo::TARGET,
         }
+    }
+
+    /// Whether Engine.IO is below it.
+    pub fn is_socketio(self) -> bool {
+        matches!(self, Self::SocketIo | Self::Rooms)
     }
 
     /// The subprotocol to ask for.
@@ -60,6 +67,10 @@ impl Dialect {
         let head = match self {
             Self::Chat => r#"{"type":"join","#,
             Self::SocketIo => r#"42["join",{"#,
+            Self::Rooms => {
+                let _ = write!(out, r#"42["join-room","{room}"]"#);
+                return;
+            }
             Self::Native => return native::connect(None, Some((room, None)), out),
             Self::Centrifugo => return centrifugo::connect(room, None, out),
         };
@@ -75,6 +86,10 @@ impl Dialect {
         let head = match self {
             Self::Chat => r#"{"type":"message","#,
             Self::SocketIo => r#"42["message",{"#,
+            Self::Rooms => {
+                let _ = write!(out, r#"42["message",{{"content":"{content}"}}]"#);
+                return;
+            }
             Self::Native => return native::publish(seq, room, content, out),
             Self::Centrifugo => return centrifugo::publish(seq, room, content, out),
         };
@@ -89,7 +104,7 @@ impl Dialect {
     pub fn echo(self, content: &str, out: &mut String) {
         match self {
             Self::Chat | Self::Native | Self::Centrifugo => out.push_str(content),
-            Self::SocketIo => {
+            Self::SocketIo | Self::Rooms => {
                 let _ = write!(out, r#"42["echo","{content}"]"#);
             }
         }
@@ -116,7 +131,8 @@ impl Dialect {
             Self::Chat if memmem::find(payload, br#""type":"message""#).is_some() => {}
             Self::Chat if memmem::find(payload, br#""type":"join""#).is_some() => return Said::Join,
             Self::Chat if memmem::find(payload, br#""type":"room_state""#).is_some() => return Said::RoomState,
-            Self::SocketIo if payload.starts_with(br#"42["message","#) => {}
+            Self::SocketIo | Self::Rooms if payload.starts_with(br#"42["message","#) => {}
+            Self::Rooms if payload.starts_with(br#"42["user-joined","#) => return Said::Join,
             Self::SocketIo if payload.starts_with(br#"42["join","#) => return Said::Join,
             Self::SocketIo if payload.starts_with(br#"42["room_state","#) => return Said::RoomState,
             _ => return Said::Other,
@@ -132,7 +148,7 @@ impl Dialect {
     fn tail(self) -> &'static str {
         match self {
             Self::SocketIo => "]",
-            Self::Chat | Self::Native | Self::Centrifugo => "",
+            Self::Rooms | Self::Chat | Self::Native | Self::Centrifugo => "",
         }
     }
 }
@@ -168,6 +184,8 @@ mod tests {
             (Dialect::Chat, r#"{"type":"message","timestamp":1}"#, Said::Other),
             (Dialect::SocketIo, r#"42["room_state",{"users":[],"timestamp":1}]"#, Said::RoomState),
             (Dialect::SocketIo, "2", Said::Other),
+            (Dialect::Rooms, r#"42["user-joined",{"userId":"a","timestamp":1}]"#, Said::Join),
+            (Dialect::Rooms, r#"42["user-typing",{"userId":"a","isTyping":true}]"#, Said::Other),
         ];
         for (dialect, payload, said) in table {
             assert_eq!(dialect.read(payload.as_bytes()), said, "{payload}");

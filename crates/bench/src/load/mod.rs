@@ -510,7 +510,7 @@ impl Conn {
             let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(0) };
             check_upgraded(id, &bytes[..end])?;
             used = end + 4;
-            if dialect == Dialect::SocketIo {
+            if dialect.is_socketio() {
                 self.state = State::Greeting;
             } else {
                 self.state = State::Open;
@@ -541,12 +541,12 @@ impl Conn {
                 // This is either the answer to our own close, or we wait for the end of the stream all the same.
                 frame::PONG | frame::CLOSE => {}
                 _ => match (dialect, self.state, payload.first()) {
-                    (Dialect::SocketIo, State::Greeting, Some(b'0')) => out.text("40"),
-                    (Dialect::SocketIo, State::Greeting, Some(b'4')) => {
+                    (Dialect::SocketIo | Dialect::Rooms, State::Greeting, Some(b'0')) => out.text("40"),
+                    (Dialect::SocketIo | Dialect::Rooms, State::Greeting, Some(b'4')) => {
                         self.state = State::Open;
                         handler.on_ready(id, out)?;
                     }
-                    (Dialect::SocketIo, _, Some(b'2')) => out.text("3"),
+                    (Dialect::SocketIo | Dialect::Rooms, _, Some(b'2')) => out.text("3"),
                     (Dialect::Native, ..) if payload == native::PING => out.text(native::PONG),
                     (Dialect::Centrifugo, ..) => {
                         for reply in payload.split(|&byte| byte == b'\n').filter(|reply| !reply.is_empty()) {

@@ -22,6 +22,16 @@ pub(super) fn round(kind: ServerKind, server: &Server, settings: &Settings) -> R
     Ok(vec![Sample { metric, value }])
 }
 
+/// The same for clients of Socket.IO, in rooms of fifty.
+pub(super) fn rooms(kind: ServerKind, server: &Server, settings: &Settings) -> Result<Vec<Sample>, RoundError> {
+    let before = server.memory_bytes()?;
+    let mut load = Load::new(server.addr, kind.dialect(Role::Rooms), settings.wait)?;
+    join::join(&mut load, kind, Role::Rooms, settings.idle_connections, settings.idle_room)?;
+    let after = quiet(&mut load, server, settings)?;
+    let value = after.saturating_sub(before) as f64 / settings.idle_connections as f64;
+    Ok(vec![Sample { metric: Metric::SocketMemory, value }])
+}
+
 /// The smallest memory of some quiet seconds, in bytes. Pings are answered meanwhile.
 pub(super) fn quiet(load: &mut Load, server: &Server, settings: &Settings) -> Result<u64, RoundError> {
     let started = Instant::now();

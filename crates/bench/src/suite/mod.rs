@@ -47,6 +47,8 @@ pub enum Suite {
     Connect,
     /// Memory of connections that have joined and are silent.
     Idle,
+    /// The same by Socket.IO, in one room.
+    SocketIoIdle,
     /// The same by the native protocol, also after publications to all.
     NativeIdle,
     /// One subscriber does not read.
@@ -177,6 +179,7 @@ impl Fanout {
             Self::Chat => Role::Chat,
             Self::Native | Self::Shards | Self::Sse => Role::Native,
             Self::Tls => Role::Tls,
+            Self::SocketIo => Role::Rooms,
         }
     }
 }
@@ -190,6 +193,7 @@ impl Suite {
             Self::Fanout { of: Fanout::Shards, .. } => "shards",
             Self::Fanout { of: Fanout::Sse, .. } => "sse-fanout",
             Self::Fanout { of: Fanout::Tls, .. } | Self::Tls => "tls",
+            Self::Fanout { of: Fanout::SocketIo, .. } | Self::SocketIoIdle => "socketio",
             Self::Compression => "compression",
             Self::Echo => "echo",
             Self::Connect => "connect",
@@ -212,6 +216,7 @@ impl Suite {
             Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels | Self::StreamIdle { .. } => Role::Native,
             Self::Jitter { .. } => Role::Api,
             Self::Tls => Role::Tls,
+            Self::SocketIoIdle => Role::Rooms,
             Self::Compression => Role::Deflate,
         }
     }
@@ -236,6 +241,9 @@ impl Suite {
                     _ => vec![kind],
                 })
                 .collect(),
+            Self::Fanout { of: Fanout::SocketIo, .. } | Self::SocketIoIdle => {
+                asked.filter(|&kind| matches!(kind, ServerKind::Fanfare | ServerKind::SocketIo)).collect()
+            }
             Self::Compression => {
                 asked.filter(|&kind| matches!(kind, ServerKind::Fanfare | ServerKind::Bun | ServerKind::Ws)).collect()
             }
@@ -257,6 +265,7 @@ impl Suite {
         match self {
             Self::Fanout { .. } | Self::Echo | Self::Connect | Self::Compression => settings.rounds,
             Self::Idle
+            | Self::SocketIoIdle
             | Self::NativeIdle
             | Self::Slow
             | Self::Storm
@@ -283,10 +292,17 @@ impl Suite {
                 samples.extend(fanout::round(Fanout::Sse, windows, kind, server, settings)?);
                 Ok(samples)
             }
+            Self::Fanout { of: Fanout::SocketIo, windows } if kind == ServerKind::Fanfare => {
+                // Our own protocol first, in a channel of the same server.
+                let mut samples = fanout::round(Fanout::Native, windows, kind, server, settings)?;
+                samples.extend(fanout::round(Fanout::SocketIo, windows, kind, server, settings)?);
+                Ok(samples)
+            }
             Self::Fanout { of, windows } => fanout::round(*of, windows, kind, server, settings),
             Self::Echo => echo::round(kind, server, settings),
             Self::Connect => connect::round(kind, server, settings),
             Self::Idle => idle::round(kind, server, settings),
+            Self::SocketIoIdle => idle::rooms(kind, server, settings),
             Self::NativeIdle => subscribed::round(kind, server, settings),
             Self::Slow => slow::round(kind, server, settings),
             Self::Storm => storm::round(kind, server, settings),

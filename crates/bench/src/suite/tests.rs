@@ -52,7 +52,8 @@ fn measured(suite: &Suite, shards: usize) -> Vec<Metric> {
 
 fn samples(suite: &Suite, shards: usize) -> Vec<Sample> {
     let tls = (suite.role() == Role::Tls).then(certificate);
-    let config = fanfare::Config { shards, tls, ..fanfare::Config::open() };
+    let socketio = fanfare::SocketIoConfig { enabled: true, ..Default::default() };
+    let config = fanfare::Config { shards, tls, socketio, ..fanfare::Config::open() };
     let running = fanfare::Fanfare::builder(())
         .config(config)
         .protocol("/v1/ws", fanfare::Native::default())
@@ -90,6 +91,15 @@ fn event_streams_beside_websockets() {
         |of| [Metric::FanoutCpu { of, window: 2 }, Metric::FanoutRate { of, window: 2 }, Metric::FanoutBytes { of }];
     let expected = [of(Fanout::Native), of(Fanout::Sse)].concat();
     assert_eq!(measured(&Suite::Fanout { of: Fanout::Sse, windows: vec![2] }, 1), expected);
+}
+
+#[test]
+fn rooms_of_socketio_beside_the_native_protocol() {
+    let of =
+        |of| [Metric::FanoutCpu { of, window: 2 }, Metric::FanoutRate { of, window: 2 }, Metric::FanoutBytes { of }];
+    let expected = [of(Fanout::Native), of(Fanout::SocketIo)].concat();
+    assert_eq!(measured(&Suite::Fanout { of: Fanout::SocketIo, windows: vec![2] }, 1), expected);
+    assert_eq!(measured(&Suite::SocketIoIdle, 2), [Metric::SocketMemory]);
 }
 
 #[test]
