@@ -126,6 +126,76 @@ function scenario(io, port, settings) {
   })
 }
 
+/** What handlers of the application do, for every client of JavaScript. */
+function handled(io, port, settings) {
+  const open = async (namespace, more) => {
+    const client = io(`http://127.0.0.1:${port()}${namespace}`, { forceNew: true, ...settings, ...more })
+    opened.push(client)
+    await once(client, 'connect')
+    return client
+  }
+  const ack = (client, ...event) => new Promise(resolve => client.emit(...event, (...args) => resolve(args)))
+
+  for (const transports of WAYS) {
+    const way = transports ?? 'as it begins by itself'
+    test(`acks come with any arguments: ${way}`, async () => {
+      const client = await open('/', { transports })
+      assert.deepEqual(await ack(client, 'ack'), [])
+      assert.deepEqual(await ack(client, 'ack', 1, 'é', { a: [null, 1.5] }), [1, 'é', { a: [null, 1.5] }])
+      const [bytes] = await ack(client, 'ack', Buffer.from([1, 2, 3]))
+      assert.deepEqual([...Buffer.from(bytes)], [1, 2, 3])
+    })
+
+    test(`the server asks, and gets an answer, bytes, or none: ${way}`, async () => {
+      const client = await open('/', { transports })
+      client.once('question', (arg, answer) => answer({ got: arg }))
+      client.emit('ask', 60_000, 'what?')
+      assert.deepEqual((await once(client, 'answer'))[0], { got: 'what?' })
+      client.once('question', answer => answer(Buffer.from([7])))
+      client.emit('ask-bytes')
+      assert.deepEqual([...Buffer.from((await once(client, 'answer'))[0])], [7])
+      client.once('question', () => {})
+      client.emit('ask', 100, 'silence')
+      await once(client, 'no-answer')
+    })
+
+    test(`a guard refuses with data, and lets the same client in with a token: ${way}`, async () => {
+      const client = io(`http://127.0.0.1:${port()}/guarded`, { forceNew: true, ...settings, transports, auth: { more: true } })
+      opened.push(client)
+      const [error] = await once(client, 'connect_error')
+      assert.equal(error.message, 'not authorized')
+      assert.deepEqual(error.data, { content: 'Please retry later', n: 1 })
+      client.auth = { token: 'let me in' }
+      const heard = once(client, 'auth')
+      client.connect()
+      assert.deepEqual(await heard, [{ token: 'let me in' }])
+    })
+  }
+
+  test('namespaces share a connection', async () => {
+    const main = await open('/')
+    const custom = main.io.socket('/custom')
+    const entered = once(custom, 'connect')
+    if (!custom.active) custom.connect() // some versions have done it by themselves
+    await entered
+    assert.notEqual(custom.id, main.id)
+    assert.deepEqual(await ack(custom, 'ack', 'custom'), ['custom'])
+    assert.deepEqual(await ack(main, 'ack', 'main'), ['main'])
+    custom.disconnect()
+    assert.deepEqual(await ack(main, 'ack', 'still here'), ['still here'])
+  })
+
+  test('a client that the server disconnects is told so, and does not come back by itself', async () => {
+    for (const close of [false, true]) {
+      const client = await open('/', { transports: ['websocket'] })
+      const gone = once(client, 'disconnect')
+      client.emit('disconnect-me', close)
+      assert.equal((await gone)[0], 'io server disconnect')
+      assert.equal(client.active, false)
+    }
+  })
+}
+
 const PYTHON_CLIENT = { timeout: 120_000 }
 
 conformance('clients of the standard parser', {}, port => {
@@ -160,6 +230,16 @@ conformance('clients of the standard parser', {}, port => {
       }),
     )
   })
+})
+
+conformance('handlers and clients of the standard parser', { handlers: 'all' }, port => {
+  describe('socket.io-client', () => handled(current.io, port, {}))
+  describe('socket.io-client 4.0', () => handled(old.io, port, {}))
+})
+
+conformance('handlers and clients of the msgpack parser', { handlers: 'all', parser: 'msgpack' }, port => {
+  describe('socket.io-client', () => handled(current.io, port, { parser: msgpack }))
+  describe('socket.io-client 4.0', () => handled(old.io, port, { parser: msgpack }))
 })
 
 conformance('clients of the msgpack parser', { parser: 'msgpack' }, port => {

@@ -1,12 +1,14 @@
 // The servers that the conformance suites run against: the reference (`socket.io` from npm) and Fanfare, with the same
 // settings and the same handlers. A suite is written from the protocol documents, and both must pass.
 //
-// In: `conformance(subject, settings, suite)`, with `settings` in ms and bytes. Out: one `describe` for each
-// server, whose `suite` gets a function that gives the port. `CONFORMANCE=node` or `fanfare` runs one of them.
+// In: `conformance(subject, settings, suite)`, with `settings` in ms and bytes. `handlers: 'chat'` has what Fanfare has
+// built in, `'all'` what handlers can do. Out: one `describe` for each server, whose `suite` gets a function that gives
+// the port. `CONFORMANCE=node` or `fanfare` runs one of them.
 
 import { spawn } from 'node:child_process'
 import { after, before, describe } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { startExample } from './example.mjs'
 import { startServer } from './server.mjs'
 
 /** A page of this origin may connect. */
@@ -14,11 +16,17 @@ export const ORIGIN = 'https://page.example'
 const TEST = { timeout: 120_000 }
 const NODE_SERVER = fileURLToPath(new URL('node-server.mjs', import.meta.url))
 
-const DEFAULTS = { parser: 'standard', pingInterval: 25_000, pingTimeout: 60_000, maxPayload: 1_000_000, connectTimeout: 45_000, upgradeTimeout: 10_000 }
+const DEFAULTS = { handlers: 'chat', parser: 'standard', pingInterval: 25_000, pingTimeout: 60_000, maxPayload: 1_000_000, connectTimeout: 45_000, upgradeTimeout: 10_000 }
 
 export const servers = {
-  node: ({ maxPayload, ...options }) => startNode({ ...options, maxHttpBufferSize: maxPayload, cors: { origin: [ORIGIN] } }),
-  async fanfare({ parser, pingInterval, pingTimeout, maxPayload, connectTimeout, upgradeTimeout }) {
+  node: ({ maxPayload, recovery, ...options }) =>
+    startNode({
+      ...options,
+      maxHttpBufferSize: maxPayload,
+      cors: { origin: [ORIGIN] },
+      ...(recovery !== undefined && { connectionStateRecovery: { maxDisconnectionDuration: recovery } }),
+    }),
+  async fanfare({ handlers, parser, pingInterval, pingTimeout, maxPayload, connectTimeout, upgradeTimeout }) {
     const env = {
       FANFARE__SOCKETIO__PING_INTERVAL: `${pingInterval}ms`,
       FANFARE__SOCKETIO__PING_TIMEOUT: `${pingTimeout}ms`,
@@ -28,6 +36,10 @@ export const servers = {
       FANFARE__SOCKETIO__PARSER: parser,
       FANFARE__SOCKETIO__MAX_DISCONNECTION_DURATION: '0s', // as in the reference by default
       FANFARE__ORIGINS: ORIGIN,
+    }
+    if (handlers === 'all') {
+      const server = await startExample('socketio_conformance', env)
+      return { port: Number(new URL(server.url).port), stop: () => server.stop() }
     }
     const server = await startServer({ env })
     return { port: server.port, stop: () => server.stop() }

@@ -1,0 +1,26 @@
+// Sockets of the namespace `/` by hand, for the suites of Socket.IO: each packet is written and read as it is.
+
+import assert from 'node:assert/strict'
+import { Frames } from './engineio.mjs'
+
+/** The JSON of a packet. */
+export const json = packet => JSON.parse(packet.slice(packet.search(/[[{]/)))
+
+/** A WebSocket in the namespace `/`, where the handlers of the suites have said `auth`. */
+export async function connect(port, auth = {}) {
+  const frames = await Frames.session(port)
+  frames.send(`40${JSON.stringify(auth)}`)
+  const connected = await frames.next()
+  assert.match(connected, /^40\{"sid":/)
+  Object.assign(frames, { id: json(connected).sid, pid: json(connected).pid })
+  assert.match(await frames.next(), /^42\["auth",/)
+  return frames
+}
+
+/** Sends an event, waits for its ack, and gives the ack's arguments. Nothing else may come before it. */
+export async function ask(frames, ...event) {
+  frames.send(`4277${JSON.stringify(event)}`)
+  const ack = await frames.next()
+  assert.match(ack ?? 'the end', /^4377\[/)
+  return json(ack)
+}
