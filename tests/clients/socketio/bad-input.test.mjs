@@ -114,6 +114,12 @@ conformance('bad input', {}, port => {
     assert.equal(said(await session.next()).n, 1)
   })
 
+  test('separators alone end the session', async () => {
+    const session = await Poller.open(port())
+    await session.post(SEPARATOR.repeat(1_000))
+    assert.equal((await session.post('3')).status, 400)
+  })
+
   test('a thousand handshakes that are left alone cost nobody else anything', () =>
     witness('handshakes', async () => {
       for (let n = 0; n < 10; n++) await Promise.all(Array.from({ length: 100 }, () => Poller.open(port())))

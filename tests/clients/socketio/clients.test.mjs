@@ -186,12 +186,14 @@ function handled(io, port, settings) {
   })
 
   test('a client that the server disconnects is told so, and does not come back by itself', async () => {
-    for (const close of [false, true]) {
-      const client = await open('/', { transports: ['websocket'] })
-      const gone = once(client, 'disconnect')
-      client.emit('disconnect-me', close)
-      assert.equal((await gone)[0], 'io server disconnect')
-      assert.equal(client.active, false)
+    for (const transport of ['websocket', 'polling']) {
+      for (const close of [false, true]) {
+        const client = await open('/', { transports: [transport] })
+        const gone = once(client, 'disconnect')
+        client.emit('disconnect-me', close)
+        assert.equal((await gone)[0], 'io server disconnect')
+        assert.equal(client.active, false)
+      }
     }
   })
 }

@@ -11,6 +11,17 @@ const WEBSOCKET = '?EIO=4&transport=websocket'
 const settings = { pingInterval: 12_000, pingTimeout: 7_000, maxPayload: 100_000 }
 
 conformance('handshake', settings, port => {
+  test('a GET by polling opens a session', async () => {
+    const { status, headers, body } = await request(port(), { query: POLLING })
+    assert.equal(status, 200)
+    assert.match(headers['content-type'], /^text\/plain; charset=utf-8$/i)
+    assert.equal(headers['cache-control'], 'no-store')
+    assert.equal(body[0], '0')
+    const { sid, ...rest } = JSON.parse(body.slice(1))
+    assert.match(sid, /^\S+$/)
+    assert.deepEqual(rest, { upgrades: ['websocket'], pingInterval: 12_000, pingTimeout: 7_000, maxPayload: 100_000 })
+  })
+
   test('a WebSocket opens a session, which has no further upgrade', async () => {
     const frames = await Frames.session(port())
     const { sid, ...rest } = frames.handshake
@@ -71,6 +82,18 @@ conformance('handshake', settings, port => {
     assert.deepEqual(JSON.parse(answer.body), { code: 3, message: 'Bad request' })
     await session.send('40')
     assert.match(await session.next(), /^40\{"sid":/)
+  })
+
+  test('a session of a WebSocket cannot be polled', async () => {
+    const frames = await Frames.session(port())
+    for (const method of ['GET', 'POST']) {
+      const answer = await request(port(), { method, body: method === 'POST' ? '4x' : undefined, query: `${POLLING}&sid=${frames.sid}` })
+      assert.equal(answer.status, 400)
+      assert.deepEqual(JSON.parse(answer.body), { code: 3, message: 'Bad request' })
+    }
+    frames.send('40')
+    assert.match(await frames.next(), /^40\{"sid":/)
+    frames.close()
   })
 
   test('a page of an allowed origin may read the answers, and a preflight allows POST', async () => {

@@ -51,6 +51,20 @@ conformance('heartbeat', settings, port => {
     assert.deepEqual(JSON.parse(text), { code: 1, message: 'Session ID unknown' })
   })
 
+  test('a client that does not poll at all loses its session', async () => {
+    const silent = await Poller.open(port())
+    const witness = await Frames.session(port())
+    // The witness lives through more intervals than the silent one may.
+    for (let n = 0; n < 4; n++) {
+      assert.equal(await witness.next(), '2')
+      witness.send('3')
+    }
+    const { status, body } = await silent.post('3')
+    assert.equal(status, 400)
+    assert.deepEqual(JSON.parse(body), { code: 1, message: 'Session ID unknown' })
+    witness.close()
+  })
+
   test('events do not stop the pings', async () => {
     const frames = await Frames.session(port())
     frames.send('40')

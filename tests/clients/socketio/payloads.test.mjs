@@ -57,6 +57,24 @@ conformance('payloads', { maxPayload }, port => {
     assert.equal(`42["message",{"text":"${said(await session.next()).text}"}]`.length, maxPayload)
   })
 
+  test('a longer one is refused with 413 and ends the session', async () => {
+    const session = await Poller.open(port())
+    const answer = await session.post(sized(maxPayload + 1))
+    assert.equal(answer.status, 413)
+    const { status, body } = await session.post('3')
+    assert.equal(status, 400)
+    assert.deepEqual(JSON.parse(body), { code: 1, message: 'Session ID unknown' })
+  })
+
+  test('so is one of unknown length', async () => {
+    const session = await Poller.open(port())
+    const chunk = 'x'.repeat(maxPayload)
+    const body = `${chunk.length.toString(16)}\r\n4${chunk.slice(1)}\r\n1\r\nx\r\n0\r\n\r\n`
+    const answer = await request(port(), { method: 'POST', query: session.query, headers: { 'Transfer-Encoding': 'chunked' }, body, claimed: null })
+    assert.equal(answer.status, 413)
+    assert.equal((await session.post('3')).status, 400)
+  })
+
   test('a POST of ten thousand packets is taken in order, or ends the session', async () => {
     const session = await Poller.open(port())
     const packets = Array.from({ length: 10_000 }, () => '3')

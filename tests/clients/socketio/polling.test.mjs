@@ -72,6 +72,38 @@ conformance('polling', {}, port => {
     await assertOver(session)
   })
 
+  test('a second POST ends the session', async () => {
+    const session = await joined(port(), 'two-posts')
+    // The first one is incomplete, with a part that has come.
+    const options = { method: 'POST', query: session.query, headers: { 'Content-Type': 'text/plain', Expect: '100-continue' }, claimed: 10 }
+    const first = new Pending(port(), options)
+    await continued(first)
+    first.socket.write('4')
+    const second = await session.post('3')
+    assert.equal(second.status, 400)
+    await assertOver(session)
+    await first.abort()
+  })
+
+  test('a POST that is given up ends the session', async () => {
+    const session = await joined(port(), 'given-up')
+    const options = { method: 'POST', query: session.query, headers: { 'Content-Type': 'text/plain', Expect: '100-continue' }, claimed: 10 }
+    const pending = new Pending(port(), options)
+    await continued(pending)
+    await pending.abort()
+    let answer
+    do answer = await session.post('3')
+    while (answer.status === 200)
+    assert.deepEqual(JSON.parse(answer.body), UNKNOWN)
+  })
+
+  test('a body of bytes is refused and ends the session', async () => {
+    const session = await Poller.open(port())
+    const { status } = await session.post('40', { 'Content-Type': 'application/octet-stream' })
+    assert.equal(status, 400)
+    await assertOver(session)
+  })
+
   test('a packet to close releases the GET that waits, and the session is over', async () => {
     for (;;) {
       const session = await joined(port(), 'close')
@@ -98,12 +130,36 @@ conformance('polling', {}, port => {
     assert.deepEqual(JSON.parse(answer.body), UNKNOWN)
   })
 
+  for (const [name, body] of [
+    ['of no kind', 'abc'],
+    ['with a kind that does not exist', '9'],
+    ['that is empty', ''],
+    ['that is empty, between others', `40${SEPARATOR}${SEPARATOR}40`],
+    ['of the heartbeat in the wrong direction', '2'],
+  ]) {
+    test(`a packet ${name} ends the session`, async () => {
+      const session = await Poller.open(port())
+      const answer = await session.post(body)
+      assert.ok([200, 400].includes(answer?.status ?? 400), JSON.stringify(answer))
+      await assertOver(session)
+    })
+  }
+
   test('an id of a session that is over is unknown, by GET too', async () => {
     const session = await Poller.open(port())
     await session.send('1')
     const { status, body } = await request(port(), { query: `${POLLING}&sid=${session.sid}` })
     assert.equal(status, 400)
     assert.deepEqual(JSON.parse(body), UNKNOWN)
+  })
+
+  test('a version that changes within a session is refused', async () => {
+    const session = await Poller.open(port())
+    const { status, body } = await request(port(), { query: `?EIO=3&transport=polling&sid=${session.sid}` })
+    assert.equal(status, 400)
+    assert.deepEqual(JSON.parse(body), { code: 3, message: 'Bad request' })
+    await session.send('40')
+    assert.match(await session.next(), /^40/)
   })
 
   test('binary messages are base64, both ways', async () => {

@@ -9,7 +9,7 @@ use super::gzip::Accepts;
 use super::routes::{Routes, UpgradeRequest};
 use crate::api::body;
 use crate::logs::{self, Asked};
-use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, Exchange, ExchangeAnswer};
+use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, Exchange, ExchangeAnswer, Posted};
 use crate::protocol::socketio::SocketIo;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestId, RequestInfo, pairs};
@@ -20,12 +20,22 @@ use bytes::Bytes;
 use fanfare_hub::WireId;
 use fanfare_wire::engineio::{Query, Refused, Sid, Transport, Transports};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The methods of its address.
 const ALLOWED: &str = "GET, OPTIONS, POST";
+
+/// A request whose head is allowed.
+enum Judged {
+    /// It has no body that matters.
+    Whole(EngineRequest),
+    /// Its body brings packets.
+    Post { sid: Box<str>, bytes_max: usize, pause_max: Duration },
+}
 
 /// Sessions of one protocol.
 #[derive(Clone)]
@@ -43,8 +53,8 @@ impl EngineWire {
     pub(super) fn judge_upgrade(&self, uri: &Uri, method: &str) -> Result<Option<Box<str>>, Refused> {
         let query = Query::judge(uri.query().unwrap_or_default(), method, true, self.protocol.transports())?;
         match query {
-            Query { sid: Some(sid), transport: Transport::WebSocket } => Ok(Some(sid_of(sid)?)),
-            Query { sid: Some(_), transport: Transport::Polling } => Err(Refused::BadRequest),
+            Query { sid: Some(sid), transport: Transport::WebSocket, is_version_4: true } => Ok(Some(sid_of(sid)?)),
+            Query { sid: Some(_), .. } => Err(Refused::BadRequest),
             Query { sid: None, .. } => Ok(None),
         }
     }
@@ -101,7 +111,7 @@ impl Routes {
     ) -> Result<(), HttpRefusal> {
         let (to, answered) = oneshot::channel();
         give(EngineRequest::Session(sid.into(), EngineAct::Find), to);
-        let answer = answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")));
+        let answer = answered.await.unwrap_or_else(|_| stopping());
         answer.map(|_| ()).map_err(|refused| {
             let id = RequestId::new();
             self.watch.requests.answered(refused.status());
@@ -117,21 +127,22 @@ impl Routes {
         &self,
         request: Request<Body>,
         ends: Ends,
-        give: impl FnOnce(Exchange, ExchangeAnswer),
+        give: impl Fn(Exchange, ExchangeAnswer),
     ) -> Response<Body> {
         let serve = async |mut request: Request<Body>| {
             let (asker, accepts) = (Asker::of_request(&request), Accepts::of(&request));
             let is_post = request.method() == Method::POST;
             let mut cors = HeaderMap::new();
             let mut opens = None;
-            let answer = match self.read_engine(&mut request, ends, &mut cors).await {
-                Ok(asked) => {
+            let answer = match self.judge_engine(&request, ends, &mut cors) {
+                Ok(Judged::Whole(asked)) => {
                     if let EngineRequest::Handshake(start) = &asked {
                         opens = Some(start.protocol.clone());
                     }
-                    let (to, answered) = oneshot::channel();
-                    give(Exchange::Engine(asked), to);
-                    answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")))
+                    ask(&give, asked).await
+                }
+                Ok(Judged::Post { sid, bytes_max, pause_max }) => {
+                    bring(&give, sid, body::read_whole(request.body_mut(), bytes_max, pause_max, "POST")).await
                 }
                 Err(refused) => Err(refused),
             };
@@ -163,13 +174,8 @@ impl Routes {
         request::identified(&self.watch, request, serve).await
     }
 
-    /// Judges a request, and reads its body.
-    async fn read_engine(
-        &self,
-        request: &mut Request<Body>,
-        ends: Ends,
-        cors: &mut HeaderMap,
-    ) -> Result<EngineRequest, HttpRefusal> {
+    /// Judges the head of a request.
+    fn judge_engine(&self, request: &Request<Body>, ends: Ends, cors: &mut HeaderMap) -> Result<Judged, HttpRefusal> {
         let nothing = || super::routes::nothing_at(request.uri().path());
         let engine = self.engine_of(request.uri().path()).ok_or_else(nothing)?;
         {
@@ -189,29 +195,68 @@ impl Routes {
                 let info = RequestInfo::of(head.method, head.uri, request.version(), headers, ends.peer);
                 Arc::new(ends.complete(info))
             };
-            return Ok(EngineRequest::Handshake(Box::new(EngineStart {
+            return Ok(Judged::Whole(EngineRequest::Handshake(Box::new(EngineStart {
                 wire: engine.wire,
                 protocol: engine.protocol.clone(),
                 peer: ends.peer,
                 request: engine.needs_request.then(kept),
-            })));
+            }))));
         };
         let sid = sid_of(sid)?;
-        if query.transport == Transport::WebSocket {
-            return Ok(EngineRequest::Session(sid, EngineAct::Mismatch));
+        let about = |act| Ok(Judged::Whole(EngineRequest::Session(sid.clone(), act)));
+        if query.transport == Transport::WebSocket || !query.is_version_4 {
+            return about(EngineAct::Mismatch);
         }
         if !is_post {
-            return Ok(EngineRequest::Session(sid, EngineAct::Poll));
+            return about(EngineAct::Poll);
         }
         let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
         if kind.is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/octet-stream")) {
-            return Ok(EngineRequest::Session(sid, EngineAct::Break));
+            return about(EngineAct::Break(Refused::BadRequest.into()));
         }
-        let max = engine.protocol.payload_bytes_max();
-        let body: Bytes = body::read_whole(request.body_mut(), max, engine.pause_max, "POST").await?;
-        match std::str::from_utf8(&body) {
-            Ok(_) => Ok(EngineRequest::Session(sid, EngineAct::Post(body))),
-            Err(_) => Ok(EngineRequest::Session(sid, EngineAct::Break)),
-        }
+        Ok(Judged::Post { sid, bytes_max: engine.protocol.payload_bytes_max(), pause_max: engine.pause_max })
     }
+}
+
+/// Asks a shard, and waits for its answer.
+async fn ask(give: &impl Fn(Exchange, ExchangeAnswer), asked: EngineRequest) -> Result<Bytes, HttpRefusal> {
+    let (to, answered) = oneshot::channel();
+    give(Exchange::Engine(asked), to);
+    answered.await.unwrap_or_else(|_| stopping())
+}
+
+fn stopping() -> Result<Bytes, HttpRefusal> {
+    Err(HttpRefusal::because(503, "the server is stopping"))
+}
+
+/// Brings the body of a POST to its session. The session knows of it while it comes: another one would be too much, and
+/// a body that is refused or given up ends the session.
+async fn bring(
+    give: &impl Fn(Exchange, ExchangeAnswer),
+    sid: Box<str>,
+    reading: impl Future<Output = Result<Bytes, HttpRefusal>>,
+) -> Result<Bytes, HttpRefusal> {
+    let mut reading = std::pin::pin!(reading);
+    // Almost always it came with the head.
+    let begun = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
+    if let Poll::Ready(Ok(body)) = begun {
+        return ask(give, EngineRequest::Session(sid, EngineAct::Post(Posted::Whole(body)))).await;
+    }
+    let (body, coming) = oneshot::channel();
+    let (to, mut answered) = oneshot::channel();
+    give(Exchange::Engine(EngineRequest::Session(sid, EngineAct::Post(Posted::Coming(coming)))), to);
+    let read = match begun {
+        Poll::Ready(read) => read,
+        Poll::Pending => tokio::select! {
+            biased;
+            refused = &mut answered => return refused.unwrap_or_else(|_| stopping()),
+            read = reading => read,
+        },
+    };
+    match read {
+        // It was cut, or its client is gone: the connection is lost, as it is when all this is dropped.
+        Err(refused) if refused.status() != 413 => return Err(refused),
+        read => drop(body.send(read)), // where the session is over, the answer says so
+    }
+    answered.await.unwrap_or_else(|_| stopping())
 }

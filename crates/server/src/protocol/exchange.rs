@@ -45,14 +45,24 @@ pub(crate) struct EngineStart {
 pub(crate) enum EngineAct {
     /// Takes packets.
     Poll,
-    /// Brings packets: text.
-    Post(Bytes),
-    /// Breaks the rules: the session ends.
-    Break,
-    /// Is of another transport: it is refused, and the session goes on.
+    /// Brings packets.
+    Post(Posted),
+    /// Breaks the rules: the session ends, and this is the answer.
+    Break(HttpRefusal),
+    /// Is of another transport or version: it is refused, and the session goes on.
     Mismatch,
     /// Asks whether it is there: its client opens a WebSocket for it.
     Find,
+}
+
+/// The body of a POST.
+#[derive(Debug)]
+pub(crate) enum Posted {
+    /// It came with its head.
+    Whole(Bytes),
+    /// It is on its way; or it was refused, which ends the session. So does a sender that is dropped: the POST was
+    /// given up.
+    Coming(oneshot::Receiver<Result<Bytes, HttpRefusal>>),
 }
 
 /// A `connect` for a poll session.

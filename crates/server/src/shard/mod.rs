@@ -587,6 +587,9 @@ impl Shell {
                 self.last_word(now, id, reason);
                 self.end_opening(id, reason);
                 self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
+                if reason == Disconnect::HeartbeatTimeout {
+                    self.end_silent(id);
+                }
             }
             Effect::Answer { token, answer } => self.answered(token, answer),
             Effect::Answers { token, answers } => self.members_answered(token, *answers),

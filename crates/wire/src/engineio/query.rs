@@ -43,6 +43,8 @@ pub struct Query<'a> {
     pub transport: Transport,
     /// Its session; without one it is a handshake.
     pub sid: Option<&'a str>,
+    /// It names version 4. A handshake does; a session that is known refuses another one as [`Refused::BadRequest`].
+    pub is_version_4: bool,
 }
 
 /// Why a request is refused: the reference's codes.
@@ -130,6 +132,7 @@ impl<'a> Query<'a> {
         }
         // An empty id is none, as in the reference.
         let sid = parameter(query, "sid").filter(|sid| !sid.is_empty());
+        let is_version_4 = parameter(query, "EIO") == Some("4");
         if sid.is_none() {
             if method != "GET" {
                 return Err(Refused::BadHandshakeMethod);
@@ -137,11 +140,11 @@ impl<'a> Query<'a> {
             if (transport == Transport::WebSocket) != is_upgrade {
                 return Err(Refused::BadRequest);
             }
-            if parameter(query, "EIO") != Some("4") {
+            if !is_version_4 {
                 return Err(Refused::UnsupportedVersion);
             }
         }
-        Ok(Query { transport, sid })
+        Ok(Query { transport, sid, is_version_4 })
     }
 }
 

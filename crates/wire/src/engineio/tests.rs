@@ -98,8 +98,9 @@ fn an_open_packet_says_all_that_a_client_must_know() {
 
 #[test]
 fn requests_are_judged_in_the_order_of_the_reference() {
-    let polling = Query { transport: Transport::Polling, sid: None };
-    let websocket = Query { transport: Transport::WebSocket, sid: None };
+    let polling = Query { transport: Transport::Polling, sid: None, is_version_4: true };
+    let websocket = Query { transport: Transport::WebSocket, sid: None, is_version_4: true };
+    let other = Query { is_version_4: false, ..polling };
     let of = |query: Query<'static>, sid| Ok(Query { sid: Some(sid), ..query });
     type Judged<'a> = Result<Query<'a>, Refused>;
     let rows: &[(&str, &str, &str, bool, Judged<'_>)] = &[
@@ -110,7 +111,8 @@ fn requests_are_judged_in_the_order_of_the_reference() {
         ("a poll", "EIO=4&transport=polling&sid=a", "GET", false, of(polling, "a")),
         ("a POST", "EIO=4&transport=polling&sid=a", "POST", false, of(polling, "a")),
         ("an upgrade", "EIO=4&transport=websocket&sid=a", "GET", true, of(websocket, "a")),
-        ("a session needs no version", "transport=polling&sid=a", "GET", false, of(polling, "a")),
+        ("a poll of no version", "transport=polling&sid=a", "GET", false, of(other, "a")),
+        ("a poll of version 3", "EIO=3&transport=polling&sid=a", "GET", false, of(other, "a")),
         ("nothing", "", "GET", false, Err(Refused::TransportUnknown)),
         ("no transport", "EIO=4", "GET", false, Err(Refused::TransportUnknown)),
         ("an unknown transport", "EIO=4&transport=abc", "GET", false, Err(Refused::TransportUnknown)),

@@ -4,8 +4,10 @@
 //! In: an [`EngineRequest`]. A session that polls is a connection without a socket, whose packets GETs take and POSTs
 //! bring. Its id names its shard and its connection under a seal, so a request goes on as an errand to that shard, and
 //! no table of ids is kept. Out: the body of the answer, or a refusal with the reference's code. One GET and one POST
-//! at a time: a second one ends the session, and so does a GET that is given up. Packets that were given to a GET are
-//! gone: the protocol has no acknowledgement. A POST waits while the hub has paused its connection.
+//! at a time: a second one ends the session, and so does a request that is given up. A session whose client has broken
+//! the rules is unknown from then on; one that the server ends waits for the GET that takes its last packets, and for
+//! the next one, which takes the packet to close. Packets that were given to a GET are gone: the protocol has no
+//! acknowledgement. A POST waits while the hub has paused its connection.
 
 pub(super) mod upgrade;
 
@@ -13,7 +15,7 @@ use super::detached::{Detached, keep};
 use super::polls::Errand;
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::http::routes::Routes;
-use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer};
+use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer, Posted};
 use crate::protocol::socketio::sid_at;
 use crate::protocol::{Message, Place, Protocol as _};
 use crate::refusal::HttpRefusal;
@@ -22,8 +24,10 @@ use bytes::Bytes;
 use fanfare_hub::{ConnId, Disconnect, Input};
 use fanfare_wire::engineio::{Packet, Refused, SEPARATOR, Sid};
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Poll, Waker};
 use std::time::Duration;
+use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::task::AbortHandle;
 use upgrade::Upgrade;
 
@@ -106,15 +110,15 @@ pub(super) fn run(shared: &Shared, errand: EngineErrand, answer: ExchangeAnswer)
     match act {
         EngineAct::Find => drop(answer.send(Ok(Bytes::new()))), // the client may have gone
         EngineAct::Poll if is_polling => drop(tokio::task::spawn_local(poll(shared.clone(), conn, answer))),
-        EngineAct::Post(body) if is_polling => {
-            drop(tokio::task::spawn_local(post(shared.clone(), conn, body, answer)));
+        EngineAct::Post(posted) if is_polling => {
+            drop(tokio::task::spawn_local(post(shared.clone(), conn, posted, answer)));
         }
-        EngineAct::Break if is_polling => {
-            shared.borrow_mut().break_off(conn, "a POST that is no text");
-            refuse(answer, Refused::BadRequest);
+        EngineAct::Break(refused) if is_polling => {
+            shared.borrow_mut().break_off(conn, "a POST that is refused");
+            let _ = answer.send(Err(refused)); // the client may have gone
         }
-        // The session has a WebSocket, or the request names one without being an upgrade.
-        EngineAct::Poll | EngineAct::Post(_) | EngineAct::Break | EngineAct::Mismatch => {
+        // The session has a WebSocket, or the request names one without being an upgrade, or another version.
+        EngineAct::Poll | EngineAct::Post(_) | EngineAct::Break(_) | EngineAct::Mismatch => {
             refuse(answer, Refused::BadRequest);
         }
     }
@@ -199,6 +203,8 @@ async fn poll(shared: Shared, id: ConnId, mut answer: ExchangeAnswer) {
     }
 }
 
+/// A packet to close that is the last one of several.
+const CLOSE_BEHIND: &[u8] = b"\x1e1\x1e";
 /// The body that releases a GET.
 const NOOP: Bytes = Bytes::from_static(b"6");
 
@@ -215,7 +221,7 @@ async fn released(shared: &Shared, id: ConnId) {
 }
 
 /// Takes in the packets of a client.
-async fn post(shared: Shared, id: ConnId, body: Bytes, answer: ExchangeAnswer) {
+async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer) {
     let _fatal = Fatal;
     {
         let mut shell = shared.borrow_mut();
@@ -228,19 +234,52 @@ async fn post(shared: Shared, id: ConnId, body: Bytes, answer: ExchangeAnswer) {
             Some(state) => state.is_posted = true,
         }
     }
-    let text = std::str::from_utf8(&body).unwrap_or_default(); // it was judged before
+    let body = match posted {
+        Posted::Whole(body) => body,
+        Posted::Coming(mut coming) => match arrived(&shared, id, &mut coming).await {
+            None => return refuse(answer, Refused::SessionUnknown), // it has ended meanwhile
+            Some(Ok(Ok(body))) => body,
+            Some(Ok(Err(refused))) => {
+                shared.borrow_mut().break_off(id, "a POST that is refused");
+                let _ = answer.send(Err(refused)); // the client may have gone
+                return;
+            }
+            Some(Err(_)) => {
+                let mut shell = shared.borrow_mut();
+                tracing::debug!(peer = shell.peer(id).map(tracing::field::display), "a client gave a POST up");
+                let now = shell.now();
+                return shell.lost(now, id, true);
+            }
+        },
+    };
+    let Ok(text) = std::str::from_utf8(&body) else {
+        shared.borrow_mut().break_off(id, "a POST that is no text");
+        return refuse(answer, Refused::BadRequest);
+    };
     for packet in text.split(SEPARATOR) {
-        if !may_go_on(&shared, id).await {
-            break;
-        }
+        let goes_on = may_go_on(&shared, id).await;
         let mut shell = shared.borrow_mut();
         let now = shell.now();
-        if Packet::decode(packet) == Ok(Packet::Close) {
-            shell.leave(id);
-            break;
+        let decoded = Packet::decode(packet);
+        match decoded {
+            Ok(Packet::Close) if goes_on => {
+                shell.leave(id);
+                break;
+            }
+            // It ends already, and its client does not wait for the last packets.
+            Ok(Packet::Close) => {
+                shell.lost(now, id, true);
+                break;
+            }
+            _ if !goes_on => continue,
+            _ => {}
         }
         shell.act(now, Input::Alive(id));
         shell.message(now, id, Message::Text(packet));
+        if matches!(decoded, Err(_) | Ok(Packet::Ping(_))) {
+            shell.break_off(id, "a packet that is none, or a ping");
+            return refuse(answer, Refused::BadRequest);
+        }
     }
     may_go_on(&shared, id).await; // the commands of the last packet are done too
     let mut shell = shared.borrow_mut();
@@ -249,6 +288,25 @@ async fn post(shared: Shared, id: ConnId, body: Bytes, answer: ExchangeAnswer) {
         wake(&mut state.upgrader);
     }
     let _ = answer.send(Ok(Bytes::from_static(b"ok"))); // the client may have gone
+}
+
+/// Waits for the body of a POST. `None`: the session has ended before.
+async fn arrived<T>(shared: &Shared, id: ConnId, coming: &mut oneshot::Receiver<T>) -> Option<Result<T, RecvError>> {
+    poll_fn(|cx| {
+        if let Poll::Ready(body) = Pin::new(&mut *coming).poll(cx) {
+            return Poll::Ready(Some(body));
+        }
+        let mut shell = shared.borrow_mut();
+        let is_closing = shell.conn(id).is_none_or(|conn| conn.closing);
+        match shell.engine_state(id).filter(|_| !is_closing) {
+            Some(state) => {
+                state.poster = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Ready(None),
+        }
+    })
+    .await
 }
 
 /// Waits until the next packet of a POST may be taken in. False if the session takes no more.
@@ -288,20 +346,32 @@ impl Shell {
         }
     }
 
-    /// The packets that wait, as a payload. They are gone from here.
+    /// The packets that wait, as a payload. They are gone from here. A packet to close stays if there are others:
+    /// clients that find it behind a DISCONNECT in one payload take the connection for lost, and come back.
     fn take_packets(&mut self, id: ConnId) -> Bytes {
         let mut body = self.fetch(id, ANSWER_BYTES_MAX).concat();
+        if body.ends_with(CLOSE_BEHIND) {
+            body.truncate(body.len() - (CLOSE_BEHIND.len() - 1));
+        }
         let now = self.now();
         self.fetched(now, id, body.len());
         body.pop(); // the separator behind the last packet
         body.into()
     }
 
-    /// The client has broken the rules of polling.
+    /// The client has broken the rules: the session is over at once. A GET that waits is answered by a packet to close.
     fn break_off(&mut self, id: ConnId, why: &'static str) {
         tracing::debug!(peer = self.peer(id).map(tracing::field::display), why, "a client broke the rules of polling");
         let now = self.now();
         self.act(now, Input::Close { conn: id, reason: Disconnect::BadProtocol });
+        self.lost(now, id, true);
+    }
+
+    /// The same for a client that was silent for too long: no GET will come for the last packets.
+    pub(super) fn end_silent(&mut self, id: ConnId) {
+        if self.engine_state(id).is_some() {
+            self.remove(id);
+        }
     }
 
     /// The client ends its session: a GET that waits is released.
@@ -338,7 +408,6 @@ mod tests {
     use crate::protocol::socketio::{Asks, Namespaces, SocketIo};
     use fanfare_hub::WireId;
     use std::sync::Arc;
-    use tokio::sync::oneshot;
 
     /// The packets that it was to have are lost: a client that came back would miss them and not know.
     #[test]
