@@ -44,6 +44,7 @@ impl Reason {
             Disconnect::HeartbeatTimeout => Reason::PingTimeout,
             Disconnect::Kicked => Reason::ServerDisconnected,
             Disconnect::BadProtocol => Reason::ParseError,
+            Disconnect::Left => Reason::TransportClose,
             other => Reason::Closed(other),
         }
     }
