@@ -109,6 +109,22 @@ fn clients_of_all_protocols_meet_in_a_bridged_room() {
     assert_eq!(history["publications"].as_array().unwrap().len(), 6, "{history}");
 }
 
+/// A client of Socket.IO would end its connection: such a packet breaks the protocol.
+#[test]
+fn names_that_clients_raise_themselves_do_not_cross_the_bridge() {
+    let server = Server::of(builder(config()));
+    let mut native = Client::connected(server.address);
+    native.follow(CHANNEL);
+    let (mut ada, _) = join(&server, &mut native);
+    for name in ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"] {
+        native.ask("publish", json!({"channel": CHANNEL, "data": 1, "event": name}));
+        native.message();
+        native.ask("signal", json!({"channel": CHANNEL, "data": 1, "event": name}));
+    }
+    native.ask("publish", json!({"channel": CHANNEL, "data": 2, "event": "dice"}));
+    assert_eq!(event(&mut ada), json!(["dice", 2]));
+}
+
 #[test]
 fn typing_and_leaving_are_told_across_the_bridge() {
     let server = Server::of(builder(config()));

@@ -177,6 +177,15 @@ fn the_guard_decides_about_each_namespace_by_its_own_auth() {
 }
 
 #[test]
+fn auth_is_short() {
+    let server = Server::of(builder());
+    let (mut client, _) = open(&server);
+    client.text(&format!(r#"40{{"token":"{}"}}"#, "x".repeat(16 << 10)));
+    assert_eq!(text(&mut client), r#"44{"message":"auth exceeds the limit of 16 KiB"}"#);
+    enter(&mut client, "");
+}
+
+#[test]
 fn a_connection_is_in_a_bounded_number_of_namespaces() {
     let server = Server::of(builder_of(SocketIoConfig { namespaces_max: 3, ..SocketIoConfig::default() }));
     let (mut client, _) = open(&server);

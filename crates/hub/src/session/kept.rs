@@ -91,13 +91,14 @@ impl Sessions {
         for change in &keeps.asked {
             epoch.get_or_insert(reached.epoch);
             let (RoomChange::Join(room) | RoomChange::Leave(room) | RoomChange::LeaveByAct(room)) = change;
-            let stay = stays.iter_mut().find(|stay| stay.room == *room && stay.left_at == u64::MAX);
-            match (change, stay) {
-                (RoomChange::Join(_), None) => {
+            let mut open = stays.iter_mut().filter(|stay| stay.room == *room && stay.left_at == u64::MAX).peekable();
+            match change {
+                RoomChange::Join(_) if open.peek().is_none() => {
+                    drop(open);
                     stays.push(KeptStay { room: room.clone(), joined_at: reached.offset, left_at: u64::MAX });
                 }
-                (RoomChange::Leave(_) | RoomChange::LeaveByAct(_), Some(stay)) => stay.left_at = reached.offset,
-                _ => {}
+                RoomChange::Join(_) => {}
+                RoomChange::Leave(_) | RoomChange::LeaveByAct(_) => open.for_each(|stay| stay.left_at = reached.offset),
             }
         }
         session.extra().kept.push(KeptSub { channel, confirmed, reached, forgotten, epoch, stays });

@@ -242,8 +242,12 @@ impl Rooms {
 
     /// Its session goes on: the stays that last are listed again.
     pub(super) fn back(&mut self, mut add: impl FnMut(Room) -> RoomPlace) {
-        for stay in self.stays.iter_mut().filter(|stay| stay.is_open()) {
-            stay.at = add(stay.at.room.clone());
+        for index in (0..self.stays.len()).filter(|&index| self.stays[index].is_open()).collect::<Vec<_>>() {
+            let (before, rest) = self.stays.split_at_mut(index);
+            let stay = &mut rest[0];
+            // One that joined twice has two open stays, and one place in the list.
+            let listed = before.iter().find(|other| other.is_listed() && other.at.room == stay.at.room);
+            stay.at = listed.map_or_else(|| add(stay.at.room.clone()), |other| other.at.clone());
         }
     }
 
@@ -525,6 +529,23 @@ mod tests {
         assert!(forget(&mut rooms, at(9)).is_empty(), "it is still in the epoch before");
         assert_eq!(forget(&mut rooms, next(1)), ["b"]);
         assert!(!rooms.has_past());
+    }
+
+    /// A room's list has a session once: otherwise the last of its places would be that of another session.
+    #[test]
+    fn who_comes_back_after_joining_twice_is_listed_once() {
+        let mut rooms = Rooms::default();
+        join(&mut rooms, "a", at(1), at(1), 10);
+        rooms.join_again(&room("a"), at(3), 10);
+        join(&mut rooms, "b", at(3), at(3), 10);
+        let mut added = Vec::new();
+        rooms.stays.iter_mut().for_each(|stay| stay.at.place = UNLISTED);
+        rooms.back(|room| {
+            added.push(room.as_str().to_owned());
+            RoomPlace { room, place: 7 }
+        });
+        assert_eq!((rooms.stays.len(), added), (3, vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(rooms.into_places().len(), 2);
     }
 
     #[test]

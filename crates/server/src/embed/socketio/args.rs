@@ -8,7 +8,7 @@
 use crate::protocol::socketio::Payload;
 use bytes::Bytes;
 use fanfare_wire::json;
-use fanfare_wire::socketio::{Elements, put_text};
+use fanfare_wire::socketio::{Elements, RESERVED_EVENTS, put_text};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, Visitor};
 use serde::ser::{self, Serialize, Serializer};
 use std::cell::RefCell;
@@ -33,8 +33,12 @@ impl Payload {
     /// `["event",…]`.
     ///
     /// # Errors
-    /// The value is no JSON, or nested too deeply, or has too many attachments.
+    /// The name is one that no packet may carry; the value is no JSON, or nested too deeply, or has too many
+    /// attachments.
     pub(crate) fn event<T: Serialize + ?Sized>(event: &str, args: &T) -> Result<Self, NotArgs> {
+        if RESERVED_EVENTS.contains(&event) {
+            return Err(NotArgs::Reserved(event.to_owned()));
+        }
         let mut json = b"[".to_vec();
         put_text(&mut json, event);
         Self::with(json, args, b",")
@@ -79,6 +83,8 @@ pub(crate) enum NotArgs {
     TooDeep(#[from] json::TooDeep),
     #[error("{count} attachments exceed the limit of {ATTACHMENTS_MAX}")]
     Attachments { count: usize },
+    #[error("the event name {0:?} is reserved: clients raise it themselves")]
+    Reserved(String),
 }
 
 /// The shape of a value, which says how many arguments it is.

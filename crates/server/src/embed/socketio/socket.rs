@@ -186,7 +186,7 @@ impl Socket {
 
 impl Drop for SocketParts {
     fn drop(&mut self) {
-        self.io.sockets().forget(self.client);
+        self.io.sockets().forget(self);
     }
 }
 

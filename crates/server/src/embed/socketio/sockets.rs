@@ -28,8 +28,12 @@ impl Sockets {
         socket.map(Socket)
     }
 
-    pub(super) fn forget(&self, client: ClientId) {
-        self.lock().remove(&client);
+    /// A socket that has recovered has the id of the one before, which may be dropped later.
+    pub(super) fn forget(&self, gone: &SocketParts) {
+        let mut list = self.lock();
+        if list.get(&gone.client).is_some_and(|listed| std::ptr::eq(listed.as_ptr(), gone)) {
+            list.remove(&gone.client);
+        }
     }
 
     /// Those of a namespace that an audience includes and that have not left.

@@ -16,7 +16,7 @@ use fanfare_hub::{
     ChannelName, ClientId, Command, Data, Pattern, PresenceKind, PresencePush, Publication, Publish, Room, Sender,
     Signal, SignalPush, SubOptions, is_event,
 };
-use fanfare_wire::socketio::{Kind, MAIN_NAMESPACE, bundle, put_head, put_spread, put_text};
+use fanfare_wire::socketio::{Kind, MAIN_NAMESPACE, RESERVED_EVENTS, bundle, put_head, put_spread, put_text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -94,6 +94,9 @@ impl Socket {
 /// A publication of a bridged channel, as an event.
 pub(super) fn put_publication(publication: &Publication, out: &mut Vec<u8>) -> Encoded {
     let name = publication.event.as_deref().unwrap_or(UNNAMED);
+    if RESERVED_EVENTS.contains(&name) {
+        return Encoded::Nothing; // for its client it would break the protocol
+    }
     let mut event = b"[".to_vec();
     put_text(&mut event, name);
     event.push(b',');
@@ -123,6 +126,9 @@ pub(super) fn put_publication(publication: &Publication, out: &mut Vec<u8>) -> E
 /// A signal of a bridged channel, as an event.
 pub(super) fn put_signal(push: &SignalPush, out: &mut Vec<u8>) -> Encoded {
     let SignalPush { signal, from, .. } = push;
+    if RESERVED_EVENTS.contains(&&*signal.event) {
+        return Encoded::Nothing;
+    }
     let text = std::str::from_utf8(&signal.data).unwrap_or("null");
     begin(out);
     if &*signal.event == TYPING {

@@ -27,6 +27,9 @@ use std::sync::Arc;
 /// The command whose answer matters, as its id. Calls have the number of their ack.
 const CONNECT: &str = "connect";
 
+/// The longest `auth` of a client. Guards and handlers keep it.
+const AUTH_BYTES_MAX: usize = 16 << 10;
+
 /// How far a socket has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -179,6 +182,9 @@ impl Client {
         let at = free.unwrap_or(self.sockets.len());
         if at >= self.parts.namespaces_max {
             return refuse(actions, &packet.namespace, "Too many namespaces");
+        }
+        if packet.data.as_deref().is_some_and(|auth| auth.len() > AUTH_BYTES_MAX) {
+            return refuse(actions, &packet.namespace, "auth exceeds the limit of 16 KiB");
         }
         let seat = Seat(at as u16);
         let parts = self.parts.clone();

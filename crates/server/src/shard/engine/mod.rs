@@ -161,7 +161,7 @@ async fn poll(shared: Shared, id: ConnId, mut answer: ExchangeAnswer) {
     {
         let mut shell = shared.borrow_mut();
         match shell.engine_state(id) {
-            None => return refuse(answer, Refused::BadRequest), // it has a socket by now, or is over
+            None => return refuse(answer, shell.not_polled(id)),
             Some(state) if state.is_polled => {
                 shell.break_off(id, "two GETs at a time");
                 return refuse(answer, Refused::BadRequest);
@@ -220,13 +220,16 @@ async fn released(shared: &Shared, id: ConnId) {
     }
 }
 
+/// After so many packets of a POST others have their turn.
+const PACKETS_AT_ONCE: usize = 256;
+
 /// Takes in the packets of a client.
 async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer) {
     let _fatal = Fatal;
     {
         let mut shell = shared.borrow_mut();
         match shell.engine_state(id) {
-            None => return refuse(answer, Refused::BadRequest),
+            None => return refuse(answer, shell.not_polled(id)),
             Some(state) if state.is_posted => {
                 shell.break_off(id, "two POSTs at a time");
                 return refuse(answer, Refused::BadRequest);
@@ -256,7 +259,10 @@ async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer
         shared.borrow_mut().break_off(id, "a POST that is no text");
         return refuse(answer, Refused::BadRequest);
     };
-    for packet in text.split(SEPARATOR) {
+    for (index, packet) in text.split(SEPARATOR).enumerate() {
+        if index % PACKETS_AT_ONCE == PACKETS_AT_ONCE - 1 {
+            tokio::task::yield_now().await; // half a million packets fit into a POST
+        }
         let goes_on = may_go_on(&shared, id).await;
         let mut shell = shared.borrow_mut();
         let now = shell.now();
@@ -344,6 +350,11 @@ impl Shell {
             Sink::Detached(detached) => detached.engine.as_mut(),
             Sink::Socket(_) => None,
         }
+    }
+
+    /// Why a session is not polled: it has a socket by now, or it has ended since the request came.
+    fn not_polled(&mut self, id: ConnId) -> Refused {
+        if self.conn(id).is_some() { Refused::BadRequest } else { Refused::SessionUnknown }
     }
 
     /// The packets that wait, as a payload. They are gone from here. A packet to close stays if there are others:
