@@ -87,7 +87,8 @@ impl Hub {
             hub.conns.push(conn);
             hub.clients.push(client);
         }
-        for conn in hub.conns[..3].to_vec() {
+        for index in 0..3 {
+            let conn = hub.conns[index];
             hub.command(conn, RoomCommand::Join { channel: channel(), room: room("three")? })?;
         }
         Ok(hub)
