@@ -1,10 +1,11 @@
 //! The body of the fuzz target `app_decode`, and of the tests that feed it on every run.
 //!
 //! No body panics. A refusal is one line of JSON. An accepted body keeps the limits, and its payload is a piece of the
-//! body, byte for byte.
+//! body, byte for byte; that of an `emit` is a list of such pieces behind the name of its event.
 
 use super::{ApiCommand, ApiRequest, BATCH_COMMANDS_MAX, Caller, decode as decode_body, encode_results};
 use crate::native::Limits;
+use crate::socketio::CHANNEL_PREFIX;
 use fanfare_hub::{AppAnswer, AppCommand, Data};
 use serde_json::value::RawValue;
 
@@ -51,7 +52,14 @@ fn check(command: &AppCommand, body: &[u8], limits: &Limits) {
     };
     assert!(json.len() <= limits.message_bytes_max);
     serde_json::from_slice::<&RawValue>(json).expect("a payload is JSON");
-    // A signal may come without one. Line breaks between tokens have become spaces.
+    // Line breaks between tokens have become spaces.
     let spaced: Vec<u8> = body.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }).collect();
-    assert!(&json[..] == b"null" || memchr::memmem::find(&spaced, json).is_some(), "a payload is kept as it came");
+    let is_kept = |json: &[u8]| memchr::memmem::find(&spaced, json).is_some();
+    if matches!(command, AppCommand::Publish { publish, .. } if publish.channel.starts_with(CHANNEL_PREFIX)) {
+        let event: Vec<&RawValue> = serde_json::from_slice(json).expect("an event is a list");
+        let args = event.get(1..).expect("an event has a name");
+        return assert!(args.iter().all(|arg| is_kept(arg.get().as_bytes())), "arguments are kept as they came");
+    }
+    // A signal may come without one.
+    assert!(&json[..] == b"null" || is_kept(json), "a payload is kept as it came");
 }
