@@ -2,6 +2,7 @@
 
 use crate::native::encode::{encode_publication, put_entry, put_position};
 use crate::native::write::{ObjectWriter, put};
+use crate::socketio::CHANNEL_PREFIX;
 use fanfare_hub::{AppAnswer, ChannelInfo, Error, History, MemberInfo, NodeInfo, PresenceSnapshot};
 
 /// Appends the answer to one command; a refusal is written as [`encode_error`] does.
@@ -49,7 +50,9 @@ pub fn encode_refusal(out: &mut Vec<u8>, error: &Error, option: Option<&str>, li
     if let Some(retry_after_ms) = error.retry_after_ms {
         object.number("retry_after", retry_after_ms);
     }
-    object.text_if("channel", error.channel.as_deref()).text_if("rule", error.rule.as_deref());
+    // A reserved channel is a namespace of Socket.IO, which the request has named.
+    let channel = error.channel.as_deref().filter(|name| !name.starts_with(CHANNEL_PREFIX));
+    object.text_if("channel", channel).text_if("rule", error.rule.as_deref());
     object.text_if("option", option).number_if("limit", limit).end();
 }
 

@@ -219,6 +219,17 @@ fn the_fuzz_body_holds_on_what_we_know() {
     }
 }
 
+#[test]
+fn an_error_about_a_namespace_names_no_reserved_channel() {
+    for (name, shown) in [("$sio:/", false), ("chat:general", true)] {
+        let channel = ChannelName::reserved(name).or_else(|_| ChannelName::new(name)).expect("a name");
+        let error = Error::new(ErrorCode::KeyConflict, "used").on(&channel);
+        let mut out = Vec::new();
+        encode_error(&mut out, &error);
+        assert_eq!(String::from_utf8(out).expect("text").contains("channel"), shown, "{name}");
+    }
+}
+
 proptest! {
     #[test]
     fn the_fuzz_body_holds_on_noise(kind in 0..12_u8, key in 0..70_u8, text in r#"\PC{0,60}|[\[\]{}",:\\ 0-9a-z]{0,80}"#) {
