@@ -182,10 +182,12 @@ impl Checker {
             }
             body => return Err(format!("`subscribe` was answered with {body:?}")),
         };
-        let is_anew = view.subs.contains_key(&channel);
-        if !is_anew {
-            view.stays.remove(&channel);
+        let told_to = view.subs.get(&channel).map(|sub| sub.at);
+        match told_to {
+            Some(told_to) => view.begins_anew(&channel, told_to),
+            None => drop(view.stays.remove(&channel)),
         }
+        let is_anew = told_to.is_some();
         if is_anew && !self.may_begin_anew(&channel) {
             return Err(format!("promise 9: subscribed to {channel} twice"));
         }

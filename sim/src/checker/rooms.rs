@@ -4,6 +4,10 @@
 //! answer names these places, so the judge has bounds for them: a change lies behind all that its home knew when the
 //! shard was given the command, and before all that was accepted after the shard's answer. One's own publications are
 //! judged by the order of the commands. For what lies within the bounds both outcomes are accepted.
+//!
+//! A subscription of the application begins anew with another `subscribe`, and its rooms go on. A stay that had ended
+//! before that may be forgotten as far as it had been read. So what was told from it need not be told again, and what
+//! it kept from the client may be told.
 
 use super::view::{PendingCommand, View};
 use super::{Checker, Verdict};
@@ -41,6 +45,8 @@ pub(super) struct Stay {
     left: Option<Change>,
     /// Joins while it was there.
     again: usize,
+    /// It had ended before its subscription began anew, which had been told everything up to here.
+    told_to: Option<Position>,
 }
 
 /// An entry as the judge of rooms sees it.
@@ -70,14 +76,30 @@ impl Change {
     }
 }
 
+/// What the audience of an entry says about a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    /// It is for those in the room.
+    For,
+    /// It is not for those in the room.
+    Except,
+}
+
 impl Stay {
-    fn covers(&self, entry: &Entry) -> Known {
+    fn covers(&self, entry: &Entry, naming: Naming) -> Known {
         let left = self.left.as_ref().map_or(Known::No, |left| left.is_before(entry));
         match (self.joined.is_before(entry), left) {
             (Known::No, _) | (_, Known::Yes) => Known::No,
-            (Known::Yes, Known::No) => Known::Yes,
+            (Known::Yes, Known::No) if !self.may_be_forgotten(entry.at, naming) => Known::Yes,
             _ => Known::Either,
         }
+    }
+
+    /// It had ended and was read before the subscription began anew. It is not known how far it was read where nothing
+    /// was told.
+    fn may_be_forgotten(&self, at: Position, naming: Naming) -> bool {
+        let was_told = |to: Position| naming == Naming::Except || to.epoch == at.epoch && at.offset <= to.offset;
+        self.told_to.is_some_and(was_told)
     }
 }
 
@@ -115,8 +137,9 @@ impl View {
             place: place.filter(|_| own && !is_past && !stores.answers_disordered),
             is_known_at_once: !stores.answers_late && stores.unknowns == 0 && stores.silences == 0,
         };
-        let is_in = |room: &Room| if is_past { self.was_in(channel, room) } else { self.is_in(channel, room, &entry) };
-        let any = |rooms: &[Room]| {
+        let any = |rooms: &[Room], naming| {
+            let is_in =
+                |room| if is_past { self.was_in(channel, room) } else { self.is_in(channel, room, &entry, naming) };
             let each: Vec<Known> = rooms.iter().map(is_in).collect();
             match each.contains(&Known::Yes) {
                 true => Known::Yes,
@@ -124,7 +147,7 @@ impl View {
                 false => Known::No,
             }
         };
-        let (wanted, excepted) = (any(&audience.rooms), any(&audience.except_rooms));
+        let (wanted, excepted) = (any(&audience.rooms, Naming::For), any(&audience.except_rooms, Naming::Except));
         match (audience.rooms.is_empty() || wanted == Known::Yes, wanted, excepted) {
             (_, _, Known::Yes) => Known::No,
             (false, Known::No, _) => Known::No,
@@ -133,9 +156,17 @@ impl View {
         }
     }
 
-    fn is_in(&self, channel: &ChannelName, room: &Room, entry: &Entry) -> Known {
+    /// The subscription begins anew, and had been told everything up to this place.
+    pub(super) fn begins_anew(&mut self, channel: &ChannelName, told_to: Position) {
+        for stay in self.stays.get_mut(channel).into_iter().flatten().filter(|stay| stay.left.is_some()) {
+            let is_further = |to: &Position| to.epoch == told_to.epoch && to.offset > told_to.offset;
+            stay.told_to = Some(stay.told_to.filter(is_further).unwrap_or(told_to));
+        }
+    }
+
+    fn is_in(&self, channel: &ChannelName, room: &Room, entry: &Entry, naming: Naming) -> Known {
         let stays = self.stays.get(channel).into_iter().flatten().filter(|stay| stay.joined.room == *room);
-        let each: Vec<Known> = stays.map(|stay| stay.covers(entry)).collect();
+        let each: Vec<Known> = stays.map(|stay| stay.covers(entry, naming)).collect();
         let settled = match each.contains(&Known::Yes) {
             true => Known::Yes,
             false if each.contains(&Known::Either) => Known::Either,
@@ -219,7 +250,7 @@ impl Checker {
             }
             (ReplyBody::Done, None) if change.joins => {
                 self.counts.rooms_joined += 1;
-                stays.push(Stay { joined: change, left: None, again: 0 });
+                stays.push(Stay { joined: change, left: None, again: 0, told_to: None });
                 let open = stays.iter().filter(|stay| stay.left.is_none()).count();
                 if open > self.rooms_max {
                     return Err(format!("rooms: {channel}: in {open} rooms, {} may be", self.rooms_max));

@@ -365,47 +365,129 @@ fn presence_is_judged_change_by_change() {
     assert!(seen().snapshot(0, &chat(), &wrong).is_err(), "two are present, and one is listed");
 }
 
-/// Publications to a room: before the shard was given the join, before it answered, and after it answered.
-#[test]
-fn a_stay_in_a_room_begins_between_its_command_and_its_answer() {
-    let red = Room::new("red").expect("a short name");
-    let to_red = |offset: u64| {
-        let audience = Some(Box::new(Audience { rooms: vec![red.clone()], ..Audience::default() }));
-        let from = Some(Sender { client: None, user: None });
-        let data = Data::Json(format!("{offset}").into());
-        let (prev, begins) = (offset - 1, (offset == 1).then(|| Box::new(Epoch(1))));
-        let (event, idempotency_key, ts_ms, echo, act) = (None, None, 0, true, None);
-        let it = Publication { offset, prev, ts_ms, data, event, idempotency_key, from, audience, echo, begins, act };
-        Arc::new(it)
-    };
-    let table = [([true, true], Err("not for it")), ([false, true], Ok(())), ([false, false], Ok(()))];
-    for (told, expected) in table {
+fn red() -> Room {
+    Room::new("red").expect("a short name")
+}
+
+/// The publication at this offset, for this audience.
+fn entry_for(offset: u64, audience: Option<Audience>) -> Arc<Publication> {
+    let from = Some(Sender { client: None, user: None });
+    let data = Data::Json(format!("{offset}").into());
+    let (prev, begins) = (offset - 1, (offset == 1).then(|| Box::new(Epoch(1))));
+    let (event, idempotency_key, ts_ms, echo, act) = (None, None, 0, true, None);
+    let audience = audience.map(Box::new);
+    Arc::new(Publication { offset, prev, ts_ms, data, event, idempotency_key, from, audience, echo, begins, act })
+}
+
+fn to_red(offset: u64) -> Arc<Publication> {
+    entry_for(offset, Some(Audience { rooms: vec![red()], ..Audience::default() }))
+}
+
+fn message(publication: &Arc<Publication>) -> ToClient {
+    ToClient::Push(Push::Message { channel: chat(), epoch: Epoch(1), publication: publication.clone() })
+}
+
+impl Court {
+    fn accepts(&mut self, publication: Arc<Publication>) {
+        self.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), publication);
+    }
+
+    /// Ada is subscribed on pipe 0.
+    fn with_ada() -> Court {
         let mut court = Court::new(None);
         let id = court.connects(0, false, None, &[]);
         court.hears(0, Some(id), connected(false, None));
         court.asks(0, subscribe(), subscribed());
-        let accept = |court: &Court, offset| {
-            court.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), to_red(offset));
-        };
-        accept(&court, 1);
-        let join = RoomCommand::Join { channel: chat(), room: red.clone() };
-        let id = court.sends(0, Command::Room(Box::new(join.clone())));
-        let request = Request { id: Some(RequestId::Number(id)), command: Command::Room(Box::new(join)) };
-        court.checker.given(0, &request, &court.stores.borrow());
-        accept(&court, 2);
-        let done = Reply { id: Some(RequestId::Number(id)), body: ReplyBody::Done };
-        court.checker.said(0, &done, &court.stores.borrow());
-        court.gets(0, &ToClient::Reply(done));
-        accept(&court, 3);
+        court
+    }
+
+    /// A shard is given a command about rooms. Its answer is to be [heard](Self::room_is_answered).
+    fn room_is_given(&mut self, command: RoomCommand) -> Reply {
+        let id = self.sends(0, Command::Room(Box::new(command.clone())));
+        let request = Request { id: Some(RequestId::Number(id)), command: Command::Room(Box::new(command)) };
+        self.checker.given(0, &request, &self.stores.borrow());
+        Reply { id: request.id, body: ReplyBody::Done }
+    }
+
+    fn room_is_answered(&mut self, reply: Reply) {
+        self.checker.said(0, &reply, &self.stores.borrow());
+        self.gets(0, &ToClient::Reply(reply));
+    }
+}
+
+/// Publications to a room: before the shard was given the join, before it answered, and after it answered.
+#[test]
+fn a_stay_in_a_room_begins_between_its_command_and_its_answer() {
+    let table = [([true, true], Err("not for it")), ([false, true], Ok(())), ([false, false], Ok(()))];
+    for (told, expected) in table {
+        let mut court = Court::with_ada();
+        court.accepts(to_red(1));
+        let done = court.room_is_given(RoomCommand::Join { channel: chat(), room: red() });
+        court.accepts(to_red(2));
+        court.room_is_answered(done);
+        court.accepts(to_red(3));
         let mut verdicts = Vec::new();
         for offset in (1..=2).zip(told).filter(|(_, told)| *told).map(|(offset, _)| offset).chain([3]) {
-            let push = Push::Message { channel: chat(), epoch: Epoch(1), publication: to_red(offset) };
-            verdicts.push(court.verdict(0, &ToClient::Push(push)));
+            verdicts.push(court.verdict(0, &message(&to_red(offset))));
         }
         let wrong = verdicts.into_iter().find_map(Result::err);
         match expected {
             Ok(()) => assert_eq!(wrong, None, "{told:?}"),
             Err(part) => assert!(wrong.as_deref().is_some_and(|wrong| wrong.contains(part)), "{told:?}: {wrong:?}"),
+        }
+    }
+}
+
+/// The application has subscribed Ada, and she subscribes again with a position from before she left a room. The stay
+/// there may be forgotten as far as it had been read, and nothing else.
+#[test]
+fn a_stay_that_was_over_when_the_subscription_began_anew_may_be_forgotten_as_far_as_it_was_read() {
+    let not_red = |offset| entry_for(offset, Some(Audience { except_rooms: vec![red()], ..Audience::default() }));
+    let for_all = |offset| entry_for(offset, None);
+    // (what the second and the third entry are, whether she had read the third, whether she leaves, what is told anew,
+    // the verdict)
+    type Row = (&'static str, [Arc<Publication>; 2], bool, bool, &'static [u64], Result<(), &'static str>);
+    let rows: [Row; 9] = [
+        ("read there, and told again", [to_red(2), to_red(3)], true, true, &[2, 3], Ok(())),
+        ("read there, and not told again", [to_red(2), to_red(3)], true, true, &[], Ok(())),
+        ("not read there, and told", [to_red(2), to_red(3)], false, true, &[3], Ok(())),
+        ("not read there, and not told", [to_red(2), to_red(3)], false, true, &[], Err("3 was left out")),
+        ("she is still there", [to_red(2), to_red(3)], true, false, &[], Err("2 was left out")),
+        ("for all", [for_all(2), for_all(3)], true, true, &[3], Err("2 was left out")),
+        ("kept from her there, and not told", [to_red(2), not_red(3)], true, true, &[], Ok(())),
+        ("kept from her there, and told", [to_red(2), not_red(3)], true, true, &[3], Ok(())),
+        ("kept from her where she still is", [to_red(2), not_red(3)], true, false, &[2, 3], Err("not for it")),
+    ];
+    for (name, entries, has_read_all, leaves, told, expected) in rows {
+        let mut court = Court::with_ada();
+        court.checker.app_lets_in(&chat());
+        court.accepts(for_all(1));
+        court.gets(0, &message(&for_all(1)));
+        let done = court.room_is_given(RoomCommand::Join { channel: chat(), room: red() });
+        court.room_is_answered(done);
+        for entry in &entries {
+            court.accepts(entry.clone());
+            let is_kept_from_her = entry.audience.as_ref().is_some_and(|audience| !audience.except_rooms.is_empty());
+            if (has_read_all || entry.offset == 2) && !is_kept_from_her {
+                court.gets(0, &message(entry));
+            }
+        }
+        if leaves {
+            let done = court.room_is_given(RoomCommand::Leave { channel: chat(), room: red() });
+            court.room_is_answered(done);
+        }
+        let since = Some(Position { epoch: Epoch(1), offset: 1 });
+        let subs = vec![SubOptions { since, ..SubOptions::new(chat()) }];
+        let id = court.sends(0, Command::Subscribe { subs, many: false });
+        let publications = entries.iter().filter(|entry| told.contains(&entry.offset)).cloned().collect();
+        let position = Position { epoch: Epoch(1), offset: 3 };
+        let (recovered, more, rooms) = (Some(true), false, Vec::new());
+        let anew = Subscribed { channel: chat(), position, recovered, publications, more, rooms };
+        let reply = Reply { id: Some(RequestId::Number(id)), body: ReplyBody::Subscribed(Box::new(anew)) };
+        let verdict = court.verdict(0, &ToClient::Reply(reply));
+        match expected {
+            Ok(()) => assert_eq!(verdict, Ok(()), "{name}"),
+            Err(part) => assert!(verdict.as_ref().is_err_and(|wrong| wrong.contains(part)), "{name}: {verdict:?}"),
         }
     }
 }
