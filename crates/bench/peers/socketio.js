@@ -1,15 +1,17 @@
-// Socket.IO on Node, over its own protocol and the websocket transport only: `io.to(room).emit` encodes the packet once
-// and writes it to each member. The chat is the same; its `type` is the event's name instead of a field.
+// Socket.IO on Node, over its own protocol: `io.to(room).emit` encodes the packet once and writes it to each member.
+// The chat is the same; its `type` is the event's name instead of a field. As `api` it recovers connections, and emits
+// each event that is posted to it.
 import { createServer } from 'node:http'
 import { Server } from 'socket.io'
 import { args } from './chat.js'
 
-const { mode, hostname, port } = args(process.argv.slice(2), 'rooms')
+const { mode, hostname, port } = args(process.argv.slice(2), 'rooms', 'api')
 
-const http = createServer()
-const io = new Server(http, { transports: ['websocket'], perMessageDeflate: false, serveClient: false })
+const http = createServer(mode === 'api' ? emitted : undefined)
+const recovery = mode === 'api' ? { connectionStateRecovery: { maxDisconnectionDuration: 120_000 } } : {}
+const io = new Server(http, { perMessageDeflate: false, serveClient: false, ...recovery })
 
-io.on('connection', { echo, chat, rooms }[mode])
+io.on('connection', { echo, chat, rooms, api() {} }[mode])
 
 function echo(socket) {
   socket.on('echo', (message) => socket.emit('echo', message))
@@ -64,6 +66,19 @@ function rooms(socket) {
   })
   socket.on('message', (data) => {
     if (room() !== undefined) io.to(room()).emit('message', { ...data, userId, timestamp: Date.now() })
+  })
+}
+
+// `POST {event, args}`: to all sockets. The answer is the number of the event, as a place in Fanfare's answer.
+let emits = 0
+function emitted(request, response) {
+  const parts = []
+  request.on('data', (part) => parts.push(part))
+  request.on('end', () => {
+    const { event, args } = JSON.parse(Buffer.concat(parts))
+    io.emit(event, ...args)
+    const body = `{"offset":${++emits}}`
+    response.writeHead(200, { 'content-length': body.length }).end(body)
   })
 }
 

@@ -65,7 +65,7 @@ enum SuiteName {
     Compression,
     /// All that speak the native protocol: the eleven above
     Native,
-    /// Rooms of Socket.IO: CPU per delivery and user memory per client; beside Node
+    /// Socket.IO: CPU per delivery in rooms and per request of polls, and user memory per client; beside Node
     Socketio,
     /// Everything
     All,
@@ -194,7 +194,6 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
         (SuiteName::Connect, Suite::Connect),
         (SuiteName::Idle, Suite::Idle),
     ];
-    let each = |suite: fn(Transport) -> Suite| Transport::ALL.map(suite);
     let native = [
         (SuiteName::NativeFanout, fanout(Fanout::Native)),
         (SuiteName::NativeIdle, Suite::NativeIdle),
@@ -204,12 +203,12 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
         (SuiteName::Shards, fanout(Fanout::Shards)),
         (SuiteName::SseFanout, fanout(Fanout::Sse)),
     ];
-    let streams = each(|by| Suite::StreamIdle { by }).into_iter().skip(1).map(|suite| (SuiteName::StreamIdle, suite));
-    let jitter = each(|by| Suite::Jitter { by }).into_iter().map(|suite| (SuiteName::Jitter, suite));
+    let streams = Transport::BY_HTTP.map(|by| (SuiteName::StreamIdle, Suite::StreamIdle { by }));
+    let jitter = Transport::ALL.map(|by| (SuiteName::Jitter, Suite::Jitter { by }));
     let more = [(SuiteName::Tls, Suite::Tls), (SuiteName::Compression, Suite::Compression)];
     let native = native.into_iter().chain(streams).chain(jitter).chain(more);
-    let socketio =
-        [fanout(Fanout::SocketIo), Suite::SocketIoIdle].map(|suite| (vec![SuiteName::Socketio, SuiteName::All], suite));
+    let socketio = [fanout(Fanout::SocketIo), Suite::SocketIoIdle, Suite::SocketIoPolls]
+        .map(|suite| (vec![SuiteName::Socketio, SuiteName::All], suite));
     let chat = chat.map(|(name, suite)| (vec![name, SuiteName::All], suite));
     let native = native.map(|(name, suite)| (vec![name, SuiteName::Native, SuiteName::All], suite));
     let suites: Vec<Suite> = chat

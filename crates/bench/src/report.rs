@@ -128,6 +128,10 @@ pub enum Metric {
         /// By which transport.
         by: Transport,
     },
+    /// Requests of Socket.IO's clients that poll: as many POSTs with an event as GETs that bring it back.
+    SocketPollRate,
+    /// The server's CPU time for one of them.
+    SocketPollCpu,
     /// User memory of one channel with one subscriber.
     ChannelMemory {
         /// Publications in it.
@@ -193,8 +197,13 @@ impl Metric {
             | Self::DeliveryCpu { .. }
             | Self::HandshakeCpu { .. }
             | Self::CompressionCpu { .. }
+            | Self::SocketPollCpu
             | Self::JitterCpu { .. } => "µs",
-            Self::FanoutRate { .. } | Self::EchoRate | Self::ConnectRate | Self::HandshakeRate { .. } => "/s",
+            Self::FanoutRate { .. }
+            | Self::EchoRate
+            | Self::ConnectRate
+            | Self::SocketPollRate
+            | Self::HandshakeRate { .. } => "/s",
             Self::FanoutBytes { .. }
             | Self::IdleMemory { .. }
             | Self::SubscribedMemory { .. }
@@ -223,6 +232,7 @@ impl Metric {
             // Either of the two is enough.
             Self::FanoutCpu { of: Fanout::SocketIo, .. } => &[Target::TimesNode(0.10), Target::TimesWebSocket(1.15)],
             Self::SocketMemory => &[Target::AtMost(3072.0)],
+            Self::SocketPollRate | Self::SocketPollCpu => &[],
             Self::FanoutCpu { window: 1, .. } => &[Target::TimesFloor(1.10), Target::LikeBun],
             Self::FanoutCpu { .. } | Self::EchoRate | Self::EchoCpu | Self::ConnectRate | Self::ConnectCpu => {
                 &[Target::LikeBun]
@@ -272,6 +282,12 @@ impl Metric {
             | Self::FanoutRate { of: Fanout::Shards, .. }
             | Self::FanoutBytes { of: Fanout::Shards } => &[(ServerKind::Fanfare, "x one")],
             Self::SocketMemory
+            | Self::SocketPollRate
+            | Self::SocketPollCpu
+            | Self::JitterShare { by: Transport::SocketIo }
+            | Self::JitterDelay { by: Transport::SocketIo, .. }
+            | Self::JitterRecovery { by: Transport::SocketIo, .. }
+            | Self::JitterCpu { by: Transport::SocketIo }
             | Self::FanoutCpu { of: Fanout::SocketIo, .. }
             | Self::FanoutRate { of: Fanout::SocketIo, .. }
             | Self::FanoutBytes { of: Fanout::SocketIo } => &[(ServerKind::SocketIo, "x node")],
@@ -307,6 +323,8 @@ impl fmt::Display for Metric {
             Self::ConnectCpu => f.write_str("connect: server CPU per connection made and closed"),
             Self::IdleMemory { own_room: false } => f.write_str("idle: user memory per joined connection"),
             Self::IdleMemory { own_room: true } => f.write_str("idle: user memory per connection in a room of its own"),
+            Self::SocketPollRate => f.write_str("socket.io polls: requests per second"),
+            Self::SocketPollCpu => f.write_str("socket.io polls: server CPU per request"),
             Self::SocketMemory => f.write_str("socket.io idle: user memory per client in a room"),
             Self::SubscribedMemory { published: 0 } => {
                 f.write_str("native idle: user memory per subscribed connection")

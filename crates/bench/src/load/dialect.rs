@@ -22,6 +22,8 @@ pub enum Dialect {
     SocketIo,
     /// The same with the events that Fanfare has built in.
     Rooms,
+    /// Engine.IO 4; the suite speaks Socket.IO by itself.
+    Engine,
     /// Fanfare's native protocol, version 1.
     Native,
     /// Centrifugo's client protocol in JSON.
@@ -46,7 +48,7 @@ impl Dialect {
     pub fn target(self) -> &'static str {
         match self {
             Self::Chat => "/",
-            Self::SocketIo | Self::Rooms => "/socket.io/?EIO=4&transport=websocket",
+            Self::SocketIo | Self::Rooms | Self::Engine => "/socket.io/?EIO=4&transport=websocket",
             Self::Native => native::TARGET,
             Self::Centrifugo => centrifugo::TARGET,
         }
@@ -54,7 +56,7 @@ impl Dialect {
 
     /// Whether Engine.IO is below it.
     pub fn is_socketio(self) -> bool {
-        matches!(self, Self::SocketIo | Self::Rooms)
+        matches!(self, Self::SocketIo | Self::Rooms | Self::Engine)
     }
 
     /// The subprotocol to ask for.
@@ -67,7 +69,7 @@ impl Dialect {
         let head = match self {
             Self::Chat => r#"{"type":"join","#,
             Self::SocketIo => r#"42["join",{"#,
-            Self::Rooms => {
+            Self::Rooms | Self::Engine => {
                 let _ = write!(out, r#"42["join-room","{room}"]"#);
                 return;
             }
@@ -86,7 +88,7 @@ impl Dialect {
         let head = match self {
             Self::Chat => r#"{"type":"message","#,
             Self::SocketIo => r#"42["message",{"#,
-            Self::Rooms => {
+            Self::Rooms | Self::Engine => {
                 let _ = write!(out, r#"42["message",{{"content":"{content}"}}]"#);
                 return;
             }
@@ -104,7 +106,7 @@ impl Dialect {
     pub fn echo(self, content: &str, out: &mut String) {
         match self {
             Self::Chat | Self::Native | Self::Centrifugo => out.push_str(content),
-            Self::SocketIo | Self::Rooms => {
+            Self::SocketIo | Self::Rooms | Self::Engine => {
                 let _ = write!(out, r#"42["echo","{content}"]"#);
             }
         }
@@ -131,8 +133,8 @@ impl Dialect {
             Self::Chat if memmem::find(payload, br#""type":"message""#).is_some() => {}
             Self::Chat if memmem::find(payload, br#""type":"join""#).is_some() => return Said::Join,
             Self::Chat if memmem::find(payload, br#""type":"room_state""#).is_some() => return Said::RoomState,
-            Self::SocketIo | Self::Rooms if payload.starts_with(br#"42["message","#) => {}
-            Self::Rooms if payload.starts_with(br#"42["user-joined","#) => return Said::Join,
+            Self::SocketIo | Self::Rooms | Self::Engine if payload.starts_with(br#"42["message","#) => {}
+            Self::Rooms | Self::Engine if payload.starts_with(br#"42["user-joined","#) => return Said::Join,
             Self::SocketIo if payload.starts_with(br#"42["join","#) => return Said::Join,
             Self::SocketIo if payload.starts_with(br#"42["room_state","#) => return Said::RoomState,
             _ => return Said::Other,
@@ -148,7 +150,7 @@ impl Dialect {
     fn tail(self) -> &'static str {
         match self {
             Self::SocketIo => "]",
-            Self::Rooms | Self::Chat | Self::Native | Self::Centrifugo => "",
+            Self::Rooms | Self::Engine | Self::Chat | Self::Native | Self::Centrifugo => "",
         }
     }
 }

@@ -176,11 +176,20 @@ pub fn get(addr: SocketAddr, target: &str, headers: &str) -> Vec<u8> {
 
 /// A POST of JSON; `headers` are whole lines.
 pub fn post(addr: SocketAddr, target: &str, headers: &str, body: &str) -> Vec<u8> {
+    posted(addr, target, "application/json", headers, body)
+}
+
+/// A POST of plain text.
+pub fn post_text(addr: SocketAddr, target: &str, body: &str) -> Vec<u8> {
+    posted(addr, target, "text/plain;charset=UTF-8", "", body)
+}
+
+fn posted(addr: SocketAddr, target: &str, media: &str, headers: &str, body: &str) -> Vec<u8> {
     let mut request = String::with_capacity(160 + headers.len() + body.len());
     // Writing to a String cannot fail.
     let _ = write!(
         request,
-        "POST {target} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        "POST {target} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: {media}\r\nContent-Length: {}\r\n{headers}\r\n{body}",
         body.len()
     );
     request.into_bytes()

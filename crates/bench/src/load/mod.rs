@@ -13,6 +13,7 @@ pub mod http;
 pub mod inflate;
 pub(crate) mod link;
 pub mod native;
+pub mod socketio;
 pub mod transport;
 
 use std::io;
@@ -143,7 +144,8 @@ impl LoadError {
 
 /// A suite's reactions to events. Bytes put into `out` go to the same connection, after the message that is being read.
 pub trait Handler {
-    /// The connection can be used: upgraded, and in Socket.IO connected to the namespace.
+    /// The connection can be used: upgraded, and in Socket.IO connected to the namespace. (With [`Dialect::Engine`] the
+    /// suite connects to it.)
     fn on_ready(&mut self, conn: usize, out: &mut Outgoing) -> Result<(), LoadError>;
 
     /// A whole text or binary message, other than Engine.IO's own and native heartbeats.
@@ -541,12 +543,16 @@ impl Conn {
                 // This is either the answer to our own close, or we wait for the end of the stream all the same.
                 frame::PONG | frame::CLOSE => {}
                 _ => match (dialect, self.state, payload.first()) {
+                    (Dialect::Engine, State::Greeting, Some(b'0')) => {
+                        self.state = State::Open;
+                        handler.on_ready(id, out)?;
+                    }
                     (Dialect::SocketIo | Dialect::Rooms, State::Greeting, Some(b'0')) => out.text("40"),
                     (Dialect::SocketIo | Dialect::Rooms, State::Greeting, Some(b'4')) => {
                         self.state = State::Open;
                         handler.on_ready(id, out)?;
                     }
-                    (Dialect::SocketIo | Dialect::Rooms, _, Some(b'2')) => out.text("3"),
+                    (Dialect::SocketIo | Dialect::Rooms | Dialect::Engine, _, Some(b'2')) => out.text("3"),
                     (Dialect::Native, ..) if payload == native::PING => out.text(native::PONG),
                     (Dialect::Centrifugo, ..) => {
                         for reply in payload.split(|&byte| byte == b'\n').filter(|reply| !reply.is_empty()) {

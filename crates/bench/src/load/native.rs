@@ -240,7 +240,8 @@ fn offset(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((offset, &digits[len..]))
 }
 
-fn text_after<'a>(bytes: &'a [u8], needle: &[u8]) -> Option<&'a str> {
+/// The text that begins right after the first `needle`.
+pub(super) fn text_after<'a>(bytes: &'a [u8], needle: &[u8]) -> Option<&'a str> {
     let text = &bytes[memmem::find(bytes, needle)? + needle.len()..];
     std::str::from_utf8(&text[..memchr::memchr(b'"', text)?]).ok()
 }

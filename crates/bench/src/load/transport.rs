@@ -21,11 +21,15 @@ pub enum Transport {
     Poll,
     /// An event stream of plain payloads, with `Last-Event-ID`.
     Events,
+    /// Socket.IO over a WebSocket, with connection state recovery.
+    SocketIo,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::WebSocket, Self::Sse, Self::Stream, Self::Poll, Self::Events];
+    pub const ALL: [Self; 6] = [Self::WebSocket, Self::Sse, Self::Stream, Self::Poll, Self::Events, Self::SocketIo];
+    /// Those by HTTP alone.
+    pub const BY_HTTP: [Self; 4] = [Self::Sse, Self::Stream, Self::Poll, Self::Events];
 
     /// Where it is.
     fn target(self) -> &'static str {
@@ -35,13 +39,14 @@ impl Transport {
             Self::Stream => "/v1/stream",
             Self::Poll => "/v1/poll",
             Self::Events => "/events",
+            Self::SocketIo => "/socket.io/",
         }
     }
 
     /// Opens a connection that sends this `connect` or poll. (A WebSocket sends it itself, when it is ready.)
     pub(crate) fn open(self, body: &str, load: &mut Load) -> Result<usize, LoadError> {
         let form = match self {
-            Self::WebSocket => return load.open(),
+            Self::WebSocket | Self::SocketIo => return load.open(),
             Self::Sse | Self::Events => Form::Events,
             Self::Stream => Form::Lines,
             Self::Poll => Form::Answers,

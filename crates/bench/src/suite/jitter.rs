@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 use super::{RoundError, Sample, Settings, join};
 use crate::load::centrifugo::{self, Reply};
 use crate::load::check::{self, DeliveryError};
+use crate::load::dialect::Dialect;
 use crate::load::http::{self, Form};
 use crate::load::native::{self, Heard, Since};
+use crate::load::socketio::{self, Packet};
 use crate::load::transport::Transport;
 use crate::load::{Handler, Load, LoadError, Outgoing};
 use crate::peers::{API_KEY, Role, ServerKind};
@@ -55,7 +57,8 @@ pub(super) fn round(
     server: &Server,
     settings: &Settings,
 ) -> Result<Vec<Sample>, RoundError> {
-    let mut load = Load::new(server.addr, kind.dialect(Role::Api), settings.wait)?;
+    let dialect = if by == Transport::SocketIo { Dialect::Engine } else { kind.dialect(Role::Api) };
+    let mut load = Load::new(server.addr, dialect, settings.wait)?;
     let mut crowd = Crowd::new(by, kind, server.addr, &settings.jitter);
     crowd.gather(&mut load)?;
     let cpu = server.cpu()?;
@@ -120,13 +123,14 @@ struct Client {
     /// The socket of before its departure, if that is still open.
     old: Option<usize>,
     phase: Phase,
+    /// Its ticket, or the private id of its socket.
     ticket: String,
     epoch: String,
     /// The number of publications that it has, or that are lost for it: the offset of the last one.
     at: u64,
     /// Of its last poll.
     ack: u64,
-    /// Of its event stream.
+    /// The place of its last event.
     event_id: String,
 }
 
@@ -291,6 +295,9 @@ impl<'a> Crowd<'a> {
                 native::connect_by_poll(&format!("client-{index}"), &self.channel, &mut self.scratch);
             }
             (Transport::Poll, _) => native::poll(ticket, *ack, &mut self.scratch),
+            (Transport::SocketIo, _) => {
+                socketio::connect(ticket, &self.clients[index].event_id, &mut self.scratch);
+            }
             (_, ServerKind::Centrifugo) => centrifugo::connect(&self.channel, since, &mut self.scratch),
             _ => {
                 let ticket = (!ticket.is_empty()).then_some(ticket.as_str());
@@ -301,9 +308,14 @@ impl<'a> Crowd<'a> {
 
     fn publish(&mut self, load: &mut Load) -> Result<(), LoadError> {
         self.scratch.clear();
-        native::api_publish(&self.channel, &check::content(self.published), &mut self.scratch);
-        let (target, key) = match self.kind {
-            ServerKind::Centrifugo => ("/api/publish", format!("X-API-Key: {API_KEY}\r\n")),
+        let content = check::content(self.published);
+        match self.by {
+            Transport::SocketIo => socketio::api_emit(&content, &mut self.scratch),
+            _ => native::api_publish(&self.channel, &content, &mut self.scratch),
+        }
+        let (target, key) = match (self.by, self.kind) {
+            (Transport::SocketIo, _) => ("/api/v1/emit", format!("Authorization: Bearer {API_KEY}\r\n")),
+            (_, ServerKind::Centrifugo) => ("/api/publish", format!("X-API-Key: {API_KEY}\r\n")),
             _ => ("/api/v1/publish", format!("Authorization: Bearer {API_KEY}\r\n")),
         };
         let request = http::post(self.addr, target, &key, &self.scratch);
@@ -426,6 +438,21 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
+    fn on_packet(&mut self, conn: usize, client: usize, payload: &[u8]) -> Result<(), LoadError> {
+        match socketio::read(payload) {
+            Packet::Connected { pid: Some(pid) } => {
+                pid.clone_into(&mut self.clients[client].ticket);
+                self.subscribed(client);
+            }
+            Packet::Message { content, offset: Some(offset) } => {
+                self.deliver(client, None, content)?;
+                offset.clone_into(&mut self.clients[client].event_id);
+            }
+            _ => return Err(LoadError::unexpected(conn, payload)),
+        }
+        Ok(())
+    }
+
     fn on_reply(&mut self, conn: usize, client: usize, reply: &[u8]) -> Result<(), LoadError> {
         match centrifugo::read(reply) {
             Reply::Subscribed { epoch, entries } => {
@@ -445,7 +472,7 @@ impl<'a> Crowd<'a> {
 
 impl Handler for Crowd<'_> {
     fn on_ready(&mut self, conn: usize, out: &mut Outgoing) -> Result<(), LoadError> {
-        if let (Transport::WebSocket, Some(client)) = (self.by, self.who[conn]) {
+        if let (Transport::WebSocket | Transport::SocketIo, Some(client)) = (self.by, self.who[conn]) {
             self.command(client);
             out.text(&self.scratch);
         }
@@ -458,6 +485,7 @@ impl Handler for Crowd<'_> {
             (_, ServerKind::Centrifugo) => self.on_reply(conn, client, payload)?,
             (Transport::Poll, _) => self.on_polled(conn, client, payload, out)?,
             (Transport::Events, _) => self.on_event(conn, client, payload)?,
+            (Transport::SocketIo, _) => self.on_packet(conn, client, payload)?,
             _ => self.on_native(conn, client, payload)?,
         }
         self.look(client);
@@ -555,14 +583,20 @@ mod tests {
         format!(r#"{{"text":"{}"}}"#, check::content(seq))
     }
 
+    fn packet(seq: u64) -> String {
+        format!(r#"42["message",{},"{seq}"]"#, event(seq))
+    }
+
     #[test]
     fn a_client_is_back_with_the_last_publication_that_it_missed() {
         let polled = |offsets: &[u64]| format!(r#"{{"n":2,"messages":[{}]}}"#, subscribed(offsets));
         let connected = r#"{"type":"connected","clientId":"a"}"#.to_owned();
+        let socket = r#"40{"sid":"a","pid":"b"}"#.to_owned();
         let rows = [
             (Transport::WebSocket, vec![subscribed(&[3, 4]), native_message(5)]),
             (Transport::Poll, vec![polled(&[3, 4]), polled(&[5])]),
             (Transport::Events, vec![connected, event(2), event(3), event(4)]),
+            (Transport::SocketIo, vec![socket, packet(2), packet(3), packet(4)]),
         ];
         for (by, messages) in rows {
             let mut crowd = returning(by);
@@ -591,6 +625,9 @@ mod tests {
             ("one that it had", Transport::WebSocket, vec![subscribed(&[2, 3, 4, 5])]),
             ("one that nobody published", Transport::WebSocket, vec![subscribed(&[3, 4, 5, 6])]),
             ("again, as an event", Transport::Events, vec![event(2), event(2)]),
+            ("again, as a packet", Transport::SocketIo, vec![packet(2), packet(2)]),
+            ("a packet without a place", Transport::SocketIo, vec![format!(r#"42["message",{}]"#, event(2))]),
+            ("a socket that is refused", Transport::SocketIo, vec![r#"44{"message":"no"}"#.to_owned()]),
             ("another text", Transport::Events, vec![r#"{"text":"hello"}"#.to_owned()]),
             ("a refusal", Transport::WebSocket, vec![r#"{"type":"error","code":"denied"}"#.to_owned()]),
             ("a refused poll", Transport::Poll, vec![r#"{"code":"unauthorized"}"#.to_owned()]),

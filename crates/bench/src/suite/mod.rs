@@ -12,6 +12,7 @@ mod idle;
 mod jitter;
 mod join;
 mod slow;
+mod socketio_polls;
 mod storm;
 mod stream_idle;
 mod subscribed;
@@ -49,6 +50,8 @@ pub enum Suite {
     Idle,
     /// The same by Socket.IO, in one room.
     SocketIoIdle,
+    /// Requests of Socket.IO's clients that poll.
+    SocketIoPolls,
     /// The same by the native protocol, also after publications to all.
     NativeIdle,
     /// One subscriber does not read.
@@ -193,7 +196,7 @@ impl Suite {
             Self::Fanout { of: Fanout::Shards, .. } => "shards",
             Self::Fanout { of: Fanout::Sse, .. } => "sse-fanout",
             Self::Fanout { of: Fanout::Tls, .. } | Self::Tls => "tls",
-            Self::Fanout { of: Fanout::SocketIo, .. } | Self::SocketIoIdle => "socketio",
+            Self::Fanout { of: Fanout::SocketIo, .. } | Self::SocketIoIdle | Self::SocketIoPolls => "socketio",
             Self::Compression => "compression",
             Self::Echo => "echo",
             Self::Connect => "connect",
@@ -216,7 +219,7 @@ impl Suite {
             Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels | Self::StreamIdle { .. } => Role::Native,
             Self::Jitter { .. } => Role::Api,
             Self::Tls => Role::Tls,
-            Self::SocketIoIdle => Role::Rooms,
+            Self::SocketIoIdle | Self::SocketIoPolls => Role::Rooms,
             Self::Compression => Role::Deflate,
         }
     }
@@ -241,7 +244,10 @@ impl Suite {
                     _ => vec![kind],
                 })
                 .collect(),
-            Self::Fanout { of: Fanout::SocketIo, .. } | Self::SocketIoIdle => {
+            Self::Fanout { of: Fanout::SocketIo, .. }
+            | Self::SocketIoIdle
+            | Self::SocketIoPolls
+            | Self::Jitter { by: Transport::SocketIo } => {
                 asked.filter(|&kind| matches!(kind, ServerKind::Fanfare | ServerKind::SocketIo)).collect()
             }
             Self::Compression => {
@@ -263,7 +269,9 @@ impl Suite {
 
     fn rounds(&self, settings: &Settings) -> usize {
         match self {
-            Self::Fanout { .. } | Self::Echo | Self::Connect | Self::Compression => settings.rounds,
+            Self::Fanout { .. } | Self::Echo | Self::Connect | Self::Compression | Self::SocketIoPolls => {
+                settings.rounds
+            }
             Self::Idle
             | Self::SocketIoIdle
             | Self::NativeIdle
@@ -303,6 +311,7 @@ impl Suite {
             Self::Connect => connect::round(kind, server, settings),
             Self::Idle => idle::round(kind, server, settings),
             Self::SocketIoIdle => idle::rooms(kind, server, settings),
+            Self::SocketIoPolls => socketio_polls::round(kind, server, settings),
             Self::NativeIdle => subscribed::round(kind, server, settings),
             Self::Slow => slow::round(kind, server, settings),
             Self::Storm => storm::round(kind, server, settings),

@@ -52,7 +52,9 @@ fn measured(suite: &Suite, shards: usize) -> Vec<Metric> {
 
 fn samples(suite: &Suite, shards: usize) -> Vec<Sample> {
     let tls = (suite.role() == Role::Tls).then(certificate);
-    let socketio = fanfare::SocketIoConfig { enabled: true, ..Default::default() };
+    let recovery = Duration::from_secs(60);
+    let socketio =
+        fanfare::SocketIoConfig { enabled: true, max_disconnection_duration: recovery, ..Default::default() };
     let config = fanfare::Config { shards, tls, socketio, ..fanfare::Config::open() };
     let running = fanfare::Fanfare::builder(())
         .config(config)
@@ -103,6 +105,11 @@ fn rooms_of_socketio_beside_the_native_protocol() {
 }
 
 #[test]
+fn socketio_by_polls() {
+    assert_eq!(measured(&Suite::SocketIoPolls, 2), [Metric::SocketPollRate, Metric::SocketPollCpu]);
+}
+
+#[test]
 fn native_idle() {
     let expected = [Metric::SubscribedMemory { published: 0 }, Metric::SubscribedMemory { published: 10 }];
     assert_eq!(measured(&Suite::NativeIdle, 1), expected);
@@ -129,7 +136,7 @@ fn channels() {
 
 #[test]
 fn idle_streams_and_polls() {
-    for by in [Transport::Sse, Transport::Stream, Transport::Poll, Transport::Events] {
+    for by in Transport::BY_HTTP {
         assert_eq!(measured(&Suite::StreamIdle { by }, 2), [Metric::StreamMemory { by }], "{by}");
     }
 }
