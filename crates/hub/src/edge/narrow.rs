@@ -5,8 +5,10 @@
 //! in it from a later place of the channel on, and one that leaves was in it at this place: neither changes to whom the
 //! publication goes. Members that asked for batches get it with their batch.
 
+use super::fanout::{Cursor, Telling};
+use super::item::Item;
 use super::rooms::RoomIndex;
-use super::{Cursor, Group, Item, MemberSessions, Telling};
+use super::{Group, MemberSessions};
 use crate::effects::Effects;
 use crate::ids::ConnId;
 use crate::slice::Slice;
