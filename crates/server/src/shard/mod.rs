@@ -8,9 +8,11 @@
 mod accept;
 mod app;
 mod application;
+mod connection;
 mod corked;
 mod detached;
 mod drain;
+mod effects;
 mod engine;
 mod flush;
 mod http;
@@ -26,15 +28,12 @@ use crate::control::Judging;
 use crate::counters::{Figures, ShardCounters, StoreTimes};
 use crate::embed::Dispatcher;
 use crate::framing::deflate::Deflaters;
-use crate::framing::{Form, Framing, Wire};
+use crate::framing::{Form, Wire};
 use crate::logs;
 use crate::protocol::socketio::Asker;
-use crate::protocol::{self, Actions, Conversation, Encoded, ImmediateAnswer, Message, Place};
-use bytes::Bytes;
-use fanfare_hub::{
-    Act, Appended, Attachment, ConnId, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Input,
-    Noted, Now, Opened, Outbox, PollTable, Push, ReplyBody, Request, Seat, Shard, ShardId, WireId,
-};
+use crate::protocol::{Actions, ImmediateAnswer, Message, Place};
+use crate::request::Peer;
+use fanfare_hub::{ConnId, Effects, Input, Noted, Now, PollTable, Request, Seat, Shard, ShardId, WireId};
 use fanfare_wire::websocket::deflate::Inflater;
 use slab::Slab;
 use std::cell::RefCell;
@@ -43,14 +42,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::request::{Peer, RequestInfo};
-use crate::transport::socket::WriteHalf;
+use connection::{Connection, Sink, Slot, Unread, peer_of};
 use corked::Corks;
-use detached::Detached;
+use effects::form;
 use flush::Dirty;
+use http_connection::HttpConnection;
 
 pub(crate) use drain::{DrainBarrier, DrainReport};
-use http_connection::HttpConnection;
 pub(crate) use peers::{Batch, Inbox, Links, run};
 
 /// A shard's shell, shared by the tasks of its thread. No borrow is held across an `.await`.
@@ -134,70 +132,6 @@ pub(crate) struct Shell {
     figures_sent: u64,
     /// Counted by the store, which the hub has.
     store_times: Rc<RefCell<StoreTimes>>,
-}
-
-struct Slot {
-    generation: u32,
-    conn: Option<Connection>,
-}
-
-/// The shell's part of one connection. Its reader (`read`) holds the rest.
-struct Connection {
-    wire: WireId,
-    /// For the log.
-    peer: Peer,
-    sink: Sink,
-    outbox: Outbox,
-    conversation: Box<dyn Conversation>,
-    dirty: bool,
-    /// The socket took no more; a task waits until it does.
-    blocked: bool,
-    /// Not read: the hub has paused it.
-    paused: bool,
-    /// Not read: its outbox is above [`CHOKED_MARKS`], because the peer does not read its answers.
-    choked: bool,
-    /// Not read: its events fill the queues of the application's handlers.
-    busy: bool,
-    /// The commands of its last message that follow the one that paused or choked it. They are handled before any
-    /// other byte.
-    unread: Option<Box<Unread>>,
-    /// The close frame is in the outbox; further input is ignored.
-    closing: bool,
-    /// The reader, if it waits for something other than bytes.
-    reader: Option<Waker>,
-}
-
-/// Commands of one message that wait.
-struct Unread {
-    seat: Seat,
-    requests: std::vec::IntoIter<Request>,
-}
-
-impl Connection {
-    /// Bytes that the peer takes are a sign of life: it is not pinged while so much waits for it, or it is not read.
-    fn reading_is_life(&self) -> bool {
-        self.choked || self.outbox.is_full()
-    }
-}
-
-/// Where the bytes of a connection go.
-enum Sink {
-    Socket(WriteHalf),
-    /// No socket: a request fetches them from the outbox.
-    Detached(Box<Detached>),
-}
-
-impl Sink {
-    /// True while bytes that left the outbox still wait for the socket.
-    fn is_pending(&self) -> bool {
-        matches!(self, Sink::Socket(socket) if socket.is_pending())
-    }
-}
-
-impl From<WriteHalf> for Sink {
-    fn from(socket: WriteHalf) -> Self {
-        Sink::Socket(socket)
-    }
 }
 
 impl Shell {
@@ -290,83 +224,6 @@ impl Shell {
     /// The protocol and the framing of a wire.
     fn wire(&self, wire: WireId) -> &Wire {
         &self.wires[usize::from(wire.0)]
-    }
-
-    /// Takes a connection in that speaks `wire`.
-    fn open(
-        &mut self,
-        now: Now,
-        sink: impl Into<Sink>,
-        peer: Peer,
-        wire: WireId,
-        request: Option<Arc<RequestInfo>>,
-    ) -> ConnId {
-        let protocol = self.wire(wire).protocol.clone();
-        let asked = request.clone();
-        let heartbeat = protocol.heartbeat();
-        self.open_as(now, sink, peer, (wire, heartbeat), request, |place, actions| {
-            protocol.open(place, asked.as_ref(), actions)
-        })
-    }
-
-    /// The same for a connection whose conversation begins in another way.
-    fn open_as(
-        &mut self,
-        now: Now,
-        sink: impl Into<Sink>,
-        peer: Peer,
-        (wire, heartbeat): (WireId, HeartbeatKind),
-        request: Option<Arc<RequestInfo>>,
-        begin: impl FnOnce(&Place, &mut Actions) -> Box<dyn Conversation>,
-    ) -> ConnId {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.conns.push(Slot { generation: 0, conn: None });
-            (self.conns.len() - 1) as u32
-        });
-        let slot = &mut self.conns[index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        let id = ConnId { index, generation: slot.generation };
-        let protocol = self.wire(wire).protocol.clone();
-        let mut actions = std::mem::take(&mut self.actions);
-        actions.begin(now, peer);
-        self.place.open(id);
-        let conversation = begin(&self.place, &mut actions);
-        let attachment = request.filter(|_| self.handlers_need_request).map(Attachment::new);
-        let opened = Opened {
-            wire,
-            grace_ms: protocol.grace_ms(),
-            heartbeat_ms: protocol.heartbeat_ms(),
-            heartbeat,
-            connect_timeout_ms: protocol.connect_timeout_ms(),
-            attachment,
-        };
-        self.conns[index as usize].conn = Some(Connection {
-            wire,
-            peer,
-            sink: sink.into(),
-            outbox: Outbox::default(),
-            conversation,
-            dirty: false,
-            blocked: false,
-            paused: false,
-            choked: false,
-            busy: false,
-            unread: None,
-            closing: false,
-            reader: None,
-        });
-        self.open += 1;
-        let counts = self.counters.wire(wire);
-        counts.open += 1;
-        counts.opened += 1;
-        self.act(now, Input::Opened { conn: id, opened });
-        self.carry_out(now, id, &mut actions);
-        self.actions = actions;
-        id
-    }
-
-    fn conn(&mut self, id: ConnId) -> Option<&mut Connection> {
-        self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?.conn.as_mut()
     }
 
     /// A whole message has come from a connection.
@@ -501,337 +358,6 @@ impl Shell {
         }
         self.wake_ms = wake_ms;
     }
-
-    fn perform(&mut self, now: Now, effect: Effect) {
-        match effect {
-            Effect::Push { push, wire, to } => {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                scratch.clear();
-                let encoded = self.wire(wire).protocol.encode_push(&push, now, &mut scratch);
-                let effects = std::mem::take(&mut self.effects);
-                let mut recipients = effects.recipients(to);
-                let takers;
-                if matches!(push, Push::Presence(_) | Push::PresenceSnapshot { .. }) {
-                    takers = self.takers(recipients, &push);
-                    recipients = &takers;
-                } else if let Push::Volatile { .. } = push {
-                    takers = recipients.iter().copied().filter(|&id| self.is_writable(id)).collect();
-                    recipients = &takers;
-                }
-                if matches!(push, Push::Disconnect { reason: Disconnect::Shutdown, .. }) {
-                    self.notified += recipients.len();
-                }
-                match form(encoded) {
-                    _ if recipients.is_empty() => {}
-                    Ok(Some(form)) if encoded == Encoded::Begun => {
-                        self.counters.pushed(wire, &push, recipients.len());
-                        self.push_begun(recipients, self.wire(wire).framing, (form, &scratch), &push);
-                    }
-                    Ok(Some(_)) if encoded == Encoded::Several => {
-                        self.counters.pushed(wire, &push, recipients.len());
-                        let frames = together(self.wire(wire).framing, &scratch);
-                        recipients.iter().for_each(|&id| self.append(id, frames.clone()));
-                    }
-                    Ok(Some(form)) => {
-                        self.counters.pushed(wire, &push, recipients.len());
-                        self.push(recipients, wire, form, &scratch);
-                        if let Push::Message { publication, .. } = &push
-                            && let Some(Act::Disconnect { .. }) = publication.act.as_deref()
-                        {
-                            recipients.iter().for_each(|&id| self.pushed(id, &push));
-                        }
-                        if matches!(&push, Push::Signal(signal) if signal.signal.to.is_some()) {
-                            recipients.iter().for_each(|&id| self.poll_directed(id));
-                        }
-                        if let Encoded::Last(reason) | Encoded::LastBinary(reason) = encoded {
-                            recipients.iter().for_each(|&id| self.part(id, reason));
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(reason) => recipients.iter().for_each(|&id| self.part(id, reason)),
-                }
-                self.effects = effects;
-                self.scratch = scratch;
-            }
-            Effect::Reply { conn: id, seat, reply } => {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                scratch.clear();
-                self.judge_opening(id, &reply);
-                if let Some(conn) = self.conn(id) {
-                    let encoded = conn.conversation.encode_reply_in(seat, &reply, now, &mut scratch);
-                    if let (Encoded::Ignored, ReplyBody::Error(error)) = (encoded, &reply.body) {
-                        logs::ignored(error, &conn.peer);
-                    }
-                    match form(encoded) {
-                        Ok(Some(_)) if encoded == Encoded::Several => self.answer_several(id, &scratch),
-                        Ok(Some(form)) => self.answer(id, form, &scratch),
-                        Ok(None) => {}
-                        Err(reason) => self.part(id, reason),
-                    }
-                }
-                self.scratch = scratch;
-            }
-            Effect::Pause(id) => {
-                if let Some(conn) = self.conn(id) {
-                    conn.paused = true;
-                }
-            }
-            Effect::Resume(id) => {
-                if let Some(conn) = self.conn(id) {
-                    conn.paused = false;
-                    wake(&mut conn.reader);
-                }
-                self.wake_engine(id);
-            }
-            Effect::Close { conn: id, reason } => {
-                self.last_word(now, id, reason);
-                self.end_opening(id, reason);
-                self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
-                if reason == Disconnect::HeartbeatTimeout {
-                    self.end_silent(id);
-                }
-            }
-            Effect::Answer { token, answer } => self.answered(token, answer),
-            Effect::Answers { token, answers } => self.members_answered(token, *answers),
-            Effect::Forwarded(forwarded) => self.forwarded(*forwarded),
-            Effect::Ask { token, question, attachment } => match &self.dispatcher {
-                Some(dispatcher) => dispatcher.ask(token, *question, attachment.as_ref()),
-                None => {
-                    let error = Error::new(ErrorCode::Denied, "the rule says `hook`, and this server has no handlers");
-                    let answer = Box::new(HookAnswer::Refused(error));
-                    self.inputs.push_back(Input::HookAnswer { token, answer });
-                }
-            },
-            Effect::Notice(notice) => {
-                if let Some(dispatcher) = &self.dispatcher {
-                    dispatcher.tell(*notice);
-                }
-            }
-            Effect::Tell { shard, message } => {
-                self.links.tell(shard, message, self.counters.stamped());
-                wake(&mut self.flusher);
-            }
-        }
-    }
-
-    /// Sends a message of which every receiver gets the beginning, and an end of its own.
-    fn push_begun(&mut self, recipients: &[ConnId], framing: Framing, (form, begun): (Form, &[u8]), push: &Push) {
-        let begun = framing.frame(form, begun);
-        let mut rest = Vec::new();
-        for &id in recipients {
-            let Some(conn) = self.conn(id) else { continue };
-            rest.clear();
-            conn.conversation.encode_rest(push, &mut rest);
-            self.append(id, begun.clone());
-            self.append(id, framing.frame(form, &rest));
-        }
-    }
-
-    /// Appends a message that is for this connection alone.
-    fn answer(&mut self, id: ConnId, form: Form, payload: &[u8]) {
-        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
-        self.counters.wire(wire).messages_out += 1;
-        let framing = self.wire(wire).framing;
-        let frame = match framing.deflates(form, payload.len()) {
-            None => framing.frame(form, payload),
-            Some(deflate) => {
-                let deflated = self.deflaters.deflate(deflate, payload);
-                self.counters.deflated(wire, payload.len(), deflated.len());
-                framing.frame(form, deflated)
-            }
-        };
-        self.append(id, frame);
-    }
-
-    /// The same for several messages that stay together.
-    fn answer_several(&mut self, id: ConnId, several: &[u8]) {
-        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
-        self.counters.wire(wire).messages_out += 1;
-        let frames = together(self.wire(wire).framing, several);
-        self.append(id, frames);
-    }
-
-    fn pushed(&mut self, id: ConnId, push: &Push) {
-        if let Some(conn) = self.conn(id) {
-            conn.conversation.pushed(push);
-        }
-    }
-
-    /// Whether the peer takes more at once: its socket does, or it polls at this moment.
-    fn is_writable(&mut self, id: ConnId) -> bool {
-        self.conn(id).is_some_and(|conn| match &conn.sink {
-            Sink::Socket(_) => !conn.blocked,
-            Sink::Detached(detached) => detached.fetcher.is_some(),
-        })
-    }
-
-    /// Those of `all` whose conversation takes a push of presence.
-    fn takers(&mut self, all: &[ConnId], push: &Push) -> Vec<ConnId> {
-        let mut takes = |id| self.conn(id).is_some_and(|conn| conn.conversation.takes_presence(push));
-        all.iter().copied().filter(|&id| takes(id)).collect()
-    }
-
-    /// As [`Self::append`], for a connection without corked frames.
-    fn append_uncorked(&mut self, id: ConnId, frame: Bytes) {
-        let mark = self.config.limits.outbox_bytes_max;
-        let Some(slot) = self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation) else {
-            return;
-        };
-        let Some(conn) = slot.conn.as_mut().filter(|conn| !conn.closing) else { return };
-        self.counters.outbox_bytes += frame.len();
-        if conn.outbox.push(frame, mark) == Appended::Full {
-            self.inputs.push_back(Input::Full(id));
-        }
-        conn.choked |= conn.outbox.memory_bytes() > mark.saturating_mul(CHOKED_MARKS);
-        self.is_dirty(id);
-    }
-
-    /// Answers a ping. It goes past the cork: a pong may stand between any two frames.
-    fn pong(&mut self, id: ConnId, payload: &[u8]) {
-        let Some(wire) = self.conn(id).filter(|conn| !conn.closing).map(|conn| conn.wire) else { return };
-        let frame = self.wire(wire).framing.frame(Form::Pong, payload);
-        let Some(conn) = self.conn(id) else { return };
-        let before = conn.outbox.bytes();
-        conn.outbox.pong(frame);
-        let after = conn.outbox.bytes();
-        self.counters.outbox_bytes = self.counters.outbox_bytes + after - before;
-        self.is_dirty(id);
-    }
-
-    /// The connection has something to write.
-    fn is_dirty(&mut self, id: ConnId) {
-        let Some(conn) = self.conn(id) else { return };
-        if let Sink::Detached(detached) = &mut conn.sink {
-            return wake(&mut detached.fetcher);
-        }
-        if !conn.dirty && !conn.blocked {
-            conn.dirty = true;
-            self.dirty.push(id.index);
-            wake(&mut self.flusher);
-        }
-    }
-
-    /// Sends the reason for the end of a connection as a message of its protocol, if the protocol has one. The close
-    /// code gives the reason too.
-    fn last_word(&mut self, now: Now, id: ConnId, reason: Disconnect) {
-        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let push = Push::Disconnect { reason, delay_ms: 0 };
-        let own = self.conn(id).and_then(|conn| conn.conversation.last_words(reason, &mut scratch));
-        let encoded = own.unwrap_or_else(|| self.wire(wire).protocol.encode_push(&push, now, &mut scratch));
-        match form(encoded) {
-            Ok(Some(_)) if encoded == Encoded::Several => self.answer_several(id, &scratch),
-            Ok(Some(form)) => self.answer(id, form, &scratch),
-            _ => {}
-        }
-        self.scratch = scratch;
-    }
-
-    /// Ends a connection whose protocol has no message for a push that the client must not miss. It ends at once: the
-    /// peer must not see later effects of the same input, such as the page after a gap. Otherwise it would miss
-    /// something without notice.
-    fn part(&mut self, id: ConnId, reason: Disconnect) {
-        self.end_opening(id, reason);
-        self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
-        self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
-    }
-
-    /// Writes the end of the connection behind everything else. `why` is its reason in metrics.
-    fn goodbye(&mut self, id: ConnId, code: u16, reason: &str, why: &'static str) {
-        if let Some(wire) = self.conn(id).map(|conn| conn.wire) {
-            let end = self.wire(wire).framing.end(code, reason);
-            self.append(id, end);
-        }
-        self.begin_closing(id, why);
-    }
-
-    /// Nothing more is appended. The reader waits for the peer's end for `close_timeout`.
-    fn begin_closing(&mut self, id: ConnId, why: &'static str) {
-        if let Some(conn) = self.conn(id) {
-            let ends = !std::mem::replace(&mut conn.closing, true);
-            conn.paused = false;
-            conn.choked = false;
-            conn.busy = false;
-            wake(&mut conn.reader);
-            if ends {
-                application::ended(&mut *conn.conversation, why);
-                self.counters.ended(why);
-            }
-        }
-        self.wake_engine(id);
-    }
-
-    /// Removes a connection. Its socket is closed when its reader ends too.
-    fn remove(&mut self, id: ConnId) {
-        if let Some(mut conn) = self
-            .conns
-            .get_mut(id.index as usize)
-            .filter(|slot| slot.generation == id.generation)
-            .and_then(|slot| slot.conn.take())
-        {
-            application::ended(&mut *conn.conversation, "gone"); // unless it was told another reason before
-            self.free.push(id.index);
-            self.open -= 1;
-            self.counters.wire(conn.wire).open -= 1;
-            self.counters.outbox_bytes -= conn.outbox.bytes();
-            wake(&mut conn.reader);
-            if let Sink::Detached(mut detached) = conn.sink {
-                wake(&mut detached.fetcher);
-                if let Some(state) = &mut detached.engine {
-                    state.wake();
-                }
-                if let Some(state) = detached.polled.take() {
-                    self.forget_polls(id, state);
-                }
-            }
-        }
-    }
-
-    /// True where the end of a connection ends its sessions too, as its transport says by `finally`.
-    fn is_final(&self, id: ConnId, finally: bool) -> bool {
-        let conn = self.conns.get(id.index as usize).filter(|slot| slot.generation == id.generation);
-        let conn = conn.and_then(|slot| slot.conn.as_ref());
-        finally && !conn.is_some_and(|conn| self.wire(conn.wire).protocol.leaves_by_command())
-    }
-
-    /// A connection's socket is gone.
-    fn lost(&mut self, now: Now, id: ConnId, finally: bool) {
-        let finally = self.is_final(id, finally);
-        if let Some(conn) = self.conn(id) {
-            if !conn.closing {
-                self.counters.ended("gone");
-            }
-            self.remove(id);
-            self.act(now, Input::Closed { conn: id, finally });
-        }
-    }
-}
-
-/// The frames of several messages, as one piece of the outbox. They are not compressed.
-fn together(framing: Framing, several: &[u8]) -> Bytes {
-    let mut frames = Vec::with_capacity(several.len() + 16);
-    for (is_text, message) in protocol::several(several) {
-        framing.put(&mut frames, if is_text { Form::Text } else { Form::Binary }, message);
-    }
-    frames.into()
-}
-
-/// The form of the message, if one was encoded.
-fn form(encoded: Encoded) -> Result<Option<Form>, Disconnect> {
-    match encoded {
-        Encoded::Text | Encoded::Begun | Encoded::Several | Encoded::Last(_) => Ok(Some(Form::Text)),
-        Encoded::Binary | Encoded::LastBinary(_) => Ok(Some(Form::Binary)),
-        Encoded::Ping => Ok(Some(Form::Ping)),
-        Encoded::Nothing | Encoded::Ignored => Ok(None),
-        Encoded::Close(reason) => Err(reason),
-    }
-}
-
-/// The peer of an open connection.
-fn peer_of(conns: &[Slot], id: ConnId) -> Option<Peer> {
-    let slot = conns.get(id.index as usize).filter(|slot| slot.generation == id.generation)?;
-    slot.conn.as_ref().map(|conn| conn.peer)
 }
 
 fn wake(waker: &mut Option<Waker>) {
