@@ -118,3 +118,10 @@ fn presence_is_asked_for_until_it_is_answered() {
     let left = r#"{"type":"leave","channel":"c","client":"bob","seq":5}"#;
     assert!(matches!(events(&world.hear(left))[..], [Event::PresenceChange(_)]));
 }
+
+#[test]
+fn a_server_that_cannot_be_understood_is_left() {
+    let outputs = World::online().hear("nonsense");
+    assert!(matches!(outputs[..], [Output::Close(1002), Output::State(State::Waiting { .. })]));
+    assert_eq!(World::online().hear(r#"{"type":"from the future","id":1}"#), []);
+}
