@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 use support::engine::{Poller, ask};
+use support::socketio::{PATH, enter, entered, event_and_time, join, open, opened, text};
 use support::{Client, DEADLINE, Frame, Server, config, connect, response, upgrade};
-
-const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 
 fn builder() -> Builder {
     let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
@@ -23,40 +22,11 @@ fn builder() -> Builder {
     Fanfare::builder(()).config(Config { socketio, limits, ..config() })
 }
 
-/// A client whose session is open.
-fn open(server: &Server) -> Client {
-    let mut client = Client::open(server.address, PATH);
-    let opened = text(&mut client);
-    assert!(opened.starts_with('0'), "{opened}");
-    client
-}
-
-/// A client in the namespace `/`, and the id of its socket.
-fn enter(server: &Server) -> (Client, String) {
-    let mut client = open(server);
-    client.text("40");
-    let id = entered(&mut client);
-    (client, id)
-}
-
-fn entered(client: &mut Client) -> String {
-    let connected = text(client);
-    let connected: Value = serde_json::from_str(connected.strip_prefix("40").expect(&connected)).unwrap();
-    connected["sid"].as_str().expect("an id").to_owned()
-}
-
-fn text(client: &mut Client) -> String {
-    match client.next() {
-        Frame::Text(text) => text,
-        other => panic!("a text was to come, not {other:?}"),
-    }
-}
-
-/// Joins a room, and returns when that is done: the socket's own message is the sign.
-fn join(client: &mut Client, room: &str) {
-    client.text(&format!(r#"42["join-room","{room}"]"#));
-    client.text(r#"42["message",{"joined":true}]"#);
-    while event(client, true)[1]["joined"] != true {}
+/// The next event, without its timestamp, which must be there if `is_timed`.
+fn event(client: &mut Client, is_timed: bool) -> Value {
+    let (event, timestamp) = event_and_time(client, "");
+    assert_eq!(timestamp.is_some_and(|timestamp| timestamp.is_u64()), is_timed, "{event}");
+    event
 }
 
 /// Handlers run on this runtime.
@@ -64,28 +34,17 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
-/// The next event, without its timestamp, which must be there if `is_timed`.
-fn event(client: &mut Client, is_timed: bool) -> Value {
-    let text = text(client);
-    let mut event: Value = serde_json::from_str(text.strip_prefix("42").expect(&text)).unwrap();
-    let timestamp = event[1].as_object_mut().and_then(|data| data.remove("timestamp"));
-    assert_eq!(timestamp.is_some_and(|timestamp| timestamp.is_u64()), is_timed, "{text}");
-    event
-}
-
 #[test]
 fn an_open_packet_names_the_session_and_its_times() {
     let server = Server::of(builder());
-    let mut client = Client::open(server.address, PATH);
-    let opened = text(&mut client);
-    let opened: Value = serde_json::from_str(opened.strip_prefix('0').expect("an open packet")).unwrap();
+    let (mut client, opened) = opened(server.address);
     let sid = opened["sid"].as_str().unwrap();
     let expected = json!({
         "sid": sid, "upgrades": [], "pingInterval": 25_000, "pingTimeout": 60_000, "maxPayload": 1_000_000,
     });
     assert_eq!(opened, expected);
     client.text("40");
-    assert_ne!(entered(&mut client), sid, "the socket has an id of its own");
+    assert_ne!(entered(&mut client, ""), sid, "the socket has an id of its own");
 }
 
 #[test]
@@ -166,7 +125,7 @@ fn who_leaves_the_namespace_leaves_the_rooms_and_may_come_back() {
     ada.text(r#"42["join-room","lobby"]"#);
     ada.text("41");
     ada.text("40");
-    entered(&mut ada);
+    entered(&mut ada, "");
     bob.text(r#"42["join-room","lobby"]"#);
     bob.text(r#"42["message",{}]"#);
     assert_eq!(event(&mut bob, true), json!(["message", {"userId": bob_id}]));
@@ -192,7 +151,7 @@ fn a_guard_refuses_in_its_words_and_names_the_user() {
         assert_eq!(text(&mut client), r#"44{"message":"认证错误"}"#, "{auth}");
     }
     client.text(r#"40{"token":"ada's"}"#);
-    entered(&mut client);
+    entered(&mut client, "");
     client.text(r#"42["join-room","lobby"]"#);
     client.text(r#"42["message",{}]"#);
     assert_eq!(event(&mut client, true), json!(["message", {"userId": "ada \"the first\""}]));
@@ -203,7 +162,7 @@ fn a_token_is_ignored_where_nobody_checks_it() {
     let server = Server::of(builder());
     let mut client = open(&server);
     client.text(r#"40{"token":"any"}"#);
-    entered(&mut client);
+    entered(&mut client, "");
 }
 
 #[test]
@@ -231,7 +190,7 @@ fn only_the_main_namespace_exists() {
     client.text(r#"40/a?b="c",{"token":"x"}"#);
     assert_eq!(text(&mut client), r#"44/a?b="c",{"message":"Invalid namespace"}"#);
     client.text("40");
-    entered(&mut client);
+    entered(&mut client, "");
 }
 
 #[test]

@@ -10,9 +10,9 @@ use fanfare::{Builder, Config, SocketIoConfig};
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use support::socketio::{enter, event, text};
 use support::{Client, Frame, Server, config};
 
-const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 const CHANNEL: &str = "chat:lobby";
 
 fn builder(config: Config) -> Builder {
@@ -22,16 +22,6 @@ fn builder(config: Config) -> Builder {
     support::native::builder(Config { socketio, ..config })
 }
 
-/// A client in the namespace `/`, and the id of its socket.
-fn enter(server: &Server) -> (Client, String) {
-    let mut client = Client::open(server.address, PATH);
-    assert!(text(&mut client).starts_with('0'));
-    client.text("40");
-    let connected = text(&mut client);
-    let connected: Value = serde_json::from_str(connected.strip_prefix("40").expect(&connected)).unwrap();
-    (client, connected["sid"].as_str().unwrap().to_owned())
-}
-
 /// In the lobby, as soon as a native client sees it there.
 fn join(server: &Server, watcher: &mut Client) -> (Client, String) {
     let (mut client, id) = enter(server);
@@ -39,21 +29,6 @@ fn join(server: &Server, watcher: &mut Client) -> (Client, String) {
     let join = watcher.message();
     assert_eq!((&join["type"], &join["client"], &join["data"]), (&json!("join"), &json!(id), &json!({"userId": id})));
     (client, id)
-}
-
-fn text(client: &mut Client) -> String {
-    match client.next() {
-        Frame::Text(text) => text,
-        other => panic!("a text was to come, not {other:?}"),
-    }
-}
-
-/// The next event, without its timestamp.
-fn event(client: &mut Client) -> Value {
-    let text = text(client);
-    let mut event: Value = serde_json::from_str(text.strip_prefix("42").expect(&text)).unwrap();
-    event[1].as_object_mut().and_then(|data| data.remove("timestamp"));
-    event
 }
 
 #[test]
@@ -67,11 +42,11 @@ fn clients_of_all_protocols_meet_in_a_bridged_room() {
     assert_eq!(chat.message()["userId"], json!(ada_id));
     let (mut bob, bob_id) = join(&server, &mut native);
     assert_eq!(chat.message()["userId"], json!(bob_id));
-    assert_eq!(event(&mut ada), json!(["user-joined", {"userId": bob_id}]));
+    assert_eq!(event(&mut ada, ""), json!(["user-joined", {"userId": bob_id}]));
     // A socket speaks.
     ada.text(r#"42["message",{"content":"hi","n":1}]"#);
     for client in [&mut ada, &mut bob] {
-        assert_eq!(event(client), json!(["message", {"content": "hi", "n": 1, "userId": ada_id}]));
+        assert_eq!(event(client, ""), json!(["message", {"content": "hi", "n": 1, "userId": ada_id}]));
     }
     let message = native.message();
     assert_eq!((&message["data"], &message["event"]), (&json!({"content": "hi", "n": 1}), &Value::Null));
@@ -80,7 +55,7 @@ fn clients_of_all_protocols_meet_in_a_bridged_room() {
     // A chat client speaks.
     chat.say("hello");
     for client in [&mut ada, &mut bob] {
-        let said = event(client);
+        let said = event(client, "");
         assert_eq!(
             (&said[0], &said[1]["content"], &said[1]["userId"]),
             (&json!("message"), &json!("hello"), &json!("carl"))
@@ -91,12 +66,15 @@ fn clients_of_all_protocols_meet_in_a_bridged_room() {
     // A native client publishes an event, and the program something else.
     native.ask("publish", json!({"channel": CHANNEL, "data": [1, {"a": 2}], "event": "dice"}));
     native.message();
-    assert_eq!([event(&mut ada), event(&mut bob)], [json!(["dice", [1, {"a": 2}]]), json!(["dice", [1, {"a": 2}]])]);
+    assert_eq!(
+        [event(&mut ada, ""), event(&mut bob, "")],
+        [json!(["dice", [1, {"a": 2}]]), json!(["dice", [1, {"a": 2}]])]
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let hub = server.running().handle();
     runtime.block_on(async { hub.publish(CHANNEL, "plain").await }).unwrap();
     runtime.block_on(async { hub.publish_data(CHANNEL, Data::Binary(vec![1, 2].into())).await }).unwrap();
-    assert_eq!(event(&mut ada), json!(["message", "plain"]));
+    assert_eq!(event(&mut ada, ""), json!(["message", "plain"]));
     assert_eq!(text(&mut ada), r#"451-["message",{"_placeholder":true,"num":0}]"#);
     assert_eq!(ada.next(), Frame::Binary(vec![1, 2]));
     // Binary data of a socket is binary data for others.
@@ -122,7 +100,7 @@ fn names_that_clients_raise_themselves_do_not_cross_the_bridge() {
         native.ask("signal", json!({"channel": CHANNEL, "data": 1, "event": name}));
     }
     native.ask("publish", json!({"channel": CHANNEL, "data": 2, "event": "dice"}));
-    assert_eq!(event(&mut ada), json!(["dice", 2]));
+    assert_eq!(event(&mut ada, ""), json!(["dice", 2]));
 }
 
 #[test]
@@ -139,12 +117,12 @@ fn typing_and_leaving_are_told_across_the_bridge() {
     let typing = chat.message();
     assert_eq!((&typing["type"], &typing["userId"]), (&json!("typing"), &json!(ada_id)));
     chat.text(r#"{"type":"typing"}"#);
-    assert_eq!(event(&mut ada), json!(["user-typing", {"userId": "carl", "isTyping": true}]));
+    assert_eq!(event(&mut ada, ""), json!(["user-typing", {"userId": "carl", "isTyping": true}]));
     native.message();
     native.ask("signal", json!({"channel": CHANNEL, "event": "wave", "data": {"a": 1}}));
-    assert_eq!(event(&mut ada), json!(["wave", {"a": 1}]));
+    assert_eq!(event(&mut ada, ""), json!(["wave", {"a": 1}]));
     chat.text(r#"{"type":"leave"}"#);
-    assert_eq!(event(&mut ada), json!(["user-left", {"userId": "carl"}]));
+    assert_eq!(event(&mut ada, ""), json!(["user-left", {"userId": "carl"}]));
     assert_eq!(native.message()["type"], "leave");
     ada.text("41");
     let leave = native.message();
@@ -166,11 +144,11 @@ fn the_rules_of_the_channel_hold_and_other_rooms_are_rooms() {
         ada.text(&format!(r#"42["join-room","{room}"]"#));
     }
     ada.text(r#"42["message",{}]"#);
-    assert_eq!(event(&mut ada), json!(["message", {"userId": ada_id}]), "an ordinary room");
+    assert_eq!(event(&mut ada, ""), json!(["message", {"userId": ada_id}]), "an ordinary room");
     for channel in ["chat:secret", "chat:quiet"] {
         runtime.block_on(async { hub.publish(channel, channel).await }).unwrap();
     }
-    assert_eq!(event(&mut ada), json!(["message", "chat:quiet"]));
+    assert_eq!(event(&mut ada, ""), json!(["message", "chat:quiet"]));
     // A room of another namespace is none of the bridge, whatever its name is.
     ada.text("40/admin,");
     text(&mut ada);
@@ -182,5 +160,5 @@ fn the_rules_of_the_channel_hold_and_other_rooms_are_rooms() {
     bob.text(r#"42["message",{"refused":true}]"#);
     bob.text(r#"42["join-room","chat:quiet"]"#);
     runtime.block_on(async { hub.publish("chat:quiet", "last").await }).unwrap();
-    assert_eq!(event(&mut ada), json!(["message", "last"]));
+    assert_eq!(event(&mut ada, ""), json!(["message", "last"]));
 }

@@ -18,11 +18,11 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
-use support::{Client, DEADLINE, Frame, Server, config, connect, frame, response};
+use support::engine::asked_with;
+use support::socketio::{enter, enter_in, entered, open, opened, text};
+use support::{Client, DEADLINE, Frame, Server, config, frame};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
-
-const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 
 /// What handlers tell the test.
 #[derive(Clone)]
@@ -52,34 +52,6 @@ fn builder<S: Clone + Send + Sync + 'static>(state: S) -> Builder<S> {
     // A client has all the time that it needs, and so has a handler.
     let limits = Limits { connect_timeout_ms: 600_000, hook_timeout_ms: 600_000, ..Limits::default() };
     Fanfare::builder(state).config(Config { limits, ..config() })
-}
-
-fn open(server: &Server) -> Client {
-    let mut client = Client::open(server.address, PATH);
-    let opened = text(&mut client);
-    assert!(opened.starts_with('0'), "{opened}");
-    client
-}
-
-/// A client in the namespace `/`, and the id of its socket.
-fn enter(server: &Server) -> (Client, String) {
-    let mut client = open(server);
-    client.text("40");
-    let id = entered(&mut client);
-    (client, id)
-}
-
-fn entered(client: &mut Client) -> String {
-    let connected = text(client);
-    let connected: Value = serde_json::from_str(connected.strip_prefix("40").expect(&connected)).unwrap();
-    connected["sid"].as_str().expect("an id").to_owned()
-}
-
-fn text(client: &mut Client) -> String {
-    match client.next() {
-        Frame::Text(text) => text,
-        other => panic!("a text was to come, not {other:?}"),
-    }
 }
 
 #[test]
@@ -216,7 +188,7 @@ fn guards_decide_in_order_and_a_refusal_has_a_message_and_data() {
     client.text(r#"40{"name":"panic"}"#);
     assert_eq!(text(&mut client), r#"44{"message":"the server failed; its log has the reason"}"#);
     client.text(r#"40{"name":"ada"}"#);
-    entered(&mut client);
+    entered(&mut client, "");
     client.text(r#"420["who"]"#);
     assert_eq!(text(&mut client), r#"430["ada",1]"#);
 }
@@ -317,10 +289,8 @@ fn the_program_itself_sends_to_a_namespace() {
     let server = builder.build().expect("valid");
     let io = server.handle().socketio("/");
     let running = server.start(&["127.0.0.1:0".parse().unwrap()]).expect("a free port");
-    let mut client = Client::open(running.tcp_address().unwrap(), PATH);
-    text(&mut client);
-    client.text("40");
-    let id = entered(&mut client);
+    let (mut client, _) = opened(running.tcp_address().unwrap());
+    let id = enter_in(&mut client, "");
     io.emit("all", "x".repeat(100_000));
     assert_eq!(text(&mut client).len(), 100_000 + r#"42["all",""]"#.len());
     client.text(r#"420["join","a"]"#);
@@ -693,7 +663,7 @@ fn each_end_has_its_reason_behind_all_events() {
     assert_eq!(next(&tells), "server namespace disconnect 1");
     heard("server namespace disconnect");
     client.text("40");
-    entered(&mut client);
+    entered(&mut client, "");
     client.text(r#"42["kick",true]"#);
     client.closed();
     assert_eq!(next(&tells), "server namespace disconnect 1");
@@ -727,13 +697,7 @@ fn handlers_serve_clients_that_poll() {
             .on_disconnect(async |State(told): State<Told>, reason: Reason| told.say(reason.as_str()))
     }));
     let ask = |method: &str, sid: &str, body: &str| {
-        let mut socket = connect(server.address);
-        let head = format!(
-            "{method} /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: x\r\nX-By: me\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        socket.write_all(head.as_bytes()).unwrap();
-        let answer = response(&mut socket);
+        let answer = asked_with(server.address, method, &format!("EIO=4&transport=polling{sid}"), "X-By: me\r\n", body);
         assert_eq!(answer.status(), 200, "{}", answer.body);
         answer.body
     };

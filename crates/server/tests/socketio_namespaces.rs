@@ -7,11 +7,10 @@ mod support;
 
 use fanfare::hub::{Disconnect, Limits, Whom};
 use fanfare::{Builder, Config, Fanfare, Identity, Refusal, SocketIoConfig, Token};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
-use support::{Client, Frame, Server, config};
-
-const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+use support::socketio::{enter_in, entered, event, open, opened, text};
+use support::{Frame, Server, config};
 
 fn builder_of(socketio: SocketIoConfig) -> Builder {
     let namespaces = ["/admin", "/room-*"].map(|pattern| pattern.parse().expect(pattern)).to_vec();
@@ -24,49 +23,14 @@ fn builder() -> Builder {
     builder_of(SocketIoConfig { connect_timeout: Duration::from_secs(600), ..SocketIoConfig::default() })
 }
 
-/// A client whose session is open, and the id of that.
-fn open(server: &Server) -> (Client, String) {
-    let mut client = Client::open(server.address, PATH);
-    let opened = text(&mut client);
-    let opened: Value = serde_json::from_str(opened.strip_prefix('0').expect(&opened)).unwrap();
-    (client, opened["sid"].as_str().unwrap().to_owned())
-}
-
-/// Enters a namespace (`/admin,`), and returns the id of the socket.
-fn enter(client: &mut Client, namespace: &str) -> String {
-    client.text(&format!("40{namespace}"));
-    entered(client, namespace)
-}
-
-fn entered(client: &mut Client, namespace: &str) -> String {
-    let connected = text(client);
-    let json = connected.strip_prefix(&format!("40{namespace}")).expect(&connected);
-    let connected: Value = serde_json::from_str(json).unwrap();
-    connected["sid"].as_str().expect("an id").to_owned()
-}
-
-fn text(client: &mut Client) -> String {
-    match client.next() {
-        Frame::Text(text) => text,
-        other => panic!("a text was to come, not {other:?}"),
-    }
-}
-
-/// The next event of a namespace, without its timestamp.
-fn event(client: &mut Client, namespace: &str) -> Value {
-    let text = text(client);
-    let mut event: Value = serde_json::from_str(text.strip_prefix(&format!("42{namespace}")).expect(&text)).unwrap();
-    event[1].as_object_mut().and_then(|data| data.remove("timestamp"));
-    event
-}
-
 #[test]
 fn each_namespace_of_a_connection_has_its_own_socket_and_its_own_rooms() {
     let server = Server::of(builder());
-    let ((mut ada, engine), (mut bob, _)) = (open(&server), open(&server));
-    let [main, admin, room] = ["", "/admin,", "/room-7,"].map(|namespace| enter(&mut ada, namespace));
-    assert!(main != admin && admin != room && main != room && ![&main, &admin, &room].contains(&&engine));
-    let bob_admin = enter(&mut bob, "/admin,");
+    let ((mut ada, opened), mut bob) = (opened(server.address), open(&server));
+    let engine = opened["sid"].as_str().unwrap();
+    let [main, admin, room] = ["", "/admin,", "/room-7,"].map(|namespace| enter_in(&mut ada, namespace));
+    assert!(main != admin && admin != room && main != room && ![&*main, &*admin, &*room].contains(&engine));
+    let bob_admin = enter_in(&mut bob, "/admin,");
     bob.text(r#"42/admin,["join-room","lobby"]"#);
     bob.text(r#"42/admin,["message",{"n":1}]"#);
     assert_eq!(event(&mut bob, "/admin,"), json!(["message", {"n": 1, "userId": bob_admin}]));
@@ -88,13 +52,13 @@ fn each_namespace_of_a_connection_has_its_own_socket_and_its_own_rooms() {
 #[test]
 fn a_namespace_that_no_setting_names_does_not_exist() {
     let server = Server::of(builder());
-    let (mut client, _) = open(&server);
+    let mut client = open(&server);
     for namespace in ["/other", "/admin2", "/adm", "/room", "/room-a b", "/room-{a}"] {
         client.text(&format!("40{namespace},"));
         assert_eq!(text(&mut client), format!(r#"44{namespace},{{"message":"Invalid namespace"}}"#));
     }
-    enter(&mut client, "/room-,");
-    enter(&mut client, "/room-a/b:c,");
+    enter_in(&mut client, "/room-,");
+    enter_in(&mut client, "/room-a/b:c,");
 }
 
 #[test]
@@ -113,8 +77,8 @@ fn a_packet_out_of_place_ends_the_connection() {
         ("a long namespace", &[""], &format!("40/room-{},", "x".repeat(300))),
     ];
     for (name, namespaces, packet) in rows {
-        let (mut client, _) = open(&server);
-        namespaces.iter().for_each(|namespace| drop(enter(&mut client, namespace)));
+        let mut client = open(&server);
+        namespaces.iter().for_each(|namespace| drop(enter_in(&mut client, namespace)));
         client.text(packet);
         assert_eq!(client.closed(), Some(Disconnect::BadProtocol.code()), "{name}");
     }
@@ -123,14 +87,14 @@ fn a_packet_out_of_place_ends_the_connection() {
 #[test]
 fn a_client_leaves_one_namespace_and_comes_back_as_another_socket() {
     let server = Server::of(builder());
-    let ((mut ada, _), (mut bob, _)) = (open(&server), open(&server));
-    let [_, first] = ["", "/admin,"].map(|namespace| enter(&mut ada, namespace));
-    let bob_id = enter(&mut bob, "/admin,");
+    let (mut ada, mut bob) = (open(&server), open(&server));
+    let [_, first] = ["", "/admin,"].map(|namespace| enter_in(&mut ada, namespace));
+    let bob_id = enter_in(&mut bob, "/admin,");
     for client in [&mut ada, &mut bob] {
         client.text(r#"42/admin,["join-room","lobby"]"#);
     }
     ada.text("41/admin,");
-    let second = enter(&mut ada, "/admin,");
+    let second = enter_in(&mut ada, "/admin,");
     assert_ne!(first, second);
     ada.text(r#"42/admin,["message",{"in":"no room"}]"#);
     ada.text(r#"42["join-room","lobby"]"#);
@@ -155,7 +119,7 @@ fn the_guard_decides_about_each_namespace_by_its_own_auth() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _entered = runtime.enter();
     let server = Server::of(builder().on_connect(guard));
-    let (mut client, _) = open(&server);
+    let mut client = open(&server);
     client.text(r#"40/admin,{"token":"wrong"}"#);
     assert_eq!(text(&mut client), r#"44/admin,{"message":"认证错误"}"#);
     for (namespace, user) in [("", "ada"), ("/admin,", "root")] {
@@ -179,52 +143,52 @@ fn the_guard_decides_about_each_namespace_by_its_own_auth() {
 #[test]
 fn auth_is_short() {
     let server = Server::of(builder());
-    let (mut client, _) = open(&server);
+    let mut client = open(&server);
     client.text(&format!(r#"40{{"token":"{}"}}"#, "x".repeat(16 << 10)));
     assert_eq!(text(&mut client), r#"44{"message":"auth exceeds the limit of 16 KiB"}"#);
-    enter(&mut client, "");
+    enter_in(&mut client, "");
 }
 
 #[test]
 fn a_connection_is_in_a_bounded_number_of_namespaces() {
     let server = Server::of(builder_of(SocketIoConfig { namespaces_max: 3, ..SocketIoConfig::default() }));
-    let (mut client, _) = open(&server);
+    let mut client = open(&server);
     for namespace in ["", "/room-1,", "/room-2,"] {
-        enter(&mut client, namespace);
+        enter_in(&mut client, namespace);
     }
     client.text("40/room-3,");
     assert_eq!(text(&mut client), r#"44/room-3,{"message":"Too many namespaces"}"#);
     client.text("41/room-1,");
-    enter(&mut client, "/room-3,");
+    enter_in(&mut client, "/room-3,");
 }
 
 #[test]
 fn a_connection_must_enter_a_namespace_in_time_and_may_leave_it() {
     let connect_timeout = Duration::from_millis(500);
     let server = Server::of(builder_of(SocketIoConfig { connect_timeout, ..SocketIoConfig::default() }));
-    let (mut stays, _) = open(&server);
-    enter(&mut stays, "/admin,");
+    let mut stays = open(&server);
+    enter_in(&mut stays, "/admin,");
     stays.text("41/admin,");
-    let (mut silent, _) = open(&server);
-    let (mut refused, _) = open(&server);
+    let mut silent = open(&server);
+    let mut refused = open(&server);
     refused.text("40/other,");
     text(&mut refused);
     for client in [&mut silent, &mut refused] {
         assert_eq!(client.closed(), Some(Disconnect::NotConnected.code()));
     }
-    enter(&mut stays, "");
+    enter_in(&mut stays, "");
 }
 
 #[test]
 fn the_end_of_a_connection_is_told_in_every_namespace() {
     let server = Server::of(builder());
     let hub = server.running().handle();
-    let (mut client, _) = open(&server);
-    let [_, admin] = ["", "/admin,"].map(|namespace| enter(&mut client, namespace));
-    enter(&mut client, "/room-1,");
+    let mut client = open(&server);
+    let [_, admin] = ["", "/admin,"].map(|namespace| enter_in(&mut client, namespace));
+    enter_in(&mut client, "/room-1,");
     client.text("41/room-1,");
-    let (mut other, _) = open(&server);
-    let id = enter(&mut other, "");
+    let mut other = open(&server);
+    let id = enter_in(&mut other, "");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let whom = Whom::Client(admin.parse().unwrap());
     assert_eq!(runtime.block_on(hub.disconnect(whom, Disconnect::Kicked)), Ok(1));
@@ -243,7 +207,7 @@ fn limits_of_the_hub_are_not_those_of_socket_io() {
     let socketio =
         SocketIoConfig { enabled: true, ping_interval: Duration::from_millis(300), ..SocketIoConfig::default() };
     let server = Server::of(Fanfare::builder(()).config(Config { socketio, limits, ..config() }));
-    let (mut client, _) = open(&server);
+    let mut client = open(&server);
     assert_eq!(text(&mut client), "2", "it is pinged, and not closed");
-    enter(&mut client, "");
+    enter_in(&mut client, "");
 }

@@ -8,11 +8,11 @@ mod support;
 use fanfare::{Config, Fanfare, Identity, Refusal, SocketIoConfig, Token};
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::collections::VecDeque;
 use std::time::Duration;
-use support::{Client, Frame, Server, config, connect, response};
-
-const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+use support::engine::Poller;
+use support::socketio::{open, text};
+use support::{Client, Frame, Server, config};
 
 fn recovering() -> Config {
     let socketio = SocketIoConfig {
@@ -31,36 +31,21 @@ fn server() -> Server {
 /// A connection of a client, by either transport. Dropped, it is cut without a word.
 enum Link {
     Socket(Client),
-    Polls { address: std::net::SocketAddr, sid: String, packets: std::collections::VecDeque<String> },
-}
-
-fn ask(address: std::net::SocketAddr, method: &str, query: &str, body: &str) -> support::Response {
-    let mut socket = connect(address);
-    let length = body.len();
-    let head = format!(
-        "{method} /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
-    );
-    socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
-    response(&mut socket)
+    Polls { poller: Poller, packets: VecDeque<String> },
 }
 
 impl Link {
     fn open(server: &Server, polls: bool) -> Link {
         if polls {
-            let opened = ask(server.address, "GET", "EIO=4&transport=polling", "");
-            let body: Value = serde_json::from_str(opened.body.strip_prefix('0').expect("an open packet")).unwrap();
-            let sid = format!("EIO=4&transport=polling&sid={}", body["sid"].as_str().unwrap());
-            return Link::Polls { address: server.address, sid, packets: Default::default() };
+            return Link::Polls { poller: Poller::open(server), packets: VecDeque::new() };
         }
-        let mut client = Client::open(server.address, PATH);
-        assert!(matches!(client.next(), Frame::Text(text) if text.starts_with('0')));
-        Link::Socket(client)
+        Link::Socket(open(server))
     }
 
     fn send(&mut self, packet: &str) {
         match self {
             Link::Socket(client) => client.text(packet),
-            Link::Polls { address, sid, .. } => assert_eq!(ask(*address, "POST", sid, packet).body, "ok"),
+            Link::Polls { poller, .. } => poller.post(packet),
         }
     }
 
@@ -68,16 +53,11 @@ impl Link {
     fn next(&mut self) -> String {
         loop {
             let packet = match self {
-                Link::Socket(client) => match client.next() {
-                    Frame::Text(text) => text,
-                    other => panic!("a text was to come, not {other:?}"),
-                },
-                Link::Polls { address, sid, packets } => match packets.pop_front() {
+                Link::Socket(client) => text(client),
+                Link::Polls { poller, packets } => match packets.pop_front() {
                     Some(packet) => packet,
                     None => {
-                        let answer = ask(*address, "GET", sid, "");
-                        assert_eq!(answer.status(), 200, "{}", answer.body);
-                        packets.extend(answer.body.split('\u{1e}').map(str::to_owned));
+                        packets.extend(poller.poll().split('\u{1e}').map(str::to_owned));
                         continue;
                     }
                 },

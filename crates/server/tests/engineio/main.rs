@@ -16,6 +16,7 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 use support::engine::{Poller, ask, asked_with, is_silent};
+use support::socketio::{PATH, enter, enter_in, join, open, opened, text};
 use support::{Client, Frame, Response, Server, config, connect, frame, response, upgrade};
 use tokio::sync::Semaphore;
 
@@ -36,13 +37,6 @@ fn server() -> Server {
     Server::of(with(socketio()))
 }
 
-fn text(client: &mut Client) -> String {
-    match client.next() {
-        Frame::Text(text) => text,
-        other => panic!("a text was to come, not {other:?}"),
-    }
-}
-
 /// The first argument of a message of a room.
 fn said(packet: &str) -> Value {
     let event: Value = serde_json::from_str(packet.strip_prefix("42").expect(packet)).unwrap();
@@ -60,13 +54,8 @@ fn message(n: usize) -> String {
 
 /// A client with a WebSocket from the beginning, in this room.
 fn talker(server: &Server, room: &str) -> Client {
-    let mut client = Client::open(server.address, "/socket.io/?EIO=4&transport=websocket");
-    assert!(text(&mut client).starts_with('0'));
-    client.text("40");
-    assert!(text(&mut client).starts_with("40"));
-    client.text(&format!(r#"42["join-room","{room}"]"#));
-    client.text(r#"42["message",{"joined":true}]"#);
-    while !text(&mut client).contains("joined") {}
+    let (mut client, _) = enter(server);
+    join(&mut client, room);
     client
 }
 
@@ -97,16 +86,14 @@ fn refused_upgrade(server: &Server, path: &str) -> Response {
 fn sessions_with_a_websocket_do_not_poll() {
     let server = server();
     for _ in 0..ROUNDS {
-        let mut client = Client::open(server.address, "/socket.io/?EIO=4&transport=websocket");
-        let opened: Value = serde_json::from_str(&text(&mut client)[1..]).unwrap();
+        let (mut client, opened) = opened(server.address);
         assert_eq!(opened["upgrades"], json!([]));
         let bob = Poller { address: server.address, sid: opened["sid"].as_str().unwrap().to_owned() };
         is_refused(&bob.ask("GET", ""), 3);
         is_refused(&bob.ask("POST", "40"), 3);
         is_refused(&ask(server.address, "POST", &bob.query(), "application/octet-stream", "4"), 3);
         assert_eq!(bob.websocket().closed(), Some(Disconnect::BadProtocol.code()), "it has one");
-        client.text("40");
-        assert!(text(&mut client).starts_with("40"));
+        enter_in(&mut client, "");
         client.close();
         while !bob.is_over() {}
         is_refused(&refused_upgrade(&server, &bob.upgrade_path()), 1);
@@ -151,7 +138,7 @@ fn transports_and_upgrades_can_be_turned_off() {
     is_refused(&ask(only_websocket.address, "GET", "EIO=4&transport=polling", "text/plain", ""), 0);
     talker(&only_websocket, "only");
     let only_polling = Server::of(with(SocketIoConfig { websocket: false, ..socketio() }));
-    is_refused(&refused_upgrade(&only_polling, "/socket.io/?EIO=4&transport=websocket"), 0);
+    is_refused(&refused_upgrade(&only_polling, PATH), 0);
     let (bob, opened) = Poller::opened(only_polling.address);
     assert_eq!(opened["upgrades"], json!([]));
     is_refused(&refused_upgrade(&only_polling, &bob.upgrade_path()), 0);

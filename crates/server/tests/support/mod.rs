@@ -12,6 +12,7 @@ pub mod native;
 pub mod polls;
 pub mod rust_client;
 pub mod scrape;
+pub mod socketio;
 pub mod stream;
 
 use fanfare::hub::{Pattern, Retain, Rule, Rules};
