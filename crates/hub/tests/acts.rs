@@ -3,25 +3,16 @@
 
 mod common;
 
+use common::rooms::{CHANNEL, in_rooms, room, subscribed};
 use common::*;
 use fanfare_hub::*;
-
-const NAME: &str = "chat:a";
-
-fn room(name: &str) -> Room {
-    Room::new(name).expect("a short name")
-}
-
-fn to(rooms: &[&str]) -> Audience {
-    Audience { rooms: rooms.iter().map(|name| room(name)).collect(), ..Audience::default() }
-}
 
 fn only(clients: &[ClientId]) -> Audience {
     Audience { only: clients.to_vec(), ..Audience::default() }
 }
 
 fn op(audience: Audience, op: MembersOp) -> AppCommand {
-    AppCommand::Members(Box::new(MembersCommand { channel: channel(NAME), audience, op }))
+    AppCommand::Members(Box::new(MembersCommand { channel: channel(CHANNEL), audience, op }))
 }
 
 fn join(audience: Audience, name: &str) -> AppCommand {
@@ -37,7 +28,8 @@ fn json(text: &str) -> Data {
 }
 
 fn emit(audience: Audience, text: &str) -> AppCommand {
-    let publish = Publish { channel: channel(NAME), data: json(text), event: None, idempotency_key: None, echo: true };
+    let publish =
+        Publish { channel: channel(CHANNEL), data: json(text), event: None, idempotency_key: None, echo: true };
     AppCommand::Publish { publish: Box::new(publish), audience: Some(Box::new(audience)), by: None }
 }
 
@@ -46,18 +38,7 @@ fn ask(audience: Audience, token: u64) -> AppCommand {
 }
 
 fn answer(id: u64, text: &str) -> Command {
-    Command::Room(Box::new(RoomCommand::Answer { channel: channel(NAME), id, data: json(text) }))
-}
-
-/// Clients of several shards that are subscribed.
-fn subscribed<const N: usize>(net: &mut Net) -> [usize; N] {
-    let shards = net.shards.len();
-    let peers = std::array::from_fn(|n| net.connect(n % shards));
-    for &peer in &peers {
-        net.subscribe(peer, NAME);
-        net.take(peer);
-    }
-    peers
+    Command::Room(Box::new(RoomCommand::Answer { channel: channel(CHANNEL), id, data: json(text) }))
 }
 
 /// Commands on one shard, without waiting between them.
@@ -105,19 +86,19 @@ fn joins_and_leaves_take_effect_in_program_order() {
             let [ada, bob, cem] = subscribed(&mut net);
             let ada_and_bob = only(&[net.client(ada), net.client(bob)]);
             let program = vec![
-                emit(to(&["red"]), "0"),
+                emit(in_rooms(&["red"]), "0"),
                 join(ada_and_bob.clone(), "red"),
-                emit(to(&["red"]), "1"),
-                join(to(&["red"]), "blue"),
+                emit(in_rooms(&["red"]), "1"),
+                join(in_rooms(&["red"]), "blue"),
                 leave(only(&[net.client(bob)]), "red"),
-                emit(to(&["red"]), "2"),
-                emit(to(&["blue"]), "3"),
-                leave(to(&["blue"]), "blue"),
-                emit(to(&["blue"]), "4"),
+                emit(in_rooms(&["red"]), "2"),
+                emit(in_rooms(&["blue"]), "3"),
+                leave(in_rooms(&["blue"]), "blue"),
+                emit(in_rooms(&["blue"]), "4"),
                 join(Audience::default(), "all"),
-                emit(to(&["all"]), "5"),
+                emit(in_rooms(&["all"]), "5"),
                 leave(Audience { except: vec![net.client(cem)], ..Audience::default() }, "all"),
-                emit(to(&["all"]), "6"),
+                emit(in_rooms(&["all"]), "6"),
                 emit(Audience { except_rooms: vec![room("all")], ..Audience::default() }, "7"),
             ];
             all(&mut net, shard, program);
@@ -138,10 +119,10 @@ fn the_end_of_members_is_in_order_and_the_last_that_they_see() {
             0,
             vec![
                 join(ada_and_bob, "red"),
-                emit(to(&["red"]), "1"),
+                emit(in_rooms(&["red"]), "1"),
                 op(bob_alone, MembersOp::Disconnect { whole: false }),
                 emit(Audience::default(), "2"),
-                op(to(&["red"]), MembersOp::Disconnect { whole: true }),
+                op(in_rooms(&["red"]), MembersOp::Disconnect { whole: true }),
                 emit(Audience::default(), "3"),
             ],
         );
@@ -171,7 +152,7 @@ fn a_question_is_over_when_all_have_answered_or_left() {
         let mut net = Net::new(shards);
         let [ada, bob, cem, dan] = subscribed(&mut net);
         let three = only(&[ada, bob, cem].map(|peer| net.client(peer)));
-        all(&mut net, 0, vec![join(three, "red"), ask(to(&["red"]), 1)]);
+        all(&mut net, 0, vec![join(three, "red"), ask(in_rooms(&["red"]), 1)]);
         let ids = [ada, bob, cem, dan].map(|peer| question(&net, peer));
         let id = ids[0].expect("it is asked");
         assert_eq!(ids, [Some(id), Some(id), Some(id), None]);
@@ -184,7 +165,7 @@ fn a_question_is_over_when_all_have_answered_or_left() {
         net.cut(cem);
         assert_eq!(answers(&net, 1), Some((vec!["\"a\"".into(), "\"b\"".into()], 3, 1, false)));
         // Nobody is asked, so nobody is waited for.
-        all(&mut net, shards - 1, vec![ask(to(&["nobody"]), 2)]);
+        all(&mut net, shards - 1, vec![ask(in_rooms(&["nobody"]), 2)]);
         assert_eq!(answers(&net, 2), Some((vec![], 0, 0, false)));
         // The numbers of two shards and of two questions differ.
         for shard in 0..shards {
@@ -246,15 +227,15 @@ fn a_slow_member_comes_to_the_acts_in_its_pages() {
         net.peers[ada].reads = false;
         let mut program: Vec<AppCommand> = (0..20).map(|_| emit(Audience::default(), &long)).collect();
         program.extend([
-            emit(to(&["red"]), "\"before\""),
+            emit(in_rooms(&["red"]), "\"before\""),
             join(ada_alone.clone(), "red"),
-            emit(to(&["red"]), "\"in\""),
-            leave(to(&["red"]), "red"),
-            emit(to(&["red"]), "\"after\""),
+            emit(in_rooms(&["red"]), "\"in\""),
+            leave(in_rooms(&["red"]), "red"),
+            emit(in_rooms(&["red"]), "\"after\""),
             join(ada_alone.clone(), "blue"),
-            ask(to(&["blue"]), 1),
+            ask(in_rooms(&["blue"]), 1),
             ask(ada_alone.clone(), 2),
-            emit(to(&["blue"]), "\"last\""),
+            emit(in_rooms(&["blue"]), "\"last\""),
             op(ada_alone, MembersOp::Disconnect { whole: false }),
             emit(Audience::default(), "\"never\""),
         ]);
@@ -285,10 +266,10 @@ fn volatile_publications_are_in_order_for_those_that_read_and_in_no_history() {
                 join(ada_and_cem, "red"),
                 join(ada_alone, "blue"),
                 emit(Audience::default(), "1"),
-                volatile(to(&["red", "blue"]), "2"),
+                volatile(in_rooms(&["red", "blue"]), "2"),
                 emit(Audience::default(), "3"),
-                leave(to(&["red"]), "red"),
-                volatile(to(&["red"]), "4"),
+                leave(in_rooms(&["red"]), "red"),
+                volatile(in_rooms(&["red"]), "4"),
                 volatile(Audience::default(), "5"),
             ],
         );
@@ -310,7 +291,10 @@ fn volatile_publications_are_in_order_for_those_that_read_and_in_no_history() {
         assert_eq!(texts(&net, cem), ["1", "3"], "what was volatile is lost for a slow one");
         let AppAnswer::History(history) = net.app(
             0,
-            AppCommand::History { channel: channel(NAME), query: HistoryQuery { from: HistoryFrom::Newest, limit: 2 } },
+            AppCommand::History {
+                channel: channel(CHANNEL),
+                query: HistoryQuery { from: HistoryFrom::Newest, limit: 2 },
+            },
         ) else {
             panic!("no history")
         };
@@ -336,9 +320,13 @@ fn a_list_has_the_members_of_all_shards_with_their_rooms_in_order() {
         assert_eq!(list(&mut net, 0, Audience::default()), expected, "with {shards} shards");
         assert_eq!(list(&mut net, 0, only(&[cem_id])), [(cem_id, vec![])]);
         expected.retain(|(client, _)| *client != cem_id);
-        assert_eq!(list(&mut net, shards - 1, to(&["z"])), expected);
-        assert_eq!(list(&mut net, 0, to(&["z", "a", "m"])), expected, "one in several of the rooms is in it once");
-        assert_eq!(list(&mut net, 0, to(&["nobody"])), []);
+        assert_eq!(list(&mut net, shards - 1, in_rooms(&["z"])), expected);
+        assert_eq!(
+            list(&mut net, 0, in_rooms(&["z", "a", "m"])),
+            expected,
+            "one in several of the rooms is in it once"
+        );
+        assert_eq!(list(&mut net, 0, in_rooms(&["nobody"])), []);
     }
 }
 
@@ -355,13 +343,13 @@ fn a_clients_join_does_not_overtake_an_act_before_it() {
         net.app_only(0, emit(Audience::default(), "0"));
     }
     net.app_only(0, leave(Audience::default(), "red"));
-    let join = RoomCommand::Join { channel: channel(NAME), room: room("red") };
+    let join = RoomCommand::Join { channel: channel(CHANNEL), room: room("red") };
     let id = net.send_only(ada, Command::Room(Box::new(join)));
     net.paused = false;
     net.settle();
     assert_eq!(net.answer_to(ada, id), Some(ReplyBody::Done));
     net.take(ada);
-    all(&mut net, 0, vec![emit(to(&["red"]), "1")]);
+    all(&mut net, 0, vec![emit(in_rooms(&["red"]), "1")]);
     assert_eq!(net.take_messages(ada), ["1"]);
 }
 
@@ -369,14 +357,14 @@ fn a_clients_join_does_not_overtake_an_act_before_it() {
 fn operations_are_in_order_also_where_the_store_answers_late() {
     let mut net = Net::with_late_store(2, Limits::default());
     let peer = net.connect(0);
-    net.subscribe_late(peer, NAME);
+    net.subscribe_late(peer, CHANNEL);
     net.take(peer);
     let me = only(&[net.client(peer)]);
     for command in [
         join(me.clone(), "red"),
-        emit(to(&["red"]), "1"),
+        emit(in_rooms(&["red"]), "1"),
         leave(me.clone(), "red"),
-        emit(to(&["red"]), "2"),
+        emit(in_rooms(&["red"]), "2"),
         ask(me.clone(), 1),
         op(me, MembersOp::Disconnect { whole: false }),
         emit(Audience::default(), "3"),

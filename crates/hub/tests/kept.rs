@@ -2,28 +2,12 @@
 
 mod common;
 
+use common::rooms::*;
 use common::*;
 use fanfare_hub::*;
 
-const CHANNEL: &str = "chat:a";
-
-fn room(name: &str) -> Room {
-    Room::new(name).expect("a short name")
-}
-
-fn join(name: &str) -> Command {
-    Command::Room(Box::new(RoomCommand::Join { channel: channel(CHANNEL), room: room(name) }))
-}
-
-fn leave(name: &str) -> Command {
-    Command::Room(Box::new(RoomCommand::Leave { channel: channel(CHANNEL), room: room(name) }))
-}
-
 fn say(net: &mut Net, peer: usize, json: &str, name: &str) {
-    let data = Data::Json(json.to_owned().into());
-    let publish = Publish { channel: channel(CHANNEL), data, event: None, idempotency_key: None, echo: true };
-    let audience = Audience { rooms: vec![room(name)], ..Audience::default() };
-    net.ask(peer, Command::Room(Box::new(RoomCommand::Publish { publish, audience })));
+    net.ask(peer, to_rooms(json, &[name]));
 }
 
 fn kept(since: Option<Position>) -> SubOptions {

@@ -3,43 +3,10 @@
 
 mod common;
 
+use common::rooms::*;
 use common::*;
 use fanfare_hub::*;
 use std::collections::BTreeSet;
-
-const CHANNEL: &str = "chat:a";
-
-fn room(name: &str) -> Room {
-    Room::new(name).expect("a short name")
-}
-
-fn join(name: &str) -> Command {
-    Command::Room(Box::new(RoomCommand::Join { channel: channel(CHANNEL), room: room(name) }))
-}
-
-fn leave(name: &str) -> Command {
-    Command::Room(Box::new(RoomCommand::Leave { channel: channel(CHANNEL), room: room(name) }))
-}
-
-fn to(json: &str, audience: Audience) -> Command {
-    let data = Data::Json(json.to_owned().into());
-    let publish = Publish { channel: channel(CHANNEL), data, event: None, idempotency_key: None, echo: true };
-    Command::Room(Box::new(RoomCommand::Publish { publish, audience }))
-}
-
-fn in_rooms(names: &[&str]) -> Audience {
-    Audience { rooms: names.iter().map(|name| room(name)).collect(), ..Audience::default() }
-}
-
-fn subscribed(net: &mut Net, count: usize) -> Vec<usize> {
-    let shards = net.shards.len();
-    let peers: Vec<usize> = (0..count).map(|n| net.connect(n % shards)).collect();
-    for &peer in &peers {
-        net.subscribe(peer, CHANNEL);
-        net.take(peer);
-    }
-    peers
-}
 
 /// A limit by which a fan-out to everybody does not come to its end at once.
 fn short_slices(fanout_slice: usize) -> Limits {
@@ -50,7 +17,7 @@ fn short_slices(fanout_slice: usize) -> Limits {
 fn a_publication_to_few_is_done_at_once_among_very_many() {
     for shards in shard_counts() {
         let mut net = Net::with(shards, short_slices(20), open_rules());
-        let all = subscribed(&mut net, 600);
+        let all = subscribed_many(&mut net, 600);
         let few = [17, 300, 599].map(|at| all[at]);
         few.iter().for_each(|&peer| drop(net.ask(peer, join("red"))));
         let only = few.map(|peer| net.client(peer)).to_vec();
@@ -78,7 +45,7 @@ fn a_publication_to_few_is_done_at_once_among_very_many() {
 fn a_publication_to_many_is_told_in_slices_to_those_who_were_there() {
     for shards in shard_counts() {
         let mut net = Net::with(shards, short_slices(10), open_rules());
-        let all = subscribed(&mut net, 100);
+        let all = subscribed_many(&mut net, 100);
         all[..90].iter().for_each(|&peer| drop(net.ask(peer, join("red"))));
         net.paused = true;
         net.send(all[99], to("1", in_rooms(&["red"])));
@@ -155,7 +122,7 @@ fn what_was_not_for_a_reader_is_no_gap() {
         let limits = Limits { outbox_bytes_max: 2_000, fanout_slice: 5, ..Limits::default() };
         let rule = Rule { history: Retain { count: 40, bytes: 1 << 20, ttl_ms: 60_000 }, ..open_rule("**") };
         let mut net = Net::with(shards, limits, Rules::new(vec![rule]));
-        let all = subscribed(&mut net, 40);
+        let all = subscribed_many(&mut net, 40);
         let (reader, ada) = (all[39], all[0]);
         net.subscribe(reader, "chat:b");
         for number in 0..100 {
@@ -189,7 +156,7 @@ fn stays_that_are_over_and_read_hold_nothing() {
     for shards in shard_counts() {
         let limits = Limits { outbox_bytes_max: 2_000, fanout_slice: 5, ..Limits::default() };
         let mut net = Net::with(shards, limits, open_rules());
-        let all = subscribed(&mut net, 40);
+        let all = subscribed_many(&mut net, 40);
         let places = |net: &Net| net.shards.iter().map(|shard| shard.held().room_places).sum::<usize>();
         for &peer in &all {
             net.ask(peer, join("red"));
@@ -223,7 +190,7 @@ fn stays_that_are_over_and_read_hold_nothing() {
 fn ends_of_others_leave_the_rest_of_a_room() {
     for shards in shard_counts() {
         let mut net = Net::new(shards);
-        let all = subscribed(&mut net, 30);
+        let all = subscribed_many(&mut net, 30);
         for (at, &peer) in all.iter().enumerate() {
             net.ask(peer, join("red"));
             net.ask(peer, join(if at % 2 == 0 { "even" } else { "odd" }));
@@ -266,7 +233,7 @@ fn each_gets_what_was_said_between_its_joins_and_leaves() {
             ..Limits::default()
         };
         let mut net = Net::with(shards, limits, open_rules());
-        let peers = subscribed(&mut net, 6);
+        let peers = subscribed_many(&mut net, 6);
         let names = ["red", "green", "blue"];
         let mut rooms = vec![BTreeSet::new(); peers.len()];
         let mut expected = vec![Vec::new(); peers.len()];

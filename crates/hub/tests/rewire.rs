@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::rooms::{join, to_rooms};
 use common::*;
 use fanfare_hub::*;
 
@@ -109,21 +110,15 @@ fn a_slow_client_and_one_that_is_not_subscribed_yet_go_on() {
 #[test]
 fn a_change_within_a_narrow_fan_out_loses_and_repeats_nothing() {
     const MEMBERS: usize = 24;
-    let room = |name: &str| Room::new(name).expect("a short name");
-    let to_room = |number: usize| {
-        let data = Data::Json(number.to_string().into());
-        let publish = Publish { channel: channel("chat:a"), data, event: None, idempotency_key: None, echo: true };
-        let audience = Audience { rooms: vec![room(["even", "odd"][number % 2])], ..Audience::default() };
-        Command::Room(Box::new(RoomCommand::Publish { publish, audience }))
-    };
+    let room_of = |number: usize| ["even", "odd"][number % 2];
+    let to_room = |number: usize| to_rooms(&number.to_string(), &[room_of(number)]);
     for changed in 0..MEMBERS {
         let mut net = Net::with(1, Limits { fanout_slice: 3, ..Limits::default() }, open_rules());
         let members: Vec<usize> = (0..MEMBERS).map(|_| net.connect(0)).collect();
         for (number, &member) in members.iter().enumerate() {
             net.rewire(member, WireId((number / 2 % 2) as u8));
             net.subscribe(member, "chat:a");
-            let name = room(["even", "odd"][number % 2]);
-            net.ask(member, Command::Room(Box::new(RoomCommand::Join { channel: channel("chat:a"), room: name })));
+            net.ask(member, join(room_of(number)));
             net.take(member);
         }
         net.paused = true;

@@ -3,41 +3,9 @@
 
 mod common;
 
+use common::rooms::*;
 use common::*;
 use fanfare_hub::*;
-
-fn room(name: &str) -> Room {
-    Room::new(name).expect("a short name")
-}
-
-fn join(name: &str) -> Command {
-    Command::Room(Box::new(RoomCommand::Join { channel: channel("chat:a"), room: room(name) }))
-}
-
-fn leave(name: &str) -> Command {
-    Command::Room(Box::new(RoomCommand::Leave { channel: channel("chat:a"), room: room(name) }))
-}
-
-fn to(json: &str, audience: Audience) -> Command {
-    let data = Data::Json(json.to_owned().into());
-    let publish = Publish { channel: channel("chat:a"), data, event: None, idempotency_key: None, echo: true };
-    Command::Room(Box::new(RoomCommand::Publish { publish, audience }))
-}
-
-fn to_rooms(json: &str, rooms: &[&str]) -> Command {
-    to(json, Audience { rooms: rooms.iter().map(|name| room(name)).collect(), ..Audience::default() })
-}
-
-/// Clients of several shards that are subscribed.
-fn subscribed<const N: usize>(net: &mut Net) -> [usize; N] {
-    let shards = net.shards.len();
-    let peers = std::array::from_fn(|n| net.connect(n % shards));
-    for &peer in &peers {
-        net.subscribe(peer, "chat:a");
-        net.take(peer);
-    }
-    peers
-}
 
 #[test]
 fn a_publication_reaches_the_union_of_its_rooms_once() {

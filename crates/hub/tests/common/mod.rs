@@ -5,6 +5,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file is a crate of its own and uses its part
 
+pub mod rooms;
+
 use bytes::Bytes;
 use fanfare_hub::*;
 use std::cell::RefCell;
