@@ -4,16 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
 import { Frames, Poller, SEPARATOR, request } from '../support/engineio.mjs'
-
-const said = packet => JSON.parse(packet.slice(packet.indexOf('[')))[1]
-
-async function joined(port, room) {
-  const frames = await Frames.session(port)
-  frames.send('40')
-  assert.match(await frames.next(), /^40\{"sid":/)
-  frames.send(`42["join-room","${room}"]`)
-  return frames
-}
+import { joined, said } from '../support/packets.mjs'
 
 conformance('bad input', {}, port => {
   /** A socket that goes on, whatever the others do. */

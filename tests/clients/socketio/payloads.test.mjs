@@ -4,19 +4,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
 import { Frames, Poller, SEPARATOR, request } from '../support/engineio.mjs'
+import { joined, said } from '../support/packets.mjs'
 import { CONTINUATION, TEXT, frame } from '../support/raw.mjs'
 
 const maxPayload = 50_000
-const said = packet => JSON.parse(packet.slice(packet.indexOf('[')))[1]
 const sized = (size, text = '') => `42["message",{"text":"${text.padEnd(size - '42["message",{"text":""}]'.length, 'x')}"}]`
-
-async function joined(port, room) {
-  const frames = await Frames.session(port)
-  frames.send('40')
-  assert.match(await frames.next(), /^40\{"sid":/)
-  frames.send(`42["join-room","${room}"]`)
-  return frames
-}
 
 conformance('payloads', { maxPayload }, port => {
   test('the open packet says the limit', async () => {

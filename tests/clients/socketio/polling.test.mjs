@@ -4,19 +4,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
 import { Pending, Poller, SEPARATOR, request } from '../support/engineio.mjs'
+import { joinedByPolling } from '../support/packets.mjs'
 
 const POLLING = '?EIO=4&transport=polling'
 const UNKNOWN = { code: 1, message: 'Session ID unknown' }
-
-/** A session in the namespace `/` and the room `room`, with nothing to take. */
-async function joined(port, room) {
-  const session = await Poller.open(port)
-  await session.send('40')
-  assert.match(await session.next(), /^40/)
-  await session.send(`42["join-room","${room}"]`, '42["message",{"here":true}]')
-  while (!(await session.next()).includes('"here":true')) {}
-  return session
-}
 
 /** The session is unknown by now, or is from the next request on. */
 async function assertOver(session) {
@@ -40,7 +31,7 @@ conformance('polling', {}, port => {
   })
 
   test('packets of one POST are taken in order, and come joined by the separator', async () => {
-    const session = await joined(port(), 'joined')
+    const session = await joinedByPolling(port(), 'joined')
     const numbers = Array.from({ length: 50 }, (_, n) => n)
     await session.send(...numbers.map(n => `42["message",{"n":${n}}]`))
     const got = []
@@ -49,23 +40,23 @@ conformance('polling', {}, port => {
   })
 
   test('a GET waits until there is a packet', async () => {
-    const session = await joined(port(), 'waits')
+    const session = await joinedByPolling(port(), 'waits')
     const pending = session.get()
-    const other = await joined(port(), 'waits')
+    const other = await joinedByPolling(port(), 'waits')
     const { body } = await pending.answer
     assert.match(body, /^42\["user-joined",/)
     await other.send('1')
   })
 
   test('a message may have any length below the limit and any characters but the separator', async () => {
-    const session = await joined(port(), 'characters')
+    const session = await joinedByPolling(port(), 'characters')
     const text = `é你好🎉\u2028\\"${'x'.repeat(200_000)}`
     await session.send(`42["message",${JSON.stringify({ text })}]`)
     assert.equal(JSON.parse((await session.next()).slice(2))[1].text, text)
   })
 
   test('a second GET ends the session; the first one is answered by a packet to close', async () => {
-    const session = await joined(port(), 'two-gets')
+    const session = await joinedByPolling(port(), 'two-gets')
     const answers = await Promise.all([session.poll(), session.poll()])
     assert.deepEqual(answers.map(({ status }) => status).sort(), [200, 400])
     assert.equal(answers.find(({ status }) => status === 200).body, '1')
@@ -73,7 +64,7 @@ conformance('polling', {}, port => {
   })
 
   test('a second POST ends the session', async () => {
-    const session = await joined(port(), 'two-posts')
+    const session = await joinedByPolling(port(), 'two-posts')
     // The first one is incomplete, with a part that has come.
     const options = { method: 'POST', query: session.query, headers: { 'Content-Type': 'text/plain', Expect: '100-continue' }, claimed: 10 }
     const first = new Pending(port(), options)
@@ -86,7 +77,7 @@ conformance('polling', {}, port => {
   })
 
   test('a POST that is given up ends the session', async () => {
-    const session = await joined(port(), 'given-up')
+    const session = await joinedByPolling(port(), 'given-up')
     const options = { method: 'POST', query: session.query, headers: { 'Content-Type': 'text/plain', Expect: '100-continue' }, claimed: 10 }
     const pending = new Pending(port(), options)
     await continued(pending)
@@ -106,7 +97,7 @@ conformance('polling', {}, port => {
 
   test('a packet to close releases the GET that waits, and the session is over', async () => {
     for (;;) {
-      const session = await joined(port(), 'close')
+      const session = await joinedByPolling(port(), 'close')
       const waiting = session.get()
       await session.send('3') // by now the GET has most likely come
       await session.send('1')
@@ -118,7 +109,7 @@ conformance('polling', {}, port => {
   })
 
   test('a GET that is given up ends the session', async () => {
-    const session = await joined(port(), 'aborted')
+    const session = await joinedByPolling(port(), 'aborted')
     const waiting = session.get()
     await session.send('3')
     await waiting.abort()
@@ -163,7 +154,7 @@ conformance('polling', {}, port => {
   })
 
   test('binary messages are base64, both ways', async () => {
-    const session = await joined(port(), 'binary')
+    const session = await joinedByPolling(port(), 'binary')
     await session.send('451-["message",{"b":{"_placeholder":true,"num":0}}]', 'bAQID')
     assert.match(await session.next(), /^451-\["message",\{"b":\{"_placeholder":true,"num":0\}/)
     assert.equal(await session.next(), 'bAQID')

@@ -3,31 +3,20 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
-import { Frames, Poller, request } from '../support/engineio.mjs'
+import { Frames, request } from '../support/engineio.mjs'
+import { joined, joinedByPolling, json } from '../support/packets.mjs'
 import { CLOSE, frame } from '../support/raw.mjs'
 
 const upgradeTimeout = 1_000
 const said = packet => {
   assert.match(packet, /^42\["message",/)
-  return JSON.parse(packet.slice(2))[1]
+  return json(packet)[1]
 }
 
-/** A session by polling, in a room. */
-async function joined(port, room) {
-  const session = await Poller.open(port)
-  await session.send('40')
-  assert.match(await session.next(), /^40/)
-  await session.send(`42["join-room",${JSON.stringify(room)}]`, '42["message",{"joined":true}]')
-  while (!(await session.next()).includes('"joined":true')) {}
-  return session
-}
-
-/** A session by WebSocket, in a room. */
+/** A session by WebSocket, in a room, with nothing to take. */
 async function talker(port, room) {
-  const frames = await Frames.session(port)
-  frames.send('40')
-  assert.match(await frames.next(), /^40/)
-  for (const packet of [`42["join-room",${JSON.stringify(room)}]`, '42["message",{"joined":true}]']) frames.send(packet)
+  const frames = await joined(port, room)
+  frames.send('42["message",{"joined":true}]')
   while (!(await frames.next()).includes('"joined":true')) {}
   return frames
 }
@@ -52,7 +41,7 @@ async function stillPolls(session, name) {
 
 conformance('upgrade', { upgradeTimeout }, port => {
   test('a session that polls is told that it may upgrade, and goes on with a WebSocket', async () => {
-    const [ada, session] = [await talker(port(), 'goes on'), await joined(port(), 'goes on')]
+    const [ada, session] = [await talker(port(), 'goes on'), await joinedByPolling(port(), 'goes on')]
     assert.deepEqual(session.open.upgrades, ['websocket'])
     assert.match(await ada.next(), /^42\["user-joined",/)
     assert.equal(said(await ada.next()).joined, true)
@@ -78,7 +67,7 @@ conformance('upgrade', { upgradeTimeout }, port => {
   })
 
   test('bytes that were held come in binary frames', async () => {
-    const [ada, session] = [await talker(port(), 'held'), await joined(port(), 'held')]
+    const [ada, session] = [await talker(port(), 'held'), await joinedByPolling(port(), 'held')]
     const frames = await probed(port(), session)
     ada.send('451-["message",{"file":{"_placeholder":true,"num":0}}]')
     ada.send(Buffer.from([1, 2, 3]))
@@ -91,7 +80,7 @@ conformance('upgrade', { upgradeTimeout }, port => {
   })
 
   test('after the upgrade a poll is refused, and the session goes on', async () => {
-    const session = await joined(port(), 'no polls')
+    const session = await joinedByPolling(port(), 'no polls')
     const frames = await probed(port(), session)
     frames.send('5')
     frames.send('42["message",{"n":1}]')
@@ -106,7 +95,7 @@ conformance('upgrade', { upgradeTimeout }, port => {
   })
 
   test('a second WebSocket is closed, before the upgrade and after it', async () => {
-    const session = await joined(port(), 'second')
+    const session = await joinedByPolling(port(), 'second')
     const frames = await probed(port(), session)
     for (const done of [false, true]) {
       if (done) {
@@ -135,7 +124,7 @@ conformance('upgrade', { upgradeTimeout }, port => {
   ]
   for (const [name, packets] of breaks) {
     test(`${name} before the upgrade closes the WebSocket, and the session polls on`, async () => {
-      const session = await joined(port(), `breaks ${name}`)
+      const session = await joinedByPolling(port(), `breaks ${name}`)
       const frames = await Frames.upgrade(port(), session.sid)
       for (const packet of packets) frames.send(packet)
       const answers = await frames.rest()
@@ -150,7 +139,7 @@ conformance('upgrade', { upgradeTimeout }, port => {
   }
 
   test('a WebSocket that its client ends before the upgrade leaves the session polling', async () => {
-    const session = await joined(port(), 'ends')
+    const session = await joinedByPolling(port(), 'ends')
     const frames = await probed(port(), session)
     frames.write(frame(CLOSE, Buffer.from([0x03, 0xe8])))
     assert.deepEqual(await frames.rest(), [])
@@ -161,7 +150,7 @@ conformance('upgrade', { upgradeTimeout }, port => {
   })
 
   test('an upgrade that is not done in time is closed, and the session polls on', async () => {
-    const session = await joined(port(), 'late')
+    const session = await joinedByPolling(port(), 'late')
     const frames = await probed(port(), session)
     assert.deepEqual(await frames.rest(), [])
     await stillPolls(session, 'late')
@@ -179,7 +168,7 @@ conformance('upgrade', { upgradeTimeout }, port => {
   })
 
   test('the heartbeat goes on by the WebSocket', async () => {
-    const session = await joined(port(), 'heartbeat')
+    const session = await joinedByPolling(port(), 'heartbeat')
     const frames = await probed(port(), session)
     frames.send('5')
     frames.send(`42["message",{"n":1}]`)
@@ -189,7 +178,7 @@ conformance('upgrade', { upgradeTimeout }, port => {
   })
 
   test('a packet that the client posts before its upgrade comes before those that it sends after it', async () => {
-    const [ada, session] = [await talker(port(), 'order'), await joined(port(), 'order')]
+    const [ada, session] = [await talker(port(), 'order'), await joinedByPolling(port(), 'order')]
     await session.send(...Array.from({ length: 50 }, (_, n) => `42["message",{"n":${n}}]`))
     const frames = await probed(port(), session)
     frames.send('5')

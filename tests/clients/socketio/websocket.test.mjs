@@ -3,19 +3,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
-import { Frames } from '../support/engineio.mjs'
+import { joined, said } from '../support/packets.mjs'
 import { BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame } from '../support/raw.mjs'
-
-/** A session in the namespace `/` and the room `room`. */
-async function joined(port, room) {
-  const frames = await Frames.session(port)
-  frames.send('40')
-  assert.match(await frames.next(), /^40\{"sid":/)
-  frames.send(`42["join-room","${room}"]`)
-  return frames
-}
-
-const said = packet => JSON.parse(packet.slice(packet.indexOf('[')))[1]
 
 conformance('websocket', {}, port => {
   test('a packet is one text frame, both ways and in order', async () => {

@@ -1,10 +1,32 @@
 // Sockets of the namespace `/` by hand, for the suites of Socket.IO: each packet is written and read as it is.
 
 import assert from 'node:assert/strict'
-import { Frames } from './engineio.mjs'
+import { Frames, Poller } from './engineio.mjs'
 
 /** The JSON of a packet. */
 export const json = packet => JSON.parse(packet.slice(packet.search(/[[{]/)))
+
+/** The data of an event: its first argument. */
+export const said = packet => json(packet)[1]
+
+/** A WebSocket in the namespace `/` and the room `room`. */
+export async function joined(port, room) {
+  const frames = await Frames.session(port)
+  frames.send('40')
+  assert.match(await frames.next(), /^40\{"sid":/)
+  frames.send(`42["join-room",${JSON.stringify(room)}]`)
+  return frames
+}
+
+/** A session by polling in the namespace `/` and the room `room`, with nothing to take. */
+export async function joinedByPolling(port, room) {
+  const session = await Poller.open(port)
+  await session.send('40')
+  assert.match(await session.next(), /^40\{"sid":/)
+  await session.send(`42["join-room",${JSON.stringify(room)}]`, '42["message",{"joined":true}]')
+  while (!(await session.next()).includes('"joined":true')) {}
+  return session
+}
 
 /** A WebSocket in the namespace `/`, where the handlers of the suites have said `auth`. */
 export async function connect(port, auth = {}) {
