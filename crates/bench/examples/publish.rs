@@ -80,13 +80,7 @@ fn measure(way: &Way, program: &Path, phase: Duration) -> Result<(f64, f64)> {
     let addr = Server::free_addr()?;
     let listen = addr.to_string();
     let args = ["dev", "--listen", &listen, "--shards", "1", "--api-key", KEY];
-    let launch = Launch {
-        program: program.to_owned(),
-        args: args.map(str::to_owned).into(),
-        envs: Vec::new(),
-        files: Vec::new(),
-        behind: None,
-    };
+    let launch = Launch::of(program.to_owned(), args.map(str::to_owned).into());
     let server = Server::start(&launch, addr, &[SERVER_CORE])?;
     let mut callers = Vec::new();
     for conn in 0..way.connections {

@@ -56,13 +56,7 @@ fn measure(program: &Path, way: Way, count: usize) -> Result<u64> {
     let addr = Server::free_addr()?;
     let listen = addr.to_string();
     let args = ["dev", "--listen", &listen, "--shards", "1", "--heartbeat-interval", "10m"];
-    let launch = Launch {
-        program: program.to_owned(),
-        args: args.map(str::to_owned).into(),
-        envs: Vec::new(),
-        files: Vec::new(),
-        behind: None,
-    };
+    let launch = Launch::of(program.to_owned(), args.map(str::to_owned).into());
     let server = Server::start(&launch, addr, &[0])?;
     let together = if let Way::Http2 { streams } = way { streams } else { 1 };
     // The first ones make the tables of the server grow.

@@ -79,6 +79,13 @@ pub struct Launch {
     pub behind: Option<Box<Launch>>,
 }
 
+impl Launch {
+    /// A program with these arguments, which needs nothing else.
+    pub fn of(program: PathBuf, args: Vec<String>) -> Self {
+        Launch { program, args, envs: Vec::new(), files: Vec::new(), behind: None }
+    }
+}
+
 /// A server cannot take part.
 #[derive(Debug, Error)]
 #[error("{kind} is not there: {} is missing\n\nhint: {hint}", path.display())]
@@ -183,44 +190,37 @@ impl Roster {
             Ok(vec![self.peers.join(name).to_string_lossy().into_owned(), role.to_string(), addr.to_string()])
         };
         let shards = if kind == ServerKind::FanfareTwo { "2" } else { "1" };
-        let launch = |program: PathBuf, args: Vec<String>| Launch {
-            program,
-            args,
-            envs: Vec::new(),
-            files: Vec::new(),
-            behind: None,
-        };
         let fanfare = |addr: &str, more: &[&str]| -> Result<Launch, Absent> {
             let given = self.fanfare_args.split_whitespace();
             let given = given.map(|arg| arg.replace("{addr}", addr).replace("{shards}", shards));
             let args = given.chain(more.iter().map(|&arg| arg.to_owned())).collect();
-            Ok(launch(need(self.fanfare.clone(), BUILD)?, args))
+            Ok(Launch::of(need(self.fanfare.clone(), BUILD)?, args))
         };
         Ok(match (kind, role) {
             (ServerKind::Fanfare | ServerKind::FanfareTwo, Role::Echo) => {
-                launch(need(self.fanfare_echo.clone(), BUILD_ECHO)?, vec![addr.to_string()])
+                Launch::of(need(self.fanfare_echo.clone(), BUILD_ECHO)?, vec![addr.to_string()])
             }
             (ServerKind::Fanfare, Role::Api) => fanfare(&addr.to_string(), &["--api-key", API_KEY])?,
             (ServerKind::Fanfare, Role::Tls) => fanfare(&addr.to_string(), &["--tls"])?,
             (ServerKind::Fanfare | ServerKind::FanfareTwo | ServerKind::Plain, _) => fanfare(&addr.to_string(), &[])?,
             (ServerKind::Floor, _) => {
-                launch(self.own.clone(), vec!["floor".to_owned(), role.to_string(), addr.to_string()])
+                Launch::of(self.own.clone(), vec!["floor".to_owned(), role.to_string(), addr.to_string()])
             }
-            (ServerKind::Bun, _) => launch(need(bun(&self.peers), INSTALL)?, script("bun", "bun.js")?),
-            (ServerKind::Ws, _) => launch("node".into(), script("ws", "ws.js")?),
-            (ServerKind::SocketIo, _) => launch("node".into(), script("socket.io", "socketio.js")?),
+            (ServerKind::Bun, _) => Launch::of(need(bun(&self.peers), INSTALL)?, script("bun", "bun.js")?),
+            (ServerKind::Ws, _) => Launch::of("node".into(), script("ws", "ws.js")?),
+            (ServerKind::SocketIo, _) => Launch::of("node".into(), script("socket.io", "socketio.js")?),
             (ServerKind::Nginx, _) => {
                 let args = ["-e", "stderr", "-c", "{files}/nginx.conf"].map(str::to_owned).into();
                 Launch {
                     files: nginx(addr),
                     behind: Some(Box::new(fanfare("{backend}", &[])?)),
-                    ..launch(need("/usr/sbin/nginx".into(), "apt-get install nginx-light")?, args)
+                    ..Launch::of(need("/usr/sbin/nginx".into(), "apt-get install nginx-light")?, args)
                 }
             }
             (ServerKind::Centrifugo, _) => {
                 let given = self.centrifugo.clone().unwrap_or_else(|| "centrifugo".into());
                 let program = need(given, "--centrifugo PATH, with a release of version 6")?;
-                Launch { envs: centrifugo(addr), ..launch(program, Vec::new()) }
+                Launch { envs: centrifugo(addr), ..Launch::of(program, Vec::new()) }
             }
         })
     }
