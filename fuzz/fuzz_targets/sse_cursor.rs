@@ -1,4 +1,4 @@
-//! Whatever id a client sends: no panic, and what was read survives the way back.
+//! Any id that a client sends: no panic, and the cursor that was read survives the way back.
 //! `RUSTC_BOOTSTRAP=1 cargo fuzz run sse_cursor`
 #![no_main]
 

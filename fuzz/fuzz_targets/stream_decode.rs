@@ -1,4 +1,4 @@
-//! Whatever a server sends as the body of a stream: the same messages for any cut, no panic, bounded memory.
+//! Any body of a stream: the same messages for any cut, no panic, bounded memory.
 //! `RUSTC_BOOTSTRAP=1 cargo fuzz run stream_decode`
 #![no_main]
 

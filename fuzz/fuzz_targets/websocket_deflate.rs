@@ -1,5 +1,5 @@
-//! Whatever a WebSocket peer sends as compressed messages: same events for any cut, no panic, bounded memory; and what
-//! we compress comes out as it was.
+//! Any compressed messages of a WebSocket peer: same events for any cut, no panic, bounded memory; and our own
+//! compressed messages come out as they were.
 //! `RUSTC_BOOTSTRAP=1 cargo fuzz run websocket_deflate` (the sanitizer needs unstable flags, the code does not).
 #![no_main]
 

@@ -20,11 +20,11 @@ pub struct MembersCommand {
     pub channel: ChannelName,
     /// Which of its members. The default audience is all of them.
     pub audience: Audience,
-    /// What is done to them.
+    /// The operation.
     pub op: MembersOp,
 }
 
-/// What is done to members.
+/// An operation on members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MembersOp {
     /// They get this as a publication, and each is asked for an answer ([`RoomCommand::Answer`](crate::RoomCommand)).

@@ -107,7 +107,7 @@ pub struct Publication {
     pub from: Option<Sender>,
     /// The audience, if it is not for all.
     pub audience: Option<Box<Audience>>,
-    /// What it does to the members in its audience, besides being shown, or instead.
+    /// Its effect on the members in its audience, besides being shown, or instead.
     pub act: Option<Box<Act>>,
     /// False when the publisher asked not to get its own copy live.
     pub echo: bool,

@@ -111,7 +111,7 @@ pub(crate) struct Adopted {
     pub(crate) kept: Vec<KeptSub>,
 }
 
-/// What is known of a subscription of a session without a connection.
+/// A subscription of a session that has no connection.
 #[derive(Debug)]
 pub(crate) struct KeptSub {
     pub(crate) channel: ChannelName,
@@ -261,8 +261,8 @@ pub(crate) enum ToHome {
     Purge {
         token: PendingToken,
     },
-    /// What follows this place? For one subscriber, or for the edge itself: then deliveries go on once it is at the
-    /// top.
+    /// Asks for the page after this place: for one subscriber, or for the edge itself. In the second case deliveries
+    /// go on once it is at the top.
     Pull {
         token: PendingToken,
         at: Position,

@@ -22,7 +22,7 @@ pub struct Entry {
     pub by: Option<Arc<str>>,
     /// The audience, if it is not for all.
     pub audience: Option<Box<Audience>>,
-    /// What it does to the members in its audience, besides being shown, or instead.
+    /// Its effect on the members in its audience, besides being shown, or instead.
     pub act: Option<Box<Act>>,
     /// The server's time, in ms since 1970.
     pub ts_ms: u64,

@@ -96,7 +96,7 @@ fn a_client_that_got_nothing_goes_on_too() {
     }
 }
 
-/// What was sent and did not arrive comes again; also where the answer to the return was lost.
+/// Messages that were sent and did not arrive come again; also where the answer to the return was lost.
 #[test]
 fn what_was_lost_on_its_way_comes_again() {
     for shards in shard_counts() {

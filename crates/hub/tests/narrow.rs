@@ -216,8 +216,8 @@ fn ends_of_others_leave_the_rest_of_a_room() {
     }
 }
 
-/// Whatever happens, each client gets what was said to it, once and in order. The order of the operations is that of
-/// their channel, as all messages between shards are carried after each; fan-outs and readers lag at random.
+/// In any history, each client gets every publication that is for it, once and in order. The order of the operations is
+/// that of their channel, as all messages between shards are carried after each; fan-outs and readers lag at random.
 #[test]
 fn each_gets_what_was_said_between_its_joins_and_leaves() {
     let mut seen = [0_usize; 4];

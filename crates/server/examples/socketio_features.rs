@@ -105,7 +105,7 @@ fn features(io: Namespace<()>) -> Namespace<()> {
         io.to(&room).emit("closing", &room);
         io.in_(&room).disconnect_sockets(false);
     })
-    // What goes wrong.
+    // Handlers that fail.
     .on("panic", async || -> u8 { panic!("on purpose") })
     .on("sleep", async |Data(ms): Data<u64>| tokio::time::sleep(Duration::from_millis(ms)).await)
     .on_disconnect(async |io: Io, user: User, reason: Reason| drop(io.emit("gone", (&*user, reason.as_str()))))

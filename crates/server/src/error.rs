@@ -31,7 +31,7 @@ pub enum ServeError {
     OutOfRange {
         /// The option.
         option: &'static str,
-        /// What was given.
+        /// The given value.
         found: usize,
         /// The least.
         min: usize,
@@ -43,7 +43,7 @@ pub enum ServeError {
     InVain {
         /// The option, by its name in the configuration's file.
         option: &'static str,
-        /// What was given.
+        /// The given value.
         found: String,
         /// The allowed values, in words.
         allowed: String,
@@ -53,7 +53,7 @@ pub enum ServeError {
     Pattern {
         /// As it was given.
         pattern: String,
-        /// What is wrong with it.
+        /// Why it is none.
         source: PatternError,
     },
     /// A handler was given twice.

@@ -392,7 +392,7 @@ fn other_methods_are_405_and_told_which_are_taken() {
     }
 }
 
-/// What a stranger says of itself as a proxy would is ignored.
+/// A stranger that sends the headers of a proxy is not believed.
 #[test]
 fn headers_of_a_proxy_are_believed_of_no_stranger() {
     let seen = async |info: std::sync::Arc<fanfare::RequestInfo>| fanfare::Json(info.peer.to_string());

@@ -275,7 +275,7 @@ fn hostile_compressed_messages_end_their_connection_and_no_other() {
     let server = Server::of(builder(config).protocol("/echo", Echo::default()));
     let (mut witness, _) = Raw::open(server.address, "/echo", OFFER);
     let zeros = |count: usize| deflated(&vec![0; count]);
-    // (What is wrong, whether it is compressed, the frames, the code.)
+    // (The fault, whether it is compressed, the frames, the code.)
     type Row<'a> = (&'a str, &'a str, Vec<(bool, bool, Opcode, Vec<u8>)>, u16);
     let rows: Vec<Row<'_>> = vec![
         ("one byte over the limit", OFFER, vec![(true, true, Opcode::Binary, zeros((64 << 10) + 1))], 1009),

@@ -218,7 +218,7 @@ fn all_namespaces_of_a_connection_go_on() {
     let (missed, same) = enter(&mut bob, "/admin,", &json!({"pid": admin.pid}));
     assert_eq!((texts(&missed), same), (vec!["1"], admin.clone()));
     assert_eq!(enter(&mut bob, "", &json!({"pid": main.pid})).1, main);
-    // What one of them leaves in words has ended. Its name opens no other namespace either.
+    // A socket that has said goodbye does not go on. A `pid` opens no other namespace either.
     bob.send("41/admin,");
     let (_, other) = enter(&mut bob, "/admin,", &json!({"pid": admin.pid}));
     assert!(other.sid != admin.sid && other.pid != admin.pid);

@@ -200,7 +200,7 @@ pub mod fuzz {
         for cut in 0..bytes.len().min(BINARY_BYTES_MAX) {
             match decode(&bytes[..cut]) {
                 Ok(None) => {}
-                // What was decided early stays.
+                // An early decision stays.
                 Ok(early) => assert_eq!(Ok(early), whole),
                 Err(_) => assert!(whole.is_err(), "{whole:?} after an error at {cut}"),
             }

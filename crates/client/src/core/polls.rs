@@ -114,7 +114,7 @@ impl Polls {
         self.flight = Flight::Resting { until_ms: now_ms + asked_ms + own_ms };
     }
 
-    /// What was due at this time is done.
+    /// Does everything that is due at this time.
     pub(super) fn wake(&mut self, now_ms: u64, rng: &mut Rng, ticket: &str, patience_ms: u64, out: &mut Out) {
         if let Flight::Asked { exchange, deadline_ms, .. } = self.flight
             && deadline_ms <= now_ms

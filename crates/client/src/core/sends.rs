@@ -242,7 +242,7 @@ impl Sends {
             || self.flying.values().any(|send| send.ids.contains(&id))
     }
 
-    /// What is left of earlier connections is of no use: the server does not know it.
+    /// The server does not know the sends of earlier connections, so they are of no use.
     pub(super) fn forget_leftovers(&mut self) {
         self.flying.clear();
     }

@@ -80,8 +80,8 @@ impl Edge {
         &mut group.expect("a member's group exists as long as its edge does").members[index as usize]
     }
 
-    /// Up to where a member has the channel. What was told was for it or for others, as long as it is live; a batch is
-    /// told later than the publications in it.
+    /// Up to where a member has the channel. A live member has everything that the edge has told: the rest was for
+    /// others. A batch is told later than the publications in it.
     pub(crate) fn reached(&mut self, variant: Variant, index: u32) -> Position {
         let told = self.told().filter(|_| variant.batch.is_none());
         let member = self.member(variant, index);

@@ -34,7 +34,7 @@ impl Targets {
             }
             (only, _) => only.iter().filter_map(|client| sessions.session_of(*client)).collect(),
         };
-        // What has no place in the log moves nobody on, so nothing else says that a member has it already.
+        // A publication without a place in the log moves no member on, so nothing else says that a member has it.
         if matches!(item, Item::Unlogged(..)) {
             sessions.sort_unstable();
             sessions.dedup();

@@ -346,7 +346,7 @@ mod tests {
         Page { publications: Vec::new(), start, end: 9, top, complete, reset: false, rest }
     }
 
-    /// Entries go while a scan is under way. What goes was before the steps so far, and is missed all the same.
+    /// Entries go while a scan is under way. They stood before the steps so far, and are missed all the same.
     #[test]
     fn a_hole_in_any_step_of_a_scan_is_one_in_the_whole() {
         for holes in [[true, false, false], [false, true, false], [false, false, true], [false; 3]] {

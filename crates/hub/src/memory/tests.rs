@@ -178,7 +178,7 @@ fn a_place_that_is_none_of_the_log_is_said_to_be_so() {
         ("after one beyond the top", Range::After(beyond), vec![]),
         ("before another epoch's", Range::before(other), vec![]),
         ("before one beyond the top", Range::before(beyond), vec![]),
-        // One who wants only the latest gets it all the same.
+        // A reader that wants only the latest gets it all the same.
         ("the last after another epoch's", last(Some(other), None), vec![10]),
     ];
     for (name, range, expected) in table {

@@ -39,7 +39,7 @@ impl Sessions {
     pub(crate) fn app(&mut self, cx: &mut Cx<'_>, token: AppToken, command: AppCommand) {
         self.app_outstanding += 1;
         let max = cx.limits.app_outstanding_max;
-        // What handlers of sockets do is bounded where it is made: it cannot be tried again.
+        // Operations of sockets' handlers have a bound where they are made: they cannot be tried again.
         let is_bounded = matches!(command, AppCommand::Members(_));
         let result = if self.app_outstanding > max && !is_bounded {
             let message =

@@ -120,7 +120,7 @@ impl Rooms {
         self.end(room, at, |_| true);
     }
 
-    /// The same by an entry of the log at this place: who has joined there or later has joined behind it.
+    /// The same by an entry of the log at this place: a stay that began there or later began behind it.
     fn leave_by_act(&mut self, room: &Room, at: Position) {
         self.end(room, at, |stay| stay.joined_at < at.offset);
     }
@@ -131,8 +131,8 @@ impl Rooms {
         }
     }
 
-    /// Offsets of another epoch say nothing about this one: who is in a room is in it from the beginning. What the
-    /// subscription still reads of the epoch before is judged by the stays in that.
+    /// Offsets of another epoch say nothing about this one: a stay that goes on begins with the epoch. Entries of the
+    /// epoch before that the subscription still reads are judged by the stays in that one.
     fn begin_epoch(&mut self, epoch: Epoch, reached: Position, gone: &mut Gone) {
         let Some(before) = self.epoch.replace(epoch).filter(|before| *before != epoch) else { return };
         if reached.epoch == before && !self.stays.is_empty() {
@@ -149,7 +149,7 @@ impl Rooms {
         }
         let earlier = self.earlier.take();
         let confirmed = self.keeps.as_ref().and_then(Keeps::confirmed).filter(|at| at.epoch == reached.epoch);
-        // What came after the last sign of life may be lost on its way, and is then recovered.
+        // Messages after the last sign of life may be lost on their way, and are then recovered.
         if let Some(confirmed) = confirmed {
             for at in 0..self.stays.len() {
                 let stay = &mut self.stays[at];

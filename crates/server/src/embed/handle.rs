@@ -477,7 +477,7 @@ impl Handle {
         concerned(self.ask(AppCommand::Disconnect { whom, reason }).await)
     }
 
-    /// A namespace of Socket.IO: `/`, or another. What the program does by it takes effect in program order.
+    /// A namespace of Socket.IO: `/`, or another. The program's operations on it take effect in program order.
     ///
     /// ```no_run
     /// # async fn run(hub: fanfare::Handle) {

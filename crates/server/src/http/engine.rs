@@ -60,7 +60,7 @@ impl EngineWire {
     }
 }
 
-/// An id, as long as ours are. What it names is for a shard to say.
+/// An id, as long as ours are. A shard finds its session.
 fn sid_of(sid: &str) -> Result<Box<str>, Refused> {
     if sid.len() == Sid::LEN { Ok(sid.into()) } else { Err(Refused::SessionUnknown) }
 }

@@ -174,7 +174,7 @@ struct Gzipped {
     compress: Compress,
     /// Read, and not compressed yet.
     input: Bytes,
-    /// What follows; `None`: nothing.
+    /// The rest; `None` at its end.
     body: Option<Body>,
 }
 

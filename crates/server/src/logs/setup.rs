@@ -52,7 +52,7 @@ pub enum LogError {
     Filter {
         /// The text.
         found: String,
-        /// What is wrong with it.
+        /// Why it is none.
         why: String,
     },
     /// The process has a log already.

@@ -124,8 +124,8 @@ settings! {
         "The namespaces that exist besides `/`: names, and patterns in which `*` stands for any text. A client that asks for another one is \
          told `Invalid namespace`. Handlers in code add theirs.";
     "socketio.bridge": ValueKind::Patterns(|s| &mut s.config.socketio.bridge),
-        "Rooms of the namespace `/` that are the channels of that name: who joins one is subscribed, and clients of all protocols meet there. \
-         The rules of the channels hold.";
+        "Rooms of the namespace `/` that are the channels of that name: a socket that joins one is subscribed, \
+         and clients of all protocols meet there. The rules of the channels hold.";
     "socketio.namespaces_max": ValueKind::Count { min: 1, max: 1024, at: Number::Usize(|s| &mut s.config.socketio.namespaces_max) },
         "The most namespaces that one connection is in at a time.";
     "socketio.connect_timeout": ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.socketio.connect_timeout) },

@@ -1,7 +1,7 @@
 //! `[tls]`: two files that belong together, or the order of a certificate by ACME.
 //!
-//! Files are read here, relative to the folder of the configuration; an order is only prepared. What is wrong is told
-//! with the line of the setting that it is about.
+//! Files are read here, relative to the folder of the configuration; an order is only prepared. A fault is reported
+//! with the line of its setting.
 
 use super::problem::Source;
 use super::{Loading, Setting, TlsFiles};

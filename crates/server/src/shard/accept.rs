@@ -496,7 +496,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     })
 }
 
-/// What else is known of an upgraded socket.
+/// The circumstances of an upgraded socket.
 pub(super) struct Adopted {
     /// The head, if the protocol or a handler needs it.
     pub(super) request: Option<Arc<RequestInfo>>,

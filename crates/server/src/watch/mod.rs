@@ -304,7 +304,7 @@ mod tests {
             None,
         );
         let total = "fanfare_messages_received_total{protocol=\"native\"}";
-        // (What each shard answers, if anything; the total; how many shards answer, are silent, have ended.)
+        // (The answer of each shard, if any; the total; how many shards answer, are silent, have ended.)
         let table = [
             ("both answer", [Some(figures(1, 5)), Some(figures(1, 7))], 12, [2, 0, 0]),
             ("one is silent", [Some(figures(2, 6)), None], 13, [1, 1, 0]),

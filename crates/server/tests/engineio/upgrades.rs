@@ -16,7 +16,7 @@ fn a_session_goes_from_polling_to_a_websocket() {
         assert_eq!(text(&mut client), "3probe");
         let released = response(&mut waits);
         assert_eq!((released.status(), &*released.body), (200, "6"), "the GET that waits is let go");
-        // Now the client does not poll. What comes meanwhile is held, and nothing but the probe's answer was sent.
+        // Now the client does not poll. Messages are held meanwhile, and nothing but the probe's answer was sent.
         for n in 0..3 {
             ada.text(&message(n));
             while !text(&mut ada).contains(&format!("\"n\":{n},")) {}

@@ -122,7 +122,7 @@ pub fn put_payload(out: &mut Vec<u8>, packet: &Packet<'_>) {
 /// The packets of a payload, in order. The first error is the last item.
 #[derive(Debug, Clone)]
 pub struct Payload<'a> {
-    /// What was not read yet; `None` after the end.
+    /// The unread packets; `None` after the end.
     rest: Option<&'a str>,
 }
 

@@ -14,7 +14,7 @@ pub struct Probe {
     is_probed: bool,
 }
 
-/// What follows from a message.
+/// The step that follows from a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeStep {
     /// Send [`Probe::ANSWER`], and let a GET that waits go.

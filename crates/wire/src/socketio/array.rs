@@ -10,7 +10,7 @@ use std::borrow::Cow;
 /// The elements of a valid JSON array, each as its JSON text without white space around it.
 #[derive(Debug, Clone)]
 pub struct Elements<'a> {
-    /// What follows the opening bracket or the last comma; `None` after the last element.
+    /// The text after the opening bracket or the last comma; `None` after the last element.
     rest: Option<&'a str>,
 }
 

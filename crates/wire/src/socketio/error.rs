@@ -41,7 +41,7 @@ pub enum DecodeError {
     /// The payload has not the form that its kind demands.
     #[error("the payload is not {expected}")]
     Payload {
-        /// What it should be.
+        /// The form that it should have.
         expected: &'static str,
     },
     /// An event with the name of one that the API raises itself.

@@ -1,8 +1,8 @@
 //! The bodies of the fuzz targets `socketio_decode` and `socketio_msgpack`, and of the tests that feed them on every
 //! run.
 //!
-//! No input panics. What waits for attachments is bounded by what has come. A packet that is whole is written again as
-//! messages that read the same.
+//! No input panics. A packet that waits for attachments is no larger than its input. A whole packet is written again
+//! as messages that read the same.
 
 use super::{Decoder, Elements, Event, Kind, Limits, Packet, msgpack, put_packet};
 use serde::de::IgnoredAny;

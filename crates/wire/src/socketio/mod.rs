@@ -64,7 +64,7 @@ pub struct Packet<'a> {
     /// Its payload: valid JSON of the form that its kind demands, at most [`DEPTH_MAX`](crate::json::DEPTH_MAX) deep and
     /// on one line.
     pub data: Option<Cow<'a, str>>,
-    /// What the placeholders in `data` stand for; `None` for a packet without the form of attachments. Then nothing in
-    /// `data` is a placeholder, whatever it looks like.
+    /// The bytes that the placeholders in `data` stand for; `None` for a packet without the form of attachments. Then
+    /// nothing in `data` is a placeholder, whatever it looks like.
     pub attachments: Option<Vec<Bytes>>,
 }

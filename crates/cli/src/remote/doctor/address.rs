@@ -16,7 +16,7 @@ const ABOUT: &str = "client address";
 /// Of a network for documentation (RFC 5737): nobody's.
 const FORGED: &str = "192.0.2.77";
 
-/// What is found.
+/// The findings.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// The address by which the server knows this client.

@@ -22,7 +22,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever the server says and whenever the connection is lost: no panic, one answer a call, offsets rise
+    /// For any messages of the server and any cuts of the connection: no panic, one answer a call, offsets rise
     /// between gaps.
     #[test]
     fn promises_hold_in_any_order(steps in proptest::collection::vec(step(), 1..120), seed in any::<u64>()) {

@@ -1,7 +1,7 @@
 //! The application's side of a Socket.IO namespace: emits, joins, leaves, ends, questions with answers, and lists of
 //! sockets, over all shards.
 //!
-//! A [`Namespace`] is cheap to clone and works from any thread. What is promised:
+//! A [`Namespace`] is cheap to clone and works from any thread. It promises:
 //!
 //! - **One order.** Everything that one caller asks here takes effect in the order of its calls, on every shard and for
 //!   every socket, also for one that reads late: `emit` to a room and then `leave` for its sockets delivers. An
@@ -10,7 +10,7 @@
 //! - **Results.** An operation is answered when it has its place in the order; the sockets come to it a little later.
 //!   `list` and `ask` are answered by the sockets as they are at that place.
 //! - **Nothing is lost in silence.** A socket that reads slowly gets everything in pages, in order, or is disconnected.
-//!   Only what is volatile is lost for a socket that does not take more at the moment.
+//!   Only volatile events are lost for a socket that does not take more at the moment.
 //! - **Bounds.** An operation waits while its shard has no room for more (`app_outstanding_max`). At most `asked_max`
 //!   questions of a shard wait for answers, and 256 of one socket: the oldest then counts as left. The answers to one
 //!   question are at most 64 MiB. A socket is in at most `rooms_max` rooms; joining another one has no effect.

@@ -101,8 +101,8 @@ impl IntoFuture for Changing {
     }
 }
 
-/// A socket of a list ([`Io::fetch_sockets`]). What is done by it is in one order with what the handler that has the
-/// list does.
+/// A socket of a list ([`Io::fetch_sockets`]). Its operations are in one order with those of the handler that has the
+/// list.
 #[derive(Debug, Clone)]
 pub struct RemoteSocket {
     socket: Socket,

@@ -87,7 +87,7 @@ impl Conversation for Client {
             Message::Text(text) => match EnginePacket::decode(text) {
                 Ok(EnginePacket::Text(text)) => self.decoder.text(text, &limits),
                 Ok(EnginePacket::Binary(bytes)) => self.decoder.binary(&bytes, &limits),
-                // What was sent before its ping has arrived.
+                // Everything before its ping has arrived.
                 Ok(EnginePacket::Pong(_)) => {
                     return actions.requests.extend(self.parts.recovers.then(|| silent(Command::Pong)));
                 }

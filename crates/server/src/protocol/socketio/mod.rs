@@ -49,7 +49,7 @@ const MESSAGE: u8 = b'4';
 /// Its events are kept for so long at least.
 const HISTORY_MS: u64 = 120_000;
 
-/// What is added to a client's message at most: its user and the time.
+/// The server adds at most this to a client's message: its user and the time.
 const ADDED_BYTES_MAX: usize = 8 << 10;
 
 /// The limits of the hub, by which the longest message of a client can be published.

@@ -16,7 +16,7 @@ use fanfare_wire::socketio::{self, Kind, put_head};
 
 impl Socket {
     pub(super) fn publish(&self, data: Vec<u8>, attachments: &[Bytes], audience: Audience, actions: &mut Actions) {
-        // What was put together of valid JSON is valid, and may be one level deeper.
+        // The parts are valid JSON, so the whole is too; it may be one level deeper.
         if json::payload(&data).is_err() {
             return actions.ignored("too_deep");
         }

@@ -71,7 +71,7 @@ pub(crate) struct Entering {
 
 impl fmt::Debug for Entering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a client shows may be secret.
+        // The `auth` of a client may be secret.
         f.debug_struct("Entering").field("namespace", &self.namespace).finish_non_exhaustive()
     }
 }

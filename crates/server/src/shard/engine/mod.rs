@@ -49,7 +49,7 @@ pub(super) struct EngineState {
     upgrade: Upgrade,
     /// The WebSocket that waits for its session.
     upgrader: Option<Waker>,
-    /// What runs as long as the connection has no socket.
+    /// The task that runs as long as the connection has no socket.
     keeper: Option<AbortHandle>,
 }
 

@@ -3,8 +3,8 @@
 //! In: an upgraded socket that names a session. It goes to the session's shard before a byte of it is read, so the
 //! session stays where it is: nothing of its state moves, and no packet is forwarded afterwards. (The handshakes of
 //! clients are spread over the shards, and so are their WebSockets then.) There the client sends its probe, ends its
-//! GET and sends its `5` ([`Probe`]). Out: the connection has a socket and a reader. What waited for the next GET is
-//! written there, in order, and a POST that was under way is taken in first.
+//! GET and sends its `5` ([`Probe`]). Out: the connection has a socket and a reader. Packets that waited for the
+//! next GET are written there, in order, and a POST that was under way is taken in first.
 //!
 //! Until the `5` nothing but the answer to the probe is written, and the session polls as before: a WebSocket that says
 //! something else, is cut, or is too slow costs it nothing. One WebSocket at a time: another one is closed, and so is

@@ -82,7 +82,7 @@ fn a_person_is_known_by_the_user_id_of_its_data() {
     }
 }
 
-/// Whatever of the others reaches a newcomer before its own join, after it, or after its `room_state`.
+/// The others' joins and leaves may reach a newcomer before its own join, after it, or after its `room_state`.
 #[test]
 fn nobody_is_told_by_the_room_state_and_by_a_join() {
     let push_in = |room: &str, kind, client, seq| {

@@ -62,7 +62,7 @@ pub enum MsgpackError {
     Field {
         /// The name of the field.
         name: &'static str,
-        /// What it should be.
+        /// The form that it should have.
         expected: &'static str,
     },
 }

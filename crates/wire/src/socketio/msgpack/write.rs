@@ -7,7 +7,7 @@ use crate::socketio::array::text;
 pub(super) struct Writer<'a> {
     json: &'a [u8],
     at: usize,
-    /// What placeholders stand for; without the form of attachments there are none.
+    /// The bytes that placeholders stand for; without the form of attachments there are none.
     attachments: Option<&'a [&'a [u8]]>,
 }
 
