@@ -26,6 +26,13 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
+impl<'a> Message<'a> {
+    /// A text that was written here, so that it is UTF-8.
+    pub(crate) fn written(text: &'a [u8]) -> Self {
+        Message::Text(std::str::from_utf8(text).unwrap_or_default())
+    }
+}
+
 /// The result of encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoded {

@@ -118,7 +118,7 @@ impl Conversation for NativeConversation {
         if let Some(session) = self.session.as_mut().filter(|session| session.is_due(actions.now)) {
             let mut out = Vec::new();
             native::encode_ticket(&mut out, &session.seal(place, actions.now));
-            actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
+            actions.answer(Message::written(&out));
         }
     }
 

@@ -5,20 +5,19 @@
 //! events for its [`HandledSocket`]. Back: the guards' [`Decision`], and [`Operation`]s in the order in which handlers
 //! made them. A namespace with handlers has no built-in events.
 
-use super::MESSAGE;
 use super::Reason;
-use super::conversation::{Client, Socket, Stage, silent};
+use super::conversation::{Client, Socket, Stage, of_room, refuse};
 use super::namespaces::Namespace;
 use super::seam::{
-    AckArgs, AckSender, Admission, Decision, Entering, HandledSocket, Opaque, Operation, Payload, SocketKey, Unwanted,
+    AckArgs, AckSender, Admission, Decision, Entering, HandledSocket, MembersQuestion, Opaque, Operation, Payload,
+    SocketKey, Unwanted,
 };
-use crate::protocol::socketio::MembersQuestion;
-use crate::protocol::{Actions, Message};
+use crate::protocol::Actions;
 use fanfare_hub::{
-    Answers, AppCommand, Audience, ChannelName, ClientId, Command, Connect, Data, Error, Identified, MembersCommand,
-    MembersOp, Proof, RoomCommand, Seat,
+    Answers, AppCommand, Audience, ChannelName, ClientId, Connect, Data, Error, Identified, MembersCommand, MembersOp,
+    Proof, RoomCommand, Seat,
 };
-use fanfare_wire::socketio::{Event, Packet, put_connect_error};
+use fanfare_wire::socketio::{Event, Packet};
 
 impl Client {
     /// Asks the guards about a client.
@@ -61,9 +60,7 @@ impl Client {
             }
             Err(Unwanted { message, data }) => {
                 socket.stage = Stage::Outside;
-                let mut out = vec![MESSAGE];
-                put_connect_error(&mut out, &socket.namespace.name, &message, data.as_deref());
-                actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
+                refuse(actions, &socket.namespace.name, &message, data.as_deref());
             }
         }
     }
@@ -102,14 +99,10 @@ impl Socket {
         match operation {
             Operation::Join(rooms) => {
                 for room in rooms {
-                    let join = RoomCommand::Join { channel: channel.clone(), room };
-                    actions.requests.push(silent(Command::Room(Box::new(join))));
+                    actions.requests.push(of_room(RoomCommand::Join { channel: channel.clone(), room }));
                 }
             }
-            Operation::Leave(room) => {
-                let leave = RoomCommand::Leave { channel, room };
-                actions.requests.push(silent(Command::Room(Box::new(leave))));
-            }
+            Operation::Leave(room) => actions.requests.push(of_room(RoomCommand::Leave { channel, room })),
             Operation::Emit(Payload { json, attachments }, audience) => {
                 self.publish(json, &attachments, audience, actions);
             }

@@ -3,7 +3,7 @@
 //! In: an event of a socket that is in the namespace. Out: joins of rooms, publications to the first room that the
 //! socket joined, and calls of the application for all other events.
 
-use super::conversation::{Socket, silent};
+use super::conversation::{Socket, of_room};
 use crate::protocol::Actions;
 use bytes::Bytes;
 use fanfare_hub::{Audience, ClientId, Command, Now, Request, RequestId, Room, RoomCommand};
@@ -80,8 +80,7 @@ impl Socket {
             return;
         }
         let channel = self.namespace.channel.clone();
-        let join = RoomCommand::Join { channel, room: room.clone() };
-        actions.requests.push(silent(Command::Room(Box::new(join))));
+        actions.requests.push(of_room(RoomCommand::Join { channel, room: room.clone() }));
         let mut out = b"[\"user-joined\",{".to_vec();
         self.put_user(client, &mut out);
         put_timestamp(&mut out, actions.now);

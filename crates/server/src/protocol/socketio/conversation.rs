@@ -89,7 +89,7 @@ impl Conversation for Client {
                 Ok(EnginePacket::Binary(bytes)) => self.decoder.binary(&bytes, &limits),
                 // Everything before its ping has arrived.
                 Ok(EnginePacket::Pong(_)) => {
-                    return actions.requests.extend(self.parts.recovers.then(|| silent(Command::Pong)));
+                    return actions.requests.extend(self.parts.recovers().then(|| silent(Command::Pong)));
                 }
                 // In version 4 the server pings.
                 Ok(EnginePacket::Ping(_)) => return broken(actions, "heartbeat_direction", "a ping of a client"),
@@ -141,7 +141,7 @@ impl Conversation for Client {
         for socket in self.sockets.iter().filter(|socket| socket.stage != Stage::Outside) {
             let mut text = vec![MESSAGE];
             put_head(&mut text, Kind::Disconnect, None, &socket.namespace.name, None);
-            put_message(out, Message::Text(std::str::from_utf8(&text).unwrap_or_default()));
+            put_message(out, Message::written(&text));
         }
         Some(Encoded::Several)
     }
@@ -176,20 +176,20 @@ impl Client {
     /// The client wants to enter a namespace that it is not in.
     fn connect(&mut self, packet: &Packet<'_>, actions: &mut Actions) {
         let Some(namespace) = self.parts.namespaces.find(&packet.namespace) else {
-            return refuse(actions, &packet.namespace, "Invalid namespace");
+            return refuse(actions, &packet.namespace, "Invalid namespace", None);
         };
         let free = self.sockets.iter().position(|socket| socket.stage == Stage::Outside);
         let at = free.unwrap_or(self.sockets.len());
         if at >= self.parts.namespaces_max {
-            return refuse(actions, &packet.namespace, "Too many namespaces");
+            return refuse(actions, &packet.namespace, "Too many namespaces", None);
         }
         if packet.data.as_deref().is_some_and(|auth| auth.len() > AUTH_BYTES_MAX) {
-            return refuse(actions, &packet.namespace, "auth exceeds the limit of 16 KiB");
+            return refuse(actions, &packet.namespace, "auth exceeds the limit of 16 KiB", None);
         }
         let seat = Seat(at as u16);
         let parts = self.parts.clone();
         let (stage, rooms) = (Stage::Asking, Vec::new());
-        let auth = packet.data.as_deref().filter(|_| parts.recovers);
+        let auth = packet.data.as_deref().filter(|_| parts.recovers());
         let returning = Auth::of(auth).returning(&self.place, &namespace.name, actions.now).map(Box::new);
         let mut socket = Socket { parts, namespace, stage, user: None, rooms, handled: None, returning };
         actions.seat = seat;
@@ -223,7 +223,7 @@ impl Socket {
         let subscribe = vec![self.parts.options(SubOptions::new(self.namespace.channel.clone()), returning)];
         let resume = returning.map(|returning| returning.resume);
         // A `pid` is known to one page alone: it takes its socket from a connection that is not yet known to be cut.
-        let page = PageId::new("pid").filter(|_| self.parts.recovers);
+        let page = PageId::new("pid").filter(|_| self.parts.recovers());
         let connect = Connect { token, subscribe, resume, page, ..connect };
         Request { id: Some(RequestId::Text(CONNECT.into())), command: Command::Connect(Box::new(connect)) }
     }
@@ -287,7 +287,7 @@ impl Socket {
                 self.rooms = subscribed.rooms.clone();
                 Some(returning.pid)
             }
-            None => self.parts.recovers.then(|| recovery::pid(place, name, client, now).into()),
+            None => self.parts.recovers().then(|| recovery::pid(place, name, client, now).into()),
         };
         let mut text = vec![MESSAGE];
         put_connected(&mut text, name, &client.to_string(), pid.as_deref());
@@ -300,10 +300,10 @@ impl Socket {
             let mut event = Vec::new();
             match put_publication(publication, name, Some(at), &mut event) {
                 Encoded::Several => out.extend_from_slice(&event),
-                _ => put_message(out, Message::Text(std::str::from_utf8(&event).unwrap_or_default())),
+                _ => put_message(out, Message::written(&event)),
             }
         }
-        put_message(out, Message::Text(std::str::from_utf8(&text).unwrap_or_default()));
+        put_message(out, Message::written(&text));
         Encoded::Several
     }
 
@@ -321,8 +321,7 @@ impl Socket {
         let attachments = packet.attachments.as_deref().unwrap_or_default();
         let data = data_of(packet.data.as_deref().unwrap_or("[]").into(), attachments);
         let (Some(id), Some(data)) = (packet.id, data) else { return actions.ignored("packet_size") };
-        let answer = RoomCommand::Answer { channel: self.namespace.channel.clone(), id, data };
-        actions.requests.push(silent(Command::Room(Box::new(answer))));
+        actions.requests.push(of_room(RoomCommand::Answer { channel: self.namespace.channel.clone(), id, data }));
     }
 
     /// Its client has sent an event.
@@ -337,11 +336,11 @@ impl Socket {
     }
 }
 
-/// The namespace is not entered.
-pub(super) fn refuse(actions: &mut Actions, namespace: &str, message: &str) {
+/// The namespace is not entered. `data` is JSON.
+pub(super) fn refuse(actions: &mut Actions, namespace: &str, message: &str, data: Option<&[u8]>) {
     let mut out = vec![MESSAGE];
-    put_connect_error(&mut out, namespace, message, None);
-    actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
+    put_connect_error(&mut out, namespace, message, data);
+    actions.answer(Message::written(&out));
 }
 
 fn quoted(text: &str) -> String {
@@ -349,10 +348,17 @@ fn quoted(text: &str) -> String {
     put_text(&mut out, text);
     String::from_utf8(out).unwrap_or_default()
 }
+
+/// A command whose answer does not matter.
 pub(super) fn silent(command: Command) -> Request {
     Request { id: None, command }
 }
-fn malformed(actions: &mut Actions, error: &DecodeError) {
+
+pub(super) fn of_room(command: RoomCommand) -> Request {
+    silent(Command::Room(Box::new(command)))
+}
+
+pub(super) fn malformed(actions: &mut Actions, error: &DecodeError) {
     broken(actions, error.cause(), &error.to_string());
 }
 

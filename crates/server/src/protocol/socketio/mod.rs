@@ -76,8 +76,6 @@ struct Parts {
     rooms_max: usize,
     /// How long a socket may be without a connection; 0: not at all.
     grace_ms: u32,
-    /// Sockets go on after a cut.
-    recovers: bool,
     refusal: Box<str>,
     parser: Parser,
     transports: Transports,
@@ -98,6 +96,11 @@ pub(crate) struct Asks {
 }
 
 impl Parts {
+    /// True where sockets go on after a cut.
+    fn recovers(&self) -> bool {
+        self.grace_ms > 0
+    }
+
     fn is_bridged(&self, channel: &ChannelName) -> bool {
         self.bridge.iter().any(|pattern| pattern.matches(channel))
     }
@@ -115,7 +118,6 @@ impl SocketIo {
             payload_bytes_max: limits.room_message_bytes_max,
             rooms_max: limits.rooms_max,
             grace_ms: u32::try_from(config.max_disconnection_duration.as_millis()).unwrap_or(u32::MAX),
-            recovers: !config.max_disconnection_duration.is_zero(),
             refusal: config.refusal.as_str().into(),
             parser: config.parser,
             transports: Transports { polling: config.polling, websocket: config.websocket },
@@ -145,7 +147,7 @@ impl SocketIo {
         };
         let mut out = Vec::new();
         open.put(&mut out);
-        actions.answer(Message::Text(std::str::from_utf8(&out).unwrap_or_default()));
+        actions.answer(Message::written(&out));
         let request = request.filter(|_| self.needs_request()).cloned();
         let client = Box::new(Client::new(self.0.clone(), place.clone(), request));
         match self.0.parser {
@@ -164,7 +166,7 @@ impl SocketIo {
                 };
                 match name_of(channel) {
                     Some(namespace) => {
-                        publish::put_publication(publication, namespace, at.filter(|_| self.0.recovers), out)
+                        publish::put_publication(publication, namespace, at.filter(|_| self.0.recovers()), out)
                     }
                     None if self.0.is_bridged(channel) => bridge::put_publication(publication, out),
                     None => Encoded::Nothing,
@@ -264,7 +266,7 @@ impl Protocol for SocketIo {
     }
 
     fn leaves_by_command(&self) -> bool {
-        self.0.recovers
+        self.0.recovers()
     }
 
     fn heartbeat_ms(&self) -> u32 {

@@ -5,7 +5,7 @@
 //! sockets of a server speak one parser, so an event to many is turned once.
 
 use super::MESSAGE;
-use super::conversation::Client;
+use super::conversation::{Client, malformed};
 use crate::config::Parser;
 use crate::protocol::{Actions, Conversation, Encoded, ImmediateAnswer, Message, put_message, several};
 use fanfare_hub::{Disconnect, Now, Push, Reply, Seat};
@@ -31,7 +31,7 @@ impl Msgpack {
             Ok(packet) => {
                 let mut text = vec![MESSAGE];
                 put_packet(&mut text, &packet);
-                self.inner.message(Message::Text(std::str::from_utf8(&text).unwrap_or_default()), actions);
+                self.inner.message(Message::written(&text), actions);
                 for attachment in packet.attachments.iter().flatten() {
                     self.inner.message(Message::Binary(attachment), actions);
                 }
@@ -97,12 +97,6 @@ impl Client {
     }
 }
 
-fn malformed(actions: &mut Actions, error: &DecodeError) {
-    tracing::debug!(peer = %actions.peer, %error, "a Socket.IO client broke the protocol");
-    actions.ignored(error.cause());
-    actions.close(Disconnect::BadProtocol);
-}
-
 /// Turns what was encoded for a client into messages of msgpack.
 pub(super) fn turned(encoded: Encoded, out: &mut Vec<u8>) -> Encoded {
     match encoded {
@@ -157,7 +151,7 @@ fn for_each_packet<'a>(messages: impl Iterator<Item = (bool, &'a [u8])>, mut giv
                     give(Message::Binary(&packed));
                 }
             }
-            (true, _) => give(Message::Text(std::str::from_utf8(message).unwrap_or_default())),
+            (true, _) => give(Message::written(message)),
             (false, _) => give(Message::Binary(message)),
         }
     }

@@ -3,14 +3,14 @@
 //! Without attachments a publication is the event's JSON array. With attachments it is a bundle of the array and them
 //! (`fanfare_wire::socketio::bundle`).
 
-use super::conversation::{Socket, silent};
+use super::conversation::{Socket, of_room};
 use super::namespaces::channel_of;
 use super::recovery::put_offset;
 use super::seam::Payload;
 use super::{MESSAGE, SocketIo};
 use crate::protocol::{Actions, Encoded, Message, put_message};
 use bytes::Bytes;
-use fanfare_hub::{Act, Audience, Command, Data, Position, Publication, Publish, RoomCommand};
+use fanfare_hub::{Act, Audience, Data, Position, Publication, Publish, RoomCommand};
 use fanfare_wire::json;
 use fanfare_wire::socketio::{self, Kind, put_head};
 
@@ -23,7 +23,7 @@ impl Socket {
         let Some(data) = data_of(data, attachments) else { return actions.ignored("packet_size") };
         let channel = self.namespace.channel.clone();
         let publish = Publish { channel, data, event: None, idempotency_key: None, echo: true };
-        actions.requests.push(silent(Command::Room(Box::new(RoomCommand::Publish { publish, audience }))));
+        actions.requests.push(of_room(RoomCommand::Publish { publish, audience }));
     }
 }
 
@@ -98,7 +98,7 @@ fn put_packet_at(
             let mut text = vec![MESSAGE];
             put_head(&mut text, kind, Some(parts.clone().count()), namespace, id);
             put_args(json, at, &mut text);
-            put_message(out, Message::Text(std::str::from_utf8(&text).unwrap_or_default()));
+            put_message(out, Message::written(&text));
             parts.for_each(|attachment| put_message(out, Message::Binary(attachment)));
             Encoded::Several
         }

@@ -60,7 +60,7 @@ impl Parts {
     /// How a socket subscribes to its namespace.
     pub(super) fn options(&self, options: SubOptions, returning: Option<&Returning>) -> SubOptions {
         let since = returning.and_then(|returning| returning.last);
-        SubOptions { signals: false, keep: self.recovers, since, ..options }
+        SubOptions { signals: false, keep: self.recovers(), since, ..options }
     }
 }
 
