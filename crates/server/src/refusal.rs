@@ -158,6 +158,11 @@ impl HttpRefusal {
         }))
     }
 
+    /// Every shard has ended, or takes nothing in any more.
+    pub(crate) fn stopping() -> Self {
+        HttpRefusal::because(503, "the server is stopping")
+    }
+
     /// A refusal whose code follows from its status.
     pub(crate) fn because(status: u16, message: impl Into<Box<str>>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

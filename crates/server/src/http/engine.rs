@@ -111,7 +111,7 @@ impl Routes {
     ) -> Result<(), HttpRefusal> {
         let (to, answered) = oneshot::channel();
         give(EngineRequest::Session(sid.into(), EngineAct::Find), to);
-        let answer = answered.await.unwrap_or_else(|_| stopping());
+        let answer = answered.await.unwrap_or_else(|_| Err(HttpRefusal::stopping()));
         answer.map(|_| ()).map_err(|refused| {
             let id = RequestId::new();
             self.watch.requests.answered(refused.status());
@@ -178,12 +178,7 @@ impl Routes {
     fn judge_engine(&self, request: &Request<Body>, ends: Ends, cors: &mut HeaderMap) -> Result<Judged, HttpRefusal> {
         let nothing = || super::routes::nothing_at(request.uri().path());
         let engine = self.engine_of(request.uri().path()).ok_or_else(nothing)?;
-        {
-            let headers = || pairs(request.headers());
-            let asked =
-                RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
-            *cors = self.gate.admit_with_page(self.via, asked, headers)?.headers();
-        }
+        *cors = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()))?.headers();
         let is_post = request.method() == Method::POST;
         let query = request.uri().query().unwrap_or_default();
         let query = Query::judge(query, request.method().as_str(), false, engine.protocol.transports())?;
@@ -222,11 +217,7 @@ impl Routes {
 async fn ask(give: &impl Fn(Exchange, ExchangeAnswer), asked: EngineRequest) -> Result<Bytes, HttpRefusal> {
     let (to, answered) = oneshot::channel();
     give(Exchange::Engine(asked), to);
-    answered.await.unwrap_or_else(|_| stopping())
-}
-
-fn stopping() -> Result<Bytes, HttpRefusal> {
-    Err(HttpRefusal::because(503, "the server is stopping"))
+    answered.await.unwrap_or_else(|_| Err(HttpRefusal::stopping()))
 }
 
 /// Brings the body of a POST to its session. The session knows of it while it comes: another one would be too much, and
@@ -249,7 +240,7 @@ async fn bring(
         Poll::Ready(read) => read,
         Poll::Pending => tokio::select! {
             biased;
-            refused = &mut answered => return refused.unwrap_or_else(|_| stopping()),
+            refused = &mut answered => return refused.unwrap_or_else(|_| Err(HttpRefusal::stopping())),
             read = reading => read,
         },
     };
@@ -258,5 +249,5 @@ async fn bring(
         Err(refused) if refused.status() != 413 => return Err(refused),
         read => drop(body.send(read)), // where the session is over, the answer says so
     }
-    answered.await.unwrap_or_else(|_| stopping())
+    answered.await.unwrap_or_else(|_| Err(HttpRefusal::stopping()))
 }

@@ -118,7 +118,7 @@ impl Routes {
         let has_secrets = matches!(exchange, Exchange::Connect(_));
         let (to, answered) = oneshot::channel();
         give(exchange, to);
-        let answer = answered.await.unwrap_or_else(|_| Err(HttpRefusal::because(503, "the server is stopping")));
+        let answer = answered.await.unwrap_or_else(|_| Err(HttpRefusal::stopping()));
         Ok((answer?, has_secrets))
     }
 
@@ -131,12 +131,7 @@ impl Routes {
         cors: &mut HeaderMap,
     ) -> Result<Exchange, HttpRefusal> {
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri().path())) };
-        {
-            let headers = || pairs(request.headers());
-            let asked =
-                RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
-            *cors = self.gate.admit_with_page(self.via, asked, headers)?.headers();
-        }
+        *cors = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()))?.headers();
         body::check_type(request.headers())?;
         let max = wires.connect_bytes_max;
         let read = body::read_whole(request.body_mut(), max, wires.pause_max, kind.word()).await?;

@@ -46,6 +46,12 @@ pub(crate) struct RequestLine<'a> {
     pub(crate) uri: &'a Uri,
 }
 
+impl<'a> RequestLine<'a> {
+    pub(crate) fn of<B>(request: &'a Request<B>) -> Self {
+        RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() }
+    }
+}
+
 /// The target of an accepted request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -186,8 +192,7 @@ impl Gate {
     /// Checks a request and normalises it: afterwards `Host` has the authority, and the target of HTTP/1 is a path.
     /// `Some`: the answer, if the request needs no other.
     pub(crate) fn take<B>(&self, via: Via, request: &mut Request<B>) -> Result<Option<Response<Body>>, HttpRefusal> {
-        let asked = RequestLine { method: request.method().as_str(), version: request.version(), uri: request.uri() };
-        if self.admit(via, asked, pairs(request.headers()))? == Target::Server {
+        if self.admit(via, RequestLine::of(request), pairs(request.headers()))? == Target::Server {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOWED));

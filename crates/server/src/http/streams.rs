@@ -295,8 +295,7 @@ impl Routes {
         };
         let (to, answered) = oneshot::channel();
         open(asked, to);
-        let stopped = || HttpRefusal::because(503, "the server is stopping");
-        answered.await.unwrap_or_else(|_| Err(stopped()))
+        answered.await.unwrap_or_else(|_| Err(HttpRefusal::stopping()))
     }
 
     /// Answers a request for a stream's address that opens none: HEAD, OPTIONS, and methods that it does not take.

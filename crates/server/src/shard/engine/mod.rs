@@ -38,7 +38,7 @@ const ANSWER_BYTES_MAX: usize = 1_000_000;
 const RELEASE_AGAIN: Duration = Duration::from_millis(100);
 
 /// The state of a session that polls.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct EngineState {
     /// A GET waits.
     is_polled: bool,
@@ -129,19 +129,12 @@ fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
     let EngineStart { wire, protocol, peer, request } = start;
     let mut shell = shared.borrow_mut();
     if shell.closing {
-        let _ = answer.send(Err(HttpRefusal::because(503, "the server is stopping"))); // the client may have gone
+        let _ = answer.send(Err(HttpRefusal::stopping())); // the client may have gone
         return;
     }
     let now = shell.now();
-    let state = EngineState {
-        is_polled: false,
-        is_posted: false,
-        poster: None,
-        upgrade: Upgrade::None,
-        upgrader: None,
-        keeper: None,
-    };
-    let sink = Sink::Detached(Box::new(Detached { engine: Some(state), ..Detached::default() }));
+    let engine = Some(EngineState::default());
+    let sink = Sink::Detached(Box::new(Detached { engine, ..Detached::default() }));
     let heartbeat = protocol.heartbeat();
     let conn = shell.open_as(now, sink, peer, (wire, heartbeat), request.clone(), |place, actions| {
         protocol.begin(place, &sid_at(place), protocol.offers_upgrades(), request.as_ref(), actions)
@@ -158,28 +151,16 @@ fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
 /// Waits until there are packets for a client, and gives them.
 async fn poll(shared: Shared, id: ConnId, mut answer: ExchangeAnswer) {
     let _fatal = Fatal;
-    {
-        let mut shell = shared.borrow_mut();
-        match shell.engine_state(id) {
-            None => return refuse(answer, shell.not_polled(id)),
-            Some(state) if state.is_polled => {
-                shell.break_off(id, "two GETs at a time");
-                return refuse(answer, Refused::BadRequest);
-            }
-            Some(state) => state.is_polled = true,
-        }
+    let begun = shared.borrow_mut().begin_request(id, |state| &mut state.is_polled, "two GETs at a time");
+    if let Err(refused) = begun {
+        return refuse(answer, refused);
     }
     let ready = poll_fn(|cx| shared.borrow_mut().poll_fetch(cx, id));
     tokio::select! {
         biased;
         () = ready => {}
         () = released(&shared, id) => {}
-        () = answer.closed() => {
-            let mut shell = shared.borrow_mut();
-            tracing::debug!(peer = shell.peer(id).map(tracing::field::display), "a client gave a poll up");
-            let now = shell.now();
-            return shell.lost(now, id, true);
-        }
+        () = answer.closed() => return shared.borrow_mut().given_up(id),
     }
     let mut shell = shared.borrow_mut();
     let body = match shell.conn(id).map(|conn| &mut conn.sink) {
@@ -197,9 +178,7 @@ async fn poll(shared: Shared, id: ConnId, mut answer: ExchangeAnswer) {
         }
     };
     if answer.send(Ok(body)).is_err() {
-        // It was given up at this moment. Its packets are gone, so the session does not go on.
-        let now = shell.now();
-        shell.lost(now, id, true);
+        shell.given_up(id); // at this moment: its packets are gone, so the session does not go on
     }
 }
 
@@ -226,16 +205,9 @@ const PACKETS_AT_ONCE: usize = 256;
 /// Takes in the packets of a client.
 async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer) {
     let _fatal = Fatal;
-    {
-        let mut shell = shared.borrow_mut();
-        match shell.engine_state(id) {
-            None => return refuse(answer, shell.not_polled(id)),
-            Some(state) if state.is_posted => {
-                shell.break_off(id, "two POSTs at a time");
-                return refuse(answer, Refused::BadRequest);
-            }
-            Some(state) => state.is_posted = true,
-        }
+    let begun = shared.borrow_mut().begin_request(id, |state| &mut state.is_posted, "two POSTs at a time");
+    if let Err(refused) = begun {
+        return refuse(answer, refused);
     }
     let body = match posted {
         Posted::Whole(body) => body,
@@ -247,12 +219,7 @@ async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer
                 let _ = answer.send(Err(refused)); // the client may have gone
                 return;
             }
-            Some(Err(_)) => {
-                let mut shell = shared.borrow_mut();
-                tracing::debug!(peer = shell.peer(id).map(tracing::field::display), "a client gave a POST up");
-                let now = shell.now();
-                return shell.lost(now, id, true);
-            }
+            Some(Err(_)) => return shared.borrow_mut().given_up(id),
         },
     };
     let Ok(text) = std::str::from_utf8(&body) else {
@@ -352,9 +319,29 @@ impl Shell {
         }
     }
 
-    /// Why a session is not polled: it has a socket by now, or it has ended since the request came.
-    fn not_polled(&mut self, id: ConnId) -> Refused {
-        if self.conn(id).is_some() { Refused::BadRequest } else { Refused::SessionUnknown }
+    /// Notes that a GET or a POST is under way. A second one of its kind ends the session.
+    fn begin_request(
+        &mut self,
+        id: ConnId,
+        is_under_way: fn(&mut EngineState) -> &mut bool,
+        second: &'static str,
+    ) -> Result<(), Refused> {
+        let Some(state) = self.engine_state(id) else {
+            // It has a socket by now, or it has ended since the request came.
+            return Err(if self.conn(id).is_some() { Refused::BadRequest } else { Refused::SessionUnknown });
+        };
+        if std::mem::replace(is_under_way(state), true) {
+            self.break_off(id, second);
+            return Err(Refused::BadRequest);
+        }
+        Ok(())
+    }
+
+    /// The client does not wait for the answer to its request: the session is lost.
+    fn given_up(&mut self, id: ConnId) {
+        tracing::debug!(peer = self.peer(id).map(tracing::field::display), "a client gave a request up");
+        let now = self.now();
+        self.lost(now, id, true);
     }
 
     /// The packets that wait, as a payload. They are gone from here. A packet to close stays if there are others:

@@ -33,8 +33,9 @@ const PROBE_BYTES_MAX: usize = 1 << 10;
 const READ_BYTES: usize = 4 << 10;
 
 /// How far a session is on its way to a WebSocket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Upgrade {
+    #[default]
     None,
     /// A WebSocket has come.
     Opened,
