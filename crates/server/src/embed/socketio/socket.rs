@@ -11,7 +11,7 @@ use fanfare_hub::{ClientId, Room, UserId};
 use serde::Serialize;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// One client in one namespace: `socket` in JavaScript. A clone is the same socket; it may outlive the handler, and be
@@ -134,7 +134,7 @@ impl Socket {
             Ok(rooms) => rooms,
             Err(error) => return self.sequence().refused(error),
         };
-        let mut joined = self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut joined = self.joined();
         add(&mut joined, &rooms);
         // Sent under the lock: the list and the operations have one order.
         self.sequence().put(Operation::Join(rooms))
@@ -143,7 +143,7 @@ impl Socket {
     /// Leaves a room.
     pub fn leave(&self, room: &str) -> Sending {
         let Some(room) = Room::new(room) else { return self.sequence().nothing() };
-        let mut joined = self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut joined = self.joined();
         joined.retain(|other| *other != room);
         self.sequence().put(Operation::Leave(room))
     }
@@ -151,7 +151,7 @@ impl Socket {
     /// The rooms that it is in, in the order in which it joined them. The first one is the room of its id, unless it
     /// has left that. In `on_disconnect` they are those that it was in.
     pub fn rooms(&self) -> Vec<Room> {
-        self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.joined().clone()
     }
 
     /// Takes it out of the namespace: its client gets `disconnect` with the reason `io server disconnect`, and does not
@@ -162,12 +162,16 @@ impl Socket {
 
     /// Another socket's handler changes its rooms.
     pub(super) fn note_rooms(&self, change: impl FnOnce(&mut Vec<Room>)) {
-        change(&mut self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.joined());
     }
 
     pub(super) fn is_in(&self, rooms: &[Room]) -> bool {
-        let joined = self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let joined = self.joined();
         rooms.iter().any(|room| joined.contains(room))
+    }
+
+    fn joined(&self) -> MutexGuard<'_, Vec<Room>> {
+        self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner) // nothing in here panics between two changes
     }
 
     pub(super) fn sequence(&self) -> &Sequence {
