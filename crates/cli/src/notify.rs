@@ -17,7 +17,7 @@ pub(crate) struct Notify {
 }
 
 impl Notify {
-    /// To whom the environment names. A variable that is empty is not set.
+    /// The manager that the environment names. A variable that is empty is not set.
     pub(crate) fn from_env() -> Self {
         Notify { manager: std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) }
     }

@@ -32,7 +32,7 @@ pub enum Effect {
         push: Push,
         /// How to encode it.
         wire: WireId,
-        /// To whom: see [`Effects::recipients`].
+        /// The receivers: see [`Effects::recipients`].
         to: Recipients,
     },
     /// Encode this for one connection.

@@ -54,7 +54,7 @@ pub struct Sender {
     pub user: Option<UserId>,
 }
 
-/// For whom a publication is, where that is fewer than all subscribers. Holds live, in history and in recovery alike.
+/// The receivers of a publication, where they are fewer than all subscribers. Holds live, in history and in recovery.
 ///
 /// A subscription is in a room from its [`RoomCommand::Join`] to its [`RoomCommand::Leave`]: it sees exactly the
 /// publications to that room whose places lie between the two. A reader of history without a subscription is in no
@@ -263,7 +263,7 @@ pub enum RoomCommand {
     Publish {
         /// The publication.
         publish: Publish,
-        /// For whom.
+        /// Its receivers.
         audience: Audience,
     },
     /// Answers a question of the application ([`MembersOp::Ask`](crate::MembersOp)). Nothing happens where the session

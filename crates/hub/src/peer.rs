@@ -171,7 +171,7 @@ pub(crate) struct RateWindow {
     pub(crate) count: u32,
 }
 
-/// For whom a page is pulled.
+/// The reader for whom a page is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Puller {
     /// The edge: all that the channel has.

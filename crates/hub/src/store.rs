@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub struct Entry {
     /// The payload.
     pub publish: Publish,
-    /// By whom.
+    /// The publisher.
     pub from: Option<Sender>,
     /// The name of the application's API key; `None` is the embedding program, or a client.
     pub by: Option<Arc<str>>,

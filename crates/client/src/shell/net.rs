@@ -1,8 +1,8 @@
 //! The way to a server: name, TCP or a Unix socket, TLS.
 //!
-//! In: an [`Url`], and whom to trust where it wants TLS. Out: a [`Stream`] of bytes to speak HTTP/1.1 over, or a
-//! [`Problem`] that names the attempt and its result. The client's own connections begin here, and so may those
-//! of a program that calls the HTTP API. Nothing here limits the time: the caller does.
+//! In: an [`Url`], and the authorities to trust where it wants TLS. Out: a [`Stream`] of bytes to speak HTTP/1.1 over,
+//! or a [`Problem`] that names the attempt and its result. The client's own connections begin here, and so may those of
+//! a program that calls the HTTP API. Nothing here limits the time: the caller does.
 
 use super::ConnectError;
 #[cfg(feature = "tls")]
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 /// Before the next address is tried too.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Where a server is, and whom to trust there. It opens connections.
+/// The address of a server, and the authorities to trust there. It opens connections.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     url: Url,
@@ -33,7 +33,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Trusts whom this system trusts.
+    /// Trusts the authorities that this system trusts.
     ///
     /// # Errors
     /// `ConnectError::Trust`, where the address wants TLS and the system names nobody to trust.
@@ -142,7 +142,7 @@ pub enum Problem {
         /// The system's message.
         reason: Box<str>,
     },
-    /// Nobody could be reached there.
+    /// No server could be reached there.
     #[error("{place}: {reason}")]
     Unreachable {
         /// The last address that was tried, or the socket's path.
@@ -160,7 +160,7 @@ pub enum Problem {
     #[cfg(feature = "tls")]
     #[error("the certificate of {host} {fault}")]
     Certificate {
-        /// For whom it should be.
+        /// The host that it should name.
         host: Box<str>,
         /// The fault.
         fault: CertificateFault,

@@ -164,7 +164,7 @@ pub enum CertificateFault {
     /// It is for somebody else.
     #[error("is for another name{}", names(presented))]
     Name {
-        /// For whom, as far as that is known.
+        /// The names in it, as far as they are known.
         presented: Vec<String>,
     },
     /// Its time is over.

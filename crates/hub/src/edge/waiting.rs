@@ -27,7 +27,7 @@ pub(super) struct Busy {
     pub(super) cursor: Option<Cursor>,
     /// While items wait: the place in the channel up to which everything has been told.
     pub(super) told: Option<Position>,
-    /// Who is in a room.
+    /// The rooms with their members.
     pub(super) rooms: Option<Box<RoomIndex>>,
     /// Batches that the fan-out in progress has made whole: they come next.
     pub(super) whole: Vec<Gathered>,
@@ -59,7 +59,7 @@ impl Edge {
         self.busy.as_ref().filter(|busy| !busy.waiting.is_empty()).map_or(self.at, |busy| busy.told)
     }
 
-    /// Who is in which room; made where nobody is yet.
+    /// The rooms with their members; made where there are none yet.
     pub(crate) fn rooms_or_insert(&mut self, hasher: Keyed) -> &mut RoomIndex {
         self.busy().rooms.get_or_insert_with(|| Box::new(RoomIndex::new(hasher)))
     }
@@ -84,7 +84,7 @@ impl Edge {
     /// Takes a delivery in: the next one waits for its fan-out, an old one is ignored, after a hole the edge is behind.
     /// False when the home must be told that nothing is taken any more.
     pub(crate) fn deliver(&mut self, epoch: Epoch, publication: Arc<Publication>, max: WaitingMax) -> bool {
-        let Some(at) = &mut self.at else { return true }; // nobody is subscribed yet; the answer will tell the place
+        let Some(at) = &mut self.at else { return true }; // no member yet: an answer will tell the place
         if self.behind != Behind::No || epoch != at.epoch || publication.offset <= at.offset {
             return true;
         }

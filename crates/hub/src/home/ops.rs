@@ -337,7 +337,7 @@ impl Homes {
             ToHome::Unlogged { token, .. } => ToEdge::Done { token, result: Err(error) },
             ToHome::Mark { token } => ToEdge::Marked { token, result: Err(error) },
             ToHome::Purge { token } => ToEdge::Done { token, result: Err(error) },
-            // Nobody listens to a channel that is not used.
+            // A channel that is not used has no listeners.
             ToHome::Signal { token, signal } if signal.signal.to.is_some() => ToEdge::SignalSent { token, expected: 0 },
             ToHome::Signal { token, .. } => ToEdge::Done { token, result: Ok(()) },
             ToHome::Enter { .. }

@@ -295,7 +295,7 @@ impl Sessions {
         }
     }
 
-    /// Nobody of this shard is a member, where a question has come.
+    /// A question has come, and the shard has no member.
     pub(super) fn asks_nobody(&mut self, cx: &mut Cx<'_>, message: &ToEdge) {
         let (ToEdge::Deliver { publication, .. } | ToEdge::Unlogged { publication, .. }) = message else { return };
         let (to, body): (_, fn(PendingToken) -> PeerBody) = match publication.act.as_deref() {

@@ -1,4 +1,4 @@
-//! Questions on their way to a home or to the application, and to whom their answers belong.
+//! Questions on their way to a home or to the application, and the receivers of their answers.
 
 use super::rooms::RoomChange;
 use crate::app::{AppAnswer, AppToken};

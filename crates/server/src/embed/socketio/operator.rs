@@ -1,4 +1,4 @@
-//! For whom an event is: rooms, without rooms, without the sender.
+//! The receivers of an event: rooms, without rooms, without the sender.
 
 use super::asking::AskingAll;
 use super::io::Io;

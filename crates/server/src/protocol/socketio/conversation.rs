@@ -119,7 +119,7 @@ impl Conversation for Client {
     }
 
     fn takes_presence(&mut self, push: &Push) -> bool {
-        // Nobody is told of his own coming.
+        // A socket gets no event about its own coming.
         let Push::Presence(push) = push else { return true };
         let own = |socket: &Socket| matches!(socket.stage, Stage::Inside(client) if client == push.entry.client);
         !self.sockets.iter().any(own)
