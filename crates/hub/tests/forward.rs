@@ -16,17 +16,6 @@ fn rpc() -> Command {
     Command::Rpc { method: "quote".into(), data: "1".into() }
 }
 
-/// The first has no reader; the second one reads.
-fn away_and_reader(net: &mut Net) -> (usize, usize) {
-    let (away, reader) = (net.connect(0), net.connect(1));
-    for peer in [away, reader] {
-        net.subscribe(peer, "chat:a");
-        net.take(peer);
-    }
-    net.peers[away].reads = false;
-    (away, reader)
-}
-
 #[test]
 fn a_command_is_done_as_the_session_and_answered_where_it_came_to() {
     for shards in shard_counts() {

@@ -335,15 +335,23 @@ fn a_signal_reaches_everybody_but_its_sender() {
     }
 }
 
+/// Two clients. The second one is in these channels and does not read: publications fill its outbox.
+fn with_full_outbox(shards: usize, channels: &[&str]) -> (Net, usize, usize) {
+    let limits = Limits { outbox_bytes_max: 500, ..Limits::default() };
+    let mut net = Net::with(shards, limits, open_rules());
+    let (ada, bob) = (net.connect(0), net.connect(1));
+    for name in channels {
+        net.subscribe(bob, name);
+    }
+    net.peers[bob].reads = false;
+    net.publish_all(ada, "chat:a", 1..=20);
+    (net, ada, bob)
+}
+
 #[test]
 fn under_backlog_the_latest_signal_of_each_client_and_event_wins() {
     for shards in shard_counts() {
-        let limits = Limits { outbox_bytes_max: 500, ..Limits::default() };
-        let mut net = Net::with(shards, limits, open_rules());
-        let (ada, bob) = (net.connect(0), net.connect(1));
-        net.subscribe(bob, "chat:a");
-        net.peers[bob].reads = false;
-        net.publish_all(ada, "chat:a", 1..=20);
+        let (mut net, ada, bob) = with_full_outbox(shards, &["chat:a"]);
         net.take(bob);
         for number in 1..=5 {
             net.send(ada, signal("chat:a", "mouse", &number.to_string(), None));
@@ -360,12 +368,7 @@ fn under_backlog_the_latest_signal_of_each_client_and_event_wins() {
 #[test]
 fn waiting_signals_of_the_moment_are_coalesced() {
     for shards in shard_counts() {
-        let limits = Limits { outbox_bytes_max: 500, ..Limits::default() };
-        let mut net = Net::with(shards, limits, open_rules());
-        let (ada, bob) = (net.connect(0), net.connect(1));
-        net.subscribe(bob, "chat:a");
-        net.peers[bob].reads = false;
-        net.publish_all(ada, "chat:a", 1..=20);
+        let (mut net, ada, bob) = with_full_outbox(shards, &["chat:a"]);
         for number in 1..=5 {
             net.send(ada, signal("chat:a", "mouse", &number.to_string(), None));
         }
@@ -448,13 +451,7 @@ fn signals_of_two_channels_wait_for_one_who_is_away_and_follow_it_to_any_shard()
 #[test]
 fn a_signal_that_waits_is_replaced_only_by_a_later_one_of_its_channel() {
     for shards in shard_counts() {
-        let limits = Limits { outbox_bytes_max: 500, ..Limits::default() };
-        let mut net = Net::with(shards, limits, open_rules());
-        let (ada, bob) = (net.connect(0), net.connect(1));
-        net.subscribe(bob, "chat:a");
-        net.subscribe(bob, "chat:b");
-        net.peers[bob].reads = false;
-        net.publish_all(ada, "chat:a", 1..=20);
+        let (mut net, ada, bob) = with_full_outbox(shards, &["chat:a", "chat:b"]);
         for number in 1..=4 {
             let name = if number % 2 == 0 { "chat:a" } else { "chat:b" };
             net.send(ada, signal(name, "mouse", &number.to_string(), None));

@@ -5,17 +5,6 @@ mod common;
 use common::*;
 use fanfare_hub::*;
 
-/// Of a session without a reader, and a reader.
-fn away_and_reader(net: &mut Net) -> (usize, usize) {
-    let (away, reader) = (net.connect(0), net.connect(1));
-    for peer in [away, reader] {
-        net.subscribe(peer, "chat:a");
-        net.take(peer);
-    }
-    net.peers[away].reads = false;
-    (away, reader)
-}
-
 fn publishes(texts: &[u64]) -> Vec<Command> {
     texts.iter().map(|text| publish("chat:a", &text.to_string())).collect()
 }

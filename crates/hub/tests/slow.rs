@@ -141,18 +141,24 @@ fn publish_for_others(net: &mut Net, peer: usize) {
     net.app(0, AppCommand::Publish { publish, audience, by: None });
 }
 
+/// Two clients. The second one wants the latest alone and does not read: the search for it takes several steps.
+fn with_a_search_ahead(shards: usize) -> (Net, usize, usize) {
+    let mut net = Net::with(shards, Limits { scan_slice: 3, ..small() }, open_rules());
+    let (ada, bob) = (net.connect(0), net.connect(1));
+    net.subscribe_with(bob, with_slow(Slow::Latest));
+    net.peers[bob].reads = false;
+    net.publish_all(ada, "chat:a", 1..=60);
+    for _ in 0..10 {
+        publish_for_others(&mut net, bob);
+    }
+    (net, ada, bob)
+}
+
 #[test]
 fn the_latest_is_what_is_newest_when_the_search_for_it_ends() {
     let mut under_way = Vec::new();
     for (shards, steps) in shard_counts().into_iter().flat_map(|shards| (0..8).map(move |steps| (shards, steps))) {
-        let mut net = Net::with(shards, Limits { scan_slice: 3, ..small() }, open_rules());
-        let (ada, bob) = (net.connect(0), net.connect(1));
-        net.subscribe_with(bob, with_slow(Slow::Latest));
-        net.peers[bob].reads = false;
-        net.publish_all(ada, "chat:a", 1..=60);
-        for _ in 0..10 {
-            publish_for_others(&mut net, bob);
-        }
+        let (mut net, ada, bob) = with_a_search_ahead(shards);
         // It reads again, and the search takes some of its steps before a newer publication.
         net.paused = true;
         net.read_again(bob);
@@ -173,14 +179,7 @@ fn the_latest_is_what_is_newest_when_the_search_for_it_ends() {
 #[test]
 fn a_removal_during_the_search_for_the_latest_is_a_gap() {
     for (shards, steps) in shard_counts().into_iter().flat_map(|shards| (0..10).map(move |steps| (shards, steps))) {
-        let mut net = Net::with(shards, Limits { scan_slice: 3, ..small() }, open_rules());
-        let (ada, bob) = (net.connect(0), net.connect(1));
-        net.subscribe_with(bob, with_slow(Slow::Latest));
-        net.peers[bob].reads = false;
-        net.publish_all(ada, "chat:a", 1..=60);
-        for _ in 0..10 {
-            publish_for_others(&mut net, bob);
-        }
+        let (mut net, ada, bob) = with_a_search_ahead(shards);
         net.paused = true;
         net.read_again(bob);
         let last = net.publish(ada, "chat:a", "61").offset;
