@@ -23,6 +23,23 @@ fn user(text: &str) -> Option<UserId> {
     Some(UserId(text.into()))
 }
 
+/// A chat with this client id, and a user where one is proven.
+fn connected(client: u64, user: Option<UserId>) -> Chat {
+    let mut chat = Chat::default();
+    let connected = Connected {
+        client: ClientId(client),
+        user,
+        resumed: false,
+        incarnation: 0,
+        ping_ms: 1,
+        proof: Proof::default(),
+        expires_in_ms: None,
+    };
+    let reply = Reply { id: Some(TrackedCommand::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
+    assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
+    chat
+}
+
 /// A chat that joined `chat:general` as u1, Ada.
 fn joined() -> Chat {
     let mut chat = Chat::default();

@@ -4,18 +4,7 @@ use super::*;
 
 /// A chat whose client id is 9, and that joined `chat:general` as u1, Ada.
 fn joined_as_nine() -> Chat {
-    let mut chat = Chat::default();
-    let connected = Connected {
-        client: ClientId(9),
-        user: None,
-        resumed: false,
-        incarnation: 0,
-        ping_ms: 1,
-        proof: Proof::default(),
-        expires_in_ms: None,
-    };
-    let reply = Reply { id: Some(TrackedCommand::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
-    assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
+    let mut chat = connected(9, None);
     assert!(asks(&mut chat, r#"{"type":"join","userId":"u1","username":"Ada"}"#).is_ok());
     chat
 }

@@ -303,18 +303,7 @@ fn one_that_has_left_is_in_no_room_until_it_joins_again() {
 
 #[test]
 fn a_proven_user_stands_above_what_the_client_calls_itself() {
-    let mut chat = Chat::default();
-    let connected = Connected {
-        client: ClientId(1),
-        user: user("ada"),
-        resumed: false,
-        incarnation: 0,
-        ping_ms: 1,
-        proof: Proof::default(),
-        expires_in_ms: None,
-    };
-    let reply = Reply { id: Some(TrackedCommand::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
-    assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
+    let mut chat = connected(1, user("ada"));
     let asked = asks(&mut chat, r#"{"type":"join","userId":"eve","username":"Ada"}"#);
     assert_eq!(asked, Ok(join("chat:general", r#"{"userId":"ada","username":"Ada"}"#)));
     let asked = asks(&mut chat, r#"{"type":"message","userId":"eve","content":"hi"}"#);
