@@ -40,7 +40,7 @@ pub(crate) struct CoreClient {
 struct Followed {
     is_live: bool,
     at: Option<Position>,
-    /// Who is present, once the whole was told.
+    /// The clients that are present, once the whole was told.
     present: Option<BTreeMap<ClientId, Vec<u8>>>,
     /// It has just begun: the newest publications, if the server sent some along, lie before the reported position.
     is_new: bool,
@@ -290,7 +290,7 @@ impl CoreClient {
     }
 }
 
-/// What somebody says of itself.
+/// The data that a client gives of itself.
 fn data_of(entry: &PresenceEntry) -> Vec<u8> {
     entry.data.as_deref().unwrap_or_default().to_vec()
 }

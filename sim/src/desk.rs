@@ -1,4 +1,4 @@
-//! What a shard has been given by one connection and has not answered yet, as the world hands it over.
+//! The commands of one connection that its shard has not answered yet, as the world hands them over.
 //!
 //! The judge at the client's end (`checker`) does not see when a shard took a command in. Here it is known: which
 //! channels are still being decided, and whether a shard that says it is done has left something unanswered.

@@ -55,7 +55,7 @@ impl KeptSignals {
         }
     }
 
-    /// What comes next happens at this time.
+    /// The next call happens at this time.
     pub(crate) fn at(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
     }

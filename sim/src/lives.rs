@@ -33,7 +33,7 @@ struct Life {
     /// When it came to that shard.
     moved_ms: u64,
     user: Option<String>,
-    /// What was proven of it ends at some time.
+    /// Its proof ends at some time.
     expires: bool,
     /// Something may have ended it, or is fetching it.
     is_doubtful: bool,

@@ -1,6 +1,6 @@
 //! The judge's own idea of audiences, costs, rules and words: it asks no function of the hub whether the hub is right.
 //!
-//! The types are the hub's, because they are what the hub says. What follows from their values is decided here, from
+//! The types are the hub's, because they are what the hub says. The consequences of their values are decided here, from
 //! the documentation.
 
 use fanfare_hub::{ClientId, Disconnect, Publication, Retain, Rule, Slow};

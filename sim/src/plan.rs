@@ -34,7 +34,7 @@ pub(crate) struct Plan {
     pub(crate) restart: Option<(u64, bool)>,
     /// Clients send what is no command now and then.
     pub(crate) rude: bool,
-    /// What a turn says to another shard arrives together.
+    /// The messages of a turn to another shard arrive together.
     pub(crate) batched_links: bool,
     /// Clients enter rooms and leave them, and publish to those in them.
     pub(crate) rooms: bool,
@@ -399,7 +399,7 @@ impl Plan {
     fn draw_late(&mut self, mut rng: Rng) {
         if rng.below(8) == 0 {
             self.faults.store.stuck = [3, 10, 30][rng.below(3) as usize];
-            // What was submitted before an epoch was lost takes effect in the next one.
+            // An operation submitted before an epoch was lost takes effect in the next one.
             if rng.below(2) == 0 {
                 (self.faults.store.loses, self.faults.store.disordered) = (true, true);
                 self.limits.store_timeout_ms = 200 + rng.below(600);

@@ -41,7 +41,7 @@ pub(crate) struct Governed {
     pub(crate) now_ms: u64,
 }
 
-/// What was decided at once.
+/// The decisions that were made at once.
 #[derive(Debug)]
 pub(crate) enum Decided {
     /// It was refused before the rate was looked at.
@@ -77,7 +77,7 @@ impl Rates {
         self.windows.insert((governed.client, governed.rule), Window::Unknown { until_ms });
     }
 
-    /// What was not known to be decided is decided by now: the windows are known when one more has passed.
+    /// Every open decision is made by now: the windows are known when one more has passed.
     pub(crate) fn settled(&mut self, governed: Governed) {
         let until_ms = governed.now_ms + governed.rate.1;
         self.windows.insert((governed.client, governed.rule), Window::Unknown { until_ms });

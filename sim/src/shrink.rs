@@ -3,8 +3,8 @@
 //!
 //! Each part of a world has chances of its own, so what is left has the same chances as before. It still meets others
 //! than before, so it is another history, in which the fault may not happen. Each smaller world is therefore tried with
-//! several histories. What was taken away has a text form, with which
-//! `--smaller` shows the same world again.
+//! several histories. The parts that were taken away have a text form, with which `--smaller` shows the same world
+//! again.
 
 use crate::counts::Counts;
 use crate::plan::{Drawn, HookPlan, Plan, StoreFaults};
@@ -119,7 +119,7 @@ impl Smaller {
         plan.hooks.grant = plan.hooks.grant.take().filter(|grant| channels.contains(grant));
     }
 
-    /// What is taken away.
+    /// The parts that are taken away.
     fn parts(&self) -> impl Iterator<Item = &'static Part> {
         self.without.iter().filter_map(|index| PARTS.get(*index))
     }

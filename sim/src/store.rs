@@ -43,7 +43,7 @@ pub(crate) struct Stores {
     pub(crate) stuck: u64,
     history_bytes_max: usize,
     has_holes: bool,
-    /// What was wrong first.
+    /// The first fault.
     broken: Option<String>,
     shards: Vec<Inner>,
 }
@@ -66,7 +66,7 @@ struct Inner {
     submitted: VecDeque<(OpToken, Op)>,
 }
 
-/// What is known of a channel that has been used.
+/// A channel that has been used.
 #[derive(Debug, Default)]
 struct Known {
     /// Its loss is still to be told.
@@ -294,7 +294,7 @@ impl Stores {
         self.shards.iter().any(|shard| shard.keys.end_early() || shard.keys.any_may_be_shed())
     }
 
-    /// What was wrong first, if anything was.
+    /// The first fault, if there was one.
     pub(crate) fn verdict(&mut self) -> Result<(), String> {
         self.broken.take().map_or(Ok(()), Err)
     }

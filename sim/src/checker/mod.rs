@@ -108,7 +108,7 @@ impl Checker {
         client.is_some_and(|client| self.strays.contains(&(client, channel.clone())))
     }
 
-    /// What a client core has told its application of a channel's presence must be the truth, also where the server's
+    /// A client core must tell its application the truth about a channel's presence, also where the server's
     /// application had subscribed it first.
     pub(crate) fn presence_agrees(&self, channel: &ChannelName, names: &BTreeMap<ClientId, Vec<u8>>) -> Verdict {
         let agrees = self.presences.agrees(channel, names.len() as u64, Some(names));

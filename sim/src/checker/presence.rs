@@ -287,7 +287,7 @@ impl Presences {
         Ok(())
     }
 
-    /// What is known of a channel's presence must be the truth: how many are present, and who.
+    /// A client must know the truth about a channel's presence: how many are present, and which.
     pub(super) fn agrees(
         &self,
         channel: &ChannelName,

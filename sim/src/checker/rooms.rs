@@ -16,7 +16,7 @@ use crate::model::is_for;
 use crate::store::Stores;
 use fanfare_hub::{ChannelName, ErrorCode, Position, Reply, ReplyBody, Request, RequestId, Room, RoomCommand};
 
-/// What is known of a yes or no.
+/// The knowledge of a yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     Yes,

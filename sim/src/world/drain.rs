@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 /// How long a stopping server waits for what is not answered.
 const SETTLE_MS: u64 = 4_000;
-/// What a window may be.
+/// The windows.
 const WINDOWS_MS: [u64; 3] = [300, 1_000, 2_000];
-/// What the last bytes take.
+/// The time that the last bytes take.
 const LAST_BYTES_MS: u64 = 200;
 
 impl World {

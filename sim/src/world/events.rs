@@ -102,7 +102,7 @@ impl World {
         self.queue.push(Reverse((at_ms, self.seq, slot)));
     }
 
-    /// Postpones an event of a shard that stands still. True where it was postponed.
+    /// The time at which the shard goes on, while it stands still.
     pub(super) fn stands_still(&mut self, shard: usize) -> Option<u64> {
         let until = self.shards[shard].stalled_until_ms;
         (until > self.now_ms).then_some(until)

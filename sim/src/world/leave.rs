@@ -22,7 +22,7 @@ impl World {
 
     /// Nobody has been there for long: sessions, edges, homes, questions and bytes on their way are gone.
     pub(super) fn judge_empty(&mut self) -> Verdict {
-        // What was taken in is acknowledged in parts of a link.
+        // Messages that were taken in are acknowledged in parts of a link.
         let unacknowledged_max = (self.plan.limits.link_bytes_max / 4).min(64 << 10);
         for (index, core) in self.shards.iter().enumerate() {
             let (stats, held) = (core.shard.stats(), core.shard.held());

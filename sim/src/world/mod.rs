@@ -103,7 +103,7 @@ pub(crate) struct World {
     rates: Rates,
     kept: KeptSignals,
     lives: Lives,
-    /// What was answered in the call that is being made: the connection, the id and the error.
+    /// The answers of the call that is being made: the connection, the id and the error.
     answered_now: Vec<(usize, Option<RequestId>, Option<Error>)>,
     /// Of each client: it is stopped until then.
     frozen_until_ms: Vec<u64>,

@@ -77,7 +77,7 @@ impl World {
                 self.pipes[pipe].full = Some(SinceFull::default());
                 self.pipes[pipe].full_ms = Some(self.now_ms);
                 // Where a store loses, subscribers are set back without a word, and catch up.
-                // What a client subscribes to by sends is not watched, and may be catching up.
+                // A subscription made by sends is not watched, and may be catching up.
                 let must = self.pipes[pipe].watch.full() && self.pipes[pipe].apart.is_none();
                 must_close = must && !self.plan.loses();
             }
@@ -229,8 +229,8 @@ impl World {
         Ok(())
     }
 
-    /// What a shard has said goes on its way: in order from one shard to another, and in no order beside what others
-    /// say or what is said to others. That is less than the real carrier keeps.
+    /// The messages of a shard go on their way: in order from one shard to another, and in no order beside those of
+    /// others or those to others. That is less than the real carrier keeps.
     pub(super) fn carry(&mut self, from: usize) {
         for to in 0..self.shards.len() {
             let link = &mut self.shards[to].inbox[from];
