@@ -23,9 +23,9 @@ use crate::json;
 use base64::Engine as _;
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Connect, Data, Disconnect, ErrorCode, InvalidName, PresenceEntry, PresenceKind,
-    PresencePush, Publication, Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush, SubOptions,
-    UserId,
+    ChannelName, ClientId, Command, Connect, Data, Disconnect, Error, ErrorCode, InvalidName, PresenceEntry,
+    PresenceKind, PresencePush, Publication, Publish, Push, Reply, ReplyBody, Request, RequestId, Signal, SignalPush,
+    SubOptions, UserId,
 };
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -174,6 +174,8 @@ pub enum Written {
     Message,
     /// The chat protocol has no words for it.
     Nothing,
+    /// It is the transport's own ping.
+    Ping,
     /// The chat protocol has no message for this loss: the client is to be closed and joins again.
     Close(Disconnect),
 }
@@ -238,6 +240,19 @@ impl Chat {
     /// The command that begins a chat: opening the socket connects the client.
     pub fn open(connect: Connect) -> Request {
         Request { id: Some(TrackedCommand::Connect.id()), command: Command::Connect(Box::new(connect)) }
+    }
+
+    /// Reads one message and appends its commands, or [`Command::Invalid`] for a message that no chat client would
+    /// send: the hub counts it, and ends the connection after too many. A chat has no message for an error.
+    ///
+    /// # Errors
+    /// [`Ignored`], for the log and the figures; the connection goes on.
+    pub fn read(&mut self, message: &[u8], out: &mut Vec<Request>) -> Result<(), Ignored> {
+        self.decode(message, out).inspect_err(|ignored| {
+            if ignored.is_bad() {
+                out.push(silent(Command::Invalid(Error::new(ErrorCode::BadRequest, ignored.to_string()))));
+            }
+        })
     }
 
     /// Reads one message and appends its commands.
@@ -325,12 +340,7 @@ impl Chat {
     ///
     /// # Errors
     /// A refusal, for the log: the chat protocol has no message for it.
-    pub fn encode_reply(
-        &mut self,
-        reply: &Reply,
-        wall_ms: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<Written, fanfare_hub::Error> {
+    pub fn encode_reply(&mut self, reply: &Reply, wall_ms: u64, out: &mut Vec<u8>) -> Result<Written, Error> {
         let last = self.joins;
         let about = |asked: fn(u64) -> TrackedCommand| reply.id == Some(asked(last).id());
         match &reply.body {
@@ -393,6 +403,7 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         Push::Presence(push) => return presence(push, out),
         // No chat asks for batches; one that came all the same could not be sent as one message.
         Push::Gap { .. } | Push::Messages { .. } => return Written::Close(Disconnect::Lost),
+        Push::Ping => return Written::Ping,
         Push::Disconnect { reason, .. } => return Written::Close(*reason),
         // Rooms are channels with this prefix: another one was the server's to give, and is the server's to take.
         Push::Unsubscribed { channel, .. } if !channel.starts_with(CHANNEL_PREFIX) => return Written::Nothing,
@@ -407,7 +418,6 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         | Push::Signal(_)
         | Push::Volatile { .. }
         | Push::PresenceCount { .. }
-        | Push::Ping
         | Push::Mark { .. } => return Written::Nothing,
     }
     Written::Message

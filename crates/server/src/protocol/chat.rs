@@ -2,7 +2,7 @@
 
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
-use fanfare_hub::{Command, Connect, Error, ErrorCode, Now, Push, Reply, Request};
+use fanfare_hub::{Connect, Now, Push, Reply};
 use fanfare_wire::chat::{self, Written};
 use std::sync::Arc;
 
@@ -43,9 +43,6 @@ impl Protocol for Chat {
     }
 
     fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded {
-        if *push == Push::Ping {
-            return Encoded::Ping;
-        }
         encoded(chat::encode_push(push, now.wall_ms, out))
     }
 
@@ -60,18 +57,12 @@ impl Conversation for chat::Chat {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes, // a text in a binary frame is read alike
         };
-        let decoded = self.decode(bytes, &mut actions.requests);
-        if let Err(ignored) = &decoded {
+        if let Err(ignored) = self.read(bytes, &mut actions.requests) {
             actions.ignored(ignored.cause());
-        }
-        match decoded {
-            Ok(()) => {}
-            // The hub counts it, and ends the connection after too many. A chat has no message for an error.
-            Err(ignored) if ignored.is_bad() => {
-                let error = Error::new(ErrorCode::BadRequest, ignored.to_string());
-                actions.requests.push(Request { id: None, command: Command::Invalid(error) });
+            // The hub logs those that it counts.
+            if !ignored.is_bad() {
+                crate::logs::ignored(&ignored, &actions.peer);
             }
-            Err(ignored) => crate::logs::ignored(&ignored, &actions.peer),
         }
     }
 
@@ -91,6 +82,7 @@ fn encoded(written: Written) -> Encoded {
     match written {
         Written::Message => Encoded::Text,
         Written::Nothing => Encoded::Nothing,
+        Written::Ping => Encoded::Ping,
         Written::Close(reason) => Encoded::Close(reason),
     }
 }

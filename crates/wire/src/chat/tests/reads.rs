@@ -282,6 +282,20 @@ fn ignored_messages_and_their_causes() {
 }
 
 #[test]
+fn a_message_that_no_chat_client_would_send_is_counted_and_one_at_the_wrong_moment_is_not() {
+    let read = |message: &str| {
+        let mut out = Vec::new();
+        let result = Chat::default().read(message.as_bytes(), &mut out);
+        (result.map_err(|ignored| ignored.cause()), out)
+    };
+    let (why, out) = read("7");
+    assert_eq!(why, Err("not_json"));
+    let [Request { id: None, command: Command::Invalid(error) }] = &out[..] else { panic!("{out:?}") };
+    assert_eq!(error.code, ErrorCode::BadRequest);
+    assert_eq!(read(r#"{"type":"leave"}"#), (Err("not_joined"), Vec::new()));
+}
+
+#[test]
 fn a_join_that_is_ignored_leaves_the_earlier_one() {
     let mut chat = joined();
     assert!(asks(&mut chat, r#"{"type":"join","userId":"","username":"x"}"#).is_err());

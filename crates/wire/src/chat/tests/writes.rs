@@ -200,7 +200,7 @@ fn other_pushes_out() {
             message(r#"{"type":"room_state","users":[],"timestamp":1700000000000}"#),
         ),
         ("count", Push::PresenceCount { channel: general(), count: 9, seq: 1 }, none(Written::Nothing)),
-        ("ping", Push::Ping, none(Written::Nothing)),
+        ("ping", Push::Ping, none(Written::Ping)),
         ("gap", Push::Gap { channel: general(), position, reset: false }, none(Written::Close(Disconnect::Lost))),
         ("subscribed by the server", Push::Subscribed(Box::new(by_server)), none(Written::Nothing)),
         (
