@@ -347,6 +347,10 @@ impl Chat {
             ReplyBody::Connected(connected) => {
                 self.user = connected.user.clone();
                 self.client = Some(connected.client);
+                // One that did not wait for this has joined by a name of its own.
+                if let (Some(user), Some(joined)) = (&self.user, &mut self.joined) {
+                    joined.rename(&user.0);
+                }
                 Ok(Written::Nothing)
             }
             ReplyBody::Presence { snapshot, .. } => {
@@ -465,6 +469,14 @@ impl Joined {
         let Data::Json(said) = self.said(None) else { return Vec::new() };
         let user_id = Shown::of(&said).user_id.and_then(json::text_bytes);
         user_id.map(Cow::into_owned).unwrap_or_default()
+    }
+
+    /// From here on it speaks as this user, under its username.
+    fn rename(&mut self, user_id: &str) {
+        let Data::Json(said) = self.said(None) else { return };
+        if let Some(Ok(names)) = Shown::of(&said).username.map(|username| names(user_id, username)) {
+            self.names = names;
+        }
     }
 
     /// The data of this member's publication, signal or presence entry. `content` is a JSON string as it came.

@@ -26,6 +26,12 @@ fn user(text: &str) -> Option<UserId> {
 /// A chat with this client id, and a user where one is proven.
 fn connected(client: u64, user: Option<UserId>) -> Chat {
     let mut chat = Chat::default();
+    connects(&mut chat, client, user);
+    chat
+}
+
+/// The answer to `connect` comes.
+fn connects(chat: &mut Chat, client: u64, user: Option<UserId>) {
     let connected = Connected {
         client: ClientId(client),
         user,
@@ -37,7 +43,6 @@ fn connected(client: u64, user: Option<UserId>) -> Chat {
     };
     let reply = Reply { id: Some(TrackedCommand::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
     assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));
-    chat
 }
 
 /// A chat that joined `chat:general` as u1, Ada.

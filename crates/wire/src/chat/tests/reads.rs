@@ -322,6 +322,29 @@ fn a_proven_user_stands_above_what_the_client_calls_itself() {
     assert_eq!(asked, Ok(join("chat:general", r#"{"userId":"ada","username":"Ada"}"#)));
     let asked = asks(&mut chat, r#"{"type":"message","userId":"eve","content":"hi"}"#);
     assert_eq!(asked, Ok(says("chat:general", r#"{"content":"hi","userId":"ada","username":"Ada"}"#)));
+    // The application takes its time to say who it is, and the client does not wait with its join.
+    let mut chat = Chat::default();
+    assert!(asks(&mut chat, r#"{"type":"join","userId":"eve","username":"Ada"}"#).is_ok());
+    connects(&mut chat, 1, user("ada"));
+    let asked = asks(&mut chat, r#"{"type":"message","content":"hi"}"#);
+    assert_eq!(asked, Ok(says("chat:general", r#"{"content":"hi","userId":"ada","username":"Ada"}"#)));
+    let entry = |client, name| {
+        let data = Bytes::from(format!(r#"{{"userId":"eve","username":"{name}"}}"#));
+        Arc::new(PresenceEntry {
+            client: ClientId(client),
+            user: (name == "Ada").then(|| UserId("ada".into())),
+            info: None,
+            data,
+            person: None,
+        })
+    };
+    let snapshot =
+        PresenceSnapshot { seq: 3, count: 3, entries: Some(vec![entry(2, "Ada"), entry(3, "Eve"), entry(1, "Ada")]) };
+    let body = ReplyBody::Presence { channel: channel("chat:general"), snapshot };
+    let (mut out, state) = (Vec::new(), Reply { id: Some(TrackedCommand::RoomState(1).id()), body });
+    assert_eq!(chat.encode_reply(&state, NOW_MS, &mut out), Ok(Written::Message));
+    let others = r#"{"type":"room_state","users":[{"userId":"eve","username":"Eve"}],"timestamp":1700000000000}"#;
+    assert_eq!(String::from_utf8_lossy(&out), others, "another tab of hers is no other person, and Eve is one");
 }
 
 #[test]
