@@ -127,10 +127,16 @@ impl Numbers {
         from + self.next * Self::AUTHORS_MAX + self.author
     }
 
-    pub(crate) fn payload(&mut self, rng: &mut Rng, pad_max: u64) -> Bytes {
+    /// The next number.
+    pub(crate) fn take(&mut self) -> u64 {
         self.next += 1;
+        self.last()
+    }
+
+    pub(crate) fn payload(&mut self, rng: &mut Rng, pad_max: u64) -> Bytes {
+        let number = self.take();
         let pad = rng.below(pad_max) as usize;
-        Bytes::from(format!("{{\"n\":{},\"pad\":\"{}\"}}", self.last(), "x".repeat(pad)))
+        Bytes::from(format!("{{\"n\":{number},\"pad\":\"{}\"}}", "x".repeat(pad)))
     }
 }
 

@@ -73,6 +73,18 @@ counts! {
     presence_counts, "counts of presence told";
     core_messages, "publications that the client core told its application";
     core_gaps, "losses that the client core told its application";
+    chat_joined, "rooms that chat clients have entered";
+    chat_left, "rooms that chat clients have left";
+    chat_messages, "publications that chat clients have read";
+    chat_foreign, "those of them that no chat client has sent";
+    chat_typing, "signals that chat clients have read";
+    chat_people, "members of whose coming and going chat clients have read";
+    chat_skipped, "changes of presence that a chat client knew or was to learn otherwise";
+    chat_lists, "lists of members that chat clients had in the end";
+    chat_lost, "chat clients closed because they had missed something";
+    chat_kicked, "chat clients closed because they were taken out of their room";
+    chat_ignored, "messages of chat clients that were ignored";
+    chat_too_large, "chat clients closed for a message that was too large";
     batches, "batches of more than one publication";
     passed_over, "gaps told to those who want only the latest";
     slow_refused, "choices that the rule is too strict for";

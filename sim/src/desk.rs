@@ -16,6 +16,8 @@ pub(crate) struct Desk {
     open: BTreeMap<u64, Open>,
     /// Subscriptions of `connect`.
     bare: BTreeSet<ChannelName>,
+    /// Channels about which the application is asked for a command without an id: it is not known for how long.
+    unsure: BTreeSet<ChannelName>,
 }
 
 /// A command without an answer.
@@ -45,6 +47,10 @@ impl Desk {
                 Vec::new()
             }
             Command::Subscribe { subs, .. } => subs.iter().map(|options| options.channel.clone()).collect(),
+            Command::Publish(publish) if is_asked(&publish.channel) && id.is_none() => {
+                self.unsure.insert(publish.channel.clone());
+                Vec::new()
+            }
             Command::Publish(publish) if is_asked(&publish.channel) => vec![publish.channel.clone()],
             Command::Unsubscribe { channel }
             | Command::History { channel, .. }
@@ -90,6 +96,7 @@ impl Desk {
     pub(crate) fn decides_at_once(&self, channel: &ChannelName) -> bool {
         self.is_connected
             && !self.bare.contains(channel)
+            && !self.unsure.contains(channel)
             && !self.open.values().any(|open| open.holds.contains(channel))
     }
 

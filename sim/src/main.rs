@@ -8,6 +8,7 @@
 mod app;
 mod application;
 mod chances;
+mod chat;
 mod checker;
 mod client;
 mod core_client;

@@ -1,5 +1,6 @@
 //! One connection in the network: the server's outbox, the bytes on their way in both directions, and the broken parts.
 
+use crate::chat::ChatEnd;
 use crate::desk::Desk;
 use crate::polling::Polling;
 use crate::sends::Apart;
@@ -28,6 +29,8 @@ pub(crate) struct Pipe {
     pub(crate) is_bound: bool,
     /// Its messages are polled.
     pub(crate) polling: Option<Box<Polling>>,
+    /// It speaks the chat protocol.
+    pub(crate) chat: Option<Box<ChatEnd>>,
     /// It carries messages down only: commands come by sends.
     pub(crate) apart: Option<Box<Apart>>,
     /// How many messages the server had for it, and how many have arrived.
@@ -102,10 +105,20 @@ pub(crate) struct SinceFull {
     pub(crate) answers: usize,
 }
 
+/// What a chat client sends to its server.
+#[derive(Debug)]
+pub(crate) enum FromChat {
+    Text(String),
+    Pong,
+    /// It breaks the protocol of WebSocket: the connection ends with this code.
+    Broken(u16),
+}
+
 /// Decodes the bytes that have arrived at a client.
 #[derive(Debug)]
 pub(crate) enum Heard {
     Text(String),
+    Ping,
     Close(Option<u16>),
 }
 
@@ -120,6 +133,7 @@ impl Pipe {
             client,
             is_bound: false,
             polling: None,
+            chat: None,
             apart: None,
             said_count: 0,
             heard_count: 0,
@@ -160,6 +174,12 @@ impl Pipe {
         }
     }
 
+    /// It speaks the chat protocol, in messages of so many bytes at most.
+    pub(crate) fn speak_chat(&mut self, message_bytes_max: usize) {
+        self.chat = Some(Box::default());
+        self.server_decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
+    }
+
     /// Takes up to `room` bytes off the outbox, across frames as a vectored write does.
     pub(crate) fn write(&mut self, room: usize, outbox_max: usize) -> (Bytes, bool) {
         let mut slices = [IoSlice::new(&[]); 16];
@@ -173,11 +193,35 @@ impl Pipe {
         (bytes.freeze(), drained)
     }
 
-    /// The next command that the server reads, unless it does not read now: nothing is decoded before it is needed.
-    pub(crate) fn read(&mut self, now_ms: u64, reading: wire::Reading<'_>) -> Result<Option<Request>, String> {
+    fn arrive(&mut self, now_ms: u64) {
         while let Some((_, piece)) = self.up.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
             self.unread.extend_from_slice(&piece);
         }
+    }
+
+    /// The same of a chat client: its next message.
+    pub(crate) fn read_chat(&mut self, now_ms: u64) -> Result<Option<FromChat>, String> {
+        self.arrive(now_ms);
+        if self.held || !self.server_open {
+            return Ok(None);
+        }
+        let mut input = &mut self.unread[..];
+        let before = input.len();
+        let message = match self.server_decoder.decode(&mut input) {
+            Ok(Some(Event::Text(text))) => Some(FromChat::Text(text.to_owned())),
+            Ok(Some(Event::Pong(_))) => Some(FromChat::Pong),
+            Ok(None) => None,
+            Err(error) => Some(FromChat::Broken(error.close_code())),
+            other => return Err(format!("the server reads {other:?}")),
+        };
+        let taken = before - input.len();
+        let _ = self.unread.split_to(taken);
+        Ok(message)
+    }
+
+    /// The next command that the server reads, unless it does not read now: nothing is decoded before it is needed.
+    pub(crate) fn read(&mut self, now_ms: u64, reading: wire::Reading<'_>) -> Result<Option<Request>, String> {
+        self.arrive(now_ms);
         if self.held || !self.server_open {
             return Ok(None);
         }
@@ -207,6 +251,7 @@ impl Pipe {
         loop {
             match self.client_decoder.decode(&mut input) {
                 Ok(Some(Event::Text(text))) => heard.push(Heard::Text(text.to_owned())),
+                Ok(Some(Event::Ping(_))) => heard.push(Heard::Ping),
                 Ok(Some(Event::Close(frame))) => heard.push(Heard::Close(frame.map(|frame| frame.code))),
                 Ok(None) => return Ok(heard),
                 other => return Err(format!("the client reads {other:?}")),

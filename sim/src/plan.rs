@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 /// The number of the first client core. Clients and cores are counted separately, so that the number of the ones does
 /// not depend on that of the others.
 pub(crate) const CORES: usize = 100;
+/// The same of the first chat client.
+pub(crate) const CHATS: usize = 150;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -22,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     /// Clients that are the real client core.
     pub(crate) cores: usize,
+    /// Clients that speak the chat protocol.
+    pub(crate) chats: usize,
     pub(crate) channels: Vec<ChannelName>,
     pub(crate) limits: Limits,
     pub(crate) rules: Vec<Rule>,
@@ -167,6 +171,7 @@ impl Drawn {
         plan.draw_late(parts.of("plan: late", 0));
         plan.draw_whispers(parts.of("plan: whispers", 0));
         plan.draw_rooms(parts.of("plan: rooms", 0));
+        plan.draw_chats(parts.of("plan: chats", 0));
         smaller.apply(&mut plan);
         Drawn { plan, chances: Chances::new(seed, smaller.history) }
     }
@@ -211,6 +216,7 @@ impl Plan {
             shards: 1 + rng.below(3) as usize,
             clients: 2 + rng.below(4) as usize,
             cores: rng.below(4) as usize,
+            chats: 0,
             limits: limits(rng),
             rules: rules(rng.below(8) == 0),
             habits: BTreeMap::new(),
@@ -429,6 +435,13 @@ impl Plan {
             self.rooms = true;
             self.limits.rooms_max = [2, 4, 1024][rng.below(3) as usize];
             self.limits.room_message_bytes_max = self.limits.message_bytes_max;
+        }
+    }
+
+    /// In some worlds with a room there are chat clients.
+    fn draw_chats(&mut self, mut rng: Rng) {
+        if rng.below(3) == 0 && self.channels.iter().any(|channel| channel.starts_with("chat:")) {
+            self.chats = 1 + rng.below(3) as usize;
         }
     }
 

@@ -40,13 +40,14 @@ type Number = (&'static str, fn(&Plan) -> u64, fn(&mut Plan, u64));
 type Part = (&'static str, fn(&mut Plan));
 
 /// The first of them are tried first.
-const NUMBERS: [Number; 6] = [
+const NUMBERS: [Number; 7] = [
     ("clients", |plan| plan.clients as u64, |plan, n| plan.clients = n as usize),
     ("cores", |plan| plan.cores as u64, |plan, n| plan.cores = n as usize),
     ("channels", |plan| plan.channels.len() as u64, |plan, n| plan.channels.truncate(n as usize)),
     ("shards", |plan| plan.shards as u64, |plan, n| plan.shards = n as usize),
     ("chaos", |plan| plan.chaos_ms, |plan, n| plan.chaos_ms = n),
     ("payload", |plan| plan.payload_max, |plan, n| plan.payload_max = n),
+    ("chats", |plan| plan.chats as u64, |plan, n| plan.chats = n as usize),
 ];
 
 const PARTS: &[Part] = &[
@@ -177,7 +178,9 @@ impl FromStr for Smaller {
             let number = word.split_once('=').and_then(|(name, n)| Some((name, n.parse::<u64>().ok()?)));
             let (name, n) = number.ok_or_else(|| format!("{word:?}: neither \"no-PART\" nor \"NAME=NUMBER\""))?;
             match NUMBERS.iter().position(|(known, ..)| *known == name) {
-                Some(_) if n == 0 && name != "cores" => return Err(format!("{word:?}: a world has one at least")),
+                Some(_) if n == 0 && !["cores", "chats"].contains(&name) => {
+                    return Err(format!("{word:?}: a world has one at least"));
+                }
                 Some(index) => smaller.at_most[index] = Some(n),
                 None if name == "history" => smaller.history = n,
                 None => return Err(format!("{word:?}: a world has no such number")),

@@ -113,6 +113,13 @@ pub(crate) fn frame_up(text: &str, mask: u64) -> Vec<u8> {
     frame
 }
 
+/// The answer to a ping of WebSocket.
+pub(crate) fn pong_up(mask: u64) -> Vec<u8> {
+    let mut frame = Vec::new();
+    websocket::put_frame(&mut frame, Opcode::Pong, &[], Some((mask as u32).to_le_bytes()));
+    frame
+}
+
 /// The token of a user of this world. The server believes it.
 pub(crate) fn token_of(user: Option<&UserId>, info: bool) -> Option<Box<str>> {
     user.map(|user| format!("{user}{}", if info { WITH_INFO } else { "" }).into())

@@ -21,7 +21,15 @@ impl Checker {
             ReplyBody::Error(error) => error.channel.as_ref(),
             _ => None,
         };
+        if let (ReplyBody::Error(error), None, true) = (body, channel, view.is_chat)
+            && matches!(error.code, ErrorCode::NotConnected | ErrorCode::LimitExceeded | ErrorCode::Unavailable)
+        {
+            return Ok(());
+        }
         let channel = channel.ok_or_else(|| format!("an answer without id that is about no channel: {body:?}"))?;
+        if view.is_chat && matches!(body, ReplyBody::Error(_)) {
+            view.refused.insert(channel.clone());
+        }
         match view.bare.remove(channel) {
             Some(want) => self.subscribe_answered(pipe, view, want, body, stores),
             None if matches!(body, ReplyBody::Error(_)) && view.silent.contains(channel) => Ok(()),
@@ -128,6 +136,9 @@ impl Checker {
                 let ends = |asked: &PendingCommand| matches!(asked, PendingCommand::Unsubscribe(of) if *of == channel);
                 if view.is_apart && view.pending.values().any(|(_, asked)| ends(asked)) {
                     self.presences.may_have_ended(pipe, &channel);
+                }
+                if view.is_chat {
+                    self.stands_in_room(view, &channel, place, snapshot)?;
                 }
                 self.presences.snapshot(pipe, &channel, snapshot)?;
             }

@@ -12,6 +12,9 @@ impl Checker {
         let view = View {
             open: true,
             is_apart: false,
+            is_chat: false,
+            leaving: BTreeSet::new(),
+            refused: BTreeSet::new(),
             client: None,
             known: false,
             subs: BTreeMap::new(),
@@ -57,14 +60,7 @@ impl Checker {
         self.counts.commands += 1;
         let Some(view) = self.views.get_mut(&pipe) else { return };
         let order = stores.ledger.order;
-        let Some(RequestId::Number(id)) = request.id else {
-            match &request.command {
-                Command::Signal(signal) => drop(view.silent.insert(signal.channel.clone())),
-                Command::Invalid(error) => view.bad.push(error.code),
-                _ => {}
-            }
-            return;
-        };
+        let Some(RequestId::Number(id)) = request.id else { return self.sent_silently(pipe, request) };
         self.sent += 1;
         let place = self.sent;
         view.sent = place;

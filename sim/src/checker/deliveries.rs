@@ -115,6 +115,7 @@ impl Checker {
             }
             Push::Subscribed(subscribed) => {
                 self.counts.by_server += 1;
+                view.leaving.remove(&subscribed.channel); // it had left before
                 let options = SubOptions::new(subscribed.channel.clone());
                 let want = Want { options, order: stores.ledger.order, sent: view.sent };
                 let body = ReplyBody::Subscribed(subscribed.clone());

@@ -5,6 +5,7 @@
 //! names the promise of ARCHITECTURE.md that it checks.
 
 mod answers;
+mod chat;
 mod commands;
 mod deliveries;
 mod presence;
@@ -115,6 +116,12 @@ impl Checker {
         agrees.map_err(|wrong| format!("core: {wrong}"))
     }
 
+    /// The same of what a chat client has read of the people in its room.
+    pub(crate) fn chat_presence_agrees(&self, channel: &ChannelName, names: &BTreeMap<ClientId, Vec<u8>>) -> Verdict {
+        let agrees = self.presences.agrees(channel, names.len() as u64, Some(names));
+        agrees.map_err(|wrong| format!("chat: {wrong}"))
+    }
+
     /// The application subscribes somebody to a channel.
     pub(crate) fn app_lets_in(&mut self, channel: &ChannelName) {
         self.let_in.insert(channel.clone());
@@ -136,7 +143,8 @@ impl Checker {
     pub(crate) fn subscribers(&self) -> (BTreeMap<ChannelName, u64>, u64) {
         let mut subscribers = BTreeMap::new();
         let open = self.views.values().filter(|view| view.open && view.client.is_some());
-        for channel in open.clone().flat_map(|view| view.subs.keys()) {
+        let follows = |view: &'_ &View, channel: &ChannelName| !view.leaving.contains(channel);
+        for channel in open.clone().flat_map(|view| view.subs.keys().filter(move |channel| follows(&view, channel))) {
             *subscribers.entry(channel.clone()).or_default() += 1;
         }
         (subscribers, open.count() as u64)
@@ -252,7 +260,7 @@ impl Checker {
                     view.client
                 ));
             }
-            for (channel, sub) in &view.subs {
+            for (channel, sub) in view.subs.iter().filter(|(channel, _)| !view.leaving.contains(*channel)) {
                 if view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone()))) {
                     continue;
                 }

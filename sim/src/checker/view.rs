@@ -10,6 +10,12 @@ pub(super) struct View {
     pub(super) open: bool,
     /// Its commands are answered by another way than its messages come.
     pub(super) is_apart: bool,
+    /// It speaks the chat protocol: most of its commands have no id.
+    pub(super) is_chat: bool,
+    /// Channels that a chat client has left: where it is not known yet that its shard has done it.
+    pub(super) leaving: BTreeSet<ChannelName>,
+    /// Channels about which an error without an id has come since the chat client entered.
+    pub(super) refused: BTreeSet<ChannelName>,
     pub(super) client: Option<ClientId>,
     /// It has a user: the scope of its keys outlives the session.
     pub(super) known: bool,

@@ -16,6 +16,9 @@ impl World {
         if self.frozen_until_ms[client] > self.now_ms {
             return Ok(());
         }
+        if let Some(chat) = self.chat_of(client) {
+            return self.tick_chat(client, chat);
+        }
         if client >= self.clients.len() {
             return self.tick_core(client);
         }
@@ -129,6 +132,7 @@ impl World {
     }
 
     pub(super) fn last_question(&mut self) -> Verdict {
+        self.chats_have_left()?;
         self.checker.expect_presences(&self.plan.channels)?;
         if self.plan.app {
             self.last_app_questions()?;

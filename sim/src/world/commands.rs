@@ -39,9 +39,7 @@ impl World {
         self.answered_now.clear();
         let id = request.id.clone();
         if is_bad {
-            let minute = self.now_ms / 60_000;
-            let (of, count) = &mut self.pipes[pipe].bad;
-            (*of, *count) = if *of == minute { (minute, *count + 1) } else { (minute, 1) };
+            self.counts_bad(pipe);
         }
         self.handle(shard, Input::Command { conn, seat: Seat::default(), request })?;
         let bad_max = self.plan.limits.bad_requests_per_minute_max;
@@ -70,6 +68,12 @@ impl World {
         Ok(())
     }
 
+    fn counts_bad(&mut self, pipe: usize) {
+        let minute = self.now_ms / 60_000;
+        let (of, count) = &mut self.pipes[pipe].bad;
+        (*of, *count) = if *of == minute { (minute, *count + 1) } else { (minute, 1) };
+    }
+
     /// The rate of a publication or signal, if its rule has one, and whether it is decided at once.
     fn governed(&self, pipe: usize, request: &Request) -> Option<(Governed, bool)> {
         let channel = match &request.command {
@@ -96,6 +100,9 @@ impl World {
     pub(super) fn answers(&mut self, pipe: usize, shard: usize, reply: &Reply) -> Verdict {
         let now_ms = self.now_ms;
         let error = if let ReplyBody::Error(error) = &reply.body { Some(error.clone()) } else { None };
+        if self.pipes[pipe].chat.is_some() && error.as_ref().is_some_and(|it| it.code == ErrorCode::NotConnected) {
+            self.counts_bad(pipe);
+        }
         self.counts.key_conflicts += u64::from(error.as_ref().is_some_and(|it| it.code == ErrorCode::KeyConflict));
         self.answered_now.push((pipe, reply.id.clone(), error));
         if let ReplyBody::Connected(connected) = &reply.body {
@@ -182,6 +189,8 @@ impl World {
 
     /// A shard hears of the end of a connection.
     pub(super) fn ends(&mut self, pipe: usize, finally: bool) {
+        // The session of a chat client ends with its connection.
+        let finally = finally || self.pipes[pipe].chat.is_some();
         self.signals_away(pipe, finally);
         self.settles(pipe, |_| true);
         self.lives.over(self.now_ms, pipe, finally, self.fetched(pipe));
@@ -193,14 +202,14 @@ impl World {
     /// A shard closes a connection.
     pub(super) fn closes(&mut self, pipe: usize, reason: Disconnect) -> Verdict {
         let now_ms = self.now_ms;
-        self.signals_away(pipe, !comes_back(reason) || reason == Disconnect::Expired);
+        let is_end = !comes_back(reason) || reason == Disconnect::Expired || self.pipes[pipe].chat.is_some();
+        self.signals_away(pipe, is_end);
         self.settles(pipe, |_| true);
         let Pipe { opened_ms, alive_ms, ref desk, .. } = self.pipes[pipe];
         let has_session = desk.is_connected;
         match reason {
             Disconnect::Moved => self.lives.moves(now_ms, pipe),
-            reason => {
-                let is_end = !comes_back(reason) || reason == Disconnect::Expired;
+            _ => {
                 let fetched = self.fetched(pipe);
                 self.lives.over(now_ms, pipe, is_end, fetched);
                 if self.app.is_disconnecting_any() {

@@ -151,6 +151,10 @@ impl World {
 
     /// Nobody answers at the server's address.
     pub(super) fn refuse(&mut self, client: usize) -> Verdict {
+        if let Some(chat) = self.chat_of(client) {
+            self.chats[chat].retry_ms = self.now_ms + 100;
+            return Ok(());
+        }
         if let Some(client) = self.clients.get_mut(client) {
             client.retry_ms = self.now_ms + 100;
             return Ok(());

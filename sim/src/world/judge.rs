@@ -88,6 +88,7 @@ impl World {
                 return Err(format!("promise 3: client {} wants {wanted} and is not subscribed", client.number));
             }
         }
+        self.judge_chats()?;
         if self.plan.app {
             let (subscribers, connected) = self.checker.subscribers();
             self.app.finish(&subscribers, connected)?;

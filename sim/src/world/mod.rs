@@ -7,6 +7,7 @@
 //! and then all promises must be fulfilled.
 
 mod app;
+mod chats;
 mod clients;
 mod commands;
 mod drain;
@@ -24,6 +25,7 @@ mod signals;
 use crate::app::App;
 use crate::application::Application;
 use crate::chances::{Chances, pick};
+use crate::chat::ChatClient;
 use crate::checker::{Checker, Verdict};
 use crate::client::{Client, Numbers};
 use crate::core_client::CoreClient;
@@ -33,7 +35,7 @@ use crate::kept::KeptSignals;
 use crate::lives::Lives;
 use crate::model::Policy;
 use crate::pipe::Pipe;
-use crate::plan::{CORES, Drawn, Plan};
+use crate::plan::{CHATS, CORES, Drawn, Plan};
 use crate::rates::Rates;
 use crate::sends::{Outgoing, SendJudge};
 use crate::shrink::Smaller;
@@ -90,6 +92,8 @@ pub(crate) struct World {
     stores: Rc<RefCell<Stores>>,
     /// Clients that are the real core; numbered after the others.
     cores: Vec<CoreClient>,
+    /// Clients that speak the chat protocol; numbered after those.
+    chats: Vec<ChatClient>,
     checker: Checker,
     app: App,
     app_answers: Vec<(AppToken, AppAnswer)>,
@@ -173,11 +177,15 @@ impl World {
         let shards = shards.collect();
         let asks = plan.hooks.hooks.connect;
         let grants = plan.hooks.grant.is_some();
-        let numbers_of_all = (0..plan.clients).chain((0..plan.cores).map(|core| CORES + core));
+        let numbers_of_all = (0..plan.clients)
+            .chain((0..plan.cores).map(|core| CORES + core))
+            .chain((0..plan.chats).map(|chat| CHATS + chat));
         let mut client_rngs: Vec<Rng> = numbers_of_all.clone().map(|n| chances.of("client", n as u64)).collect();
-        let (of_clients, of_cores) = client_rngs.split_at_mut(plan.clients);
+        let (of_clients, rest) = client_rngs.split_at_mut(plan.clients);
+        let (of_cores, of_chats) = rest.split_at_mut(plan.cores);
         let cores = of_cores.iter_mut().enumerate().map(|(n, rng)| CoreClient::new(n, rng, asks, grants)).collect();
         let clients = of_clients.iter_mut().enumerate().map(|(n, rng)| Client::new(n, rng)).collect();
+        let chats = of_chats.iter_mut().map(ChatClient::new).collect();
         let numbers = numbers_of_all.map(|n| Numbers::new(n as u64)).collect();
         let mut trace = Trace::new(events);
         trace.note(now_ms, || format!("{plan:?}"));
@@ -204,6 +212,7 @@ impl World {
             clients,
             stores,
             cores,
+            chats,
             checker: Checker::new(plan.hooks.grant.clone(), plan.limits.rooms_max),
             app: App::new(plan.faults.store.silent + plan.faults.store.stuck == 0, plan.limits.store_timeout_ms),
             app_answers: Vec::new(),
@@ -212,7 +221,7 @@ impl World {
             kept: KeptSignals::new(&plan.limits),
             lives: Lives::new(&plan.limits),
             answered_now: Vec::new(),
-            frozen_until_ms: vec![0; plan.clients + plan.cores],
+            frozen_until_ms: vec![0; plan.clients + plan.cores + plan.chats],
             shut: None,
             life: 0,
             draining: None,
@@ -239,7 +248,7 @@ impl World {
     /// Runs the whole story. The error says which promise was broken.
     pub(crate) fn run(&mut self) -> Verdict {
         let chaos_ms = self.plan.chaos_ms;
-        for client in 0..self.clients.len() + self.cores.len() {
+        for client in 0..self.clients.len() + self.cores.len() + self.chats.len() {
             let after = self.client_rngs[client].below(200);
             self.after(after, Event::Tick { client });
         }
@@ -348,6 +357,9 @@ impl World {
 
     /// The number of a client that stays the same when others are taken away.
     fn number_of(&self, client: usize) -> u64 {
+        if let Some(chat) = self.chat_of(client) {
+            return (CHATS + chat) as u64;
+        }
         match client.checked_sub(self.clients.len()) {
             Some(core) => (CORES + core) as u64,
             None => client as u64,

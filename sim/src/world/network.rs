@@ -2,6 +2,7 @@
 //! its own time.
 
 use super::{Event, Verdict, World};
+use crate::chat::CHAT_WIRE;
 use crate::client::Transport;
 use crate::pipe::{Heard, Pipe};
 use crate::wire::{self, ToClient};
@@ -16,6 +17,9 @@ impl World {
     pub(super) fn open(&mut self, client: usize, shard: usize) -> Verdict {
         if self.draining.is_some() && !self.comes_late(client) {
             return self.refuse(client);
+        }
+        if let Some(chat) = self.chat_of(client) {
+            return self.open_chat(client, chat, shard);
         }
         if self.polls_next(client) {
             return self.open_polled(client, shard);
@@ -66,9 +70,13 @@ impl World {
         let now_ms = self.now_ms;
         let of = &mut self.pipes[pipe];
         (of.conn, of.is_bound, of.server_open, of.opened_ms, of.alive_ms) = (conn, true, true, now_ms, now_ms);
+        let (wire, grace_ms) = match &self.pipes[pipe].chat {
+            Some(_) => (CHAT_WIRE, 0),
+            None => (WireId((client % 2) as u8), self.plan.limits.grace_ms as u32),
+        };
         let opened = Opened {
-            wire: WireId((client % 2) as u8),
-            grace_ms: self.plan.limits.grace_ms as u32,
+            wire,
+            grace_ms,
             heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
             heartbeat,
             connect_timeout_ms: None,
@@ -147,11 +155,20 @@ impl World {
 
     /// A text goes to the server.
     pub(super) fn carry_up(&mut self, index: usize, text: &str) -> Verdict {
+        self.carry_frame(index, |mask| wire::frame_up(text, mask))
+    }
+
+    /// The answer to a ping of WebSocket goes to the server.
+    pub(super) fn carry_pong(&mut self, index: usize) -> Verdict {
+        self.carry_frame(index, wire::pong_up)
+    }
+
+    fn carry_frame(&mut self, index: usize, frame: impl FnOnce(u64) -> Vec<u8>) -> Verdict {
         let pipe = &mut self.pipes[index];
         if pipe.half_open || !pipe.server_open {
             return Ok(());
         }
-        let mut frame = wire::frame_up(text, pipe.rng.next_u64());
+        let mut frame = frame(pipe.rng.next_u64());
         // Now and then a frame arrives in two pieces, the second of them never if the connection ends in between.
         let cut = if pipe.rng.below(8) == 0 { pipe.rng.below(frame.len() as u64) as usize } else { 0 };
         let rest = frame.split_off(cut);
@@ -171,6 +188,9 @@ impl World {
         if server_open && !self.pipes[pipe].held {
             self.pipes[pipe].alive_ms = self.now_ms;
             self.handle(shard, Input::Alive(conn))?;
+        }
+        if self.pipes[pipe].chat.is_some() {
+            return self.read_chat(pipe);
         }
         while let Some(request) = self.next_command(pipe)? {
             self.command(pipe, request)?;
@@ -260,7 +280,9 @@ impl World {
         }
         for heard in self.pipes[index].hear(&bytes)? {
             match heard {
+                Heard::Text(text) if self.pipes[index].chat.is_some() => self.chat_hears(index, Some(&text))?,
                 Heard::Text(text) => self.hear(index, &text)?,
+                Heard::Ping => self.chat_hears(index, None)?,
                 Heard::Close(code) => {
                     self.trace.note(self.now_ms, || format!("pipe {index} is closed with {code:?}"));
                     self.client_closed(index, false, code)?;
@@ -350,10 +372,15 @@ impl World {
             Some(_) => wire::encode_entry(&farewell, shard, self.wall_ms, limits),
             None => wire::encode(&farewell, shard, self.wall_ms, limits),
         };
+        if self.pipes[index].chat.is_some() {
+            self.chat_farewell(index, farewell);
+        } else {
+            let pipe = &mut self.pipes[index];
+            pipe.said.push_back(farewell);
+            pipe.said_count += 1;
+            pipe.outbox.push(frame, usize::MAX);
+        }
         let pipe = &mut self.pipes[index];
-        pipe.said.push_back(farewell);
-        pipe.said_count += 1;
-        pipe.outbox.push(frame, usize::MAX);
         if pipe.polling.is_some() {
             pipe.server_open = false;
             self.polled_closes(index);
@@ -394,7 +421,11 @@ impl World {
         let client = pipe.client;
         self.trace.note(self.now_ms, || format!("client {client} is done with pipe {index}"));
         self.checker.closed(index, finally);
-        if client >= self.clients.len() {
+        if let Some(chat) = self.chat_of(client) {
+            if self.chats[chat].pipe == Some(index) {
+                self.chats[chat].closed(self.now_ms, &mut self.client_rngs[client]);
+            }
+        } else if client >= self.clients.len() {
             if self.cores[client - self.plan.clients].pipe == Some(index) {
                 self.cores[client - self.plan.clients].pipe = None;
                 return self.core(client, CoreInput::Closed(code));

@@ -7,6 +7,7 @@ use super::polls::PollRequest;
 use super::{Event, Verdict, World};
 use crate::application::ScheduledAnswer;
 use crate::chances::Chances;
+use crate::chat::CHAT_WIRE;
 use crate::pipe::SinceFull;
 use crate::watch::Said;
 use crate::wire::{self, ToClient};
@@ -94,6 +95,7 @@ impl World {
             self.shards[shard].effects = effects;
         }
         self.carry(shard);
+        self.chats_leave(shard)?;
         self.app_answers()?;
         self.signals_told()?;
         self.bounds(shard)
@@ -101,10 +103,11 @@ impl World {
 
     fn effect(&mut self, shard: usize, effect: Effect, effects: &Effects, inputs: &mut VecDeque<Input>) -> Verdict {
         match effect {
-            Effect::Push { push, to, .. } => {
+            Effect::Push { push, wire, to } => {
                 let recipients = effects.recipients(to);
                 self.trace.note(self.now_ms, || format!("shard {shard} tells {recipients:?}: {push:?}"));
                 let counts = matches!(push, Push::Message { .. } | Push::Messages { .. });
+                let in_chat = if wire == CHAT_WIRE { Some(self.chat_push(&push)?) } else { None };
                 let message = Rc::new(ToClient::Push(push));
                 let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
                 for conn in recipients {
@@ -150,7 +153,10 @@ impl World {
                         since.turns += usize::from(since.last_turn != turn);
                         since.last_turn = turn;
                     }
-                    self.append(shard, *conn, &message, frame.clone(), inputs);
+                    match &in_chat {
+                        Some(push) => self.chat_is_told((shard, *conn), &message, push, inputs)?,
+                        None => self.append(shard, *conn, &message, frame.clone(), inputs),
+                    }
                     if let (Some(pipe), ToClient::Push(Push::Signal(signal))) = (self.pipe_of(shard, *conn), &*message)
                         && signal.signal.to.is_some()
                     {
@@ -180,14 +186,21 @@ impl World {
                     since.answers += 1;
                 }
                 if let (Some(pipe), ToClient::Reply(reply)) = (self.pipe_of(shard, conn), &*message) {
-                    if let ReplyBody::Connected(connected) = &reply.body {
+                    if let ReplyBody::Connected(connected) = &reply.body
+                        && self.pipes[pipe].chat.is_none()
+                    {
                         self.forwards.connected(self.now_ms, connected.client, pipe, shard);
                         self.send_judge.is_resumed(connected.client);
                     }
                     self.application.said(pipe, reply);
                     self.poll_replied(pipe, reply);
                 }
-                self.append(shard, conn, &message, frame, inputs);
+                match (self.pipe_of(shard, conn), &*message) {
+                    (Some(pipe), ToClient::Reply(reply)) if self.pipes[pipe].chat.is_some() => {
+                        self.chat_is_answered(pipe, reply, inputs)?;
+                    }
+                    _ => self.append(shard, conn, &message, frame, inputs),
+                }
             }
             Effect::Pause(conn) => {
                 self.counts.held += 1;
@@ -282,6 +295,14 @@ impl World {
         }
     }
 
+    /// The application may have subscribed the session that begins with a message.
+    pub(super) fn overhears(&mut self, index: usize, message: &ToClient) {
+        let owner = self.number_of(self.pipes[index].client);
+        if let Some((client, channel)) = self.app.overhears(index, owner, message) {
+            self.application.grants([client].into(), &channel);
+        }
+    }
+
     fn append(
         &mut self,
         shard: usize,
@@ -291,10 +312,7 @@ impl World {
         inputs: &mut VecDeque<Input>,
     ) {
         let Some(index) = self.pipe_of(shard, conn) else { return };
-        let owner = self.number_of(self.pipes[index].client);
-        if let Some((client, channel)) = self.app.overhears(index, owner, message) {
-            self.application.grants([client].into(), &channel);
-        }
+        self.overhears(index, message);
         let frame = match self.pipes[index].polling {
             Some(_) => wire::encode_entry(message, shard, self.wall_ms, &self.plan.limits),
             None => frame,

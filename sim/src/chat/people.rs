@@ -1,0 +1,220 @@
+//! The people in a room, as a chat client learns of them.
+//!
+//! In: what the hub says of a room, and whether the client reads it. Out: who stands in the room, by entries: a member
+//! who came earlier is in the `room_state`, one who comes later is announced by a `join`, and none by both. One who was
+//! announced leaves once. In the end these are all that stand there.
+
+use super::Form;
+use crate::wire::ToClient;
+use bytes::Bytes;
+use fanfare_hub::{ChannelName, ClientId, PresenceEntry, PresenceKind, Push, ReplyBody};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Debug, Default)]
+pub(crate) struct People {
+    own: Option<ClientId>,
+    channel: Option<ChannelName>,
+    /// Those whom it was told of, without itself.
+    known: BTreeMap<ClientId, Known>,
+    /// Everybody is named: it has had the `room_state`, and the room is not too large for names.
+    is_whole: bool,
+    /// The number of the last change that the hub has sent; the client does not see it.
+    seq: Option<u64>,
+    /// A change was not sent to it, as it was slow: it is told the whole again.
+    is_stale: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    data: Bytes,
+    /// By a `join`, and not by a list.
+    by_join: bool,
+}
+
+impl People {
+    /// In the end it is not told the whole any more.
+    pub(crate) fn misses_changes(&self) -> bool {
+        self.is_stale && self.is_whole
+    }
+
+    /// The room, and everybody in it but the client itself, if it knows them all.
+    pub(crate) fn everybody(&self) -> Option<(&ChannelName, BTreeMap<ClientId, Vec<u8>>)> {
+        let channel = self.channel.as_ref().filter(|_| self.is_whole && !self.is_stale)?;
+        Some((channel, self.known.iter().map(|(client, known)| (*client, known.data.to_vec())).collect()))
+    }
+
+    pub(crate) fn own(&self) -> Option<ClientId> {
+        self.own
+    }
+
+    /// The client follows this channel no more.
+    pub(crate) fn left(&mut self, channel: &ChannelName) {
+        if self.channel.as_ref() == Some(channel) {
+            *self = People { own: self.own, ..People::default() };
+        }
+    }
+
+    /// The hub says this to the client, which reads it in this form. `is_hurried`: it has joined the same room twice,
+    /// and may be told of the people as of the first time.
+    pub(crate) fn hears(&mut self, message: &ToClient, form: &Form, is_hurried: bool) -> Result<(), String> {
+        self.counts(message);
+        match self.learns(message, form) {
+            Err(_) if is_hurried || self.is_stale => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Follows the numbers of the changes.
+    fn counts(&mut self, message: &ToClient) {
+        let (channel, seq, is_whole) = match message {
+            ToClient::Push(Push::Presence(change)) => (&change.channel, change.seq, false),
+            ToClient::Push(Push::PresenceSnapshot { channel, snapshot }) => (channel, snapshot.seq, true),
+            ToClient::Reply(reply) => match &reply.body {
+                ReplyBody::Presence { channel, snapshot } => (channel, snapshot.seq, true),
+                _ => return,
+            },
+            ToClient::Push(_) => return,
+        };
+        if self.channel.as_ref() != Some(channel) || self.seq.is_some_and(|last| seq <= last) && !is_whole {
+            return;
+        }
+        let is_newest = self.seq.is_none_or(|last| seq >= last);
+        let skips = !is_whole && self.seq.is_some_and(|last| seq > last + 1);
+        self.is_stale = skips || self.is_stale && !(is_whole && is_newest);
+        self.seq = self.seq.max(Some(seq));
+    }
+
+    fn learns(&mut self, message: &ToClient, form: &Form) -> Result<(), String> {
+        match message {
+            ToClient::Reply(reply) => match &reply.body {
+                ReplyBody::Connected(connected) => self.own = Some(connected.client),
+                // Its last join is done: what it knew of a room before is over.
+                ReplyBody::Subscribed(subscribed) if *form != Form::Skipped => {
+                    let channel = Some(subscribed.channel.clone());
+                    *self = People { own: self.own, channel, ..People::default() };
+                }
+                ReplyBody::Presence { channel, snapshot } if form.is_sent() => {
+                    self.is_of_room(channel, message)?;
+                    let all = snapshot.entries.as_deref().unwrap_or_default();
+                    let own = self.own;
+                    let before = all.iter().take_while(|entry| Some(entry.client) != own);
+                    let twice: Vec<String> =
+                        before.filter_map(|entry| self.comes(entry, false, message).err()).collect();
+                    self.is_whole = snapshot.entries.is_some();
+                    return twice.into_iter().next().map_or(Ok(()), Err);
+                }
+                _ => {}
+            },
+            ToClient::Push(Push::Presence(change)) if *form != Form::Skipped => {
+                if form.is_sent() {
+                    self.is_of_room(&change.channel, message)?;
+                }
+                if self.channel.as_ref() != Some(&change.channel) || Some(change.entry.client) == self.own {
+                    return Ok(());
+                }
+                let client = change.entry.client;
+                match change.kind {
+                    PresenceKind::Join => self.comes(&change.entry, true, message)?,
+                    // One whom it will be told of, or who has left by now.
+                    PresenceKind::Update => {
+                        if let Some(known) = self.known.get_mut(&client) {
+                            known.data = change.entry.data.clone();
+                        }
+                    }
+                    PresenceKind::Leave => {
+                        if self.known.remove(&client).is_none() && self.is_whole {
+                            return Err(format!("chat: one leaves who was not there: {message:?}"));
+                        }
+                    }
+                }
+            }
+            ToClient::Push(Push::PresenceSnapshot { channel, snapshot }) if *form != Form::Skipped => {
+                self.is_of_room(channel, message)?;
+                let entries = snapshot.entries.as_deref().unwrap_or_default().iter();
+                let others = entries.filter(|entry| Some(entry.client) != self.own);
+                self.known =
+                    others.map(|entry| (entry.client, Known { data: entry.data.clone(), by_join: false })).collect();
+                self.is_whole = snapshot.entries.is_some();
+            }
+            // From here on the room is too large for names.
+            ToClient::Push(Push::PresenceCount { channel, .. }) if self.channel.as_ref() == Some(channel) => {
+                self.is_whole = false;
+                self.known.clear();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_of_room(&self, channel: &ChannelName, message: &ToClient) -> Result<(), String> {
+        match self.channel.as_ref() == Some(channel) {
+            true => Ok(()),
+            false => Err(format!("chat: in {:?} it is told of the people elsewhere: {message:?}", self.channel)),
+        }
+    }
+
+    fn comes(&mut self, entry: &Arc<PresenceEntry>, by_join: bool, message: &ToClient) -> Result<(), String> {
+        match self.known.insert(entry.client, Known { data: entry.data.clone(), by_join }) {
+            None => Ok(()),
+            // One list replaces another.
+            Some(before) if !before.by_join && !by_join => Ok(()),
+            Some(_) => Err(format!("chat: {} is announced twice, the second time by {message:?}", entry.client)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_hub::{PresencePush, PresenceSnapshot, Reply};
+
+    const OWN: ClientId = ClientId(1);
+    const BOB: ClientId = ClientId(2);
+    const EVE: ClientId = ClientId(3);
+
+    fn room() -> ChannelName {
+        ChannelName::new("chat:0").expect("a name")
+    }
+
+    fn entry(client: ClientId) -> Arc<PresenceEntry> {
+        Arc::new(PresenceEntry { client, user: None, info: None, data: "{}".into(), person: None })
+    }
+
+    fn change(kind: PresenceKind, client: ClientId) -> ToClient {
+        let (entry, still_there, seq, ts_ms) = (entry(client), false, 1, 0);
+        ToClient::Push(Push::Presence(Arc::new(PresencePush { channel: room(), kind, entry, still_there, seq, ts_ms })))
+    }
+
+    fn state(clients: &[ClientId]) -> ToClient {
+        let entries = Some(clients.iter().map(|client| entry(*client)).collect());
+        let snapshot = PresenceSnapshot { seq: 1, count: clients.len() as u64, entries };
+        ToClient::Reply(Reply { id: None, body: ReplyBody::Presence { channel: room(), snapshot } })
+    }
+
+    #[test]
+    fn each_member_is_announced_once_and_leaves_once() {
+        use PresenceKind::{Join, Leave};
+        let text = || Form::Text(String::new());
+        type Row = (&'static str, Vec<(ToClient, Form)>, Result<Vec<ClientId>, &'static str>);
+        let rows: [Row; 6] = [
+            ("earlier", vec![(state(&[BOB, OWN]), text())], Ok(vec![BOB])),
+            ("later", vec![(state(&[OWN, EVE]), text()), (change(Join, EVE), text())], Ok(vec![EVE])),
+            ("later, and told first", vec![(change(Join, EVE), text()), (state(&[OWN, EVE]), text())], Ok(vec![EVE])),
+            ("by both", vec![(state(&[BOB, OWN]), text()), (change(Join, BOB), text())], Err("announced twice")),
+            ("of no use", vec![(state(&[BOB, OWN]), text()), (change(Join, BOB), Form::Skipped)], Ok(vec![BOB])),
+            ("not there", vec![(state(&[OWN]), text()), (change(Leave, BOB), text())], Err("not there")),
+        ];
+        for (name, told, expected) in rows {
+            let mut people = People { own: Some(OWN), channel: Some(room()), ..People::default() };
+            let wrong = told.iter().find_map(|(message, form)| people.hears(message, form, false).err());
+            match expected {
+                Ok(there) => {
+                    assert_eq!(wrong, None, "{name}");
+                    assert_eq!(people.known.keys().copied().collect::<Vec<_>>(), there, "{name}");
+                }
+                Err(part) => assert!(wrong.as_ref().is_some_and(|it| it.contains(part)), "{name}: {wrong:?}"),
+            }
+        }
+    }
+}
