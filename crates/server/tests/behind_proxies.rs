@@ -194,16 +194,6 @@ impl Drop for Proxy {
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-fn read_head(stream: &mut impl Read) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&head)));
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).expect("text")
-}
-
 /// A client of the native protocol over a WebSocket.
 struct Client {
     stream: Stream,
@@ -224,7 +214,7 @@ impl Client {
         let mut head = Vec::new();
         request(&mut head, NAME, path, &client_key([7; 16]), &[PROTOCOL], &PRETENDED);
         stream.write_all(&head).expect("the proxy reads");
-        let answer = read_head(&mut stream);
+        let answer = support::head(&mut stream);
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         Client { stream, decoder: Decoder::new(Role::Client, Limits { message_bytes_max: 1 << 20 }) }
     }
@@ -365,7 +355,7 @@ fn suite(proxy: &Proxy, base: &str, mut running: Running, restart: impl Fn() -> 
         let mut stream = proxy.connect();
         let request = format!("GET {} HTTP/1.1\r\nHost: {NAME}\r\n\r\n", at(&path));
         stream.write_all(request.as_bytes()).expect("the proxy reads");
-        let head = read_head(&mut stream);
+        let head = support::head(&mut stream);
         assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
         let first = if path.starts_with("/events") { "connected" } else { "subscribed" };
         read_until(&mut stream, first); // the head comes before the subscription is made
@@ -409,7 +399,7 @@ fn suite(proxy: &Proxy, base: &str, mut running: Running, restart: impl Fn() -> 
     let mut stream = proxy.connect();
     let head = format!("POST {} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {}\r\n", at("/v1/stream"), connect.len());
     stream.write_all(format!("{head}Content-Type: application/json\r\n\r\n{connect}").as_bytes()).expect("it reads");
-    assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "));
+    assert!(support::head(&mut stream).starts_with("HTTP/1.1 200 "));
     let pong = json!({"ticket": ticket_in(&read_until(&mut stream, "subscribed")), "commands": {"type": "pong"}});
     for _ in 0..HEARTBEATS {
         client.until("ping");

@@ -259,8 +259,7 @@ fn a_delay_comes_before_the_drain() {
 /// The last line of the log has the counts: clients that were told, and open commands that got their answers.
 #[test]
 fn a_publication_that_waits_for_its_handler_is_answered_and_counted() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = support::runtime();
     let entered = runtime.enter();
     let gate = Arc::new(Semaphore::new(0));
     let (asked, is_asked) = mpsc::channel();

@@ -27,13 +27,7 @@ fn until_gone(path: &std::path::Path) {
 /// Upgrades, checks the echo of one frame, and returns the socket.
 fn echo_over<S: std::io::Read + std::io::Write>(mut socket: S) -> S {
     socket.write_all(UPGRADE.as_bytes()).expect("written");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        socket.read_exact(&mut byte).expect("a head");
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).expect("text");
+    let head = support::head(&mut socket);
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert!(head.to_ascii_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
     for _ in 0..3 {

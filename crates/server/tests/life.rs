@@ -54,8 +54,7 @@ fn ports(running: &Running) -> [SocketAddr; 2] {
 #[test]
 fn dropping_ends_the_server_whatever_else_is_held_of_it() {
     let _alone = alone();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = support::runtime();
     let _entered = runtime.enter();
     let ended = |name: &str, ports: &[SocketAddr]| {
         for port in ports {
@@ -124,8 +123,7 @@ fn dropping_ends_the_server_whatever_else_is_held_of_it() {
 #[test]
 fn a_start_that_fails_leaves_no_thread_port_or_file() {
     let _alone = alone();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = support::runtime();
     let _entered = runtime.enter();
     let folder = std::env::temp_dir().join(format!("fanfare-life-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a temporary folder");

@@ -67,8 +67,7 @@ fn native(server: &Server, first: &serde_json::Value) -> Client {
 }
 
 fn secrets(captured: &Captured) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = support::runtime();
     let _entered = runtime.enter();
     let rule = Rule::open(Pattern::new("inbox:{user}").expect("valid"));
     let builder = Fanfare::builder(())

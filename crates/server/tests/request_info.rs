@@ -65,7 +65,7 @@ impl<S: Read + Write> Client<S> {
              Sec-WebSocket-Protocol: {PROTOCOL}\r\nX-Test: yes\r\nCookie: a=b; session=ada\r\n\r\n"
         );
         socket.write_all(head.as_bytes()).expect("written");
-        let answer = read_head(&mut socket);
+        let answer = support::head(&mut socket);
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         Client { socket, decoder: Decoder::new(Role::Client, Limits { message_bytes_max: 1 << 20 }) }
     }
@@ -110,16 +110,6 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
-fn read_head(socket: &mut impl Read) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        socket.read_exact(&mut byte).expect("a head");
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).expect("text")
-}
-
 const TARGET: &str = "/v1/ws?room=7&x=%20y";
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -142,7 +132,7 @@ async fn every_handler_sees_the_request_over_tcp_and_unix_sockets() {
         tcp_sees("the first request", connect(address));
         let mut kept_alive = connect(address);
         kept_alive.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
-        read_head(&mut kept_alive);
+        support::head(&mut kept_alive);
         kept_alive.read_exact(&mut [0; 3]).expect("ok");
         tcp_sees("a later request of the connection", kept_alive);
         let unix = UnixStream::connect(&path).expect("it accepts");

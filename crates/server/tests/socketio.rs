@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 use support::engine::{Poller, ask};
 use support::socketio::{PATH, enter, entered, event_and_time, join, open, opened, text};
-use support::{Client, DEADLINE, Frame, Server, config, connect, response, upgrade};
+use support::{Client, DEADLINE, Frame, Server, config, connect, response, runtime, upgrade};
 
 fn builder() -> Builder {
     let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
@@ -27,11 +27,6 @@ fn event(client: &mut Client, is_timed: bool) -> Value {
     let (event, timestamp) = event_and_time(client, "");
     assert_eq!(timestamp.is_some_and(|timestamp| timestamp.is_u64()), is_timed, "{event}");
     event
-}
-
-/// Handlers run on this runtime.
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
 #[test]

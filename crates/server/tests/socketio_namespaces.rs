@@ -116,7 +116,7 @@ fn the_guard_decides_about_each_namespace_by_its_own_auth() {
         Some(user) if user.starts_with("user ") => Ok(Identity::user(&user[5..])),
         _ => Err(Refusal::unauthorized("no such token")),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = support::runtime();
     let _entered = runtime.enter();
     let server = Server::of(builder().on_connect(guard));
     let mut client = open(&server);

@@ -122,6 +122,16 @@ fn join(link: &mut Link) {
     say(link, "joined");
 }
 
+/// Ada, by a WebSocket, and Bob, by either transport, of whose joining she has heard.
+fn two_in_the_lobby(server: &Server, polls: bool) -> (Link, (Link, Known)) {
+    let (mut ada, _) = begin(server, false);
+    join(&mut ada);
+    let (mut bob, known) = begin(server, polls);
+    bob.send(r#"42["join-room","lobby"]"#);
+    assert_eq!(ada.event("").0, json!(["user-joined", {"userId": known.sid}]));
+    (ada, (bob, known))
+}
+
 fn say(speaker: &mut Link, text: &str) -> String {
     speaker.send(&format!(r#"42["message",{{"text":"{text}"}}]"#));
     let (event, offset) = speaker.event("");
@@ -137,11 +147,7 @@ fn texts(missed: &[(Value, String)]) -> Vec<&str> {
 fn a_client_goes_on_again_and_again_with_what_it_missed() {
     for polls in [false, true] {
         let server = server();
-        let (mut ada, _) = begin(&server, false);
-        join(&mut ada);
-        let (mut bob, known) = begin(&server, polls);
-        bob.send(r#"42["join-room","lobby"]"#);
-        assert_eq!(ada.event("").0, json!(["user-joined", {"userId": known.sid}]));
+        let (mut ada, (mut bob, known)) = two_in_the_lobby(&server, polls);
         let mut offset: Option<String> = None;
         for round in 0..4 {
             drop(bob);
@@ -169,11 +175,7 @@ fn a_client_goes_on_again_and_again_with_what_it_missed() {
 fn what_was_lost_on_its_way_comes_again_once() {
     for polls in [false, true] {
         let server = server();
-        let (mut ada, _) = begin(&server, false);
-        join(&mut ada);
-        let (mut bob, known) = begin(&server, polls);
-        bob.send(r#"42["join-room","lobby"]"#);
-        ada.event("");
+        let (mut ada, (mut bob, known)) = two_in_the_lobby(&server, polls);
         say(&mut ada, "1");
         let (_, offset) = bob.event("");
         say(&mut ada, "2"); // it is on its way, or in no answer to a poll yet
@@ -262,11 +264,7 @@ fn a_socket_moves_to_the_connection_of_its_client() {
 #[test]
 fn attachments_come_with_an_offset_and_come_again() {
     let server = server();
-    let (mut ada, _) = begin(&server, false);
-    join(&mut ada);
-    let (mut bob, known) = begin(&server, false);
-    bob.send(r#"42["join-room","lobby"]"#);
-    ada.event("");
+    let (mut ada, (bob, known)) = two_in_the_lobby(&server, false);
     drop(bob);
     ada.send(r#"451-["message",{"file":{"_placeholder":true,"num":0}}]"#);
     let Link::Socket(client) = &mut ada else { panic!("a WebSocket") };
@@ -288,7 +286,7 @@ fn a_guard_is_asked_again() {
         "nobody" => Err(Refusal::denied("no")),
         user => Ok(Identity::user(user)),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = support::runtime();
     let _entered = runtime.enter();
     let server = Server::of(Fanfare::builder(()).config(recovering()).on_connect(guard));
     let enter_as = |payload: Value| {

@@ -233,8 +233,7 @@ fn ten_thousand_names_make_no_more_labels_than_one() {
 
 #[test]
 fn handlers_are_timed_and_told_apart_by_how_they_end() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = support::runtime();
     let _entered = runtime.enter();
     let open = Rule::open(Pattern::new("**").expect("valid"));
     let builder = Fanfare::builder(())

@@ -217,13 +217,7 @@ fn long_answers_are_compressed_for_clients_that_can_read_it() {
     let mut socket = connect(server.address);
     let head = format!("GET /socket.io/?{} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n", bob.query());
     socket.write_all(head.as_bytes()).unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        socket.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let head = support::head(&mut socket).to_ascii_lowercase();
     assert!(head.contains("content-encoding: gzip"), "{head}");
     let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
     let mut body = vec![0; len.parse().unwrap()];

@@ -296,7 +296,7 @@ fn gets_of_a_client_that_has_probed_are_answered() {
 /// A POST that waits for room is under way when the client goes on.
 #[test]
 fn packets_of_a_post_come_before_those_of_the_websocket() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = support::runtime();
     let _entered = runtime.enter();
     let held = Arc::new(Semaphore::new(0));
     let gate = held.clone();

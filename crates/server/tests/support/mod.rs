@@ -35,6 +35,11 @@ pub fn shards() -> usize {
     std::env::var("FANFARE_SHARDS").map_or(2, |text| text.parse().expect("FANFARE_SHARDS is a number"))
 }
 
+/// A runtime on which handlers run.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
 /// Settings for tests: all times are long unless a test sets them, so that a busy machine changes nothing.
 pub fn config() -> Config {
     let patient = Duration::from_secs(30);
@@ -176,8 +181,8 @@ impl Response {
     }
 }
 
-/// Reads exactly one response.
-pub fn response(socket: &mut TcpStream) -> Response {
+/// Reads a head, and no byte behind it.
+pub fn head(socket: &mut (impl Read + ?Sized)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -186,7 +191,12 @@ pub fn response(socket: &mut TcpStream) -> Response {
         }
         head.push(byte[0]);
     }
-    let mut response = Response { head: String::from_utf8(head).expect("a head is text"), body: String::new() };
+    String::from_utf8(head).expect("a head is text")
+}
+
+/// Reads exactly one response.
+pub fn response(socket: &mut TcpStream) -> Response {
+    let mut response = Response { head: head(socket), body: String::new() };
     let len = response.header("content-length").map_or(0, |len| len.parse().expect("a length"));
     let mut body = vec![0; len];
     socket.read_exact(&mut body).expect("the body is as long as it says");

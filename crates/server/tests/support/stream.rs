@@ -75,15 +75,7 @@ impl Stream {
     /// Sends a request and reads the head of the answer.
     pub fn asked(mut socket: TcpStream, request: &str) -> Stream {
         socket.write_all(request.as_bytes()).expect("written");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            if let Err(error) = socket.read_exact(&mut byte) {
-                panic!("{error} after {:?}", String::from_utf8_lossy(&head));
-            }
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).expect("a head is text").to_ascii_lowercase();
+        let head = super::head(&mut socket).to_ascii_lowercase();
         let chunked = head.contains("transfer-encoding: chunked");
         Stream { socket, head, chunked, read: Vec::new(), ended: false }
     }
