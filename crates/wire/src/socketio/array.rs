@@ -17,7 +17,12 @@ pub struct Elements<'a> {
 impl<'a> Elements<'a> {
     /// Of an array; any other value has none.
     pub fn of(array: &'a str) -> Self {
-        let inner = array.trim_matches(WHITE).strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        Elements::between(array, '[', ']')
+    }
+
+    /// Of a value between these brackets; any other value has none.
+    fn between(json: &'a str, open: char, close: char) -> Self {
+        let inner = json.trim_matches(WHITE).strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
         Elements { rest: inner.filter(|inner| !inner.trim_matches(WHITE).is_empty()) }
     }
 
@@ -87,9 +92,7 @@ impl<'a> Event<'a> {
 /// Appends the fields of a valid JSON object, each with a comma behind it, as `...object` does in JavaScript. Fields
 /// that the text behind them sets anew are left out by their names. Any other value has no fields.
 pub fn put_spread(out: &mut Vec<u8>, object: &str, without: &[&str]) {
-    let inner = object.trim_matches(WHITE).strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    let fields = Elements { rest: inner.filter(|inner| !inner.trim_matches(WHITE).is_empty()) };
-    for field in fields {
+    for field in Elements::between(object, '{', '}') {
         let name = field.get(..string_end(field.as_bytes(), 1)).and_then(text);
         if name.is_none_or(|name| !without.contains(&&*name)) {
             out.extend_from_slice(field.as_bytes());

@@ -203,22 +203,14 @@ fn data(kind: Kind, json: &str) -> Result<Option<Cow<'_, str>>, DecodeError> {
     if json.is_empty() {
         return match kind {
             Kind::Connect | Kind::Disconnect => Ok(None),
-            Kind::Event => Err(DecodeError::Payload { expected: "an array that begins with a name" }),
-            Kind::Ack => Err(DecodeError::Payload { expected: "an array" }),
-            Kind::ConnectError => Err(DecodeError::Payload { expected: "an object or a text" }),
+            Kind::Event | Kind::Ack | Kind::ConnectError => Err(not_of(kind)),
         };
     }
     check(json).map_err(|error| DecodeError::Json(error.to_string()))?;
-    let first = json.trim_start().as_bytes().first().copied();
-    let wrong = |expected| Err(DecodeError::Payload { expected });
-    match (kind, first) {
+    match (kind, json.trim_start().as_bytes().first()) {
         (Kind::Connect, Some(b'{')) | (Kind::Ack, Some(b'[')) | (Kind::ConnectError, Some(b'{' | b'"')) => {}
         (Kind::Event, Some(b'[')) => check_event(json)?,
-        (Kind::Connect, _) => return wrong("an object"),
-        (Kind::Disconnect, _) => return wrong("absent"),
-        (Kind::Event, _) => return wrong("an array that begins with a name"),
-        (Kind::Ack, _) => return wrong("an array"),
-        (Kind::ConnectError, _) => return wrong("an object or a text"),
+        _ => return Err(not_of(kind)),
     }
     let data = match json::payload(json.as_bytes())? {
         Cow::Borrowed(_) => Cow::Borrowed(json),
@@ -230,10 +222,22 @@ fn data(kind: Kind, json: &str) -> Result<Option<Cow<'_, str>>, DecodeError> {
     Ok(Some(data))
 }
 
+/// The payload has not the form that this kind demands.
+fn not_of(kind: Kind) -> DecodeError {
+    DecodeError::Payload {
+        expected: match kind {
+            Kind::Connect => "an object",
+            Kind::Disconnect => "absent",
+            Kind::Event => "an array that begins with a name",
+            Kind::Ack => "an array",
+            Kind::ConnectError => "an object or a text",
+        },
+    }
+}
+
 /// The name of an event is a text or a number, and no reserved one.
 fn check_event(json: &str) -> Result<(), DecodeError> {
-    let expected = "an array that begins with a name";
-    let name = Event::of(json).ok_or(DecodeError::Payload { expected })?.name;
+    let name = Event::of(json).ok_or_else(|| not_of(Kind::Event))?.name;
     match name.as_bytes().first() {
         Some(b'"') => {
             let name = text(name);
@@ -241,6 +245,6 @@ fn check_event(json: &str) -> Result<(), DecodeError> {
             reserved.map_or(Ok(()), |reserved| Err(DecodeError::ReservedEvent(reserved)))
         }
         Some(b'-' | b'0'..=b'9') => Ok(()),
-        _ => Err(DecodeError::Payload { expected }),
+        _ => Err(not_of(Kind::Event)),
     }
 }
