@@ -123,9 +123,9 @@ impl Shell {
                 }
                 Some(PendingAnswers::Asked(asking, _room)) => {
                     if let AppAnswer::Error(error) = answer
-                        && let Some(asker) = self.asking.try_remove(asking)
+                        && let Some(on_answers) = self.asking.try_remove(asking)
                     {
-                        asker(Err(error));
+                        on_answers(Err(error));
                     }
                 }
                 _ => {}
@@ -139,10 +139,10 @@ impl Shell {
         self.ask(now, token(slot, 0), command);
     }
 
-    /// Asks the members of a channel. The asker gets their answers once, or the reason why nobody was asked.
+    /// Asks the members of a channel. `on_answers` gets the answers once, or the reason why nobody was asked.
     pub(super) fn ask_members(&mut self, now: Now, question: MembersQuestion) {
-        let MembersQuestion { channel, audience, data, timeout_ms, asker, room } = question;
-        let asking = self.asking.insert(asker);
+        let MembersQuestion { channel, audience, data, timeout_ms, on_answers, room } = question;
+        let asking = self.asking.insert(on_answers);
         let slot = self.asked.insert(PendingAnswers::Asked(asking, room));
         let op = MembersOp::Ask { data, token: AskToken(asking as u64), timeout_ms };
         let command = MembersCommand { channel, audience, op };
@@ -151,8 +151,8 @@ impl Shell {
 
     /// The answers of members are here.
     pub(super) fn members_answered(&mut self, token: AskToken, answers: Answers) {
-        if let Some(asker) = self.asking.try_remove(token.0 as usize) {
-            asker(Ok(answers));
+        if let Some(on_answers) = self.asking.try_remove(token.0 as usize) {
+            on_answers(Ok(answers));
         }
     }
 }

@@ -41,9 +41,9 @@ pub(super) fn operate(shared: &Shared, from: Option<SocketKey>, on_its_way: OnIt
                 None => shell.act(now, Input::App { token: NOBODY, command }),
             }
         }
-        Some(Operation::AskAll(payload, audience, timeout_ms, asker)) => {
+        Some(Operation::AskAll(payload, audience, timeout_ms, on_answers)) => {
             let Some(Publish { channel, data, .. }) = SocketIo::publication(&namespace, payload) else { return };
-            shell.ask_members(now, MembersQuestion { channel, audience, data, timeout_ms, asker, room: None });
+            shell.ask_members(now, MembersQuestion { channel, audience, data, timeout_ms, on_answers, room: None });
         }
         _ => {} // for the socket alone, and it has left
     }

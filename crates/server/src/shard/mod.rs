@@ -30,7 +30,7 @@ use crate::embed::Dispatcher;
 use crate::framing::deflate::Deflaters;
 use crate::framing::{Form, Wire};
 use crate::logs;
-use crate::protocol::socketio::Asker;
+use crate::protocol::socketio::OnAnswers;
 use crate::protocol::{Actions, ImmediateAnswer, Message, Place};
 use crate::request::Peer;
 use fanfare_hub::{ConnId, Effects, Input, Noted, Now, PollTable, Request, Seat, Shard, ShardId, WireId};
@@ -96,7 +96,7 @@ pub(crate) struct Shell {
     /// Commands of the application that wait for their answers.
     asked: Slab<app::PendingAnswers>,
     /// Questions to members of channels, whose askers wait for the answers.
-    asking: Slab<Asker>,
+    asking: Slab<OnAnswers>,
     /// Requests that brought a command for a session and wait for its answer.
     forwards: Slab<detached::Answer>,
     /// The connections whose messages are polled.

@@ -63,12 +63,12 @@ impl Namespace {
     /// Sends an event to sockets and gives their answers: when all have answered or left, or when the time is over.
     /// Then the answers so far are given, with `timed_out`.
     pub(crate) async fn ask(&self, audience: Audience, event: Data, timeout: Duration) -> Result<Answers, Error> {
-        let (asker, answers) = oneshot::channel();
+        let (to, answers) = oneshot::channel();
         let room = Some(self.handle.room_for(&self.channel).await?);
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let channel = self.channel.clone();
-        let asker = Box::new(move |result| drop(asker.send(result))); // the caller may have stopped waiting
-        let question = MembersQuestion { channel, audience, data: event, timeout_ms, asker, room };
+        let on_answers = Box::new(move |result| drop(to.send(result))); // the caller may have stopped waiting
+        let question = MembersQuestion { channel, audience, data: event, timeout_ms, on_answers, room };
         self.handle.send_to_home(&self.channel, Control::App(AppRequest::Members(Box::new(question))))?;
         answers.await.unwrap_or_else(|_| Err(stopped_error()))
     }

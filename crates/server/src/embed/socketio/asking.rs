@@ -103,9 +103,9 @@ impl<R: DeserializeOwned + Send + 'static> IntoFuture for AskingAll<R> {
     fn into_future(self) -> Self::IntoFuture {
         let (to, answers) = oneshot::channel();
         let timeout_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
-        let asker = Box::new(move |answers| drop(to.send(answers))); // nobody may wait any more
+        let on_answers = Box::new(move |answers| drop(to.send(answers))); // nobody may wait any more
         let sending = match self.made {
-            Ok((payload, audience)) => self.sequence.put(Operation::AskAll(payload, audience, timeout_ms, asker)),
+            Ok((payload, audience)) => self.sequence.put(Operation::AskAll(payload, audience, timeout_ms, on_answers)),
             Err(sending) => sending,
         };
         Box::pin(async move {

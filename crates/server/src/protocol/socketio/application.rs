@@ -111,8 +111,8 @@ impl Socket {
                 let audience = Audience { only: vec![client], ..Audience::default() };
                 // The handler that waits has a time of its own, and tells nobody when that is over.
                 let (timeout_ms, room) = (ACK_TIMEOUT_MS, None);
-                let asker = Box::new(move |result| give_ack(result, to));
-                actions.questions.push(MembersQuestion { channel, audience, data, timeout_ms, asker, room });
+                let on_answers = Box::new(move |result| give_ack(result, to));
+                actions.questions.push(MembersQuestion { channel, audience, data, timeout_ms, on_answers, room });
             }
             // These take their places behind all that the handlers have done before.
             Operation::Ack(id, payload) => {

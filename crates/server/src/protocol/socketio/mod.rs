@@ -24,7 +24,7 @@ pub(crate) use namespaces::{Namespaces, channel_of};
 pub(crate) use publish::data_of;
 pub use reason::Reason;
 pub(crate) use seam::{
-    AckArgs, Admission, Asker, Decision, Entering, HandledSocket, MembersQuestion, OnItsWay, Opaque, Operation,
+    AckArgs, Admission, Decision, Entering, HandledSocket, MembersQuestion, OnAnswers, OnItsWay, Opaque, Operation,
     Payload, SocketHandlers, SocketKey, Unwanted,
 };
 

@@ -131,7 +131,7 @@ pub(crate) enum Operation {
     /// Something to the sockets of an audience, and who waits for the answer.
     Members(Audience, MembersOp, Option<oneshot::Sender<AppAnswer>>),
     /// An event to the sockets of an audience that asks each for an ack, and how many ms they have.
-    AskAll(Payload, Audience, u64, Asker),
+    AskAll(Payload, Audience, u64, OnAnswers),
 }
 
 /// An operation on its way to a shard.
@@ -158,7 +158,7 @@ impl SocketKey {
 }
 
 /// Takes the answers of members, or the reason why nobody was asked. Dropped where the server ends before.
-pub(crate) type Asker = Box<dyn FnOnce(Result<Answers, Error>) + Send>;
+pub(crate) type OnAnswers = Box<dyn FnOnce(Result<Answers, Error>) + Send>;
 
 /// A question to the members of a channel that an audience includes.
 pub(crate) struct MembersQuestion {
@@ -167,7 +167,7 @@ pub(crate) struct MembersQuestion {
     pub(crate) data: Data,
     /// After so many ms nobody waits for further answers.
     pub(crate) timeout_ms: u64,
-    pub(crate) asker: Asker,
+    pub(crate) on_answers: OnAnswers,
     /// Held until the question is published.
     pub(crate) room: Option<OwnedSemaphorePermit>,
 }
