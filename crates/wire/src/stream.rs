@@ -1,10 +1,12 @@
-//! Messages in the body of a stream, as a client reads them: blocks of an event stream, or lines of JSON.
+//! Messages in the body of a stream: blocks of an event stream, or lines of JSON.
 //!
-//! In: the bytes of the body, cut anywhere. Out: each whole message once, in order: the `data` of a block with its
-//! lines joined by line feeds (HTML, 9.2 *Server-sent events*), or a line that is not blank. Comments and all other
-//! fields of a block are skipped. A message that was not ended is never given. Memory: one message, at most `bytes_max`
-//! and the bytes of one call.
+//! A server appends each message by [`StreamForm::put`], and a client reads them by [`StreamDecoder`]. In: the bytes of
+//! the body, cut anywhere. Out: each whole message once, in order: the `data` of a block with its lines joined by line
+//! feeds (HTML, 9.2 *Server-sent events*), or a line that is not blank. Comments and all other fields of a block are
+//! skipped. A message that was not ended is never given. Memory: one message, at most `bytes_max` and the bytes of one
+//! call.
 
+use crate::sse;
 use memchr::{memchr, memchr2};
 
 /// The form of the body.
@@ -14,6 +16,32 @@ pub enum StreamForm {
     Blocks,
     /// `application/x-ndjson`: a message is a line.
     Lines,
+}
+
+impl StreamForm {
+    /// Appends a message. One of lines is JSON, which has no line feed.
+    #[inline]
+    pub fn put(self, out: &mut Vec<u8>, message: &[u8]) {
+        match self {
+            StreamForm::Blocks => {
+                sse::put_data(out, message);
+                sse::put_end(out);
+            }
+            StreamForm::Lines => {
+                out.extend_from_slice(message);
+                out.push(b'\n');
+            }
+        }
+    }
+
+    /// Appends a sign of life, which readers skip: a comment, or a blank line.
+    #[inline]
+    pub fn put_idle(self, out: &mut Vec<u8>) {
+        if self == StreamForm::Blocks {
+            sse::put_comment(out);
+        }
+        out.push(b'\n');
+    }
 }
 
 /// The peer broke the form.
@@ -236,11 +264,23 @@ mod tests {
         fn the_blocks_of_the_server_are_read_back(messages in proptest::collection::vec("[^\r]{0,20}", 0..8)) {
             let mut body = Vec::new();
             for message in &messages {
-                sse::put_comment(&mut body);
-                sse::put_data(&mut body, message.as_bytes());
-                sse::put_end(&mut body);
+                StreamForm::Blocks.put_idle(&mut body);
+                StreamForm::Blocks.put(&mut body, message.as_bytes());
             }
             let mut decoder = StreamDecoder::new(StreamForm::Blocks, 1 << 10);
+            let mut read = Vec::new();
+            decoder.read(&body, |message| read.push(message.to_owned())).expect("valid");
+            prop_assert_eq!(read, messages);
+        }
+
+        #[test]
+        fn the_lines_of_the_server_are_read_back(messages in proptest::collection::vec("[{\\[\"][^\n\r]{0,20}[}\"]", 0..8)) {
+            let mut body = Vec::new();
+            for message in &messages {
+                StreamForm::Lines.put_idle(&mut body);
+                StreamForm::Lines.put(&mut body, message.as_bytes());
+            }
+            let mut decoder = StreamDecoder::new(StreamForm::Lines, 1 << 10);
             let mut read = Vec::new();
             decoder.read(&body, |message| read.push(message.to_owned())).expect("valid");
             prop_assert_eq!(read, messages);

@@ -14,6 +14,7 @@ use crate::transport::pace::FORGET_BYTES;
 use bytes::Bytes;
 use fanfare_wire::engineio::{SEPARATOR, put_binary};
 use fanfare_wire::sse;
+use fanfare_wire::stream::StreamForm;
 use std::io::Write as _;
 
 /// How the body of a stream is written.
@@ -51,14 +52,8 @@ impl Lines {
 
     fn put(self, out: &mut Vec<u8>, form: Form, payload: &[u8]) {
         match (self, form) {
-            (Lines::Data | Lines::Blocks, Form::Ping | Form::Pong) => {
-                sse::put_comment(out);
-                sse::put_end(out);
-            }
-            (Lines::Data, Form::Text | Form::Binary) => {
-                sse::put_data(out, payload);
-                sse::put_end(out);
-            }
+            (Lines::Data | Lines::Blocks, Form::Ping | Form::Pong) => StreamForm::Blocks.put_idle(out),
+            (Lines::Data, Form::Text | Form::Binary) => StreamForm::Blocks.put(out, payload),
             (Lines::Blocks, Form::Text | Form::Binary) => out.extend_from_slice(payload),
             (Lines::Entries, Form::Ping | Form::Pong) => {}
             (Lines::Entries, Form::Text | Form::Binary) => {
@@ -74,11 +69,8 @@ impl Lines {
                 put_binary(out, payload);
                 out.push(SEPARATOR as u8);
             }
-            (Lines::Json, Form::Ping | Form::Pong) => out.push(b'\n'), // readers of NDJSON skip blank lines
-            (Lines::Json, Form::Text | Form::Binary) => {
-                out.extend_from_slice(payload);
-                out.push(b'\n');
-            }
+            (Lines::Json, Form::Ping | Form::Pong) => StreamForm::Lines.put_idle(out),
+            (Lines::Json, Form::Text | Form::Binary) => StreamForm::Lines.put(out, payload),
         }
     }
 }
