@@ -40,6 +40,7 @@
 
 mod backoff;
 mod carried;
+mod leaving;
 mod order;
 mod out;
 mod polls;
@@ -490,7 +491,7 @@ impl Core {
         let Some(message) = subscriptions.hold(message, out.over_http) else { return };
         if let Some(id) = id_of(&message) {
             let RequestId::Number(id) = *id else { return };
-            subscriptions.left(id);
+            subscriptions.left(now_ms, rng, id, &message);
             let Err(message) = publishes.answered(now_ms, rng, id, message, out) else { return };
             return match requests.take(id) {
                 Some(Purpose::Call { call, .. }) => {

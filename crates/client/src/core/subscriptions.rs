@@ -13,6 +13,7 @@
 //! are more, the channel is subscribed to again from the place that the answer names.
 //! A presence that is older than a change before it is asked for again.
 
+use super::leaving::Leaving;
 use super::out::Out;
 use super::publishes::rest_ms;
 use super::requests::{Purpose, Requests, refused};
@@ -22,7 +23,7 @@ use fanfare_hub::{ERRORS, ErrorCode, Rng};
 use fanfare_wire::native::client::{
     ClientCommand, ErrorReply, Position, Publication, ServerMessage, Subscribe, Subscribed, Unsubscribed,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +89,11 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Subscriptions {
     all: BTreeMap<Arc<str>, Subscription>,
-    /// `unsubscribe` commands that are not answered yet: a `subscribed` of the server's own that comes before the
-    /// answer is ended by it.
-    leaving: BTreeMap<u64, Arc<str>>,
+    /// Channels of `connect` that the application left before their answer: that is not the server's own. Over HTTP it
+    /// may come after the answer to `unsubscribe`.
+    owed: BTreeSet<Arc<str>>,
+    /// A `subscribed` of the server's own that comes before the answer to an `unsubscribe` is ended by it.
+    leaving: Leaving,
     last_life: u64,
     /// One more in `connect` and the server refuses it as a whole.
     connect_max: usize,
@@ -98,8 +101,8 @@ pub(super) struct Subscriptions {
 
 impl Default for Subscriptions {
     fn default() -> Self {
-        let (all, leaving) = (BTreeMap::new(), BTreeMap::new());
-        Subscriptions { all, leaving, last_life: 0, connect_max: CONNECT_MAX }
+        let (all, leaving) = (BTreeMap::new(), Leaving::default());
+        Subscriptions { all, owed: BTreeSet::new(), leaving, last_life: 0, connect_max: CONNECT_MAX }
     }
 }
 
@@ -160,26 +163,22 @@ impl Subscriptions {
         let Some(subscription) = self.all.remove(channel) else { return };
         let error = CallError::NotSubscribed { channel: channel.clone() };
         subscription.fail(out, &error);
+        self.owed.extend(subscription.is_bare().then(|| channel.clone()));
         if connected && subscription.is_known_there() {
-            self.leave(channel, out);
+            self.leaving.ask(channel, out);
         }
     }
 
-    fn leave(&mut self, channel: &Arc<str>, out: &mut Out) {
-        let id = out.next_id();
-        self.leaving.insert(id, channel.clone());
-        out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
-    }
-
     /// Something with this id was answered.
-    pub(super) fn left(&mut self, id: u64) {
-        self.leaving.remove(&id);
+    pub(super) fn left(&mut self, now_ms: u64, rng: &mut Rng, id: u64, message: &ServerMessage) {
+        self.leaving.answered(now_ms, rng, id, message);
     }
 
     pub(super) fn pause(&mut self, channel: &Arc<str>, before: Option<Position>, connected: bool, out: &mut Out) {
         let Some(subscription) = self.all.get(channel) else { return };
+        self.owed.extend(subscription.is_bare().then(|| channel.clone()));
         if connected && subscription.is_known_there() {
-            self.leave(channel, out);
+            self.leaving.ask(channel, out);
         }
         let Some(subscription) = self.all.get_mut(channel) else { return };
         self.last_life += 1;
@@ -272,12 +271,12 @@ impl Subscriptions {
         subscription.life = self.last_life;
         subscription.state = State::Detached;
         subscription.forget_presence();
-        self.leave(channel, out);
+        self.leaving.ask(channel, out);
     }
 
     /// `connect` was refused for its contents: true where it held subscriptions. The next one holds none.
     pub(super) fn too_many(&mut self) -> bool {
-        let asked = self.all.values().any(|subscription| matches!(subscription.state, State::Bare { .. }));
+        let asked = self.all.values().any(Subscription::is_bare);
         self.connect_max = 0;
         asked
     }
@@ -298,6 +297,12 @@ impl Subscriptions {
 
     /// Sends the subscriptions and presence entries that are due.
     pub(super) fn pump(&mut self, at: Online<'_>, requests: &mut Requests, out: &mut Out) {
+        for channel in self.leaving.due(at.now_ms) {
+            match self.all.get(&channel).map(|subscription| subscription.state) {
+                None | Some(State::Paused) => self.leaving.ask(&channel, out),
+                Some(_) => self.leaving.stays(&channel),
+            }
+        }
         for (channel, subscription) in &mut self.all {
             match subscription.state {
                 State::Detached => {}
@@ -330,7 +335,8 @@ impl Subscriptions {
                 None => out.answer(call, Err(CallError::NotSubscribed { channel })),
             }
         }
-        self.leaving.clear();
+        self.leaving.offline();
+        self.owed.clear();
         for subscription in self.all.values_mut() {
             (subscription.held, subscription.overflowed) = (Vec::new(), false);
         }
@@ -405,10 +411,11 @@ impl Subscriptions {
         requests: &mut Requests,
         out: &mut Out,
     ) -> Option<Box<ErrorReply>> {
-        let is_bare = |all: &BTreeMap<Arc<str>, Subscription>, channel: &str| {
-            all.get(channel).is_some_and(|subscription| matches!(subscription.state, State::Bare { .. }))
-        };
+        let is_bare =
+            |all: &BTreeMap<Arc<str>, Subscription>, channel: &str| all.get(channel).is_some_and(Subscription::is_bare);
         match message {
+            ServerMessage::Subscribed(subscribed) if self.owed.remove(&subscribed.channel) => {}
+            ServerMessage::Error(error) if error.channel.as_ref().is_some_and(|of| self.owed.remove(of)) => {}
             ServerMessage::Subscribed(subscribed) if is_bare(&self.all, &subscribed.channel) => {
                 self.live(at, *subscribed, true, requests, out);
             }
@@ -425,7 +432,7 @@ impl Subscriptions {
     /// The server has subscribed us by itself.
     fn subscribed_by_server(&mut self, at: Online<'_>, subscribed: Subscribed, requests: &mut Requests, out: &mut Out) {
         let channel = subscribed.channel.clone();
-        if self.leaving.values().any(|leaving| *leaving == channel) {
+        if self.leaving.is_asked(&channel) {
             return; // ended already by our command
         }
         match self.all.get(&channel).map(|subscription| subscription.state) {
@@ -436,7 +443,7 @@ impl Subscriptions {
                     subscription.state = State::Detached;
                 }
             }
-            Some(State::Paused) => self.leave(&channel, out),
+            Some(State::Paused) => self.leaving.ask(&channel, out),
             None => {
                 self.last_life += 1;
                 let options = Subscribe::new(channel.clone());
@@ -502,7 +509,7 @@ impl Subscriptions {
         // An earlier life of ours, as far as the server knows.
         if *error.code == *ErrorCode::AlreadySubscribed.row().word {
             subscription.state = State::Detached;
-            return self.leave(channel, out);
+            return self.leaving.ask(channel, out);
         }
         self.end_one(channel, error.code.clone(), error.message.clone(), &CallError::Refused(error), out);
     }
@@ -651,7 +658,7 @@ impl Subscriptions {
             State::Live => subscription.presence_at_ms,
             _ => None,
         };
-        self.all.values().filter_map(due).min()
+        self.all.values().filter_map(due).chain(self.leaving.wake_ms()).min()
     }
 
     /// The client has ended.
@@ -708,6 +715,10 @@ impl Subscription {
             return Subscribe { since: None, recent: None, ..self.options.clone() };
         }
         Subscribe { since: self.position.clone(), ..self.options.clone() }
+    }
+
+    fn is_bare(&self) -> bool {
+        matches!(self.state, State::Bare { .. })
     }
 
     fn is_known_there(&self) -> bool {

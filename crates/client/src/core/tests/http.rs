@@ -1,5 +1,7 @@
 //! The core over streams, polls and sends, against a server whose answers the test writes.
 
+mod overtaken;
+
 use super::*;
 use Transport::{Poll, Sse, WebSocket};
 

@@ -50,6 +50,28 @@ fn a_publication_that_is_refused_for_now_is_sent_later_and_later() {
 }
 
 #[test]
+fn an_unsubscribe_that_is_refused_for_now_is_sent_later_unless_the_channel_is_followed_again() {
+    let leaving = || {
+        let mut world = World::online();
+        let first = sent(&world.call(subscribe("c")).1).remove(0);
+        world.hear(&recovered(&first, &[]));
+        let leave = sent(&world.call(Call::Unsubscribe("c".into())).1).remove(0);
+        assert!(leave.contains("unsubscribe"), "{leave}");
+        (world, leave)
+    };
+    let (mut world, leave) = leaving();
+    let last = ever_later(&mut world, leave);
+    assert!(last.contains(r#""type":"unsubscribe""#) && last.contains(r#""channel":"c""#), "{last}");
+    let (mut world, leave) = leaving();
+    world.hear(&unavailable(&leave));
+    let texts = sent(&world.call(subscribe("c")).1);
+    assert!(texts.len() == 1 && texts[0].contains(r#""type":"subscribe""#), "{texts:?}");
+    world.hear(&recovered(&texts[0], &[]));
+    assert_eq!(sent(&world.wake()), [""; 0], "the time has come, and the channel is followed");
+    assert_eq!(world.core.subscriptions.wake_ms(), None, "nothing is left of the earlier one");
+}
+
+#[test]
 fn a_subscription_is_asked_for_later_and_later_until_it_is_there() {
     let mut world = World::online();
     let first = sent(&world.call(subscribe("c")).1).remove(0);

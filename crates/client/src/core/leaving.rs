@@ -1,0 +1,63 @@
+//! `unsubscribe` commands: those without an answer, and those that the server could not do now.
+//!
+//! In: channels to leave, and the answers. Out: commands. A server that has too much to do for this session refuses an
+//! `unsubscribe` like any other command. The subscription would then go on for as long as the connection, and nobody
+//! would read its messages, so the command is sent again later.
+
+use super::out::Out;
+use super::publishes::rest_ms;
+use fanfare_hub::Rng;
+use fanfare_wire::native::client::{ClientCommand, ServerMessage};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    /// By the ids of the commands: the channel, and how often it was refused.
+    asked: BTreeMap<u64, (Arc<str>, u32)>,
+    /// To be sent again: when, and how often it was refused.
+    later: BTreeMap<Arc<str>, (u64, u32)>,
+}
+
+impl Leaving {
+    pub(super) fn ask(&mut self, channel: &Arc<str>, out: &mut Out) {
+        let retries = self.later.remove(channel).map_or(0, |(_, retries)| retries);
+        let id = out.next_id();
+        self.asked.insert(id, (channel.clone(), retries));
+        out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
+    }
+
+    /// Something with this id was answered.
+    pub(super) fn answered(&mut self, now_ms: u64, rng: &mut Rng, id: u64, message: &ServerMessage) {
+        let Some((channel, retries)) = self.asked.remove(&id) else { return };
+        if let ServerMessage::Error(error) = message
+            && error.retryable
+        {
+            self.later.insert(channel, (now_ms + rest_ms(retries, error, rng), retries + 1));
+        }
+    }
+
+    /// True where an `unsubscribe` from this channel has no answer.
+    pub(super) fn is_asked(&self, channel: &str) -> bool {
+        self.asked.values().any(|(leaving, _)| **leaving == *channel)
+    }
+
+    /// Channels whose time has come to be left once more.
+    pub(super) fn due(&self, now_ms: u64) -> Vec<Arc<str>> {
+        self.later.iter().filter(|(_, (at_ms, _))| *at_ms <= now_ms).map(|(channel, _)| channel.clone()).collect()
+    }
+
+    /// A channel is followed again: its `subscribe` finds out whether an earlier subscription is still there.
+    pub(super) fn stays(&mut self, channel: &str) {
+        self.later.remove(channel);
+    }
+
+    pub(super) fn wake_ms(&self) -> Option<u64> {
+        self.later.values().map(|(at_ms, _)| *at_ms).min()
+    }
+
+    /// The connection is gone. The next one has the subscriptions that its `connect` names.
+    pub(super) fn offline(&mut self) {
+        *self = Leaving::default();
+    }
+}
