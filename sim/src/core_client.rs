@@ -6,12 +6,13 @@
 use crate::application::{WITH_INFO, plain};
 use crate::chances::pick_of;
 use crate::client::Numbers;
+use crate::core_requests::CoreRequests;
 use crate::ledger::Kept;
 use crate::model::{epoch_of, is_for_outsider};
 use crate::plan::{CORES, Plan};
 use crate::store::Stores;
 use bytes::Bytes;
-use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output, State};
+use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output, State, Transport};
 use fanfare_client::{HistoryFrom, Position, PresenceEntry, PresenceKind, Publish, Subscribe};
 use fanfare_hub::{ChannelName, ClientId, Data, Epoch, Rng};
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub(crate) struct CoreClient {
     pub(crate) token: Option<Box<str>>,
     pub(crate) pipe: Option<usize>,
     pub(crate) is_started: bool,
+    pub(crate) requests: CoreRequests,
     pub(crate) wake_ms: Option<u64>,
     /// The ids that this client has had: its own publications are under them.
     ids: Vec<ClientId>,
@@ -61,11 +63,18 @@ impl CoreClient {
     }
 
     /// `asks`: the application is asked about tokens, and gives them. `grants`: some are good for a subscription.
-    pub(crate) fn new(number: usize, rng: &mut Rng, asks: bool, grants: bool) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        rng: &mut Rng,
+        (asks, grants): (bool, bool),
+        transports: Vec<Transport>,
+        requests: CoreRequests,
+    ) -> Self {
         let with_info = if grants && number.is_multiple_of(2) { WITH_INFO } else { "" };
         let token: Option<Box<str>> = (rng.below(3) > 0).then(|| format!("core{number}{with_info}").into());
         let token_provider = asks && token.is_some();
         let config = Config {
+            transports,
             token: token.clone().filter(|_| !token_provider),
             token_provider,
             backoff_min_ms: 100,
@@ -83,6 +92,7 @@ impl CoreClient {
             token,
             pipe: None,
             is_started: false,
+            requests,
             wake_ms: None,
             ids: Vec::new(),
             channels: BTreeMap::new(),

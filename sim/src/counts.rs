@@ -85,6 +85,13 @@ counts! {
     chat_kicked, "chat clients closed because they were taken out of their room";
     chat_ignored, "messages of chat clients that were ignored";
     chat_too_large, "chat clients closed for a message that was too large";
+    core_streams, "streams that client cores opened";
+    core_streams_resumed, "sessions that client cores resumed by a stream";
+    core_changes, "sessions that client cores resumed over another transport";
+    core_sends, "sends of client cores";
+    core_sends_again, "of those, sends that came again, with or without their commands";
+    core_lost, "requests of client cores, and answers to them, that were lost";
+    core_blocked, "transports of client cores that were not let through";
     batches, "batches of more than one publication";
     passed_over, "gaps told to those who want only the latest";
     slow_refused, "choices that the rule is too strict for";

@@ -12,6 +12,7 @@ mod chat;
 mod checker;
 mod client;
 mod core_client;
+mod core_requests;
 mod counts;
 mod desk;
 mod forwards;

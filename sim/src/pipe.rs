@@ -1,6 +1,7 @@
 //! One connection in the network: the server's outbox, the bytes on their way in both directions, and the broken parts.
 
 use crate::chat::ChatEnd;
+use crate::core_requests::Streamed;
 use crate::desk::Desk;
 use crate::polling::Polling;
 use crate::sends::Apart;
@@ -31,6 +32,8 @@ pub(crate) struct Pipe {
     pub(crate) polling: Option<Box<Polling>>,
     /// It speaks the chat protocol.
     pub(crate) chat: Option<Box<ChatEnd>>,
+    /// Its messages come in the body of an answer that goes on.
+    pub(crate) stream: Option<Box<Streamed>>,
     /// It carries messages down only: commands come by sends.
     pub(crate) apart: Option<Box<Apart>>,
     /// How many messages the server had for it, and how many have arrived.
@@ -134,6 +137,7 @@ impl Pipe {
             is_bound: false,
             polling: None,
             chat: None,
+            stream: None,
             apart: None,
             said_count: 0,
             heard_count: 0,
@@ -245,9 +249,13 @@ impl Pipe {
 
     /// The client's messages in these bytes, one by one.
     pub(crate) fn hear(&mut self, bytes: &[u8]) -> Result<Vec<Heard>, String> {
+        let mut heard = Vec::new();
+        if let Some(stream) = &mut self.stream {
+            let read = stream.decoder.read(bytes, |text| heard.push(Heard::Text(text.to_owned())));
+            return read.map(|()| heard).map_err(|error| format!("the client reads a stream: {error}"));
+        }
         let mut bytes = bytes.to_vec();
         let mut input = &mut bytes[..];
-        let mut heard = Vec::new();
         loop {
             match self.client_decoder.decode(&mut input) {
                 Ok(Some(Event::Text(text))) => heard.push(Heard::Text(text.to_owned())),

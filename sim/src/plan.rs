@@ -7,6 +7,7 @@ use crate::app::CLOSED;
 use crate::chances::Chances;
 use crate::model::matches;
 use crate::shrink::Smaller;
+use fanfare_client::core::Transport;
 use fanfare_hub::{
     Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, RateLimit, Retain, Rng, Rule, Rules, Slow, Who,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) whispers: bool,
     /// Clients poll, in parts of a hundred of their connections.
     pub(crate) polls: u64,
+    /// Client cores use event streams and polls too.
+    pub(crate) http: bool,
     /// The questions to the application, and the nature of its answers.
     pub(crate) hooks: HookPlan,
     /// The time during which faults happen.
@@ -85,6 +88,8 @@ pub(crate) struct Faults {
     /// Clients are stopped for up to a minute.
     pub(crate) freezes: bool,
     pub(crate) reloads: bool,
+    /// Something between client cores and the server does not let transports through.
+    pub(crate) obstructs: bool,
     pub(crate) store: StoreFaults,
 }
 
@@ -172,6 +177,7 @@ impl Drawn {
         plan.draw_whispers(parts.of("plan: whispers", 0));
         plan.draw_rooms(parts.of("plan: rooms", 0));
         plan.draw_chats(parts.of("plan: chats", 0));
+        plan.draw_http(parts.of("plan: http", 0));
         smaller.apply(&mut plan);
         Drawn { plan, chances: Chances::new(seed, smaller.history) }
     }
@@ -192,6 +198,7 @@ impl Plan {
             clock_steps: one_in(4),
             freezes: false,
             reloads: one_in(6),
+            obstructs: false,
             store: StoreFaults::default(),
         };
         if any_store {
@@ -225,6 +232,7 @@ impl Plan {
             forwards: false,
             whispers: false,
             polls: 0,
+            http: false,
             restart: None,
             rude: false,
             batched_links: false,
@@ -426,6 +434,34 @@ impl Plan {
             if rng.below(2) == 0 {
                 rule.slow = Slow::Latest;
             }
+        }
+    }
+
+    /// In some worlds client cores use event streams and polls, and something may stand in their way.
+    fn draw_http(&mut self, mut rng: Rng) {
+        if rng.below(2) == 0 && !self.app && !self.hooks.is_on {
+            self.http = true;
+            self.cores = self.cores.max(1);
+            self.faults.obstructs = rng.below(3) == 0;
+        }
+    }
+
+    /// The transports that a client core may use, in their order.
+    pub(crate) fn transports(&self, mut rng: Rng) -> Vec<Transport> {
+        use Transport::{Poll, Sse, Stream, WebSocket};
+        let lists: [&[Transport]; 8] = [
+            &[Sse],
+            &[Stream],
+            &[Poll],
+            Transport::AUTO,
+            Transport::AUTO,
+            &[Sse, Poll],
+            &[Poll, WebSocket],
+            &[Stream, WebSocket, Poll, Sse],
+        ];
+        match self.http {
+            true => lists[rng.below(lists.len() as u64) as usize].to_vec(),
+            false => vec![WebSocket],
         }
     }
 

@@ -5,7 +5,7 @@
 //! it has not given up. Each judges the other: answers come in the order of their numbers, none is left out, and one
 //! that is given again is the same byte for byte.
 
-use fanfare_hub::{Attempt, ClientId, Polls};
+use fanfare_hub::{Attempt, ClientId, Error, Polls};
 use std::collections::BTreeMap;
 
 /// How long a client waits for an answer beyond the time that it allows, in ms.
@@ -30,6 +30,8 @@ pub(crate) struct ServerEnd {
     /// The request that is answered when the client is let in, or is not.
     pub(crate) connect: Option<u64>,
     pub(crate) verdict: Option<IsLetIn>,
+    /// Why it is not.
+    pub(crate) refusal: Option<Error>,
     /// The session that it has been given.
     pub(crate) session: Option<ClientId>,
     /// It had a connection, and has none any more.

@@ -5,6 +5,7 @@
 //! missing. Its answer is lost only if the session has changed shards or the answers are too large to be kept.
 
 use crate::wire::ToClient;
+use fanfare_client::core::ExchangeId;
 use fanfare_hub::{ChannelName, ClientId, Command, Error, ErrorCode, Reply, Request};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -57,6 +58,25 @@ impl Outgoing {
         Some(self.last)
     }
 
+    /// A client core sends one, for this connection. True if it is new and has commands. One that comes again is as it
+    /// was; or it has no commands any more, as nobody waits for their answers.
+    pub(crate) fn of_core(&mut self, pipe: Option<usize>, n: u64, requests: &[Request]) -> Result<bool, String> {
+        if let Some(sent) = self.unanswered.get_mut(&n) {
+            if !requests.is_empty() && sent.requests != requests {
+                return Err(format!("core: send {n} comes again with {requests:?}, and was {:?}", sent.requests));
+            }
+            sent.requests.truncate(requests.len());
+            return Ok(false);
+        }
+        if n != self.last + 1 {
+            return Err(format!("core: send {n} comes after {}, or is answered", self.last));
+        }
+        self.last = n;
+        let pipe = pipe.unwrap_or(usize::MAX);
+        self.unanswered.insert(n, Sent { pipe, requests: requests.to_vec(), again_ms: u64::MAX });
+        Ok(!requests.is_empty())
+    }
+
     /// The session goes on over another connection. Nobody waits for the answers to earlier commands any more; their
     /// numbers are filled, if they have not arrived.
     pub(crate) fn resumed(&mut self, pipe: usize) {
@@ -105,6 +125,18 @@ pub(crate) struct Apart {
 pub(crate) enum Asked {
     Subscribe(Vec<ChannelName>),
     Unsubscribe,
+}
+
+impl Asked {
+    pub(crate) fn by(command: &Command) -> Option<Asked> {
+        match command {
+            Command::Subscribe { subs, .. } => {
+                Some(Asked::Subscribe(subs.iter().map(|options| options.channel.clone()).collect()))
+            }
+            Command::Unsubscribe { .. } => Some(Asked::Unsubscribe),
+            _ => None,
+        }
+    }
 }
 
 /// An answer that comes too early.
@@ -162,6 +194,8 @@ const SEEKS_MAX_MS: u64 = 20_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Open {
     pub(crate) pipe: usize,
+    /// The request of a client core.
+    pub(crate) exchange: Option<ExchangeId>,
     pub(crate) client: ClientId,
     /// `None`: it has no number.
     pub(crate) n: Option<u64>,
@@ -185,7 +219,7 @@ impl SendJudge {
     pub(crate) fn given(
         &mut self,
         now_ms: u64,
-        pipe: usize,
+        (pipe, exchange): (usize, Option<ExchangeId>),
         client: ClientId,
         n: Option<u64>,
         requests: &[Request],
@@ -200,7 +234,7 @@ impl SendJudge {
         };
         let ends = requests.iter().filter(|_| !is_done).filter_map(ended).collect();
         let token = TOKENS_FROM + self.next;
-        self.open.insert(token, Open { pipe, client, n, since_ms: now_ms, ends, is_next });
+        self.open.insert(token, Open { pipe, exchange, client, n, since_ms: now_ms, ends, is_next });
         token
     }
 
@@ -321,7 +355,7 @@ mod tests {
         let channel = ChannelName::new("chat:a").expect("valid");
         let ends = [Request { id: None, command: Command::Unsubscribe { channel: channel.clone() } }];
         let mut judge = SendJudge::default();
-        let given = |judge: &mut SendJudge| judge.given(0, 0, CLIENT, Some(1), &ends);
+        let given = |judge: &mut SendJudge| judge.given(0, (0, None), CLIENT, Some(1), &ends);
         let done: Result<Arc<[Reply]>, Error> = Ok(Arc::from([]));
         assert!(!judge.may_end(CLIENT, &channel));
         let first = given(&mut judge);
@@ -331,7 +365,7 @@ mod tests {
         assert!(!judge.may_end(CLIENT, &channel));
         given(&mut judge);
         assert!(!judge.may_end(CLIENT, &channel), "a repeat has no effect");
-        let late = judge.given(0, 0, CLIENT, Some(2), &ends);
+        let late = judge.given(0, (0, None), CLIENT, Some(2), &ends);
         let timeout = Err(Error::new(ErrorCode::Timeout, "late"));
         judge.answered((0, late), &timeout, 1 << 20).expect("right");
         assert!(judge.may_end(CLIENT, &channel), "it may still be on its way");

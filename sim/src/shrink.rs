@@ -56,6 +56,8 @@ const PARTS: &[Part] = &[
     ("forwards", |plan| plan.forwards = false),
     ("polls", |plan| plan.polls = 0),
     ("rooms", |plan| plan.rooms = false),
+    ("http", |plan| plan.http = false),
+    ("obstructs", |plan| plan.faults.obstructs = false),
     ("store", |plan| plan.faults.store = StoreFaults::default()),
     ("habits", |plan| plan.habits.clear()),
     ("whispers", |plan| plan.whispers = false),

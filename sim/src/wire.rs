@@ -12,6 +12,7 @@ use fanfare_hub::{
 use fanfare_wire::native::client::{self as native_client, ClientCommand, ClientRequest, ServerMessage};
 use fanfare_wire::native::requests::{self, PollBody, SendBody};
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded};
+use fanfare_wire::stream::StreamForm;
 use fanfare_wire::ticket;
 use fanfare_wire::websocket::{self, Opcode};
 use std::sync::Arc;
@@ -73,6 +74,19 @@ pub(crate) fn encode_entry(
     let mut text = encode_text(message, shard, wall_ms, limits);
     text.push(b',');
     text.into()
+}
+
+/// A message of the server in the body of a stream.
+pub(crate) fn encode_streamed(
+    message: &ToClient,
+    form: StreamForm,
+    shard: usize,
+    wall_ms: u64,
+    limits: &fanfare_hub::Limits,
+) -> bytes::Bytes {
+    let mut framed = Vec::new();
+    form.put(&mut framed, &encode_text(message, shard, wall_ms, limits));
+    framed.into()
 }
 
 fn encode_text(message: &ToClient, shard: usize, wall_ms: u64, limits: &fanfare_hub::Limits) -> Vec<u8> {
@@ -237,6 +251,7 @@ pub(crate) fn write_send(ticket: &str, n: Option<u64>, requests: &[Request]) -> 
 /// A send as the server reads it.
 #[derive(Debug)]
 pub(crate) struct SendRead {
+    pub(crate) ticket: Box<str>,
     /// The content of its ticket, if that is valid.
     pub(crate) to: Option<Resume>,
     pub(crate) n: Option<u64>,
@@ -251,7 +266,7 @@ pub(crate) fn read_send(body: &str, reading: Reading<'_>) -> Result<SendRead, St
     if let Some(bad) = requests.iter().find(is_bad) {
         return Err(format!("the server does not understand a command of {body}: {bad:?}"));
     }
-    Ok(SendRead { to: open_ticket(&ticket, reading.wall_ms), n, requests })
+    Ok(SendRead { to: open_ticket(&ticket, reading.wall_ms), ticket, n, requests })
 }
 
 /// The body of the answer to a send.

@@ -54,6 +54,11 @@ impl Checker {
         stores: &Stores,
     ) -> Verdict {
         match (asked, body) {
+            // The client cannot know of which subscription it hears.
+            (PendingCommand::Unsubscribe(channel), _) if view.blurred.contains(&channel) => {
+                self.presences.doubt(view.client, &channel, place);
+            }
+            (PendingCommand::Presence(channel), _) if view.blurred.contains(&channel) => {}
             (PendingCommand::Connect, ReplyBody::Connected(connected)) => {
                 view.client = Some(connected.client);
                 view.known = connected.user.is_some();
@@ -169,6 +174,9 @@ impl Checker {
         stores: &Stores,
     ) -> Verdict {
         let channel = want.options.channel.clone();
+        if view.blurred.contains(&channel) {
+            return Ok(());
+        }
         let subscribed = match body {
             ReplyBody::Subscribed(subscribed) => subscribed,
             ReplyBody::Error(error) => {

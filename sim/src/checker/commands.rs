@@ -37,6 +37,7 @@ impl Checker {
             granted: false,
             refreshed: false,
             granted_late: false,
+            blurred: BTreeSet::new(),
             owed: None,
             is_recent: false,
             stays: BTreeMap::new(),
@@ -61,6 +62,11 @@ impl Checker {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         let order = stores.ledger.order;
         let Some(RequestId::Number(id)) = request.id else { return self.sent_silently(pipe, request) };
+        for channel in view.blurs(&request.command) {
+            view.subs.remove(&channel);
+            self.presences.unsubscribed(pipe, &channel);
+            view.blurred.insert(channel);
+        }
         self.sent += 1;
         let place = self.sent;
         view.sent = place;
@@ -139,6 +145,27 @@ impl Checker {
             _ => PendingCommand::Other,
         };
         view.pending.insert(id, (place, asked));
+    }
+
+    /// The answer to a command of this connection is lost for ever: it has taken effect or not.
+    pub(crate) fn never_known(&mut self, pipe: usize, id: u64) {
+        let Some(view) = self.views.get_mut(&pipe) else { return };
+        let Some((_, asked)) = view.pending.remove(&id) else { return };
+        if let PendingCommand::Publish { data, .. } = &asked {
+            view.publishes.remove(data);
+        }
+        let subscribes = matches!(asked, PendingCommand::Subscribe(_) | PendingCommand::Unsubscribe(_));
+        for channel in asked.channels() {
+            if subscribes {
+                view.subs.remove(channel);
+            }
+            if let Some(client) = view.client {
+                self.presences.stray(client, channel);
+                if subscribes {
+                    self.strays.insert((client, channel.clone()));
+                }
+            }
+        }
     }
 
     /// A shard tells a connection that it has a session: its commands take effect from here on, after all commands of

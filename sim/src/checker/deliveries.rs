@@ -146,7 +146,8 @@ impl Checker {
     /// A message about a channel to which an earlier connection of the client may have subscribed the session.
     fn is_stray(&self, view: &View, push: &Push) -> bool {
         let (Some(channel), Some(client)) = (channel_of(push), view.client) else { return false };
-        !view.subs.contains_key(channel) && self.strays.contains(&(client, channel.clone()))
+        view.blurred.contains(channel)
+            || !view.subs.contains_key(channel) && self.strays.contains(&(client, channel.clone()))
     }
 
     /// A publication reaches a subscription: at its offset, as it was accepted, newer than all before, and none left

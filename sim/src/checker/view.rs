@@ -1,7 +1,7 @@
 //! One connection as its client sees it: its requests, its subscriptions, and its positions.
 
 use super::rooms::{Change, Stay};
-use fanfare_hub::{ChannelName, ClientId, ErrorCode, Position, SubOptions, UserId};
+use fanfare_hub::{ChannelName, ClientId, Command, ErrorCode, Position, SubOptions, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One connection, as its client sees it.
@@ -64,6 +64,9 @@ pub(super) struct View {
     pub(super) stays: BTreeMap<ChannelName, Vec<Stay>>,
     /// The places of its publications to rooms, by payload.
     pub(super) to_rooms: BTreeMap<Vec<u8>, u64>,
+    /// Channels that it left and subscribed to while one of both had no answer, where answers come by another way than
+    /// messages. What comes about them may be of either subscription.
+    pub(super) blurred: BTreeSet<ChannelName>,
     /// A newer token was: the server may subscribe it, or find that it is subscribed.
     pub(super) granted_late: bool,
 }
@@ -143,6 +146,23 @@ impl View {
     pub(super) fn decided(&self, channel: &ChannelName) -> u64 {
         let waiting = self.pending.values().filter(|(_, asked)| asked.enters_or_leaves() == Some(channel));
         waiting.map(|(place, _)| place - 1).min().unwrap_or(self.sent)
+    }
+
+    /// True if this subscribes to, or leaves, a channel while such a command about it has no answer.
+    pub(super) fn blurs(&self, command: &Command) -> Vec<ChannelName> {
+        let channels = match command {
+            Command::Subscribe { subs, .. } => subs.iter().map(|options| options.channel.clone()).collect(),
+            Command::Unsubscribe { channel } => vec![channel.clone()],
+            _ => Vec::new(),
+        };
+        let is_open = |channel: &ChannelName| {
+            self.pending.values().any(|(_, asked)| match asked {
+                PendingCommand::Subscribe(wants) => wants.iter().any(|want| want.options.channel == *channel),
+                PendingCommand::Unsubscribe(of) => of == channel,
+                _ => false,
+            })
+        };
+        channels.into_iter().filter(|channel| self.is_apart && is_open(channel)).collect()
     }
 
     /// A newer token may be valid that is not good for the channel of an earlier one.

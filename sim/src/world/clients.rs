@@ -188,9 +188,14 @@ impl World {
             match (output, pipe) {
                 (CoreOutput::Connect, _) if self.leaving => {}
                 (CoreOutput::Connect, _) => {
-                    let shard = self.any_shard(client);
-                    self.open(client, shard)?;
+                    self.core_leaves(client)?;
+                    if !self.is_websocket_blocked(client) {
+                        let shard = self.any_shard(client);
+                        self.open(client, shard)?;
+                    }
                 }
+                (CoreOutput::Http(request), _) => self.core_asks(client, request)?,
+                (CoreOutput::Abort(exchange), _) => self.core_aborts(client, exchange)?,
                 (CoreOutput::Token, _) => {
                     let late = self.client_rngs[client].below(300);
                     self.after(late, Event::CoreToken { client });
@@ -204,6 +209,9 @@ impl World {
                 }
                 (CoreOutput::Send(_) | CoreOutput::Close(_), None) => {}
                 (output, _) => {
+                    if matches!(output, CoreOutput::State(CoreState::Ended(_) | CoreState::Waiting { .. })) {
+                        self.core_leaves(client)?;
+                    }
                     // A client that was disconnected for good begins anew: the application wants it to continue.
                     if matches!(output, CoreOutput::State(CoreState::Ended(_))) {
                         self.cores[index].is_started = false;

@@ -2,6 +2,7 @@
 //!
 //! An event of a shard that stands still waits until the shard goes on.
 
+use super::core_http::CoreHttp;
 use super::faults::Fault;
 use super::polls::PollRequest;
 use super::sends::SendAnswer;
@@ -9,7 +10,7 @@ use super::{Carried, Verdict, World};
 use crate::pipe::Pipe;
 use crate::polling::PollAnswer;
 use bytes::Bytes;
-use fanfare_client::core::Input as CoreInput;
+use fanfare_client::core::{ExchangeId, Input as CoreInput};
 use fanfare_hub::{ChannelName, ClientId, HookAnswer, HookToken, Input, OpToken, ShardId, StoreAnswer};
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -30,6 +31,10 @@ pub(super) enum Event {
     ClientCloses { pipe: usize },
     CoreOpened { pipe: usize },
     CoreWake { client: usize },
+    CoreBlocked { client: usize, how: u64 },
+    CoreHttp(Box<CoreHttp>),
+    StreamArrives { shard: usize, pipe: usize },
+    StreamBegins { pipe: usize },
     Tick { client: usize },
     App,
     Whisper,
@@ -42,7 +47,7 @@ pub(super) enum Event {
     PollForget { pipe: usize },
     LetIn { pipe: usize },
     SendOut { pipe: usize },
-    SendArrives { shard: usize, pipe: usize, body: Rc<str> },
+    SendArrives { shard: usize, pipe: usize, body: Rc<str>, exchange: Option<ExchangeId> },
     SendAnswered(Box<SendAnswer>),
     Fault(Fault),
     Stick,
@@ -77,6 +82,7 @@ impl Event {
                 | Event::PollOver { .. }
                 | Event::PollForget { .. }
                 | Event::LetIn { .. }
+                | Event::StreamArrives { .. }
                 | Event::SendArrives { .. }
         )
     }
@@ -117,12 +123,14 @@ impl World {
             | Event::Hook { shard, .. }
             | Event::Request { shard, .. }
             | Event::PollArrives { shard, .. }
+            | Event::StreamArrives { shard, .. }
             | Event::SendArrives { shard, .. } => Some(*shard),
             Event::Up { pipe }
             | Event::Flush { pipe }
             | Event::ServerCloses { pipe, .. }
             | Event::PollOver { pipe, .. }
             | Event::PollForget { pipe }
+            | Event::StreamBegins { pipe }
             | Event::LetIn { pipe } => Some(self.pipes[*pipe].shard),
             _ => None,
         };
@@ -193,6 +201,10 @@ impl World {
                 until_ms if until_ms > self.now_ms => self.at(until_ms, event),
                 _ => self.core(client, CoreInput::Wake)?,
             },
+            Event::CoreBlocked { client, how } => self.core_is_blocked(client, how)?,
+            Event::CoreHttp(came) => self.core_http(*came)?,
+            Event::StreamArrives { pipe, .. } => self.stream_arrives(pipe)?,
+            Event::StreamBegins { pipe } => self.stream_begins(pipe)?,
             Event::Tick { client } => self.tick(client)?,
             Event::App => self.app_tick()?,
             Event::Whisper => self.whisper()?,
@@ -205,7 +217,7 @@ impl World {
             Event::PollForget { pipe } => self.remove_polled(pipe),
             Event::LetIn { pipe } => self.let_in(pipe)?,
             Event::SendOut { pipe } => self.send_out(pipe)?,
-            Event::SendArrives { shard, pipe, body } => self.send_arrives(shard, pipe, &body)?,
+            Event::SendArrives { shard, pipe, body, exchange } => self.send_arrives(shard, (pipe, exchange), &body)?,
             Event::SendAnswered(answer) => self.send_heard(*answer)?,
             Event::Fault(fault) => self.fault(fault)?,
             Event::Stick => self.stick()?,

@@ -224,6 +224,10 @@ impl World {
             self.pipes[index].flushing = false;
             return self.poll_woken(index);
         }
+        if self.pipes[index].stream.as_ref().is_some_and(|stream| !stream.is_answered) {
+            self.pipes[index].flushing = false;
+            return Ok(());
+        }
         let pipe = &mut self.pipes[index];
         let late = 1 + pipe.rng.below(10);
         pipe.flushing = false;
@@ -307,8 +311,12 @@ impl World {
         }
         self.trace.note(self.now_ms, || format!("client {client} receives on pipe {index}: {text}"));
         match self.pipes[index].apart {
-            Some(_) => self.hear_apart(index, said, text),
-            None => self.deliver(index, &said, text),
+            Some(_) => self.hear_apart(index, said, text)?,
+            None => self.deliver(index, &said, text)?,
+        }
+        match self.pipes[index].stream {
+            Some(_) => self.core_streamed(index, text),
+            None => Ok(()),
         }
     }
 
@@ -320,8 +328,13 @@ impl World {
         if client >= self.clients.len() {
             if let ToClient::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = said {
                 self.cores[client - self.plan.clients].known_as(connected.client);
+                self.core_connected(index, connected);
             }
-            return self.core(client, CoreInput::Text(text));
+            return match self.pipes[index].apart {
+                // Its core gets the bytes as they come.
+                Some(_) => Ok(()),
+                None => self.core(client, CoreInput::Text(text)),
+            };
         }
         let answer = self.clients[client].got(self.now_ms, said);
         if let ToClient::Reply(Reply { body: ReplyBody::Connected(connected), .. }) = said {
@@ -367,10 +380,12 @@ impl World {
         }
         // Sends the reason, writes the waiting bytes, and closes: the farewell comes after everything else.
         let farewell = Rc::new(ToClient::Push(Push::Disconnect { reason, delay_ms: 0 }));
-        let limits = &self.plan.limits;
-        let frame = match self.pipes[index].polling {
-            Some(_) => wire::encode_entry(&farewell, shard, self.wall_ms, limits),
-            None => wire::encode(&farewell, shard, self.wall_ms, limits),
+        self.stream_closes(index);
+        let (wall_ms, limits) = (self.wall_ms, &self.plan.limits);
+        let frame = match &self.pipes[index] {
+            Pipe { polling: Some(_), .. } => wire::encode_entry(&farewell, shard, wall_ms, limits),
+            Pipe { stream: Some(stream), .. } => wire::encode_streamed(&farewell, stream.form, shard, wall_ms, limits),
+            _ => wire::encode(&farewell, shard, wall_ms, limits),
         };
         if self.pipes[index].chat.is_some() {
             self.chat_farewell(index, farewell);
@@ -386,7 +401,9 @@ impl World {
             self.polled_closes(index);
             return Ok(());
         }
-        pipe.outbox.push(wire::encode_close(reason), usize::MAX);
+        if pipe.stream.is_none() {
+            pipe.outbox.push(wire::encode_close(reason), usize::MAX);
+        }
         pipe.server_open = false;
         self.flush_later(index);
         let pipe = &mut self.pipes[index];
@@ -428,7 +445,7 @@ impl World {
         } else if client >= self.clients.len() {
             if self.cores[client - self.plan.clients].pipe == Some(index) {
                 self.cores[client - self.plan.clients].pipe = None;
-                return self.core(client, CoreInput::Closed(code));
+                return self.core_hears_end(client, index, code);
             }
         } else if self.clients[client].pipe == Some(index) {
             self.clients[client].closed(self.now_ms, &mut self.client_rngs[client]);
@@ -440,7 +457,11 @@ impl World {
     pub(super) fn cut(&mut self, pipe: usize, finally: bool) -> Verdict {
         // A server does not learn that a client polls no more.
         if self.pipes[pipe].polling.is_some() {
-            return self.client_closed(pipe, false, None);
+            if self.pipes[pipe].client < self.clients.len() {
+                return self.client_closed(pipe, false, None);
+            }
+            self.core_cut_off(self.pipes[pipe].client);
+            return Ok(());
         }
         self.server_hears_end(pipe, finally);
         self.client_closed(pipe, finally, None)

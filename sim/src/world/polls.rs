@@ -34,6 +34,18 @@ enum PollBody {
     Poll { to: Resume, ack: u64, wait_ms: u64, hops: u8 },
 }
 
+impl PollRequest {
+    /// The first one of a conversation.
+    pub(super) fn connect(pipe: usize, request: u64) -> Self {
+        PollRequest { pipe, request, body: PollBody::Connect, is_ahead: false }
+    }
+
+    /// A later one: its session, the last answer that its client has, and how long it may wait.
+    pub(super) fn poll(pipe: usize, request: u64, (to, ack, wait_ms): (Resume, u64, u64)) -> Self {
+        PollRequest { pipe, request, body: PollBody::Poll { to, ack, wait_ms, hops: 0 }, is_ahead: false }
+    }
+}
+
 impl World {
     /// A client begins a conversation by polls. Its `connect` has not reached a shard yet.
     pub(super) fn open_polled(&mut self, client: usize, shard: usize) -> Verdict {
@@ -229,9 +241,13 @@ impl World {
             let start = self.polling(pipe).server.polls.start();
             return self.poll_waits(pipe, (pipe, request), start, 0);
         }
+        let mut pipe = pipe;
         if self.pipes[pipe].is_bound {
-            self.answer_poll(pipe, request, PollAnswer::Gone);
-            return Ok(());
+            let Some(anew) = self.core_begins_anew(pipe)? else {
+                self.answer_poll(pipe, request, PollAnswer::Gone);
+                return Ok(());
+            };
+            pipe = anew;
         }
         self.polling(pipe).server.connect = Some(request);
         self.bind(pipe, fanfare_hub::HeartbeatKind::Polls)?;
@@ -256,7 +272,10 @@ impl World {
                 server.verdict.get_or_insert(true);
                 self.shards[shard].polls.connected(conn, connected.client);
             }
-            ReplyBody::Error(_) => drop(server.verdict.get_or_insert(false)),
+            ReplyBody::Error(error) => {
+                server.verdict.get_or_insert(false);
+                server.refusal.get_or_insert_with(|| error.clone());
+            }
             _ => return,
         }
         self.after(0, Event::LetIn { pipe });
@@ -470,7 +489,12 @@ impl World {
 
     fn answer_poll(&mut self, pipe: usize, request: u64, answer: PollAnswer) {
         self.trace.note(self.now_ms, || format!("poll {request} of pipe {pipe} is answered: {answer:?}"));
-        if let Some(late) = self.way_ms(pipe) {
+        let client = self.pipes[pipe].client;
+        let late = match self.cores.get_mut(client.wrapping_sub(self.plan.clients)) {
+            Some(core) => core.requests.poll(request).and_then(|exchange| self.core_way_ms(client, exchange)),
+            None => self.way_ms(pipe),
+        };
+        if let Some(late) = late {
             self.after(late, Event::PollHeard { pipe, request, answer });
         }
     }
@@ -478,6 +502,9 @@ impl World {
     /// A client gets the answer to a poll.
     pub(super) fn poll_heard(&mut self, pipe: usize, request: u64, answer: PollAnswer) -> Verdict {
         let client = self.pipes[pipe].client;
+        if client >= self.clients.len() {
+            return self.core_poll_heard(pipe, request, answer);
+        }
         let is_stopped = self.pipes[pipe].stalled || self.frozen_until_ms[client] > self.now_ms;
         if !self.pipes[pipe].client_open || self.pipes[pipe].half_open || is_stopped {
             return Ok(());
@@ -516,7 +543,9 @@ impl World {
 
     /// The network loses all requests of a client that polls; other connections end.
     pub(super) fn lose_requests(&mut self, pipe: usize) -> Verdict {
+        let client = self.pipes[pipe].client;
         match &mut self.pipes[pipe].polling {
+            Some(_) if client >= self.clients.len() => self.core_cut_off(client),
             Some(polling) => polling.client.is_cut_off(),
             None => return self.cut(pipe, false),
         }

@@ -9,6 +9,7 @@ use super::{Event, Verdict, World};
 use crate::rates::Governed;
 use crate::sends::{Asked, Open, Outgoing, Postponed};
 use crate::wire::{self, ToClient};
+use fanfare_client::core::ExchangeId;
 use fanfare_hub::{
     ChannelName, ClientId, Command, Error, ErrorCode, ForwardToken, Forwarded, Input, Push, Reply, ReplyBody, Request,
     RequestId, SendRequest,
@@ -19,12 +20,14 @@ use std::sync::Arc;
 /// An answer to a send on its way to its client.
 #[derive(Debug, Clone)]
 pub(super) struct SendAnswer {
-    pipe: usize,
-    client: ClientId,
-    n: Option<u64>,
-    answer: Result<(Arc<[Reply]>, String), Error>,
+    pub(super) pipe: usize,
+    /// The request of a client core.
+    pub(super) exchange: Option<ExchangeId>,
+    pub(super) client: ClientId,
+    pub(super) n: Option<u64>,
+    pub(super) answer: Result<(Arc<[Reply]>, String), Error>,
     /// The messages that the server had for the connection when it answered.
-    said: u64,
+    pub(super) said: u64,
 }
 
 impl World {
@@ -62,13 +65,7 @@ impl World {
         self.trace.note(self.now_ms, || format!("client {client} is to bring for pipe {pipe}: {request:?}"));
         self.application.shown(pipe, &request);
         self.checker.sent(pipe, &request, &self.stores.borrow());
-        let asked = match &request.command {
-            Command::Subscribe { subs, .. } => {
-                Some(Asked::Subscribe(subs.iter().map(|options| options.channel.clone()).collect()))
-            }
-            Command::Unsubscribe { .. } => Some(Asked::Unsubscribe),
-            _ => None,
-        };
+        let asked = Asked::by(&request.command);
         let Some(apart) = &mut self.pipes[pipe].apart else { return Ok(()) };
         if let (Some(RequestId::Number(id)), Some(asked)) = (&request.id, asked) {
             apart.asked.insert(*id, asked);
@@ -147,12 +144,17 @@ impl World {
         self.counts.sends += 1;
         for late in self.ways_ms(pipe) {
             let shard = self.landing(pipe);
-            self.after(late, Event::SendArrives { shard, pipe, body: body.clone() });
+            self.after(late, Event::SendArrives { shard, pipe, body: body.clone(), exchange: None });
         }
     }
 
     /// A shard is given a send.
-    pub(super) fn send_arrives(&mut self, shard: usize, pipe: usize, body: &str) -> Verdict {
+    pub(super) fn send_arrives(
+        &mut self,
+        shard: usize,
+        (pipe, exchange): (usize, Option<ExchangeId>),
+        body: &str,
+    ) -> Verdict {
         let send = wire::read_send(body, self.reading())?;
         let Some(to) = send.to else { return Err(format!("send: the ticket of {body} does not open")) };
         // A client that has left its connection has ended its requests. Those that get through all the same are
@@ -166,7 +168,8 @@ impl World {
                     | Command::PresenceClear { .. }
             )
         };
-        if self.pipes[pipe].half_open || !self.pipes[pipe].client_open && send.requests.iter().any(changes) {
+        let is_dead = self.pipes[pipe].half_open && self.pipes[pipe].stream.is_none() && exchange.is_none();
+        if is_dead || !self.pipes[pipe].client_open && send.requests.iter().any(changes) {
             return Ok(());
         }
         if !self.send_judge.is_answered(to.client, send.n) {
@@ -174,7 +177,7 @@ impl World {
                 self.brings_governed(pipe, to.client, request);
             }
         }
-        let token = self.send_judge.given(self.now_ms, pipe, to.client, send.n, &send.requests);
+        let token = self.send_judge.given(self.now_ms, (pipe, exchange), to.client, send.n, &send.requests);
         self.forwards.brought(self.now_ms, to.client);
         self.trace.note(self.now_ms, || format!("shard {shard} is given {token}, send {:?} of {to:?}", send.n));
         let send = SendRequest { n: send.n, requests: send.requests, bytes: body.len() };
@@ -199,7 +202,7 @@ impl World {
         let Forwarded { token, answer } = forwarded;
         let bytes_max = self.plan.limits.outbox_bytes_max;
         let Some(open) = self.send_judge.answered((self.now_ms, token.0), answer, bytes_max)? else { return Ok(false) };
-        let Open { pipe, client, n, since_ms, ends, .. } = open;
+        let Open { pipe, exchange, client, n, since_ms, ends, .. } = open;
         for channel in &ends {
             self.kept.left(client, channel);
             for pipe in [Some(pipe), self.lives.pipe_of(client)].into_iter().flatten() {
@@ -218,8 +221,14 @@ impl World {
             Err(error) => Err(error.clone()),
         };
         let said = self.pipes[pipe].said_count;
-        let answer = SendAnswer { pipe, client, n, answer, said };
-        if let Some(late) = self.way_ms(pipe) {
+        let answer = SendAnswer { pipe, exchange, client, n, answer, said };
+        let owner = self.pipes[pipe].client;
+        let late = match exchange {
+            Some(exchange) => self.core_way_ms(owner, exchange),
+            None if owner >= self.clients.len() => None,
+            None => self.way_ms(pipe),
+        };
+        if let Some(late) = late {
             self.after(late, Event::SendAnswered(Box::new(answer)));
         }
         Ok(true)
@@ -227,7 +236,10 @@ impl World {
 
     /// A client gets the answer to a send.
     pub(super) fn send_heard(&mut self, answered: SendAnswer) -> Verdict {
-        let SendAnswer { pipe, client, n, answer, said } = answered;
+        if let Some(exchange) = answered.exchange {
+            return self.core_send_heard(exchange, answered);
+        }
+        let SendAnswer { pipe, client, n, answer, said, .. } = answered;
         let number = self.pipes[pipe].client;
         if self.sender(pipe) != Some(client) || self.pipes[pipe].half_open || self.frozen_until_ms[number] > self.now_ms
         {
@@ -272,7 +284,7 @@ impl World {
     }
 
     /// A client has the answer to one command. `said`: the number of messages after which it may be looked at.
-    fn reply_heard(&mut self, pipe: usize, reply: Reply, said: u64) -> Verdict {
+    pub(super) fn reply_heard(&mut self, pipe: usize, reply: Reply, said: u64) -> Verdict {
         let Some(apart) = &mut self.pipes[pipe].apart else { return Ok(()) };
         let id = if let Some(RequestId::Number(id)) = reply.id { id } else { 0 };
         let is_early = match (apart.asked.get(&id), &reply.body) {
@@ -316,7 +328,8 @@ impl World {
         let is_refused = matches!(&reply.body, ReplyBody::Error(error) if error.code == ErrorCode::Unavailable);
         self.deliver(pipe, &ToClient::Reply(reply), "")?;
         // Its client does not want the channel any more, and is still subscribed: it begins anew.
-        if is_refused && is_end {
+        let is_core = self.pipes[pipe].client >= self.clients.len();
+        if is_refused && is_end && !is_core {
             return self.client_closed(pipe, false, None);
         }
         for channel in &channels {

@@ -8,7 +8,7 @@ use super::{Event, Verdict, World};
 use crate::application::ScheduledAnswer;
 use crate::chances::Chances;
 use crate::chat::CHAT_WIRE;
-use crate::pipe::SinceFull;
+use crate::pipe::{Pipe, SinceFull};
 use crate::watch::Said;
 use crate::wire::{self, ToClient};
 use bytes::Bytes;
@@ -194,6 +194,7 @@ impl World {
                     }
                     self.application.said(pipe, reply);
                     self.poll_replied(pipe, reply);
+                    self.stream_replied(pipe, reply);
                 }
                 match (self.pipe_of(shard, conn), &*message) {
                     (Some(pipe), ToClient::Reply(reply)) if self.pipes[pipe].chat.is_some() => {
@@ -313,9 +314,11 @@ impl World {
     ) {
         let Some(index) = self.pipe_of(shard, conn) else { return };
         self.overhears(index, message);
-        let frame = match self.pipes[index].polling {
-            Some(_) => wire::encode_entry(message, shard, self.wall_ms, &self.plan.limits),
-            None => frame,
+        let (wall_ms, limits) = (self.wall_ms, &self.plan.limits);
+        let frame = match &self.pipes[index] {
+            Pipe { polling: Some(_), .. } => wire::encode_entry(message, shard, wall_ms, limits),
+            Pipe { stream: Some(stream), .. } => wire::encode_streamed(message, stream.form, shard, wall_ms, limits),
+            _ => frame,
         };
         let pipe = &mut self.pipes[index];
         let largest = if wire::is_page(message) { &mut pipe.page_frame_max } else { &mut pipe.frame_max };
