@@ -79,6 +79,10 @@ impl Checker {
                 view.granted = connect.token.as_deref().is_some_and(is_good);
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 view.shows_no_ack = connect.resume.is_some() && connect.ack.is_none();
+                if view.shows_no_ack {
+                    let had = self.directed_by_polls.values_mut();
+                    had.filter(|had| Some(had.client) == view.resumed_from).for_each(|had| had.may_return = true);
+                }
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
                 for options in &connect.subscribe {
                     view.unanswered.insert(options.channel.clone(), options.clone());

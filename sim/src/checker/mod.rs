@@ -39,9 +39,8 @@ pub(crate) struct Checker {
     signals: BTreeMap<Vec<u8>, (usize, u64)>,
     /// Directed signals that have not been received, by (from, to, channel).
     directed: BTreeMap<(ClientId, ClientId, ChannelName), Vec<Directed>>,
-    /// Directed signals that clients have had by polls, and on which connection: one that comes back without `ack` may
-    /// get them once more.
-    directed_by_polls: BTreeMap<Vec<u8>, usize>,
+    /// Directed signals that clients have had by polls: one that comes back without `ack` may get them once more.
+    directed_by_polls: BTreeMap<Vec<u8>, HadByPoll>,
     /// The number of commands that all clients have sent: several may have spoken for a session, each with numbers of
     /// its own.
     sent: u64,
@@ -75,6 +74,16 @@ struct LastSignal {
     due: BTreeSet<usize>,
     /// Its sender was told that it is done.
     accepted: bool,
+}
+
+/// A directed signal that was in the answer to a poll.
+#[derive(Debug, Clone, Copy)]
+struct HadByPoll {
+    client: ClientId,
+    pipe: usize,
+    /// A later connection of this session began without `ack`: the signal may come on that one, or on any later one if
+    /// the answer that brings it is lost.
+    may_return: bool,
 }
 
 /// A directed signal.
