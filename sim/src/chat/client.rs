@@ -102,6 +102,11 @@ impl ChatClient {
         ChatAct::Say(Say::Join { user_id: self.user_id.clone(), username: self.username.clone(), room })
     }
 
+    /// It joins as soon as its socket is open, and does not wait until the server knows who it is; or later.
+    pub(crate) fn greets(&mut self, now_ms: u64, rng: &mut Rng, plan: &Plan, is_calm: bool) -> Option<ChatAct> {
+        (rng.below(2) == 0).then(|| self.join(now_ms, rng, plan, is_calm))
+    }
+
     /// What it does now.
     pub(crate) fn acts(
         &mut self,

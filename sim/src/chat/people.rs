@@ -2,9 +2,11 @@
 //!
 //! In: what the hub says of a room, and whether the client reads it. Out: who stands in the room, by entries: a member
 //! who came earlier is in the `room_state`, one who comes later is announced by a `join`, and none by both. One who was
-//! announced leaves once. In the end these are all that stand there.
+//! announced leaves once. A person who stands there by several entries leaves with the last of them. In the end these
+//! are all that stand there.
 
 use super::Form;
+use super::model::id_of;
 use crate::wire::ToClient;
 use bytes::Bytes;
 use fanfare_hub::{ChannelName, ClientId, PresenceEntry, PresenceKind, Push, ReplyBody};
@@ -17,6 +19,8 @@ pub(crate) struct People {
     channel: Option<ChannelName>,
     /// Those whom it was told of, without itself.
     known: BTreeMap<ClientId, Known>,
+    /// The person as whom it stands there itself, once it does.
+    own_person: Option<String>,
     /// Everybody is named: it has had the `room_state`, and the room is not too large for names.
     is_whole: bool,
     /// The number of the last change that the hub has sent; the client does not see it.
@@ -30,6 +34,18 @@ struct Known {
     data: Bytes,
     /// By a `join`, and not by a list.
     by_join: bool,
+    person: String,
+}
+
+impl Known {
+    fn of(entry: &PresenceEntry, by_join: bool) -> Self {
+        Known { data: entry.data.clone(), by_join, person: person_of(entry) }
+    }
+}
+
+/// By whose name chats know an entry.
+fn person_of(entry: &PresenceEntry) -> String {
+    id_of(entry.user.as_ref(), Some(entry.client), &entry.data)
 }
 
 impl People {
@@ -102,6 +118,8 @@ impl People {
                     let twice: Vec<String> =
                         before.filter_map(|entry| self.comes(entry, false, message).err()).collect();
                     self.is_whole = snapshot.entries.is_some();
+                    let own = all.iter().find(|entry| Some(entry.client) == self.own);
+                    self.own_person = own.map(|entry| person_of(entry));
                     return twice.into_iter().next().map_or(Ok(()), Err);
                 }
                 _ => {}
@@ -119,12 +137,21 @@ impl People {
                     // One whom it will be told of, or who has left by now.
                     PresenceKind::Update => {
                         if let Some(known) = self.known.get_mut(&client) {
-                            known.data = change.entry.data.clone();
+                            *known = Known::of(&change.entry, known.by_join);
                         }
                     }
                     PresenceKind::Leave => {
-                        if self.known.remove(&client).is_none() && self.is_whole {
-                            return Err(format!("chat: one leaves who was not there: {message:?}"));
+                        let was = self.known.remove(&client);
+                        let Some(Known { person, .. }) = was.filter(|_| self.is_whole) else {
+                            return match self.is_whole {
+                                true => Err(format!("chat: one leaves who was not there: {message:?}")),
+                                false => Ok(()),
+                            };
+                        };
+                        let mut others = self.known.values().map(|known| &known.person).chain(&self.own_person);
+                        let is_there = others.any(|other| *other == person);
+                        if is_there == form.is_sent() {
+                            return Err(format!("chat: {person} leaves, and is still there ({is_there}): {message:?}"));
                         }
                     }
                 }
@@ -133,8 +160,7 @@ impl People {
                 self.is_of_room(channel, message)?;
                 let entries = snapshot.entries.as_deref().unwrap_or_default().iter();
                 let others = entries.filter(|entry| Some(entry.client) != self.own);
-                self.known =
-                    others.map(|entry| (entry.client, Known { data: entry.data.clone(), by_join: false })).collect();
+                self.known = others.map(|entry| (entry.client, Known::of(entry, false))).collect();
                 self.is_whole = snapshot.entries.is_some();
             }
             // From here on the room is too large for names.
@@ -155,7 +181,7 @@ impl People {
     }
 
     fn comes(&mut self, entry: &Arc<PresenceEntry>, by_join: bool, message: &ToClient) -> Result<(), String> {
-        match self.known.insert(entry.client, Known { data: entry.data.clone(), by_join }) {
+        match self.known.insert(entry.client, Known::of(entry, by_join)) {
             None => Ok(()),
             // One list replaces another.
             Some(before) if !before.by_join && !by_join => Ok(()),
@@ -197,12 +223,18 @@ mod tests {
         use PresenceKind::{Join, Leave};
         let text = || Form::Text(String::new());
         type Row = (&'static str, Vec<(ToClient, Form)>, Result<Vec<ClientId>, &'static str>);
-        let rows: [Row; 6] = [
+        let rows: [Row; 8] = [
             ("earlier", vec![(state(&[BOB, OWN]), text())], Ok(vec![BOB])),
             ("later", vec![(state(&[OWN, EVE]), text()), (change(Join, EVE), text())], Ok(vec![EVE])),
             ("later, and told first", vec![(change(Join, EVE), text()), (state(&[OWN, EVE]), text())], Ok(vec![EVE])),
             ("by both", vec![(state(&[BOB, OWN]), text()), (change(Join, BOB), text())], Err("announced twice")),
             ("of no use", vec![(state(&[BOB, OWN]), text()), (change(Join, BOB), Form::Skipped)], Ok(vec![BOB])),
+            (
+                "comes and goes",
+                vec![(state(&[OWN]), text()), (change(Join, EVE), text()), (change(Leave, EVE), text())],
+                Ok(vec![]),
+            ),
+            ("goes in silence", vec![(state(&[BOB, OWN]), text()), (change(Leave, BOB), Form::Nothing)], Err("leaves")),
             ("not there", vec![(state(&[OWN]), text()), (change(Leave, BOB), text())], Err("not there")),
         ];
         for (name, told, expected) in rows {

@@ -43,7 +43,12 @@ impl World {
             true => Connect { token: user.map(|user| (&*user.0).into()), ..Connect::default() },
             false => Connect { user, ..Connect::default() },
         };
-        self.chat_command(pipe, Chat::open(connect))
+        self.chat_command(pipe, Chat::open(connect))?;
+        let (now_ms, rng) = (self.now_ms, &mut self.client_rngs[client]);
+        match self.chats[chat].greets(now_ms, rng, &self.plan, self.calm) {
+            Some(ChatAct::Say(say)) => self.chat_says(pipe, say),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn tick_chat(&mut self, client: usize, chat: usize) -> Verdict {
@@ -367,6 +372,7 @@ impl World {
             let Some(end) = &mut pipe.chat else { continue };
             let desk = &pipe.desk;
             let done: Vec<_> = end.leaves.extract_if(.., |(channel, _)| desk.decides_at_once(channel)).collect();
+            done.iter().for_each(|(channel, _)| pipe.watch.forget(channel));
             end.said.extend(done.into_iter().map(|(channel, _)| Said::Left(channel)));
             self.chat_knows(index)?;
         }
