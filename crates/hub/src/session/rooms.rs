@@ -37,6 +37,8 @@ pub(crate) struct Rooms {
     earlier: Option<Box<Earlier>>,
     /// Its edge will look at it when all that waits there has been told.
     is_looked_at_later: bool,
+    /// Some of the stays may be second ones in their rooms.
+    joined_again: bool,
     /// Where the subscription is kept while its session is away.
     pub(super) keeps: Option<Keeps>,
 }
@@ -86,10 +88,10 @@ impl Rooms {
             return true;
         }
         // Those of an earlier epoch are the same rooms once more.
-        if self.stays.len() >= stays_max {
+        if !self.has_room(stays_max) {
             self.give_way();
         }
-        let has_room = self.stays.len() < stays_max;
+        let has_room = self.has_room(stays_max);
         if has_room {
             let listed = self.all().find(|stay| stay.is_listed() && stay.at.room == room).map(|stay| stay.at.clone());
             let at_room = listed.unwrap_or_else(|| add(room));
@@ -100,7 +102,7 @@ impl Rooms {
 
     /// Notes that it is joined once more at this place, where an entry before it may still take it out: then it is in
     /// from here on.
-    fn join_again(&mut self, room: &Room, at: Position, stays_max: usize) {
+    fn join_again(&mut self, room: &Room, at: Position) {
         let (mut open, mut count) = (None, 0);
         for (index, stay) in self.stays.iter().enumerate() {
             if stay.at.room == *room && stay.is_open() {
@@ -110,9 +112,25 @@ impl Rooms {
         let Some(last) = open.filter(|&last| self.stays[last].joined_at < at.offset) else { return };
         if count > 1 {
             self.stays[last].joined_at = at.offset;
-        } else if self.stays.len() < stays_max {
+        } else {
+            self.joined_again = true;
             self.stays.push(Stay { joined_at: at.offset, ..self.stays[last].clone() });
         }
+    }
+
+    /// Whether it may enter another room. A second open stay in a room that it has joined once more does not count. So
+    /// there are at most twice as many stays as the limit says.
+    fn has_room(&mut self, stays_max: usize) -> bool {
+        if self.stays.len() < stays_max || !self.joined_again {
+            return self.stays.len() < stays_max;
+        }
+        let mut open: Vec<&Room> = self.open().collect();
+        let all = open.len();
+        open.sort_unstable();
+        open.dedup();
+        let again = all - open.len();
+        self.joined_again = again > 0;
+        self.stays.len() - again < stays_max
     }
 
     /// Ends a stay at this place, which belongs to it.
@@ -232,7 +250,7 @@ impl Rooms {
             left_at,
         };
         let stays = stays.into_iter().map(back).collect();
-        Rooms { epoch, stays, keeps: Some(keeps), ..Rooms::default() }
+        Rooms { epoch, stays, keeps: Some(keeps), joined_again: true, ..Rooms::default() }
     }
 
     /// The rooms in which it is now, in the order in which it entered them.
@@ -381,7 +399,7 @@ impl Sessions {
                 true
             }
             RoomChange::Join(room) if is_late && rooms.open().any(|open| *open == room) => {
-                rooms.join_again(&room, place, max);
+                rooms.join_again(&room, place);
                 true
             }
             // A stay there that has just been forgotten may still be in the list.
@@ -536,7 +554,7 @@ mod tests {
     fn who_comes_back_after_joining_twice_is_listed_once() {
         let mut rooms = Rooms::default();
         join(&mut rooms, "a", at(1), at(1), 10);
-        rooms.join_again(&room("a"), at(3), 10);
+        rooms.join_again(&room("a"), at(3));
         join(&mut rooms, "b", at(3), at(3), 10);
         let mut added = Vec::new();
         rooms.stays.iter_mut().for_each(|stay| stay.at.place = UNLISTED);
@@ -558,6 +576,23 @@ mod tests {
         assert!(!join(&mut rooms, "more", at(9), at(0), 3));
         forget(&mut rooms, at(9));
         assert!(join(&mut rooms, "more", at(9), at(0), 3));
+    }
+
+    /// A room that is joined once more while a fan-out is under way is one room, and the join counts at the limit too.
+    #[test]
+    fn joining_again_takes_no_room() {
+        let mut rooms = Rooms::default();
+        assert!(join(&mut rooms, "a", at(1), at(1), 2));
+        rooms.join_again(&room("a"), at(3));
+        assert!(join(&mut rooms, "b", at(3), at(3), 2), "it is in one room");
+        rooms.join_again(&room("b"), at(5));
+        assert!(!join(&mut rooms, "c", at(6), at(3), 2), "it is in two");
+        assert_eq!(rooms.stays.len(), 4);
+        rooms.leave_by_act(&room("b"), at(4));
+        assert_eq!(seen(&rooms, "b", 1), [4, 6, 7, 8, 9, 10, 11], "it joined behind that");
+        rooms.leave(&room("a"), at(7));
+        forget(&mut rooms, at(7));
+        assert!(join(&mut rooms, "c", at(8), at(7), 2));
     }
 
     #[test]
