@@ -95,6 +95,9 @@ pub struct Limits {
     /// Time for the answer to a request whose commands were forwarded to the session's shard: longer than the store and
     /// a handler may take. Default 15 s.
     pub forward_timeout_ms: u64,
+    /// Bytes of the sessions of the node that have no connection, by an estimate. Each shard has its share; beyond it
+    /// the one that has been without for longest ends. Default 256 MiB.
+    pub away_bytes_max: ByteCount,
     /// How long a session outlives its connection, unless its protocol sets another time. Default 10 s.
     pub grace_ms: u64,
     /// Time for the answer to a ping, on connections of [`HeartbeatKind::Waits`](crate::HeartbeatKind). Default 60 s.
@@ -107,7 +110,9 @@ impl Limits {
     /// The limits of one of `shards` shards: limits of the whole node are divided.
     #[must_use]
     pub fn for_one_of(&self, shards: usize) -> Limits {
-        Limits { history_bytes_max: self.history_bytes_max / shards.max(1), ..self.clone() }
+        let share = |bytes: ByteCount| bytes / shards.max(1);
+        let (history_bytes_max, away_bytes_max) = (share(self.history_bytes_max), share(self.away_bytes_max));
+        Limits { history_bytes_max, away_bytes_max, ..self.clone() }
     }
 }
 
@@ -149,6 +154,7 @@ impl Default for Limits {
             session_questions_max: 8,
             hook_timeout_ms: 5_000,
             forward_timeout_ms: 15_000,
+            away_bytes_max: 256 << 20,
             grace_ms: 10_000,
             pong_timeout_ms: 60_000,
             heartbeat_ms: 25_000,

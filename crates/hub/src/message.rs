@@ -1,6 +1,7 @@
 //! The messages: commands, replies and pushes, independent of any wire format. The same types serve every protocol.
 
 use crate::act::Act;
+use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, Room, UserId};
@@ -137,6 +138,11 @@ impl Publication {
     /// True when clients are shown it.
     pub fn is_shown(&self) -> bool {
         self.act.as_deref().is_none_or(Act::is_shown)
+    }
+
+    /// True when it does something to the members that come to it, besides being shown.
+    pub(crate) fn does(&self) -> bool {
+        self.act.as_deref().is_some_and(|act| !matches!(act, Act::Answer { .. }))
     }
 
     /// True when it is only for clients in certain rooms.
@@ -313,6 +319,8 @@ pub struct Connect {
     pub ack: Option<u64>,
     /// Subscriptions made in the same step.
     pub subscribe: Vec<SubOptions>,
+    /// What the program keeps of the session from now on, as long as that lives, on whichever shard.
+    pub program: Option<Attachment>,
 }
 
 /// The content of a ticket: the session that it names.
@@ -583,6 +591,8 @@ pub struct Connected {
     pub proof: Proof,
     /// How many ms that holds from now on; `None` is without end.
     pub expires_in_ms: Option<u64>,
+    /// What the program kept of the session until now ([`Connect::program`]).
+    pub before: Option<Attachment>,
 }
 
 /// The proven facts about a caller, besides its user.

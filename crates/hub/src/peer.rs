@@ -109,6 +109,8 @@ pub(crate) struct Adopted {
     pub(crate) attachment: Option<Attachment>,
     /// Subscriptions that it had on its last connection.
     pub(crate) kept: Vec<KeptSub>,
+    /// What the program keeps of it.
+    pub(crate) program: Option<Attachment>,
 }
 
 /// A subscription of a session that has no connection.

@@ -12,6 +12,7 @@ use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ClientId, ConnId, OpToken, Seat, SeatId, ShardId, WireId};
 use crate::limits::Limits;
+use crate::members::AskToken;
 use crate::message::{Request, Resume};
 use crate::peer::{PeerBody, PeerMessage, PendingToken};
 use crate::rng::{Keyed, Rng};
@@ -98,6 +99,14 @@ pub enum Input {
         /// The command.
         command: AppCommand,
     },
+    /// The answers to a question to members ([`MembersOp::Ask`](crate::MembersOp)) are waited for until then, and no
+    /// longer or shorter. One whose answers are given finds nothing.
+    AskUntil {
+        /// The question's.
+        token: AskToken,
+        /// From now on; 0: the question is over.
+        timeout_ms: u64,
+    },
     /// Commands have come for a session by another way than its connection;
     /// [`Effect::Forwarded`] comes exactly once, under the same token.
     Forward {
@@ -182,6 +191,10 @@ pub struct Stats {
     pub store_waiting_bytes: usize,
     /// Bytes of the answers to numbered sends that are kept for repeats, and of sends that wait for an earlier one.
     pub sends_bytes: usize,
+    /// Bytes of the sessions without a connection.
+    pub away_bytes: usize,
+    /// Sessions that ended before their grace was over, for want of room.
+    pub away_shed: u64,
     /// Idempotency keys forgotten before their time, for want of room.
     pub keys_shed: u64,
     /// Signals shed because too much waited.
@@ -280,6 +293,8 @@ impl Shard {
             history_bytes: self.store.bytes_used(),
             store_waiting_bytes: self.homes.store_waiting_bytes(),
             sends_bytes: self.sessions.sends_bytes(),
+            away_bytes: self.sessions.away_bytes(),
+            away_shed: self.sessions.away_shed,
             keys_shed: self.store.keys_shed(),
             signals_shed: self.sessions.signals_shed,
             questions: self.sessions.question_count(),
@@ -313,6 +328,9 @@ impl Shard {
             Input::Answer { token, answer } => self.homes(now, |homes, cx| homes.store_answer(cx, token, answer)),
             Input::App { token, command } => {
                 self.sessions(now, effects, |sessions, cx| sessions.app(cx, token, command))
+            }
+            Input::AskUntil { token, timeout_ms } => {
+                self.sessions(now, effects, |sessions, cx| sessions.ask_until(cx, token, timeout_ms));
             }
             Input::Forward { token, to, send } => {
                 self.sessions(now, effects, |sessions, cx| sessions.forward(cx, token, to, send));

@@ -197,6 +197,34 @@ fn the_time_of_a_question_ends_and_its_answers_so_far_are_given() {
     assert_eq!(net.asked.len(), 1);
 }
 
+/// The asker waits for longer than it said first, for less, or not at all.
+#[test]
+fn the_time_of_a_question_can_be_changed() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let [ada] = subscribed(&mut net);
+        all(&mut net, 0, vec![ask(Audience::default(), 1), ask(Audience::default(), 2), ask(Audience::default(), 3)]);
+        let until = |net: &mut Net, token, timeout_ms| {
+            net.input(0, Input::AskUntil { token: AskToken(token), timeout_ms });
+            net.settle();
+        };
+        let id = question(&net, ada).expect("it is asked");
+        until(&mut net, 1, 0);
+        assert_eq!(answers(&net, 1), Some((vec![], 1, 0, true)));
+        until(&mut net, 2, 1_000);
+        until(&mut net, 3, 60_000);
+        net.pass(2_000);
+        assert_eq!((answers(&net, 2), answers(&net, 3)), (Some((vec![], 1, 0, true)), None));
+        net.pass(20_000);
+        assert_eq!(answers(&net, 3), None, "its first time is over, and it got more");
+        net.ask(ada, answer(id, "3"));
+        assert_eq!(answers(&net, 3), Some((vec!["3".into()], 1, 0, false)));
+        until(&mut net, 3, 0);
+        assert_eq!(net.asked.len(), 3, "it finds nothing");
+        assert_eq!(net.shards[0].held().pending, 0, "nothing is kept for any of them");
+    }
+}
+
 #[test]
 fn questions_are_bounded() {
     let limits = Limits { asked_max: 3, ..Limits::default() };

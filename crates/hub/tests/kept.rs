@@ -275,3 +275,54 @@ fn changes_of_rooms_that_are_under_way_at_the_cut_take_effect() {
         }
     }
 }
+
+/// Sessions whose clients may come back take a bounded room. The one that has been away for longest goes first, and
+/// what the program keeps of a session goes where that goes.
+#[test]
+fn sessions_that_are_away_take_a_bounded_room() {
+    for shards in shard_counts() {
+        let limits = Limits { away_bytes_max: 40_000 * shards, grace_ms: 60_000, ..Limits::default() };
+        let mut net = Net::with(shards, limits.for_one_of(shards), open_rules());
+        let enter = |net: &mut Net, shard, resume, value: usize| {
+            let program = Some(Attachment::new(value));
+            let connect = Connect { resume, subscribe: vec![kept(None)], program, ..Connect::default() };
+            let peer = net.connect_as(shard, connect);
+            let connected = net.take(peer).into_iter().find_map(|received| match received {
+                Received::Reply(Reply { body: ReplyBody::Connected(connected), .. }) => Some(connected),
+                _ => None,
+            });
+            (peer, connected.expect("connected"))
+        };
+        let mut clients = Vec::new();
+        for value in 0..100 {
+            let (peer, connected) = enter(&mut net, 0, None, value);
+            assert_eq!(connected.before, None);
+            for name in 0..(value % 7) {
+                net.ask(peer, join(&format!("{name}{}", "x".repeat(100))));
+            }
+            net.cut(peer);
+            clients.push(connected.client);
+            let stats = net.shards[0].stats();
+            assert!(stats.away_bytes <= 40_000, "{} bytes", stats.away_bytes);
+            assert_eq!(stats.sessions as u64 + stats.away_shed, value as u64 + 1);
+        }
+        let shed = net.shards[0].stats().away_shed as usize;
+        assert!((50..90).contains(&shed), "{shed}");
+        let resume = |client| Some(Resume { shard: ShardId(0), client });
+        for (value, &client) in clients.iter().enumerate().skip(shed - 2).take(6) {
+            let (peer, connected) = enter(&mut net, shards - 1, resume(client), 1_000 + value);
+            assert_eq!(connected.resumed, value >= shed, "{value} of {shed}");
+            let before = connected.before.as_ref().and_then(Attachment::get::<usize>);
+            assert_eq!(before, (value >= shed).then_some(&value));
+            if value >= shed {
+                net.cut(peer);
+                let shard = ShardId(shards as u16 - 1);
+                let again = enter(&mut net, 0, Some(Resume { shard, client }), 0).1.before;
+                assert_eq!(again.as_ref().and_then(Attachment::get::<usize>), Some(&(1_000 + value)));
+            }
+        }
+        assert!(net.shards.iter().all(|shard| shard.stats().away_bytes <= 40_000));
+        net.pass(120_000);
+        assert!(net.shards.iter().all(|shard| shard.stats().away_bytes == 0), "their grace is over");
+    }
+}

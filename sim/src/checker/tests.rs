@@ -93,6 +93,7 @@ fn connected(resumed: bool, user: Option<&str>) -> ReplyBody {
         ping_ms: 0,
         proof,
         expires_in_ms,
+        before: None,
     }))
 }
 

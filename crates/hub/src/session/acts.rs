@@ -17,14 +17,15 @@ use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::Ended;
 use crate::ids::{Position, Room, SessionRef};
-use crate::members::{AnswerPart, Answers, MemberInfo, MembersCommand, MembersOp};
+use crate::members::{AnswerPart, Answers, AskToken, MemberInfo, MembersCommand, MembersOp};
 use crate::message::{Audience, Data, Publication, Publish};
 use crate::peer::{PeerBody, PendingToken, Published, ReplyAddress, ToEdge, ToHome};
 use crate::store::Entry;
 use crate::timer::Timer;
 use std::sync::Arc;
 
-/// Questions to one session that it has not answered; the oldest counts as not to be answered.
+/// Questions to one session that it has not answered; beyond them the oldest counts as not to be answered, one whose
+/// time is over before any other.
 const ASKED_MAX: usize = 256;
 /// The bytes of the answers to one question. Beyond them it is over.
 const ANSWERS_BYTES_MAX: usize = 64 << 20;
@@ -51,17 +52,17 @@ impl Sessions {
             MembersOp::Ask { data, token, timeout_ms } => {
                 super::app::has_rule(cx, &channel)?;
                 let max = cx.limits.asked_max;
-                if self.asked >= max {
+                if self.asks.len() >= max {
                     let message = format!("{max} questions to members wait for answers, the limit (asked_max)");
                     let mut error = Error::new(ErrorCode::Unavailable, message);
                     error.retry_after_ms = Some(RETRY_AFTER_MS);
                     return Err(error);
                 }
-                self.asked += 1;
                 let answers = Answers { answers: Vec::new(), asked: 0, left: 0, timed_out: false };
-                let asked = Asked { token, edges: None, edges_done: 0, answers, bytes: 0 };
-                let asked = self.pending.insert(Pending::Asked(Box::new(asked)));
                 let until_ms = cx.now.mono_ms.saturating_add(timeout_ms);
+                let asked = Asked { token, edges: None, edges_done: 0, answers, bytes: 0, until_ms };
+                let asked = self.pending.insert(Pending::Asked(Box::new(asked)));
+                self.asks.insert(token, asked);
                 cx.wheel.add(until_ms, Timer::Asked(asked));
                 // Each shard has its own numbers.
                 let id = self.next_ask * self.edges.shards().count() as u64 + u64::from(cx.me.0);
@@ -173,12 +174,12 @@ impl Sessions {
         if asked.iter().any(|other| other.id == ask.id) {
             return false;
         }
+        // Those whose time is over go first. Where their asker waits for longer than they know, it hears of it.
         if asked.len() >= ASKED_MAX {
-            asked.retain(|other| other.until_ms > cx.now.mono_ms);
-        }
-        if asked.len() >= ASKED_MAX {
-            let oldest = asked.remove(0);
-            cx.out.push_back((oldest.to.shard, PeerBody::Answer { token: oldest.to.token, part: AnswerPart::Left }));
+            let now_ms = cx.now.mono_ms;
+            let oldest = asked.iter().position(|other| other.until_ms <= now_ms).unwrap_or(0);
+            let Ask { to, .. } = asked.remove(oldest);
+            cx.out.push_back((to.shard, PeerBody::Answer { token: to.token, part: AnswerPart::Left }));
         }
         asked.push(ask.clone());
         true
@@ -210,8 +211,8 @@ impl Sessions {
                 }
             }
             Err(_) => {
-                if self.pending.take(asked).is_some() {
-                    self.asked -= 1;
+                if let Some(Pending::Asked(asked)) = self.pending.take(asked) {
+                    self.asks.remove(&asked.token);
                 }
             }
         }
@@ -250,6 +251,9 @@ impl Sessions {
     pub(crate) fn asked_timeout(&mut self, cx: &mut Cx<'_>, token: PendingToken) {
         // Its publication may not be answered yet: then the answer to that comes first.
         if let Some(Pending::Asked(asked)) = self.pending.get(token) {
+            if asked.until_ms > cx.now.mono_ms {
+                return; // it has got more time, and another timer
+            }
             if asked.edges.is_none() {
                 return cx.wheel.add(cx.now.mono_ms + RETRY_AFTER_MS, Timer::Asked(token));
             }
@@ -257,9 +261,20 @@ impl Sessions {
         }
     }
 
+    /// The answers to a question are waited for so long from now on.
+    pub(crate) fn ask_until(&mut self, cx: &mut Cx<'_>, token: AskToken, timeout_ms: u64) {
+        let Some(&pending) = self.asks.get(&token) else { return };
+        let Some(Pending::Asked(asked)) = self.pending.get(pending) else { return };
+        asked.until_ms = cx.now.mono_ms.saturating_add(timeout_ms);
+        match timeout_ms {
+            0 => self.asked_timeout(cx, pending),
+            _ => cx.wheel.add(asked.until_ms, Timer::Asked(pending)),
+        }
+    }
+
     fn question_over(&mut self, cx: &mut Cx<'_>, token: PendingToken, timed_out: bool) {
         let Some(Pending::Asked(asked)) = self.pending.take(token) else { return };
-        self.asked -= 1;
+        self.asks.remove(&asked.token);
         let answers = Answers { timed_out, ..asked.answers };
         cx.effects.add(Effect::Answers { token: asked.token, answers: Box::new(answers) });
     }

@@ -113,8 +113,8 @@ impl Sessions {
     fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
         if adopted.is_none() && cx.hooks.connect && !connecting.identified {
             // The ticket's facts end with the session: the application may have sent its user away since.
-            let Connect { page, subscribe, .. } = connecting.connect;
-            connecting.connect = Connect { page, subscribe, ..Connect::default() };
+            let Connect { page, subscribe, program, .. } = connecting.connect;
+            connecting.connect = Connect { page, subscribe, program, ..Connect::default() };
             return self.ask_connect(cx, connecting);
         }
         let id = connecting.at;
@@ -133,6 +133,7 @@ impl Sessions {
         let (mut mailbox, mut sends) = (Vec::new(), None);
         if let Some(adopted) = adopted {
             session.incarnation = adopted.incarnation;
+            session.program = adopted.program;
             identity.get_or_insert(adopted.identity);
             if !adopted.granted.is_empty() {
                 session.extra().granted = adopted.granted;
@@ -182,6 +183,7 @@ impl Sessions {
         let session = &mut self.sessions.slab[index as usize];
         (session.conn, session.seat) = (Some(id.conn), id.seat);
         self.sessions.connected += 1;
+        self.sessions.away.back(index);
         session.wire = wire;
         session.grace_ms = grace_ms;
         session.page = connecting.connect.page.take();
@@ -212,7 +214,8 @@ impl Sessions {
         let (client, incarnation, user) = (session.client, session.incarnation, session.user().cloned());
         let proof = session.proof();
         let expires_in_ms = proof.expires_in_ms(cx.now.wall_ms);
-        let connected = Connected { client, user, resumed, incarnation, ping_ms, proof, expires_in_ms };
+        let before = std::mem::replace(&mut session.program, connect.program.clone());
+        let connected = Connected { client, user, resumed, incarnation, ping_ms, proof, expires_in_ms, before };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
         self.watch_expiry(cx, at);
         if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
@@ -322,6 +325,7 @@ impl Sessions {
                 unheard: extra.unheard.map(|unheard| Box::new(unheard.into_adopted())),
                 attachment: attachment.or(extra.attachment).filter(|_| cx.hooks.disconnect),
                 kept: extra.kept,
+                program: session.program,
             }))
         });
         cx.out.push_back((from, PeerBody::Adopted { token, found }));
@@ -360,6 +364,7 @@ impl Sessions {
         }
         let session = self.sessions.get(at).expect("just opened");
         session.incarnation = adopted.incarnation;
+        session.program = adopted.program;
         session.extra().entered = adopted.entered;
         session.extra().granted = adopted.granted;
         session.extra().rates = adopted.rates;
@@ -373,6 +378,7 @@ impl Sessions {
         let timer = Timer::Grace { session: at.index, life: at.life, incarnation: adopted.incarnation };
         cx.wheel.add(cx.now.mono_ms + u64::from(adopted.grace_ms), timer);
         self.judge_presence(cx, at);
+        self.is_away(cx, at.index);
     }
 
     /// The connection is no more: returns the sessions that it had, and its attachment.
@@ -446,6 +452,7 @@ impl Sessions {
         }
         let timer = Timer::Grace { session: index, life: session.life, incarnation: session.incarnation };
         cx.wheel.add(cx.now.mono_ms + u64::from(grace_ms), timer);
+        self.is_away(cx, index);
     }
 
     /// Takes a session off its connection: nothing is delivered to it, its presence stays.

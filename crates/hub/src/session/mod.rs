@@ -5,12 +5,13 @@
 //! concern: `connect` (a session begins, moves, ends), `command` (its commands), `subscribe` (a subscription's life),
 //! `deliver` (messages of homes, fan-out), `pull` (members that are behind catch up), `app` (the application's
 //! commands), `question` (questions to it), `forward` (commands that come by other requests), `many` (work in slices),
-//! `rewire` (a connection goes on over another wire), over the tables `table`, `pending`, `lane`, `mailbox`, `moved`.
+//! `rewire` (a connection goes on over another wire), `away` (sessions without a connection), over the tables `table`, `pending`, `lane`, `mailbox`, `moved`.
 //! The members of a channel and the fan-out to them are in `edge`, which knows no session.
 
 mod acts;
 mod anew;
 mod app;
+mod away;
 mod command;
 mod connect;
 mod deliver;
@@ -40,9 +41,10 @@ use crate::error::{Error, ErrorCode};
 use crate::hook::{Ended, Hooks};
 use crate::ids::{ConnId, Position, SeatId, SessionRef, ShardId, WireId};
 use crate::limits::Limits;
+use crate::members::AskToken;
 use crate::message::{Push, Reply, ReplyBody};
 use crate::name::ChannelName;
-use crate::peer::{PeerBody, ToHome};
+use crate::peer::{PeerBody, PendingToken, ToHome};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::slice::Slice;
@@ -52,7 +54,7 @@ use crate::watch::{Counts, Held, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
 use pending::{PendingTable, ReplyTo};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use table::{BadRequests, Conn, Heartbeat, SeatState, SessionTable};
 
 /// The parts of the shard that the sessions use.
@@ -137,11 +139,13 @@ pub(crate) struct Sessions {
     /// Commands for sessions that this shard took in and has not answered.
     forwards: usize,
     /// Questions to members whose answers are still awaited.
-    asked: usize,
+    asks: HashMap<AskToken, PendingToken, Keyed>,
     /// Numbers them.
     next_ask: u64,
     /// Signals that were shed because a fan-out had too much waiting.
     pub(crate) signals_shed: u64,
+    /// Sessions that ended before their grace was over, as too much was kept for such sessions.
+    pub(crate) away_shed: u64,
     /// Connections whose outbox is over its mark.
     full: usize,
     pub(crate) counts: Counts,
@@ -163,9 +167,10 @@ impl Sessions {
             forgetting: false,
             app_outstanding: 0,
             forwards: 0,
-            asked: 0,
+            asks: HashMap::with_hasher(hash),
             next_ask: 0,
             signals_shed: 0,
+            away_shed: 0,
             full: 0,
             counts: Counts::default(),
         }
@@ -199,7 +204,7 @@ impl Sessions {
 
     /// Adds what is held here.
     pub(crate) fn held(&self, held: &mut Held) {
-        held.pending += self.pending.len() + self.app_outstanding + self.forwards + self.asked;
+        held.pending += self.pending.len() + self.app_outstanding + self.forwards + self.asks.len();
         held.queued += self.pulls.len() + self.works.len() + self.edges.recounts.len();
         let early = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.early_count());
         let sends_bytes = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.bytes());

@@ -69,6 +69,8 @@ pub(crate) struct Asked {
     pub(crate) edges_done: u32,
     pub(crate) answers: Answers,
     pub(crate) bytes: usize,
+    /// Then it is over.
+    pub(crate) until_ms: u64,
 }
 
 /// A list of members, as far as it is here.

@@ -266,9 +266,9 @@ impl Sessions {
                         connecting.connect.subscribe.iter().all(|options| options.channel != **channel)
                     });
                 let made: Vec<SubOptions> = missing.cloned().map(SubOptions::new).collect();
-                let Connect { resume, page, ack, mut subscribe, .. } = connecting.connect;
+                let Connect { resume, page, ack, mut subscribe, program, .. } = connecting.connect;
                 subscribe.extend(made);
-                connecting.connect = Connect { token: None, user, proof, resume, page, ack, subscribe };
+                connecting.connect = Connect { token: None, user, proof, resume, page, ack, subscribe, program };
                 connecting.identified = true;
                 self.take_up(cx, connecting);
             }

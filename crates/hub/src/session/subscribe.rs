@@ -295,9 +295,9 @@ impl Sessions {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }
-        // Joins and leaves by the application are done in their place among the others: by the pages.
+        // What acts do is done in its place among the others: by the pages. An answer does nothing.
         let is_kept = session.subs[slot].rooms.as_ref().is_some_and(|rooms| rooms.keeps.is_some());
-        if is_kept && start.recovered == Some(true) && start.publications.iter().any(|p| p.act.is_some()) {
+        if is_kept && start.recovered == Some(true) && start.publications.iter().any(|p| p.does()) {
             start.end = start.publications[0].prev;
             start.publications.clear();
         }

@@ -5,6 +5,7 @@
 //! life it meant, a new life begins with each connection, and an answer for another life is dropped.
 
 use super::HeartbeatKind;
+use super::away::Away;
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
@@ -137,6 +138,8 @@ pub(crate) struct Session {
     pub(crate) grace_ms: u32,
     /// The page that opened the connection that it has, or had last.
     pub(crate) page: Option<PageId>,
+    /// What the program keeps of it, also while it has no connection.
+    pub(crate) program: Option<Attachment>,
     /// Set by [`SessionTable::identify`] alone, which keeps the index of users.
     identity: Option<Box<IndexedIdentity>>,
     pub(crate) subs: SmallVec<[Sub; 1]>,
@@ -493,6 +496,8 @@ pub(crate) struct SessionTable {
     by_user: HashMap<UserId, SmallVec<[u32; 2]>, Keyed>,
     /// Sessions that went to other shards lately.
     pub(crate) moved: Moved,
+    /// Sessions that have no connection.
+    pub(crate) away: Away,
     /// Sessions that have a connection.
     pub(crate) connected: usize,
     /// Subscriptions of all sessions.
@@ -514,6 +519,7 @@ impl SessionTable {
             by_client: HashMap::with_hasher(hash),
             by_user: HashMap::with_hasher(hash),
             moved: Moved::new(hash),
+            away: Away::new(hash),
             connected: 0,
             subscriptions: 0,
             sends_bytes: 0,
@@ -537,6 +543,7 @@ impl SessionTable {
             incarnation: 0,
             grace_ms,
             page: None,
+            program: None,
             identity: None,
             subs: SmallVec::new(),
             next_sub: 0,
@@ -634,6 +641,7 @@ impl SessionTable {
         let identity = self.slab[index as usize].identity().cloned().unwrap_or_default();
         self.forget_user(index);
         self.disconnect(index);
+        self.away.back(index);
         let session = self.slab.remove(index as usize);
         let sends = session.extra.as_ref().and_then(|extra| extra.sends.as_ref());
         self.sends_bytes -= sends.map_or(0, |sends| sends.bytes());

@@ -191,12 +191,14 @@ settings! {
     "limits.connections_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_max) }, ["0"],
         "Connections of all kinds at once. 0 means the limit of open files less a reserve of an eighth of it (16 to 1,024). Beyond the \
-         limit a WebSocket is closed with code 4004 (come back later) and a page is answered 503; /healthz and the HTTP API still work.";
+         limit a WebSocket is closed with code 4004 (come back later) and a page is answered 503; /healthz and the HTTP API still work. \
+         Clients that poll have sessions without a socket: as many of these, besides the connections of their requests; a further one \
+         is answered 503.";
     "limits.connections_per_address_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_per_address_max) }, ["0"],
         "Connections from one address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. Connections of \
-         `trusted_proxies` are not counted either: a WebSocket or an event stream over one counts for its client's address. Many clients \
-         behind a NAT share one address.";
+         `trusted_proxies` are not counted either: a WebSocket or an event stream over one counts for its client's address. Of sessions \
+         of clients that poll an address may have as many besides. Many clients behind a NAT share one address.";
     "limits.message_bytes_max": ValueKind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
         "The payload of one command, and so of one publication. A larger one is refused as `too_large`.";
     "limits.outbox_bytes_max": ValueKind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.outbox_bytes_max },
@@ -276,10 +278,16 @@ settings! {
         "Commands of the application that wait for an answer, on each shard. Further ones are refused as `unavailable`.";
     "limits.questions_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.questions_max) },
         "Questions to the application's handlers that wait for an answer, on each shard. Further ones are refused as `unavailable`. \
-         A quarter is reserved for `connect`.";
+         A quarter is reserved for `connect`. As many handlers of Socket.IO run at once, but for those that wait for acks, and as many \
+         guards; further handlers wait. As many guards wait; a further client is disconnected and comes back.";
     "limits.session_questions_max":
         ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.session_questions_max) },
-        "Questions about one client that wait for an answer. Further ones wait for their turn.";
+        "Questions about one client that wait for an answer. Further ones wait for their turn. As many Socket.IO handlers of one \
+         connection run at once, and as many guards.";
+    "limits.away_bytes_max": ValueKind::Bytes { min: 1 << 20, max: 1 << 40, at: |s| &mut s.config.limits.away_bytes_max },
+        "Memory of the clients that were cut off and may still come back as the same session, by an estimate: 1 KiB for each, and its \
+         rooms. Each shard has an equal share. At the limit the session that has been without a connection for longest ends, and its \
+         client begins anew.";
     "limits.hook_timeout": ValueKind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.hook_timeout_ms) },
         "Time for a handler's answer. After it the command is refused as `timeout`.";
     "limits.pages_outstanding_max":
