@@ -453,3 +453,70 @@ fn a_server_with_few_files_keeps_some_for_probes() {
     until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 0.0);
     child.end();
 }
+
+/// A request over a connection that stays, so that the test opens no others.
+fn asked(socket: &mut TcpStream, method: &str, path: &str, body: &str) -> Response {
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n");
+    let kind = if path.starts_with("/v1/") { "application/json" } else { "text/plain" };
+    write!(socket, "{head}Content-Type: {kind}\r\n\r\n{body}").expect("the server reads");
+    response(socket)
+}
+
+/// A client that only opens sessions by polling needs no connection for them: they are bounded all the same.
+#[test]
+fn sessions_that_poll_count_for_the_node_and_for_their_address() {
+    const HANDSHAKE: &str = "/socket.io/?EIO=4&transport=polling";
+    let socketio = fanfare::SocketIoConfig { enabled: true, ..fanfare::SocketIoConfig::default() };
+    for (connections_max, connections_per_address_max) in [(6, 0), (0, 6)] {
+        let config = Config { connections_max, connections_per_address_max, socketio: socketio.clone(), ..config() };
+        let option = if connections_max > 0 { "connections_max" } else { "connections_per_address_max" };
+        let builder =
+            Fanfare::builder(()).config(config).admin(AdminOn::Address("127.0.0.1:0".parse().expect("valid")));
+        let server = Server::of(builder.channel("**", |c| c.open()));
+        let admin = admin(&server);
+        let mut socket = connect(server.address);
+        let sid = |opened: &Response| opened.body.split('"').nth(3).expect("an id").to_owned();
+        let mut sids: Vec<String> = (0..4).map(|_| sid(&asked(&mut socket, "GET", HANDSHAKE, ""))).collect();
+        // The same attempt is the same session.
+        let connect_command = |n: usize| format!(r#"{{"type":"connect","id":1,"attempt":"the attempt number {n}"}}"#);
+        for n in [1, 2, 2] {
+            assert_eq!(asked(&mut socket, "POST", "/v1/poll", &connect_command(n)).status(), 200);
+        }
+        let refused = asked(&mut socket, "GET", HANDSHAKE, "");
+        assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("5")), "{}", refused.body);
+        let words: serde_json::Value = serde_json::from_str(&refused.body).expect("JSON");
+        assert_eq!(words["code"], 4, "in the form of the reference");
+        let words = words["message"].as_str().expect("a text");
+        assert!(words.starts_with("there are 6 sessions that poll") && words.contains(option), "{words}");
+        let refused = asked(&mut socket, "POST", "/v1/poll", &connect_command(3));
+        assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("5")));
+        let error: serde_json::Value = serde_json::from_str(&refused.body).expect("JSON");
+        assert_eq!((&error["code"], &error["retryable"]), (&"unavailable".into(), &true.into()), "{error}");
+        let again = asked(&mut socket, "POST", "/v1/poll", &connect_command(2));
+        assert_eq!(again.status(), 200, "a session that is there is no new one: {}", again.body);
+        let scraped = scrape(admin);
+        assert_eq!(scraped.get("fanfare_polling_sessions_admitted"), 6.0);
+        assert_eq!(scraped.get(&format!("fanfare_connections_refused_total{{reason=\"{option}\"}}")), 2.0);
+        // One that ends makes room, and so does one that goes on with a WebSocket, which counts as one.
+        let ended = sids.pop().expect("four");
+        let answer = asked(&mut socket, "POST", &format!("{HANDSHAKE}&sid={ended}"), "1");
+        assert_eq!((answer.status(), &*answer.body), (200, "ok"));
+        sids.push(sid(&asked(&mut socket, "GET", HANDSHAKE, "")));
+        let path = format!("/socket.io/?EIO=4&transport=websocket&sid={}", sids[0]);
+        let mut upgraded = Client::open(server.address, &path);
+        upgraded.text("2probe");
+        assert_eq!(upgraded.next(), Frame::Text("3probe".to_owned()));
+        assert_eq!(asked(&mut socket, "GET", HANDSHAKE, "").status(), 503, "it still polls");
+        upgraded.text("5");
+        upgraded.text("40");
+        assert!(matches!(upgraded.next(), Frame::Text(text) if text.starts_with("40")));
+        let scraped = until(admin, |scraped| scraped.get("fanfare_polling_sessions_admitted") == 5.0);
+        assert_eq!(scraped.get("fanfare_connections_admitted"), 2.0, "the socket of the requests, and the WebSocket");
+        assert_eq!(asked(&mut socket, "GET", HANDSHAKE, "").status(), 200);
+        assert_eq!(asked(&mut socket, "GET", HANDSHAKE, "").status(), 503);
+        upgraded.close();
+        until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 1.0);
+        assert_eq!(asked(&mut socket, "GET", HANDSHAKE, "").status(), 503, "it gave its place back before");
+    }
+}

@@ -2,7 +2,9 @@
 //! the judgement of their upgrades to WebSocket.
 //!
 //! In: a request that hyper has read. Out: an [`EngineRequest`] for a shard, any one, and its answer; or a refusal:
-//! with the reference's code, 403 for a page that may not connect, 413 for a long body.
+//! with the reference's code, 403 for a page that may not connect, 413 for a long body. The seal of a session's id is
+//! judged before the body is read, and whether the session is there as soon as the body is more than what a request
+//! usually is: it waits for no more of it.
 
 use super::gate::RequestLine;
 use super::gzip::Accepts;
@@ -15,7 +17,7 @@ use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestId, RequestInfo, pairs};
 use crate::transport::socket::Ends;
 use crate::watch::request;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use fanfare_hub::WireId;
 use fanfare_wire::engineio::{Query, Refused, Sid, Transport, Transports};
@@ -26,6 +28,8 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// A body that is longer is not read before its session is found.
+const SHORT_BYTES_MAX: u64 = 16 << 10;
 /// The methods of its address.
 const ALLOWED: &str = "GET, OPTIONS, POST";
 
@@ -34,7 +38,7 @@ enum Judged {
     /// It has no body that matters.
     Whole(EngineRequest),
     /// Its body brings packets.
-    Post { sid: Box<str>, bytes_max: usize, pause_max: Duration },
+    Post { sid: Sid, bytes_max: usize, pause_max: Duration },
 }
 
 /// Sessions of one protocol.
@@ -66,6 +70,11 @@ fn sid_of(sid: &str) -> Result<Box<str>, Refused> {
 }
 
 impl Routes {
+    /// The session that an id names under the seal of this server. Whether it is there is for its shard to say.
+    fn open_sid(&self, sid: &str) -> Result<Sid, Refused> {
+        Sid::open(sid, self.node.id, &self.node.secret).ok_or(Refused::SessionUnknown)
+    }
+
     /// The sessions at the path of a request.
     fn engine_of(&self, path: &str) -> Option<&EngineWire> {
         self.below(path).and_then(|path| self.engine_at(path))
@@ -109,9 +118,14 @@ impl Routes {
         sid: &str,
         give: impl FnOnce(EngineRequest, ExchangeAnswer),
     ) -> Result<(), HttpRefusal> {
-        let (to, answered) = oneshot::channel();
-        give(EngineRequest::Session(sid.into(), EngineAct::Find), to);
-        let answer = answered.await.unwrap_or_else(|_| Err(HttpRefusal::stopping()));
+        let answer = match self.open_sid(sid) {
+            Ok(sid) => {
+                let (to, answered) = oneshot::channel();
+                give(EngineRequest::Session(sid, EngineAct::Find), to);
+                answered.await.unwrap_or_else(|_| Err(HttpRefusal::stopping()))
+            }
+            Err(refused) => Err(refused.into()),
+        };
         answer.map(|_| ()).map_err(|refused| {
             let id = RequestId::new();
             self.watch.requests.answered(refused.status());
@@ -142,7 +156,9 @@ impl Routes {
                     ask(&give, asked).await
                 }
                 Ok(Judged::Post { sid, bytes_max, pause_max }) => {
-                    bring(&give, sid, body::read_whole(request.body_mut(), bytes_max, pause_max, "POST")).await
+                    let is_short = request.body().size_hint().upper().is_some_and(|bytes| bytes <= SHORT_BYTES_MAX);
+                    let reading = body::read_whole(request.body_mut(), bytes_max, pause_max, "POST");
+                    bring(&give, (sid, is_short), reading).await
                 }
                 Err(refused) => Err(refused),
             };
@@ -195,10 +211,11 @@ impl Routes {
                 protocol: engine.protocol.clone(),
                 peer: ends.peer,
                 request: engine.needs_request.then(kept),
+                connections: self.watch.connections.clone(),
             }))));
         };
-        let sid = sid_of(sid)?;
-        let about = |act| Ok(Judged::Whole(EngineRequest::Session(sid.clone(), act)));
+        let sid = self.open_sid(sid)?;
+        let about = |act| Ok(Judged::Whole(EngineRequest::Session(sid, act)));
         if query.transport == Transport::WebSocket || !query.is_version_4 {
             return about(EngineAct::Mismatch);
         }
@@ -224,12 +241,15 @@ async fn ask(give: &impl Fn(Exchange, ExchangeAnswer), asked: EngineRequest) -> 
 /// a body that is refused or given up ends the session.
 async fn bring(
     give: &impl Fn(Exchange, ExchangeAnswer),
-    sid: Box<str>,
+    (sid, is_short): (Sid, bool),
     reading: impl Future<Output = Result<Bytes, HttpRefusal>>,
 ) -> Result<Bytes, HttpRefusal> {
     let mut reading = std::pin::pin!(reading);
-    // Almost always it came with the head.
-    let begun = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
+    // Almost always it is short, and came with the head.
+    let begun = match is_short {
+        true => poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await,
+        false => Poll::Pending,
+    };
     if let Poll::Ready(Ok(body)) = begun {
         return ask(give, EngineRequest::Session(sid, EngineAct::Post(Posted::Whole(body)))).await;
     }

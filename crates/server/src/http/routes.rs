@@ -10,7 +10,7 @@ use super::streams::StreamWires;
 use crate::api::{self, CurrentApi};
 use crate::config::hosts::Via;
 use crate::logs::{self, Asked};
-use crate::protocol::Protocol;
+use crate::protocol::{Node, Protocol};
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestId, RequestInfo};
 use crate::transport::socket::Ends;
@@ -42,6 +42,8 @@ pub(crate) struct Routes {
     pub(crate) api: CurrentApi,
     /// Where requests are counted.
     pub(crate) watch: Arc<Watch>,
+    /// The server, whose seal the ids of sessions of Engine.IO have.
+    pub(crate) node: Arc<Node>,
     /// The gate that these connections pass, and the kind of their listener.
     pub(crate) gate: Arc<Gate>,
     pub(crate) via: Via,

@@ -6,8 +6,10 @@ use crate::protocol::socketio::SocketIo;
 use crate::protocol::stream::StreamStart;
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestInfo};
+use crate::transport::admission::Connections;
 use bytes::Bytes;
 use fanfare_hub::{Attempt, Request, WireId};
+use fanfare_wire::engineio::Sid;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -23,12 +25,12 @@ pub(crate) enum Exchange {
     Engine(EngineRequest),
 }
 
-/// A request of a client of Engine.IO. The id of its session is unchecked.
+/// A request of a client of Engine.IO.
 pub(crate) enum EngineRequest {
     /// Opens a session.
     Handshake(Box<EngineStart>),
-    /// About a session.
-    Session(Box<str>, EngineAct),
+    /// About a session, whose id has the seal of this server: it may have ended.
+    Session(Sid, EngineAct),
 }
 
 /// A handshake.
@@ -38,6 +40,8 @@ pub(crate) struct EngineStart {
     pub(crate) peer: Peer,
     /// Made only where a handler asks for it.
     pub(crate) request: Option<Arc<RequestInfo>>,
+    /// Counts the session.
+    pub(crate) connections: Arc<Connections>,
 }
 
 /// What a request does with a session.
@@ -71,6 +75,8 @@ pub(crate) struct PollConnect {
     pub(crate) start: StreamStart,
     /// The client has named this attempt: the same attempt leads to the same session.
     pub(crate) attempt: Option<Attempt>,
+    /// Counts the session, where there is none of this attempt yet.
+    pub(crate) connections: Arc<Connections>,
 }
 
 /// A poll.

@@ -164,6 +164,7 @@ impl Fanfare {
             streams: streams.map(Arc::new),
             api: self.api.clone(),
             watch: watch.clone(),
+            node: node.clone(),
             gate: gate.clone(),
             via: Via::Mounted, // each listener sets its own
             pages,

@@ -149,8 +149,13 @@ async fn answer(
     let http11 = request.version() == Version::HTTP_11;
     if let Some(kind) = routes.opens_stream(&request) {
         let address = ends.peer.address().map(|address| address.ip());
-        // Over the connection of a proxy each stream counts for its own client.
-        let counted = if is_shared { routes.watch.connections.enter(address).map(Some) } else { Some(None) };
+        // Over the connection of a proxy each stream counts for its own client, and one of HTTP/2 may carry many.
+        let connections = &routes.watch.connections;
+        let counted = match request.version() {
+            _ if is_shared => connections.enter(address).map(|client| (Some(client), None)),
+            Version::HTTP_2 => connections.admit_session(address).ok().map(|session| (None, Some(session))),
+            _ => Some((None, None)),
+        };
         let open = |asked: StreamRequest, to| match counted.filter(|_| over.is_none()) {
             None => drop(tokio::task::spawn_local(streams::turn_away(shell, asked, to))),
             Some(counted) => drop(tokio::task::spawn_local(async {
@@ -204,8 +209,8 @@ async fn answer(
 /// After this time a client of a connection over a limit may come back.
 const RETRY_AFTER_MS: u64 = 5_000;
 
-/// The answer to a page's request on a connection over a limit.
-fn overloaded(over: &Over) -> HttpRefusal {
+/// The answer to a page's request on a connection over a limit, and to a client whose session would be.
+pub(super) fn overloaded(over: &Over) -> HttpRefusal {
     let Over { words, option, limit } = over;
     HttpRefusal::because(503, format!("{words}; come back later"))
         .by(option)

@@ -284,9 +284,17 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
             Control::SocketIoDecision(id, decision) => application::decided(shell, id, *decision),
             Control::SocketIoReady(id) => application::ready(shell, id),
             Control::Adopt(upgraded) => accept::adopt_loose(shell, watch, *upgraded),
-            Control::Stream(request, to) => {
-                tokio::task::spawn_local(streams::bridge(shell.clone(), *request, to));
-            }
+            // Its socket is another server's, which may have many streams on one.
+            Control::Stream(request, to) => match polls::admitted(&watch.connections, &request.start.peer) {
+                Ok(admitted) => drop(tokio::task::spawn_local({
+                    let shell = shell.clone();
+                    async move {
+                        let _admitted = admitted;
+                        streams::bridge(shell, *request, to).await;
+                    }
+                })),
+                Err(_) => drop(tokio::task::spawn_local(streams::turn_away(shell.clone(), *request, to))),
+            },
             Control::Exchange(exchange, answer) => polls::take(shell, exchange, answer),
             Control::Advance(ms, done) => {
                 let mut shell = shell.borrow_mut();

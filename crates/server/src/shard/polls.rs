@@ -13,13 +13,17 @@
 use super::detached::{Detached, keep};
 use super::engine::EngineErrand;
 use super::engine::upgrade::EngineUpgrade;
+use super::http::overloaded;
 use super::streams::{Admission, Opening};
 use super::{Fatal, Shared, Shell, Sink, wake};
+use crate::logs;
 use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::native::{open_ticket, renew_ticket};
 use crate::protocol::stream::AdmissionReply;
 use crate::protocol::{Message, Place};
 use crate::refusal::HttpRefusal;
+use crate::request::Peer;
+use crate::transport::admission::{AdmittedSession, Connections, Over};
 use bytes::Bytes;
 use fanfare_hub::{
     Attempt, ClientId, ConnId, Connected, Disconnect, ErrorCode, HeartbeatKind, Input, Now, PollRoute, Polled, Polls,
@@ -28,6 +32,7 @@ use fanfare_hub::{
 use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
 use http::StatusCode;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -73,7 +78,7 @@ pub(crate) fn take(shared: &Shared, exchange: Exchange, answer: ExchangeAnswer) 
     let place = shared.borrow().place.clone();
     match exchange {
         Exchange::Connect(connect) => run(shared, Errand::Connect(connect, answer)),
-        Exchange::Engine(request) => super::engine::take(shared, &place, request, answer),
+        Exchange::Engine(request) => super::engine::take(shared, request, answer),
         Exchange::Poll(PollRequest { ticket, ack, wait_ms }) => {
             let now = shared.borrow().now();
             match open_ticket(&place, now, &ticket) {
@@ -122,9 +127,18 @@ pub(super) fn run(shared: &Shared, errand: Errand) {
     }
 }
 
+/// Counts a session without a socket. At a limit the log says so.
+pub(super) fn admitted(connections: &Arc<Connections>, peer: &Peer) -> Result<AdmittedSession, Over> {
+    let admitted = connections.admit_session(peer.address().map(|address| address.ip()));
+    admitted.inspect_err(|over| {
+        let why = &*over.words;
+        logs::limited!(Accept, WARN, %peer, why, "a client that polls was asked to come back later");
+    })
+}
+
 /// Opens a connection for a `connect`, unless this attempt has one.
 fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
-    let PollConnect { wire, start, attempt } = connect;
+    let PollConnect { wire, start, attempt, connections } = connect;
     let mut shell = shared.borrow_mut();
     if let Some(id) = shell.polls.repeated(attempt.as_ref())
         && let Some(state) = shell.poll_state(id)
@@ -144,10 +158,15 @@ fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
         tokio::task::spawn_local(wait(shared.clone(), id, start, Some(0), answer));
         return;
     }
+    let admitted = match admitted(&connections, &start.peer) {
+        Ok(admitted) => Some(admitted),
+        Err(over) => return refuse(answer, overloaded(&over)),
+    };
     let now = shell.now();
     let state = PollState { attempt, connect: Some(answer), ..PollState::default() };
     let opening = Some(Opening::new(AdmissionReply::Connected));
-    let sink = Sink::Detached(Box::new(Detached { opening, polled: Some(state), ..Detached::default() }));
+    let sink =
+        Sink::Detached(Box::new(Detached { opening, polled: Some(state), _admitted: admitted, ..Detached::default() }));
     let (peer, info) = (start.peer, start.request.clone());
     let id = shell
         .open_as(now, sink, peer, (wire, HeartbeatKind::Polls), info, |place, actions| start.begin(place, actions));

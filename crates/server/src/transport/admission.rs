@@ -14,6 +14,11 @@
 //! connection of a trusted proxy may carry the requests of many clients, so it counts for no address; when it becomes
 //! one client's (a WebSocket, a stream, or a PROXY header told it), it counts for that client's
 //! ([`Admitted::count_for`]).
+//!
+//! A session of a client that polls has no socket, and none of its requests is open all the time. Such sessions are
+//! counted by themselves against the same limits ([`Connections::admit_session`]): so they take no place of a socket
+//! that their own requests need, and a client that opens sessions and never comes back is bounded too. One that goes on
+//! with a WebSocket gives its place back when the WebSocket, which has its own, replaces it.
 
 use crate::config::Config;
 use crate::transport::places::{Place, Places};
@@ -50,6 +55,9 @@ pub(crate) struct Connections {
     per_address_max: usize,
     open: AtomicUsize,
     by_address: Mutex<HashMap<Block, usize>>,
+    /// Sessions without a socket.
+    sessions: AtomicUsize,
+    sessions_by_address: Mutex<HashMap<Block, usize>>,
     reserve: Arc<Places>,
     refused: [AtomicU64; REASONS.len()],
     proxy_headers: [AtomicU64; PROXY_HEADERS.len()],
@@ -127,6 +135,8 @@ pub(crate) struct Over {
 pub(crate) struct OpenCount {
     /// Connections over a limit are not counted.
     pub(crate) open: usize,
+    /// Sessions without a socket.
+    pub(crate) sessions: usize,
     pub(crate) max: usize,
 }
 
@@ -150,6 +160,22 @@ impl Drop for ProxiedClient {
     fn drop(&mut self) {
         if let Some(block) = self.block {
             leave(&self.connections.by_address, block);
+        }
+    }
+}
+
+/// A session without a socket that is counted, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct AdmittedSession {
+    connections: Arc<Connections>,
+    block: Option<Block>,
+}
+
+impl Drop for AdmittedSession {
+    fn drop(&mut self) {
+        self.connections.sessions.fetch_sub(1, Relaxed);
+        if let Some(block) = self.block {
+            leave(&self.connections.sessions_by_address, block);
         }
     }
 }
@@ -194,6 +220,8 @@ impl Connections {
             per_address_max: config.connections_per_address_max,
             open: AtomicUsize::new(0),
             by_address: Mutex::default(),
+            sessions: AtomicUsize::new(0),
+            sessions_by_address: Mutex::default(),
             reserve: reserve(kept / 2),
             refused: Default::default(),
             proxy_headers: Default::default(),
@@ -234,6 +262,35 @@ impl Connections {
         Some(ProxiedClient { connections: self.clone(), block })
     }
 
+    /// Counts a session without a socket, of a client at this address.
+    ///
+    /// # Errors
+    /// There are as many as a limit allows.
+    pub(crate) fn admit_session(self: &Arc<Self>, client: Option<IpAddr>) -> Result<AdmittedSession, Over> {
+        let block = client.map(Block::of).filter(|_| self.per_address_max > 0);
+        let reason = if !take(&self.sessions, self.max) {
+            Reason::Node
+        } else if !block.is_none_or(|block| enter(&self.sessions_by_address, block, self.per_address_max)) {
+            self.sessions.fetch_sub(1, Relaxed);
+            Reason::Address
+        } else {
+            return Ok(AdmittedSession { connections: self.clone(), block });
+        };
+        self.refuse(reason);
+        Err(self.over(reason, "sessions that poll"))
+    }
+
+    /// The limit of this reason, in words.
+    fn over(&self, reason: Reason, what: &str) -> Over {
+        let (limit, option, whose) = match reason {
+            Reason::Address => {
+                (self.per_address_max, "limits.connections_per_address_max", " from this address, the limit of one")
+            }
+            _ => (self.max, "limits.connections_max", ", the limit of this server"),
+        };
+        Over { words: format!("there are {limit} {what}{whose} ({option})"), option, limit }
+    }
+
     /// Counts a connection that was refused or is over a limit.
     pub(crate) fn refuse(&self, reason: Reason) {
         self.refused[reason as usize].fetch_add(1, Relaxed);
@@ -266,7 +323,7 @@ impl Connections {
 
     /// How many are open now.
     pub(crate) fn open(&self) -> OpenCount {
-        OpenCount { open: self.open.load(Relaxed), max: self.max }
+        OpenCount { open: self.open.load(Relaxed), sessions: self.sessions.load(Relaxed), max: self.max }
     }
 }
 
@@ -324,15 +381,8 @@ impl Admitted {
 
     /// The limit that this one exceeds; `None` for most.
     pub(crate) fn over(&self) -> Option<Over> {
-        let Connections { max, per_address_max, .. } = &*self.connections;
         let OverLimit { reason, .. } = self.over.as_ref()?;
-        let (limit, option, whose) = match reason {
-            Reason::Address => {
-                (*per_address_max, "limits.connections_per_address_max", " from this address, the limit of one")
-            }
-            _ => (*max, "limits.connections_max", ", the limit of this server"),
-        };
-        Some(Over { words: format!("there are {limit} connections{whose} ({option})"), option, limit })
+        Some(self.connections.over(*reason, "connections"))
     }
 
     /// True for the connection of a proxy, until it is one client's.
@@ -390,7 +440,7 @@ mod tests {
         drop(first);
         assert!(connections.admit(None, Counts::Now).expect("room").place().is_none());
         drop((second, over));
-        assert_eq!(connections.open(), OpenCount { open: 0, max: 2 });
+        assert_eq!(connections.open(), OpenCount { open: 0, sessions: 0, max: 2 });
         assert_eq!(connections.reserve.used(), 0);
     }
 
@@ -419,6 +469,27 @@ mod tests {
         drop((one, same, other, unknown, unknown_too, last, direct));
         assert!(connections.by_address.lock().expect("sound").is_empty());
         assert_eq!((connections.open().open, connections.reserve.used()), (0, 0));
+    }
+
+    #[test]
+    fn sessions_without_a_socket_count_by_themselves() {
+        let connections = connections(2, 1, 1);
+        let address = |text: &str| Some(text.parse::<IpAddr>().expect(text));
+        let admit = |client| connections.admit_session(client);
+        let _socket = connections.admit(address("192.0.2.1"), Counts::Now).expect("room");
+        let first = admit(address("192.0.2.1")).expect("a socket is no session");
+        let over = admit(address("192.0.2.1")).expect_err("one address has one");
+        assert_eq!((over.option, over.limit), ("limits.connections_per_address_max", 1));
+        let other = admit(None).expect("an unknown address has no limit of its own");
+        let full = admit(address("192.0.2.2")).expect_err("the node has two");
+        assert_eq!(full.words, "there are 2 sessions that poll, the limit of this server (limits.connections_max)");
+        assert_eq!(connections.refused(), [1, 1, 0, 0, 0]);
+        assert_eq!(connections.open(), OpenCount { open: 1, sessions: 2, max: 2 });
+        drop((first, other));
+        let again = admit(address("192.0.2.1")).expect("there is room again");
+        drop(again);
+        assert!(connections.sessions_by_address.lock().expect("sound").is_empty());
+        assert_eq!(connections.open().sessions, 0);
     }
 
     #[test]

@@ -188,3 +188,23 @@ fn ten_thousand_packets_at_once_harm_nobody() {
     bob.post(&message(2));
     while !text(&mut ada).contains("\"n\":2,") {}
 }
+
+/// The id of a session is judged before the body: nobody sends a long one to a session that is not there.
+#[test]
+fn a_post_for_no_session_is_refused_before_its_body() {
+    let server = server();
+    let ended = Poller::open(&server);
+    ended.post("1");
+    let mut forged = ended.sid.clone().into_bytes();
+    forged[3] ^= 1;
+    let forged = String::from_utf8(forged).unwrap();
+    for (sid, bytes) in [(&forged, 900_000), (&forged, 9_000_000), (&ended.sid, 900_000)] {
+        let mut socket = connect(server.address);
+        let head = format!(
+            "POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n\
+             Content-Length: {bytes}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).unwrap(); // and nothing else
+        is_refused(&response(&mut socket), 1);
+    }
+}

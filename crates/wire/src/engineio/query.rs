@@ -106,7 +106,15 @@ impl Refused {
 
     /// The body of the answer: JSON.
     pub fn body(self) -> String {
-        format!("{{\"code\":{},\"message\":\"{}\"}}", self.code(), self.message())
+        self.body_with(self.message())
+    }
+
+    /// The same with the server's own words.
+    pub fn body_with(self, message: &str) -> String {
+        let mut out = format!("{{\"code\":{},\"message\":", self.code()).into_bytes();
+        crate::socketio::put_text(&mut out, message);
+        out.push(b'}');
+        String::from_utf8(out).unwrap_or_default() // `put_text` writes UTF-8
     }
 }
 

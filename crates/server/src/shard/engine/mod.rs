@@ -12,7 +12,8 @@
 pub(super) mod upgrade;
 
 use super::detached::{Detached, keep};
-use super::polls::Errand;
+use super::http::overloaded;
+use super::polls::{Errand, admitted};
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::http::routes::Routes;
 use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer, Posted};
@@ -68,13 +69,10 @@ pub(crate) struct EngineErrand {
 }
 
 /// Takes a request in that has landed on this shard.
-pub(super) fn take(shared: &Shared, place: &Place, request: EngineRequest, answer: ExchangeAnswer) {
+pub(super) fn take(shared: &Shared, request: EngineRequest, answer: ExchangeAnswer) {
     match request {
         EngineRequest::Handshake(start) => begin(shared, *start, answer),
-        EngineRequest::Session(sid, act) => match open_sid(place, &sid) {
-            Some(sid) => run(shared, EngineErrand { sid, act }, answer),
-            None => refuse(answer, Refused::SessionUnknown),
-        },
+        EngineRequest::Session(sid, act) => run(shared, EngineErrand { sid, act }, answer),
     }
 }
 
@@ -83,8 +81,7 @@ pub(super) fn take(shared: &Shared, place: &Place, request: EngineRequest, answe
 /// # Errors
 /// It is not: the upgrade is refused.
 pub(super) async fn find(shared: &Shared, routes: &Routes, peer: &Peer, sid: &str) -> Result<(), HttpRefusal> {
-    let place = shared.borrow().place.clone();
-    let give = |request, answer| take(shared, &place, request, answer);
+    let give = |request, answer| take(shared, request, answer);
     routes.find_engine(peer, sid, give).await
 }
 
@@ -126,15 +123,24 @@ pub(super) fn run(shared: &Shared, errand: EngineErrand, answer: ExchangeAnswer)
 
 /// Opens a session, and answers with its open packet.
 fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
-    let EngineStart { wire, protocol, peer, request } = start;
+    let EngineStart { wire, protocol, peer, request, connections } = start;
     let mut shell = shared.borrow_mut();
     if shell.closing {
         let _ = answer.send(Err(HttpRefusal::stopping())); // the client may have gone
         return;
     }
+    let admitted = match admitted(&connections, &peer) {
+        Ok(admitted) => Some(admitted),
+        Err(over) => {
+            let refused = overloaded(&over);
+            let body = Refused::Forbidden.body_with(refused.reason());
+            let _ = answer.send(Err(refused.in_words(body))); // as above
+            return;
+        }
+    };
     let now = shell.now();
     let engine = Some(EngineState::default());
-    let sink = Sink::Detached(Box::new(Detached { engine, ..Detached::default() }));
+    let sink = Sink::Detached(Box::new(Detached { engine, _admitted: admitted, ..Detached::default() }));
     let heartbeat = protocol.heartbeat();
     let conn = shell.open_as(now, sink, peer, (wire, heartbeat), request.clone(), |place, actions| {
         protocol.begin(place, &sid_at(place), protocol.offers_upgrades(), request.as_ref(), actions)
@@ -404,6 +410,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, SocketIoConfig};
     use crate::protocol::socketio::{Asks, Namespaces, SocketIo};
+    use crate::transport::admission::Connections;
     use fanfare_hub::WireId;
     use std::sync::Arc;
 
@@ -417,19 +424,20 @@ mod tests {
             let namespaces = Namespaces::new(&[], Arc::new(crate::embed::socketio::handler::Registry::default()));
             let protocol = SocketIo::new(&SocketIoConfig::default(), &config.limits, asks, namespaces);
             let links = Links::new(shard_id(0), Vec::new());
+            let connections = Connections::new(&config);
             let shared = shell_of(config, Arc::new(protocol.clone()), 1, links);
-            let start = EngineStart { wire: WireId(0), protocol, peer: Peer::Unknown, request: None };
+            let start = EngineStart { wire: WireId(0), protocol, peer: Peer::Unknown, request: None, connections };
             let (to, opened) = oneshot::channel();
-            let place = shared.borrow().place.clone();
-            take(&shared, &place, EngineRequest::Handshake(Box::new(start)), to);
+            take(&shared, EngineRequest::Handshake(Box::new(start)), to);
             assert!(opened.await.is_ok_and(|answer| answer.is_ok()));
             let sid = sid_at(&shared.borrow().place);
-            let conn = open_sid(&place, &sid).expect("an id of this node").conn;
+            let sid = open_sid(&shared.borrow().place, &sid).expect("an id of this node");
+            let conn = sid.conn;
             for (is_given_up, goes_on) in [(false, true), (true, false)] {
                 shared.borrow_mut().append(conn, Bytes::from_static(b"2\x1e"));
                 let (to, answered) = oneshot::channel();
                 let answered = (!is_given_up).then_some(answered);
-                take(&shared, &place, EngineRequest::Session(sid.as_str().into(), EngineAct::Poll), to);
+                take(&shared, EngineRequest::Session(sid, EngineAct::Poll), to);
                 tokio::task::yield_now().await;
                 if let Some(answered) = answered {
                     assert!(answered.await.is_ok_and(|answer| answer.is_ok_and(|body| body == "2")));
