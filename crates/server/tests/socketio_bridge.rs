@@ -87,6 +87,30 @@ fn clients_of_all_protocols_meet_in_a_bridged_room() {
     assert_eq!(history["publications"].as_array().unwrap().len(), 6, "{history}");
 }
 
+/// A chat client names itself in what it says. A socket has a name, and no other.
+#[test]
+fn a_socket_cannot_speak_as_another_user() {
+    let server = Server::of(builder(config()));
+    let mut native = Client::connected(server.address);
+    native.follow(CHANNEL);
+    let (mut ada, ada_id) = join(&server, &mut native);
+    for (said, heard) in [
+        (r#"{"content":"hi","userId":"carl"}"#, json!({"content": "hi"})),
+        (
+            r#"{"userId":"carl","n":[{"userId":"kept"}],"us\u0065rId":"carl","userId":"x"}"#,
+            json!({"n": [{"userId": "kept"}]}),
+        ),
+        (r#" { "userId" : "carl" } "#, json!({})),
+        (r#"{"userId":7}"#, json!({})),
+        (r#"{"a":"\u0065"}"#, json!({"a": "e"})),
+    ] {
+        ada.text(&format!(r#"42["message",{said}]"#));
+        let event = event(&mut ada, "");
+        assert_eq!(event[1]["userId"], json!(ada_id), "{said}");
+        assert_eq!(native.message()["data"], heard, "{said}");
+    }
+}
+
 /// A client of Socket.IO would end its connection: such a packet breaks the protocol.
 #[test]
 fn names_that_clients_raise_themselves_do_not_cross_the_bridge() {

@@ -73,7 +73,8 @@ impl Socket {
         attachments: &[Bytes],
         actions: &mut Actions,
     ) {
-        match publication(channel, name, data, attachments) {
+        let own = if name == UNNAMED { without_user(data) } else { None };
+        match publication(channel, name, own.as_deref().unwrap_or(data), attachments) {
             Some(publish) => actions.requests.push(silent(Command::Publish(Box::new(publish)))),
             None => actions.ignored("bridged_event"),
         }
@@ -198,6 +199,23 @@ fn put_user_of(data: &str, from: Option<&Sender>, out: &mut Vec<u8>) {
         (None, None, Some(client)) => put_text(out, &client.to_string()),
         (None, None, None) => out.extend_from_slice(b"null"),
     }
+}
+
+/// An object without the `userId` that it claims: that is for clients of the chat protocol, which name themselves so. A
+/// socket has a user or an id of its own, and all clients of the channel see that. `None`: it claims none.
+fn without_user(data: &str) -> Option<String> {
+    if !data.contains("userId") && !data.contains("\\u") {
+        return None; // almost always
+    }
+    let (mut all, mut out) = (Vec::new(), b"{".to_vec());
+    put_spread(&mut all, data, &[]);
+    put_spread(&mut out, data, &["userId"]);
+    if out.len() > all.len() {
+        return None;
+    }
+    out.pop_if(|last| *last == b',');
+    out.push(b'}');
+    String::from_utf8(out).ok() // it is made of texts
 }
 
 /// The `userId` that data claims.
