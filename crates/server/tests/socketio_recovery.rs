@@ -5,14 +5,18 @@
 
 mod support;
 
-use fanfare::{Config, Fanfare, Identity, Refusal, SocketIoConfig, Token};
+use fanfare::hub::Limits;
+use fanfare::socketio::{Auth, Data, Io, Reason, Socket, SocketExtensions};
+use fanfare::{Config, Fanfare, Identity, Refusal, SocketIoConfig, State, Token};
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use support::engine::Poller;
 use support::socketio::{open, text};
 use support::{Client, Frame, Server, config};
+use tokio::sync::Semaphore;
 
 fn recovering() -> Config {
     let socketio = SocketIoConfig {
@@ -98,6 +102,9 @@ fn enter(link: &mut Link, namespace: &str, payload: &Value) -> (Vec<(Value, Stri
     let mut missed = Vec::new();
     loop {
         let text = link.next();
+        if text.starts_with(&format!("43{namespace}")) {
+            continue; // an ack that it may not have had
+        }
         let Some(connected) = text.strip_prefix(&format!("40{namespace}")) else {
             missed.push(event_of(&text, namespace).unwrap_or_else(|| panic!("neither event nor answer: {text}")));
             continue;
@@ -315,4 +322,120 @@ fn without_the_setting_there_are_neither_pids_nor_offsets() {
     ada.send(r#"42["message",1]"#);
     let said: Value = serde_json::from_str(ada.next().strip_prefix("42").unwrap()).unwrap();
     assert_eq!(said.as_array().map(Vec::len), Some(2));
+}
+
+/// What handlers tell the test, and what a slow one waits for.
+#[derive(Clone)]
+struct Stage(mpsc::Sender<String>, Arc<Semaphore>);
+
+impl Stage {
+    fn say(&self, text: impl Into<String>) {
+        let _ = self.0.send(text.into()); // a test that has failed
+    }
+}
+
+/// The rooms of a socket, in order, with its id as `own`.
+fn rooms(socket: &Socket) -> Vec<String> {
+    let all = socket.rooms();
+    all.iter().map(|room| if room.as_str() == socket.id() { "own" } else { room.as_str() }.to_owned()).collect()
+}
+
+/// Handlers see what those of the reference see: `disconnect` at the cut, then `connection` with `recovered`, the rooms
+/// and the values. What a guard has put there since counts.
+#[test]
+fn handlers_know_a_socket_that_goes_on() {
+    #[derive(serde::Deserialize)]
+    struct Visit {
+        visit: Option<u32>,
+    }
+    #[derive(Clone)]
+    struct Seen(u32);
+    for polls in [false, true] {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let (told, tells) = mpsc::channel::<String>();
+        let gate = Arc::new(Semaphore::new(0));
+        let limits = Limits { hook_timeout_ms: 600_000, ..Limits::default() };
+        let config = Config { limits, ..recovering() };
+        let builder = Fanfare::builder(Stage(told, gate.clone())).config(config).socketio("/", |io| {
+            io.guard(async |Auth(Visit { visit }): Auth<Visit>, data: SocketExtensions| {
+                if let Some(visit) = visit {
+                    data.insert(Seen(visit));
+                }
+            })
+            .on_connect(async |State(stage): State<Stage>, socket: Socket, data: SocketExtensions| {
+                let seen = data.get::<Seen>().map(|Seen(visit)| visit);
+                let name = socket.data().get::<String>();
+                stage.say(format!("connect {} {:?} {seen:?} {name:?}", socket.recovered(), rooms(&socket)));
+                data.insert("Ada".to_owned());
+            })
+            .on("join", async |socket: Socket, Data(room): Data<String>| drop(socket.join(&room)))
+            .on("slow", async |State(stage): State<Stage>| {
+                stage.say("slow");
+                stage.1.acquire().await.unwrap().forget();
+                stage.say("slow is done");
+            })
+            .on("say", async |io: Io, Data(room): Data<String>| {
+                drop(io.to(&room).emit("said", json!({"text": "missed"})))
+            })
+            .on("find", async |io: Io, Data(room): Data<String>| {
+                io.in_(&room).sockets_join("found").await.unwrap();
+                io.in_("found").fetch_sockets().await.unwrap().len()
+            })
+            .on_disconnect(async |State(stage): State<Stage>, socket: Socket, reason: Reason| {
+                stage.say(format!("disconnect {:?} {}", rooms(&socket), socket.connected()));
+                assert!(matches!(
+                    reason.as_str(),
+                    "transport close" | "forced server close" | "client namespace disconnect"
+                ));
+            })
+        });
+        let server = Server::of(builder);
+        let next = || tells.recv_timeout(support::DEADLINE).expect("a handler says something");
+        let (mut bob, _) = begin(&server, false);
+        assert_eq!(next(), r#"connect false ["own"] None None"#);
+        let mut link = Link::open(&server, polls);
+        let (_, known) = enter(&mut link, "", &json!({"visit": 1}));
+        assert_eq!(next(), r#"connect false ["own"] Some(1) None"#);
+        for room in ["a", "b"] {
+            link.send(&format!(r#"421["join","{room}"]"#));
+            assert_eq!(link.next(), "431[]");
+        }
+        for round in 2..5 {
+            link.send(r#"42["slow"]"#);
+            assert_eq!(next(), "slow");
+            drop(link);
+            bob.send(r#"421["say","a"]"#);
+            assert_eq!(bob.next(), "431[]");
+            link = Link::open(&server, polls);
+            let visit = if round == 3 { json!({"pid": known.pid}) } else { json!({"pid": known.pid, "visit": round}) };
+            let (missed, same) = enter(&mut link, "", &visit);
+            assert_eq!(same, known);
+            // All that came before the cut is handled first.
+            gate.add_permits(1);
+            assert_eq!(next(), "slow is done");
+            let in_rooms = if round == 2 { r#"["own", "a", "b"]"# } else { r#"["own", "a", "b", "found"]"# };
+            assert_eq!(next(), format!("disconnect {in_rooms} false"));
+            let visit = if round == 3 { 2 } else { round };
+            assert_eq!(next(), format!(r#"connect true {in_rooms} Some({visit}) Some("Ada")"#));
+            // It never said how much it had, and has answered no ping. Behind a join by another handler, what it missed
+            // comes behind its return.
+            assert!(round > 2 || texts(&missed) == ["missed"], "{missed:?}");
+            // It is found by its rooms, as what it is now.
+            link.send(&format!(r#"42{round}7["find","b"]"#));
+            let mut said = texts(&missed).len();
+            loop {
+                match link.next() {
+                    ack if ack.starts_with(&format!("43{round}7")) => break assert!(ack.ends_with("[1]"), "{ack}"),
+                    packet => said += usize::from(packet.contains("missed")),
+                }
+            }
+            assert_eq!(said, round - 1);
+        }
+        link.send("41");
+        assert_eq!(next(), r#"disconnect ["own", "a", "b", "found"] false"#);
+        let (_, new) = enter(&mut link, "", &json!({"pid": known.pid}));
+        assert_ne!(new, known);
+        assert_eq!(next(), r#"connect false ["own"] None None"#, "it has left for good");
+    }
 }

@@ -6,6 +6,7 @@ use crate::control::Control;
 use crate::counters::TimedStore;
 use crate::embed::runtime::runtime_of_handlers;
 use crate::embed::socketio::desk::Desk;
+use crate::embed::socketio::places::Places;
 use crate::embed::{Dispatcher, News};
 use crate::error::ServeError;
 use crate::framing::deflate::Deflate;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, UnboundedSender, channel, unbounded_channel};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 /// The running server: the shards and their monitoring. Dropping it stops them.
 pub(super) struct Started {
@@ -193,7 +194,7 @@ impl Fanfare {
                     deadline: Duration::from_millis(self.config.limits.hook_timeout_ms),
                     watch: watch.clone(),
                     back: self.handle.controls()[index].clone(),
-                    permits: Arc::new(Semaphore::new(self.config.limits.questions_max.min(Semaphore::MAX_PERMITS))),
+                    places: Places::new(&self.config.limits),
                     events_max: self.config.limits.outstanding_max,
                     bytes_max: self.config.limits.room_message_bytes_max,
                 }),

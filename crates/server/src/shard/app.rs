@@ -12,7 +12,7 @@ use super::application::NOBODY;
 use super::{Shared, Shell, TURN_WORK};
 use crate::control::AppRequest;
 use crate::logs;
-use crate::protocol::socketio::MembersQuestion;
+use crate::protocol::socketio::{AskKey, MembersQuestion, OnAnswers};
 use fanfare_hub::{
     Answers, AppAnswer, AppCommand, AppToken, AskToken, Error, ErrorCode, Input, MembersCommand, MembersOp, Now,
 };
@@ -32,6 +32,12 @@ pub(super) enum PendingAnswers {
     },
     /// A question to members is published, or refused: this is its place among those.
     Asked(usize, Option<OwnedSemaphorePermit>),
+}
+
+/// A question to members that is not answered: who takes the answers, and the name by which its time can be changed.
+pub(super) struct PendingQuestion {
+    on_answers: OnAnswers,
+    key: Option<AskKey>,
 }
 
 /// Handles a request of the application.
@@ -122,10 +128,8 @@ impl Shell {
                     let _ = reply.send(answer); // the caller may have stopped waiting
                 }
                 Some(PendingAnswers::Asked(asking, _room)) => {
-                    if let AppAnswer::Error(error) = answer
-                        && let Some(on_answers) = self.asking.try_remove(asking)
-                    {
-                        on_answers(Err(error));
+                    if let AppAnswer::Error(error) = answer {
+                        self.give_answers(asking, Err(error));
                     }
                 }
                 _ => {}
@@ -141,8 +145,11 @@ impl Shell {
 
     /// Asks the members of a channel. `on_answers` gets the answers once, or the reason why nobody was asked.
     pub(super) fn ask_members(&mut self, now: Now, question: MembersQuestion) {
-        let MembersQuestion { channel, audience, data, timeout_ms, on_answers, room } = question;
-        let asking = self.asking.insert(on_answers);
+        let MembersQuestion { key, channel, audience, data, timeout_ms, on_answers, room } = question;
+        let asking = self.asking.insert(PendingQuestion { on_answers, key });
+        if let Some(key) = key {
+            self.asking_by_key.insert(key, asking);
+        }
         let slot = self.asked.insert(PendingAnswers::Asked(asking, room));
         let op = MembersOp::Ask { data, token: AskToken(asking as u64), timeout_ms };
         let command = MembersCommand { channel, audience, op };
@@ -151,8 +158,22 @@ impl Shell {
 
     /// The answers of members are here.
     pub(super) fn members_answered(&mut self, token: AskToken, answers: Answers) {
-        if let Some(on_answers) = self.asking.try_remove(token.0 as usize) {
-            on_answers(Ok(answers));
+        self.give_answers(token.0 as usize, Ok(answers));
+    }
+
+    fn give_answers(&mut self, asking: usize, answers: Result<Answers, Error>) {
+        if let Some(PendingQuestion { on_answers, key }) = self.asking.try_remove(asking) {
+            if let Some(key) = key {
+                self.asking_by_key.remove(&key);
+            }
+            on_answers(answers);
+        }
+    }
+
+    /// An on_answers waits so long from now on, unless it has its answers.
+    pub(super) fn ask_until(&mut self, now: Now, key: AskKey, timeout_ms: u64) {
+        if let Some(&asking) = self.asking_by_key.get(&key) {
+            self.act(now, Input::AskUntil { token: AskToken(asking as u64), timeout_ms });
         }
     }
 }

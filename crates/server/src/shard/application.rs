@@ -41,10 +41,12 @@ pub(super) fn operate(shared: &Shared, from: Option<SocketKey>, on_its_way: OnIt
                 None => shell.act(now, Input::App { token: NOBODY, command }),
             }
         }
-        Some(Operation::AskAll(payload, audience, timeout_ms, on_answers)) => {
+        Some(Operation::AskAll(key, payload, audience, timeout_ms, on_answers)) => {
             let Some(Publish { channel, data, .. }) = SocketIo::publication(&namespace, payload) else { return };
-            shell.ask_members(now, MembersQuestion { channel, audience, data, timeout_ms, on_answers, room: None });
+            let (key, room) = (Some(key), None);
+            shell.ask_members(now, MembersQuestion { key, channel, audience, data, timeout_ms, on_answers, room });
         }
+        Some(Operation::AskUntil(key, timeout_ms)) => shell.ask_until(now, key, timeout_ms),
         _ => {} // for the socket alone, and it has left
     }
 }

@@ -30,14 +30,14 @@ use crate::embed::Dispatcher;
 use crate::framing::deflate::Deflaters;
 use crate::framing::{Form, Wire};
 use crate::logs;
-use crate::protocol::socketio::OnAnswers;
+use crate::protocol::socketio::AskKey;
 use crate::protocol::{Actions, ImmediateAnswer, Message, Place};
 use crate::request::Peer;
 use fanfare_hub::{ConnId, Effects, Input, Noted, Now, PollTable, Request, Seat, Shard, ShardId, WireId};
 use fanfare_wire::websocket::deflate::Inflater;
 use slab::Slab;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -96,7 +96,9 @@ pub(crate) struct Shell {
     /// Commands of the application that wait for their answers.
     asked: Slab<app::PendingAnswers>,
     /// Questions to members of channels, whose askers wait for the answers.
-    asking: Slab<OnAnswers>,
+    asking: Slab<app::PendingQuestion>,
+    /// Their places, of those that have a name.
+    asking_by_key: HashMap<AskKey, usize>,
     /// Requests that brought a command for a session and wait for its answer.
     forwards: Slab<detached::Answer>,
     /// The connections whose messages are polled.
@@ -167,6 +169,7 @@ impl Shell {
             asked: Slab::new(),
             handlers_need_request: dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.handlers.need_request()),
             asking: Slab::new(),
+            asking_by_key: HashMap::new(),
             forwards: Slab::new(),
             polls: PollTable::default(),
             dispatcher,

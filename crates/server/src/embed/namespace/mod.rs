@@ -68,7 +68,7 @@ impl Namespace {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let channel = self.channel.clone();
         let on_answers = Box::new(move |result| drop(to.send(result))); // the caller may have stopped waiting
-        let question = MembersQuestion { channel, audience, data: event, timeout_ms, on_answers, room };
+        let question = MembersQuestion { key: None, channel, audience, data: event, timeout_ms, on_answers, room };
         self.handle.send_to_home(&self.channel, Control::App(AppRequest::Members(Box::new(question))))?;
         answers.await.unwrap_or_else(|_| Err(stopped_error()))
     }

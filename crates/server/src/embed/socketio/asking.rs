@@ -1,8 +1,12 @@
 //! Events that ask for an ack: `emitWithAck` in JavaScript.
+//!
+//! The server forgets a question when its asker does: at the end of its time, which [`Asking::timeout`] may still
+//! change, or when the asker is dropped. So handlers that give up leave nothing behind.
 
 use super::args::{self, NotArgs};
+use super::places::while_clients_answer;
 use super::sequence::{Sending, Sequence};
-use crate::protocol::socketio::{AckArgs, Operation, Payload};
+use crate::protocol::socketio::{AckArgs, AskKey, Operation, Payload};
 use fanfare_hub::{Answers, Audience, Error};
 use serde::de::DeserializeOwned;
 use std::future::IntoFuture;
@@ -38,20 +42,59 @@ pub enum AckError {
 pub struct Asking<R> {
     sending: Sending,
     answered: oneshot::Receiver<AckArgs>,
+    open: Open,
     timeout: Duration,
     answer: PhantomData<fn() -> R>,
 }
 
 impl<R> Asking<R> {
-    pub(super) fn new(sending: Sending, answered: oneshot::Receiver<AckArgs>) -> Self {
-        Asking { sending, answered, timeout: TIMEOUT, answer: PhantomData }
+    pub(super) fn new(sequence: &Sequence, payload: Result<Payload, NotArgs>) -> Self {
+        let (to, answered) = oneshot::channel();
+        let key = AskKey::new();
+        let sending = sequence.put_made(payload.map(|payload| Operation::Ask(key, payload, millis(TIMEOUT), to)));
+        let open = Open { sequence: sequence.clone(), key, is_answered: false };
+        Asking { sending, answered, open, timeout: TIMEOUT, answer: PhantomData }
     }
 
     /// Waits so long for the ack.
     pub fn timeout(mut self, timeout: Duration) -> Self {
+        if self.timeout != timeout {
+            self.open.wait(millis(timeout));
+        }
         self.timeout = timeout;
         self
     }
+}
+
+/// A question that the server knows. Dropped without its answers, it is forgotten there too.
+struct Open {
+    sequence: Sequence,
+    key: AskKey,
+    is_answered: bool,
+}
+
+impl Open {
+    /// The server waits for acks so many ms from now on.
+    fn wait(&self, timeout_ms: u64) {
+        drop(self.sequence.put(Operation::AskUntil(self.key, timeout_ms)));
+    }
+
+    /// Nobody waits any more.
+    fn end(mut self, is_answered: bool) {
+        self.is_answered = is_answered;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.wait(0);
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The acks of several sockets, as far as they came in time.
@@ -102,15 +145,19 @@ impl<R: DeserializeOwned + Send + 'static> IntoFuture for AskingAll<R> {
 
     fn into_future(self) -> Self::IntoFuture {
         let (to, answers) = oneshot::channel();
-        let timeout_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
+        let (key, timeout_ms) = (AskKey::new(), millis(self.timeout));
         let on_answers = Box::new(move |answers| drop(to.send(answers))); // nobody may wait any more
         let sending = match self.made {
-            Ok((payload, audience)) => self.sequence.put(Operation::AskAll(payload, audience, timeout_ms, on_answers)),
+            Ok((payload, audience)) => {
+                self.sequence.put(Operation::AskAll(key, payload, audience, timeout_ms, on_answers))
+            }
             Err(sending) => sending,
         };
+        let open = Open { sequence: self.sequence, key, is_answered: false };
         Box::pin(async move {
             sending.result().map_err(AckError::NotSent)?;
-            let answers = answers.await.map_err(|_| AckError::Disconnected)?; // the server has stopped
+            let answers = while_clients_answer(answers).await.map_err(|_| AckError::Disconnected)?; // the server has stopped
+            open.end(true);
             let Answers { answers, asked, left, .. } = answers.map_err(AckError::NotSent)?;
             let mut acks = Acks { answers: Vec::with_capacity(answers.len()), asked, left, invalid: 0 };
             for (_, data) in &answers {
@@ -130,14 +177,17 @@ impl<R: DeserializeOwned + Send + 'static> IntoFuture for Asking<R> {
     type IntoFuture = Pin<Box<dyn Future<Output = Result<R, AckError>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
+        let Asking { sending, answered, open, timeout, .. } = self;
         Box::pin(async move {
-            self.sending.result().map_err(AckError::NotSent)?;
-            match tokio::time::timeout(self.timeout, self.answered).await {
+            sending.result().map_err(AckError::NotSent)?;
+            let answered = while_clients_answer(tokio::time::timeout(timeout, answered)).await;
+            open.end(answered.is_ok());
+            match answered {
                 Ok(Ok(AckArgs { json, attachments })) => {
                     args::read(&json, &attachments).map_err(|error| AckError::Arguments(error.to_string()))
                 }
                 Ok(Err(_)) => Err(AckError::Disconnected),
-                Err(_) => Err(AckError::Timeout(self.timeout)),
+                Err(_) => Err(AckError::Timeout(timeout)),
             }
         })
     }

@@ -59,6 +59,17 @@ impl SocketExtensions {
         value.downcast().ok().map(|value| *value)
     }
 
+    /// Takes all values of another socket, in place of its own of the same types.
+    pub(super) fn take_from(&self, other: &SocketExtensions) {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return;
+        }
+        let newer = other.lock().take();
+        if let Some(newer) = newer.filter(|newer| !newer.is_empty()) {
+            self.lock().get_or_insert_default().extend(newer);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Values>> {
         // After a panic in `with_mut` the value is as that has left it, as after any panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

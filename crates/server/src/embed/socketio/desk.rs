@@ -3,7 +3,8 @@
 //! In: clients that ask to enter a namespace ([`Entering`]), and what sockets do ([`HandledSocket`]), told by a shard.
 //! Out: the decision of the guards ([`Decision`]), and the operations of the handlers. A socket's queue has a task only
 //! while there is something in it. A connection that fills its queues is not read until its handlers have caught up,
-//! and the number of handlers that run at once is bounded for all sockets together. A handler that panics or is too
+//! and the number of handlers that run at once is bounded (`places`). A socket that goes on after a cut begins when the
+//! handlers of the one before are done. A handler that panics or is too
 //! slow is logged and counted, and only its event is lost.
 
 use super::args::NotArgs;
@@ -12,7 +13,9 @@ use super::extract::{AckState, EventCall, SocketCall};
 use super::handler::{NamespaceHandlers, OutcomeFuture};
 use super::handshake::{Handshake, HandshakeParts};
 use super::io::Io;
+use super::kept::Kept;
 use super::kinds::{Done, Outcome};
+use super::places::{ConnectionPlaces, Places};
 use super::sequence::Sequence;
 use super::socket::{Socket, SocketParts};
 use crate::clock::Clock;
@@ -28,7 +31,7 @@ use crate::protocol::socketio::{
 use crate::request::Peer;
 use crate::watch::{HookResult, Watch};
 use bytes::Bytes;
-use fanfare_hub::{Caller, ClientId, ConnId, ErrorCode, Identified, UserId};
+use fanfare_hub::{Attachment, Caller, ClientId, ConnId, ErrorCode, Identified, Room, UserId};
 use futures_util::FutureExt as _;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -36,7 +39,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// The memory of an event besides its payload.
@@ -52,8 +54,8 @@ pub(crate) struct Desk {
     pub(crate) watch: Arc<Watch>,
     /// To the shard.
     pub(crate) back: UnboundedSender<Control>,
-    /// One for each handler that may run.
-    pub(crate) permits: Arc<Semaphore>,
+    /// Those of the handlers and guards that may run.
+    pub(crate) places: Places,
     /// Events of one connection that wait; at this many it is not read.
     pub(crate) events_max: usize,
     /// Their bytes; above this number it is not read.
@@ -67,7 +69,7 @@ impl Desk {
         let Ok(handlers) = handlers.downcast() else { return }; // they are of our registry
         let key = SocketKey::new(conn, seat);
         let gate = of_connection.and_then(|gate| gate.downcast().ok());
-        let gate = gate.unwrap_or_else(|| Arc::new(Gate::new(self.back.clone(), conn)));
+        let gate = gate.unwrap_or_else(|| Arc::new(Gate::new(self, conn)));
         let time_ms = self.clock.now().wall_ms;
         let handshake = HandshakeParts { namespace: namespace.clone(), auth, peer, request, time_ms };
         let handled = Queued(Arc::new(QueuedParts {
@@ -78,8 +80,9 @@ impl Desk {
             data: SocketExtensions::default(),
             io: Io::new(Sequence::new(self.back.clone(), Some(key), namespace), self.handle.sockets().clone()),
             key,
+            kept: Kept::new(),
+            known: OnceLock::new(),
             socket: OnceLock::new(),
-            has_entered: AtomicBool::new(false),
             queue: Mutex::default(),
         }));
         let back = self.back.clone();
@@ -127,12 +130,22 @@ struct QueuedParts {
     gate: Arc<Gate>,
     key: SocketKey,
     handshake: Handshake,
+    /// The values that its guards see.
     data: SocketExtensions,
     io: Io,
+    /// For the socket that its client is after a cut.
+    kept: Kept,
     /// Set when the hub knows it.
+    known: OnceLock<(ClientId, Option<UserId>)>,
+    /// Set when it has entered.
     socket: OnceLock<Socket>,
-    has_entered: AtomicBool,
     queue: Mutex<Queue>,
+}
+
+impl Drop for QueuedParts {
+    fn drop(&mut self) {
+        self.kept.is_over();
+    }
 }
 
 #[derive(Default)]
@@ -143,36 +156,60 @@ struct Queue {
 }
 
 enum Item {
+    /// The handlers of the socket that it was before a cut are to be done first.
+    After(Kept),
     Entered,
-    Event { name: Box<str>, args: Arc<str>, attachments: Vec<Bytes>, ack: Option<u64>, bytes: usize },
+    Event {
+        name: Box<str>,
+        args: Arc<str>,
+        attachments: Vec<Bytes>,
+        ack: Option<u64>,
+        bytes: usize,
+    },
     Left(Reason),
 }
 
 impl HandledSocket for Queued {
+    fn program(&self) -> Attachment {
+        self.0.kept.attachment()
+    }
+
     /// The hub knows the client.
-    fn known(&self, client: ClientId, user: Option<UserId>) {
+    fn known(&self, client: ClientId, user: Option<UserId>, before: Option<&Attachment>) {
+        if let Some(before) = before {
+            self.0.kept.follows(before);
+        }
+        let _ = self.0.known.set((client, user)); // it is known once
+    }
+
+    /// The client has entered: its socket begins, or goes on in these rooms.
+    fn entered(&self, recovered: Option<&[Room]>) {
+        let Some((client, user)) = self.0.known.get() else { return };
+        let (data, before) = self.0.kept.entered(&self.0.data, recovered.is_some());
         let parts = SocketParts {
             id: client.to_string().into(),
-            client,
-            user,
+            client: *client,
+            user: user.clone(),
             handshake: self.0.handshake.clone(),
-            data: self.0.data.clone(),
+            data,
             io: self.0.io.clone(),
             rooms: Mutex::default(),
+            recovered: recovered.is_some(),
             has_left: AtomicBool::new(false),
         };
         let socket = Socket(Arc::new(parts));
-        self.0.desk.handle.sockets().insert(&socket);
-        let _ = self.0.socket.set(socket); // it is known once
-    }
-
-    /// The client has entered: its socket begins.
-    fn entered(&self) {
-        let Some(socket) = self.0.socket.get() else { return };
-        if !self.0.has_entered.swap(true, SeqCst) {
-            drop(socket.join(socket.id())); // its own room, before anything that a handler does
-            self.put(Item::Entered);
+        if self.0.socket.set(socket.clone()).is_err() {
+            return; // it enters once
         }
+        self.0.desk.handle.sockets().insert(&socket);
+        match recovered {
+            Some(rooms) => socket.note_join(rooms),
+            None => drop(socket.join(socket.id())), // its own room, before anything that a handler does
+        }
+        if let Some(before) = before {
+            self.put(Item::After(before));
+        }
+        self.put(Item::Entered);
     }
 
     fn key(&self) -> SocketKey {
@@ -192,7 +229,7 @@ impl HandledSocket for Queued {
     /// The socket has left, or its connection has ended. Only the first reason counts.
     fn left(&self, reason: Reason) {
         let Some(socket) = self.0.socket.get() else { return };
-        if !socket.0.has_left.swap(true, SeqCst) && self.0.has_entered.load(SeqCst) {
+        if socket.leaves() {
             self.put(Item::Left(reason));
         }
     }
@@ -231,27 +268,37 @@ impl Queued {
 
     async fn work(self) {
         while let Some(item) = self.next() {
+            if let Item::After(before) = item {
+                before.over().await;
+                continue;
+            }
             let Some(socket) = self.0.socket.get() else { continue };
-            let Ok(_permit) = self.0.desk.permits.acquire().await else { continue }; // it is never closed
-            match item {
-                Item::Entered => {
-                    if let Some(handler) = &self.0.handlers.connect {
-                        let call = self.call(Some(socket), None, None);
-                        let done = self.0.desk.run(SOCKET_CONNECT, "on_connect", handler.run(call.clone())).await;
-                        log_refusal(&call, done);
-                    }
+            let held = self.0.desk.places.handler(&self.0.gate.places).await;
+            held.run(self.handle(socket, item)).await;
+        }
+    }
+
+    async fn handle(&self, socket: &Socket, item: Item) {
+        match item {
+            Item::After(_) => {}
+            Item::Entered => {
+                if let Some(handler) = &self.0.handlers.connect {
+                    let call = self.call(Some(socket), None, None);
+                    let done = self.0.desk.run(SOCKET_CONNECT, "on_connect", handler.run(call.clone())).await;
+                    log_refusal(&call, done);
                 }
-                Item::Event { name, args, attachments, ack, bytes } => {
-                    self.handle_event(socket, EventCall { name, args, attachments, ack: AckState::new(ack) }).await;
-                    self.0.gate.done(bytes, &self.0.desk);
+            }
+            Item::Event { name, args, attachments, ack, bytes } => {
+                self.handle_event(socket, EventCall { name, args, attachments, ack: AckState::new(ack) }).await;
+                self.0.gate.done(bytes, &self.0.desk);
+            }
+            Item::Left(reason) => {
+                if let Some(handler) = &self.0.handlers.disconnect {
+                    let call = self.call(Some(socket), None, Some(reason));
+                    let done = self.0.desk.run(SOCKET_DISCONNECT, "on_disconnect", handler.run(call.clone())).await;
+                    log_refusal(&call, done);
                 }
-                Item::Left(reason) => {
-                    if let Some(handler) = &self.0.handlers.disconnect {
-                        let call = self.call(Some(socket), None, Some(reason));
-                        let done = self.0.desk.run(SOCKET_DISCONNECT, "on_disconnect", handler.run(call.clone())).await;
-                        log_refusal(&call, done);
-                    }
-                }
+                self.0.kept.is_over();
             }
         }
     }
@@ -280,22 +327,28 @@ impl Queued {
     }
 
     async fn ask_guards(&self) -> Result<Option<Box<Identified>>, Unwanted> {
-        let QueuedParts { desk, handlers, .. } = &*self.0;
-        let Ok(_permit) = desk.permits.acquire().await else { return Ok(None) }; // it is never closed
-        let mut identity = None;
-        for guard in &handlers.guards {
-            let call = self.call(None, None, None);
-            match desk.run(SOCKET_GUARD, "guard", guard.run(call.clone())).await {
-                Done::Refused(refusal) => {
-                    refusal.log(&call);
-                    let (message, data) = refusal.into_message();
-                    return Err(Unwanted { message, data });
-                }
-                Done::Admitted(Some(user)) => identity = Some(user),
-                _ => {}
-            }
+        let QueuedParts { desk, handlers, gate, .. } = &*self.0;
+        if handlers.guards.is_empty() {
+            return Ok(None);
         }
-        Ok(identity.map(|identity| Box::new(Identity::identified(*identity, &desk.clock))))
+        let held = desk.places.guard(&gate.places).await.ok_or(Unwanted::Overloaded)?;
+        let ask = async {
+            let mut identity = None;
+            for guard in &handlers.guards {
+                let call = self.call(None, None, None);
+                match desk.run(SOCKET_GUARD, "guard", guard.run(call.clone())).await {
+                    Done::Refused(refusal) => {
+                        refusal.log(&call);
+                        let (message, data) = refusal.into_message();
+                        return Err(Unwanted::Refused { message, data });
+                    }
+                    Done::Admitted(Some(user)) => identity = Some(user),
+                    _ => {}
+                }
+            }
+            Ok(identity.map(|identity| Box::new(Identity::identified(*identity, &desk.clock))))
+        };
+        held.run(ask).await
     }
 
     fn call(&self, socket: Option<&Socket>, event: Option<EventCall>, reason: Option<Reason>) -> Arc<Call> {
@@ -316,7 +369,7 @@ impl Queued {
                 socket: socket.cloned(),
                 io: io.clone(),
                 handshake: handshake.clone(),
-                data: data.clone(),
+                data: socket.map_or(data, Socket::data).clone(),
                 event,
                 reason,
             }),
@@ -355,10 +408,11 @@ const SOCKET_CONNECT: usize = 6;
 pub(crate) const SOCKET_EVENT: usize = 7;
 const SOCKET_DISCONNECT: usize = 8;
 
-/// Counts the events of one connection that wait for their handlers.
+/// Counts the events of one connection that wait for their handlers, and its handlers that run.
 struct Gate {
     back: UnboundedSender<Control>,
     conn: ConnId,
+    places: ConnectionPlaces,
     events: AtomicUsize,
     bytes: AtomicUsize,
     /// The connection is not read.
@@ -366,9 +420,10 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(back: UnboundedSender<Control>, conn: ConnId) -> Self {
+    fn new(desk: &Desk, conn: ConnId) -> Self {
         let (events, bytes, is_closed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Gate { back, conn, events, bytes, is_closed }
+        let (back, places) = (desk.back.clone(), desk.places.of_connection());
+        Gate { back, conn, places, events, bytes, is_closed }
     }
 
     /// One more event waits. False if the connection must not be read now.

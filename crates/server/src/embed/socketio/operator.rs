@@ -151,7 +151,7 @@ impl BroadcastOperator {
             Ok(rooms) => rooms,
             Err(error) => return Changing::failed(self.io.sequence().refused(error)),
         };
-        self.sockets().iter().for_each(|socket| socket.note_rooms(|joined| add(joined, &rooms)));
+        self.sockets().iter().for_each(|socket| socket.note_join(&rooms));
         self.ask(MembersOp::Join { rooms })
     }
 
@@ -162,8 +162,7 @@ impl BroadcastOperator {
             Ok(rooms) => rooms,
             Err(error) => return Changing::failed(self.io.sequence().refused(error)),
         };
-        let sockets = self.sockets();
-        sockets.iter().for_each(|socket| socket.note_rooms(|joined| joined.retain(|room| !rooms.contains(room))));
+        self.sockets().iter().for_each(|socket| socket.note_leave(&rooms));
         self.ask(MembersOp::Leave { rooms })
     }
 
@@ -187,15 +186,6 @@ impl BroadcastOperator {
         match self.wrong {
             Some(_) => Vec::new(),
             None => self.io.sockets().of(self.io.namespace(), &self.audience),
-        }
-    }
-}
-
-/// Adds rooms that are not there yet.
-pub(super) fn add(joined: &mut Vec<Room>, rooms: &[Room]) {
-    for room in rooms {
-        if !joined.contains(room) {
-            joined.push(room.clone());
         }
     }
 }

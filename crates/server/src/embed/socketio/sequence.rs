@@ -116,8 +116,8 @@ impl Operation {
         match self {
             Operation::Join(rooms) => rooms.iter().map(room).sum(),
             Operation::Emit(payload, audience) => payload.bytes() + of(audience),
-            Operation::Ack(_, payload) | Operation::Ask(payload, _) => payload.bytes(),
-            Operation::AskAll(payload, audience, ..) => payload.bytes() + of(audience),
+            Operation::Ack(_, payload) | Operation::Ask(_, payload, ..) => payload.bytes(),
+            Operation::AskAll(_, payload, audience, ..) => payload.bytes() + of(audience),
             Operation::Members(audience, op, _) => {
                 of(audience)
                     + match op {
@@ -126,7 +126,7 @@ impl Operation {
                         _ => 0,
                     }
             }
-            Operation::Leave(_) | Operation::Disconnect { .. } => 0,
+            Operation::Leave(_) | Operation::Disconnect { .. } | Operation::AskUntil(..) => 0,
         }
     }
 }

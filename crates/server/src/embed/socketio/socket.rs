@@ -4,7 +4,7 @@ use super::asking::Asking;
 use super::data::SocketExtensions;
 use super::handshake::Handshake;
 use super::io::Io;
-use super::operator::{BroadcastOperator, IntoRooms, add, rooms_of};
+use super::operator::{BroadcastOperator, IntoRooms, rooms_of};
 use super::sequence::{Sending, Sequence};
 use crate::protocol::socketio::{Operation, Payload};
 use fanfare_hub::{ClientId, Room, UserId};
@@ -12,7 +12,6 @@ use serde::Serialize;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::oneshot;
 
 /// One client in one namespace: `socket` in JavaScript. A clone is the same socket; it may outlive the handler, and be
 /// used from any thread.
@@ -31,6 +30,7 @@ pub(super) struct SocketParts {
     pub(super) io: Io,
     /// In the order in which they were joined. The first one is that of its id.
     pub(super) rooms: Mutex<Vec<Room>>,
+    pub(super) recovered: bool,
     pub(super) has_left: AtomicBool,
 }
 
@@ -70,6 +70,12 @@ impl Socket {
         self.0.io.namespace()
     }
 
+    /// True if its client was cut off and goes on as the socket that it was: with its id, its rooms, its values, and the
+    /// events that it missed. See docs/socketio.md, "Connection state recovery".
+    pub fn recovered(&self) -> bool {
+        self.0.recovered
+    }
+
     /// False once it has left the namespace, or its connection has ended.
     pub fn connected(&self) -> bool {
         !self.0.has_left.load(SeqCst)
@@ -93,9 +99,7 @@ impl Socket {
     /// # }
     /// ```
     pub fn emit_with_ack<R>(&self, event: &str, args: impl Serialize) -> Asking<R> {
-        let (to, answered) = oneshot::channel();
-        let payload = Payload::event(event, &args);
-        Asking::new(self.sequence().put_made(payload.map(|payload| Operation::Ask(payload, to))), answered)
+        Asking::new(self.sequence(), Payload::event(event, &args))
     }
 
     /// To the other sockets in a room, or in any of several.
@@ -135,7 +139,7 @@ impl Socket {
             Err(error) => return self.sequence().refused(error),
         };
         let mut joined = self.joined();
-        add(&mut joined, &rooms);
+        self.add(&mut joined, &rooms);
         // Sent under the lock: the list and the operations have one order.
         self.sequence().put(Operation::Join(rooms))
     }
@@ -144,7 +148,7 @@ impl Socket {
     pub fn leave(&self, room: &str) -> Sending {
         let Some(room) = Room::new(room) else { return self.sequence().nothing() };
         let mut joined = self.joined();
-        joined.retain(|other| *other != room);
+        self.remove(&mut joined, std::slice::from_ref(&room));
         self.sequence().put(Operation::Leave(room))
     }
 
@@ -160,9 +164,41 @@ impl Socket {
         self.sequence().put(Operation::Disconnect { close })
     }
 
-    /// Another socket's handler changes its rooms.
-    pub(super) fn note_rooms(&self, change: impl FnOnce(&mut Vec<Room>)) {
-        change(&mut self.joined());
+    /// Another socket's handler lets it enter rooms, or it is in them from the beginning.
+    pub(super) fn note_join(&self, rooms: &[Room]) {
+        self.add(&mut self.joined(), rooms);
+    }
+
+    /// Another socket's handler takes it out of rooms.
+    pub(super) fn note_leave(&self, rooms: &[Room]) {
+        self.remove(&mut self.joined(), rooms);
+    }
+
+    /// It leaves: nobody finds it by its rooms any more. It still knows them. False where it has left before.
+    pub(super) fn leaves(&self) -> bool {
+        let joined = self.joined();
+        let is_first = !self.0.has_left.swap(true, SeqCst);
+        if is_first {
+            self.0.io.sockets().left(&self.0, &joined);
+        }
+        is_first
+    }
+
+    fn add(&self, joined: &mut Vec<Room>, rooms: &[Room]) {
+        let before = joined.len();
+        for room in rooms {
+            if !joined.contains(room) {
+                joined.push(room.clone());
+            }
+        }
+        if self.connected() {
+            self.0.io.sockets().list(self, &joined[before..]);
+        }
+    }
+
+    fn remove(&self, joined: &mut Vec<Room>, rooms: &[Room]) {
+        joined.retain(|room| !rooms.contains(room));
+        self.0.io.sockets().unlist(self, rooms);
     }
 
     pub(super) fn is_in(&self, rooms: &[Room]) -> bool {

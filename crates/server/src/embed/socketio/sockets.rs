@@ -1,4 +1,7 @@
 //! The sockets of namespaces with handlers: found by an audience, and changed from outside.
+//!
+//! A socket is listed in each room that it is in, but for that of its own id, so those of a room are found without a
+//! look at all others. Only connected sockets are listed.
 
 use super::data::SocketExtensions;
 use super::handshake::Handshake;
@@ -16,48 +19,130 @@ use tokio::sync::oneshot;
 
 /// All of a server. A clone is the same list.
 #[derive(Clone, Default)]
-pub(crate) struct Sockets(Arc<Mutex<HashMap<ClientId, Weak<SocketParts>>>>);
+pub(crate) struct Sockets(Arc<Mutex<Lists>>);
+
+#[derive(Default)]
+struct Lists {
+    clients: HashMap<ClientId, Weak<SocketParts>>,
+    /// By name, those with connected sockets.
+    namespaces: HashMap<Arc<str>, NamespaceLists>,
+}
+
+#[derive(Default)]
+struct NamespaceLists {
+    all: Listed,
+    rooms: HashMap<Room, Listed>,
+}
+
+/// By their addresses in memory: a socket that goes on after a cut has the id of the one before.
+type Listed = HashMap<usize, Weak<SocketParts>>;
+
+fn address(socket: &SocketParts) -> usize {
+    std::ptr::from_ref(socket).addr()
+}
+
+impl NamespaceLists {
+    fn unlist(&mut self, socket: &SocketParts, rooms: &[Room]) {
+        for room in rooms {
+            if let Some(listed) = self.rooms.get_mut(room) {
+                listed.remove(&address(socket));
+                if listed.is_empty() {
+                    self.rooms.remove(room);
+                }
+            }
+        }
+    }
+}
 
 impl Sockets {
+    /// A socket has entered.
     pub(super) fn insert(&self, socket: &Socket) {
-        self.lock().insert(socket.client(), Arc::downgrade(&socket.0));
+        let namespace = socket.0.io.sequence().namespace();
+        let mut lists = self.lock();
+        lists.clients.insert(socket.client(), Arc::downgrade(&socket.0));
+        let of_namespace = lists.namespaces.entry(namespace.clone()).or_default();
+        of_namespace.all.insert(address(&socket.0), Arc::downgrade(&socket.0));
     }
 
-    pub(super) fn get(&self, client: ClientId) -> Option<Socket> {
-        let socket = self.lock().get(&client)?.upgrade();
-        socket.map(Socket)
-    }
-
-    /// A socket that has recovered has the id of the one before, which may be dropped later.
-    pub(super) fn forget(&self, gone: &SocketParts) {
-        let mut list = self.lock();
-        if list.get(&gone.client).is_some_and(|listed| std::ptr::eq(listed.as_ptr(), gone)) {
-            list.remove(&gone.client);
+    /// It is in these rooms now.
+    pub(super) fn list(&self, socket: &Socket, rooms: &[Room]) {
+        let mut lists = self.lock();
+        let Some(of_namespace) = lists.namespaces.get_mut(socket.namespace()) else { return };
+        // Its own room has no list: most sockets are in no other.
+        for room in rooms.iter().filter(|room| room.as_str() != socket.id()) {
+            let listed = of_namespace.rooms.entry(room.clone()).or_default();
+            listed.insert(address(&socket.0), Arc::downgrade(&socket.0));
         }
     }
 
-    /// Those of a namespace that an audience includes and that have not left.
+    /// It is not in these rooms any more.
+    pub(super) fn unlist(&self, socket: &Socket, rooms: &[Room]) {
+        if let Some(of_namespace) = self.lock().namespaces.get_mut(socket.namespace()) {
+            of_namespace.unlist(&socket.0, rooms);
+        }
+    }
+
+    /// It has left, and was in these rooms: nobody finds it by them. Its id still names it.
+    pub(super) fn left(&self, socket: &SocketParts, rooms: &[Room]) {
+        let namespace = socket.io.namespace();
+        let mut lists = self.lock();
+        let Some(of_namespace) = lists.namespaces.get_mut(namespace) else { return };
+        of_namespace.unlist(socket, rooms);
+        of_namespace.all.remove(&address(socket));
+        if of_namespace.all.is_empty() {
+            lists.namespaces.remove(namespace);
+        }
+    }
+
+    /// Nobody has it any more.
+    pub(super) fn forget(&self, gone: &SocketParts) {
+        self.left(gone, &gone.rooms.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut lists = self.lock();
+        if lists.clients.get(&gone.client).is_some_and(|listed| std::ptr::eq(listed.as_ptr(), gone)) {
+            lists.clients.remove(&gone.client);
+        }
+    }
+
+    pub(super) fn get(&self, client: ClientId) -> Option<Socket> {
+        let socket = self.lock().clients.get(&client)?.upgrade();
+        socket.map(Socket)
+    }
+
+    /// Those of a namespace that an audience includes and that have not left. It costs what the rooms of the audience
+    /// have, or for an audience without rooms the namespace.
     pub(super) fn of(&self, namespace: &str, audience: &Audience) -> Vec<Socket> {
-        // A socket that is dropped takes itself out of the list: not while that is locked.
-        let all: Vec<Socket> = match audience.only.as_slice() {
-            [] => self.lock().values().filter_map(Weak::upgrade).map(Socket).collect(),
-            only => {
-                let list = self.lock();
-                only.iter().filter_map(|client| list.get(client)?.upgrade()).map(Socket).collect()
+        let mut found: HashMap<usize, Arc<SocketParts>> = HashMap::new();
+        {
+            let lists = self.lock();
+            let of_namespace = lists.namespaces.get(namespace);
+            let client = |client: ClientId| lists.clients.get(&client).and_then(Weak::upgrade);
+            // A socket that is dropped takes itself out of the lists: not while they are locked.
+            let mut add = |socket: Arc<SocketParts>| drop(found.insert(address(&socket), socket));
+            match (audience.only.as_slice(), audience.rooms.as_slice()) {
+                ([], []) => of_namespace.iter().flat_map(|it| it.all.values()).filter_map(Weak::upgrade).for_each(add),
+                ([], rooms) => {
+                    for room in rooms {
+                        let listed =
+                            of_namespace.and_then(|it| it.rooms.get(room)).into_iter().flat_map(HashMap::values);
+                        listed.filter_map(Weak::upgrade).for_each(&mut add);
+                        room.as_str().parse().ok().and_then(client).into_iter().for_each(&mut add);
+                    }
+                }
+                (only, _) => only.iter().filter_map(|&only| client(only)).for_each(add),
             }
-        };
-        let mut all = all;
-        all.retain(|socket| {
+        }
+        let mut found: Vec<Socket> = found.into_values().map(Socket).collect();
+        found.retain(|socket| {
             socket.connected()
                 && socket.namespace() == namespace
                 && audience.includes(socket.client())
                 && (audience.rooms.is_empty() || socket.is_in(&audience.rooms))
                 && !socket.is_in(&audience.except_rooms)
         });
-        all
+        found
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, Weak<SocketParts>>> {
+    fn lock(&self) -> MutexGuard<'_, Lists> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner) // nothing in here panics between two changes
     }
 }

@@ -14,8 +14,8 @@ use super::seam::{
 };
 use crate::protocol::Actions;
 use fanfare_hub::{
-    Answers, AppCommand, Audience, ChannelName, ClientId, Connect, Data, Error, Identified, MembersCommand, MembersOp,
-    Proof, RoomCommand, Seat,
+    Answers, AppCommand, Audience, ChannelName, ClientId, Connect, Data, Disconnect, Error, Identified, MembersCommand,
+    MembersOp, Proof, RoomCommand, Seat,
 };
 use fanfare_wire::socketio::{Event, Packet};
 
@@ -48,7 +48,8 @@ impl Client {
         }
         match result {
             Ok(Admission { handled, identity }) => {
-                let mut connect = Connect::default();
+                let program = socket.parts.recovers().then(|| handled.program());
+                let mut connect = Connect { program, ..Connect::default() };
                 if let Some(Identified { user, info, expires_ms, subscribe }) = identity.map(|identity| *identity) {
                     connect.user = user;
                     connect.proof = Proof { info, expires_ms, granted: subscribe };
@@ -58,7 +59,11 @@ impl Client {
                 self.of_connection.get_or_insert_with(|| handled.of_connection());
                 socket.handled = Some(handled);
             }
-            Err(Unwanted { message, data }) => {
+            Err(Unwanted::Overloaded) => {
+                socket.stage = Stage::Outside;
+                actions.close(Disconnect::Overloaded); // a client that gets `connect_error` does not come back by itself
+            }
+            Err(Unwanted::Refused { message, data }) => {
                 socket.stage = Stage::Outside;
                 refuse(actions, &socket.namespace.name, &message, data.as_deref());
             }
@@ -106,13 +111,11 @@ impl Socket {
             Operation::Emit(Payload { json, attachments }, audience) => {
                 self.publish(json, &attachments, audience, actions);
             }
-            Operation::Ask(payload, to) => {
-                let data = payload.into_data();
+            Operation::Ask(key, payload, timeout_ms, to) => {
+                let (data, key, room) = (payload.into_data(), Some(key), None);
                 let audience = Audience { only: vec![client], ..Audience::default() };
-                // The handler that waits has a time of its own, and tells nobody when that is over.
-                let (timeout_ms, room) = (ACK_TIMEOUT_MS, None);
                 let on_answers = Box::new(move |result| give_ack(result, to));
-                actions.questions.push(MembersQuestion { channel, audience, data, timeout_ms, on_answers, room });
+                actions.questions.push(MembersQuestion { key, channel, audience, data, timeout_ms, on_answers, room });
             }
             // These take their places behind all that the handlers have done before.
             Operation::Ack(id, payload) => {
@@ -122,7 +125,7 @@ impl Socket {
             Operation::Disconnect { close } => {
                 actions.operations.push(to_one(channel, client, MembersOp::Disconnect { whole: close }));
             }
-            Operation::Members(..) | Operation::AskAll(..) => return Some(operation),
+            Operation::Members(..) | Operation::AskAll(..) | Operation::AskUntil(..) => return Some(operation),
         }
         None
     }
@@ -133,9 +136,6 @@ fn to_one(channel: ChannelName, client: ClientId, op: MembersOp) -> AppCommand {
     let audience = Audience { only: vec![client], ..Audience::default() };
     AppCommand::Members(Box::new(MembersCommand { channel, audience, op }))
 }
-
-/// How long the ack of one event is waited for at most. The handler that wants it has a shorter time, as a rule.
-const ACK_TIMEOUT_MS: u64 = 600_000;
 
 /// Gives the answer of a client to the handler that waits for it. Without one it sees that the sender is gone.
 fn give_ack(result: Result<Answers, Error>, to: AckSender) {

@@ -235,7 +235,7 @@ impl Socket {
                 self.stage = Stage::Known(connected.client);
                 self.user = connected.user.as_ref().map(|user| quoted(&user.0).into());
                 if let Some(handled) = &self.handled {
-                    handled.known(connected.client, connected.user.clone());
+                    handled.known(connected.client, connected.user.clone(), connected.before.as_ref());
                 }
                 Encoded::Nothing
             }
@@ -244,7 +244,8 @@ impl Socket {
             {
                 self.stage = Stage::Inside(client);
                 if let Some(handled) = &self.handled {
-                    handled.entered();
+                    let recovers = self.returning.is_some() && subscribed.recovered == Some(true);
+                    handled.entered(recovers.then_some(&subscribed.rooms));
                 }
                 self.put_entered(subscribed, client, (place, now), out)
             }

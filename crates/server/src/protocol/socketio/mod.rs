@@ -24,8 +24,8 @@ pub(crate) use namespaces::{Namespaces, channel_of};
 pub(crate) use publish::data_of;
 pub use reason::Reason;
 pub(crate) use seam::{
-    AckArgs, Admission, Decision, Entering, HandledSocket, MembersQuestion, OnAnswers, OnItsWay, Opaque, Operation,
-    Payload, SocketHandlers, SocketKey, Unwanted,
+    AckArgs, Admission, AskKey, Decision, Entering, HandledSocket, MembersQuestion, OnAnswers, OnItsWay, Opaque,
+    Operation, Payload, SocketHandlers, SocketKey, Unwanted,
 };
 
 use crate::config::cookie::Cookie;

@@ -10,7 +10,8 @@ use crate::config::namespace::NamespacePattern;
 use crate::request::RequestInfo;
 use bytes::Bytes;
 use fanfare_hub::{
-    Answers, AppAnswer, Audience, ChannelName, ClientId, ConnId, Data, Error, Identified, MembersOp, Room, Seat, UserId,
+    Answers, AppAnswer, Attachment, Audience, ChannelName, ClientId, ConnId, Data, Error, Identified, MembersOp, Room,
+    Seat, UserId,
 };
 use std::any::Any;
 use std::fmt;
@@ -43,11 +44,14 @@ pub(crate) trait HandledSocket: Send + Sync {
     /// What the handlers keep of its connection.
     fn of_connection(&self) -> Opaque;
 
-    /// The hub knows the client.
-    fn known(&self, client: ClientId, user: Option<UserId>);
+    /// What the hub is to keep of its session.
+    fn program(&self) -> Attachment;
 
-    /// The client has entered.
-    fn entered(&self);
+    /// The hub knows the client. `before`: what it has kept of the session until now, where that is not new.
+    fn known(&self, client: ClientId, user: Option<UserId>, before: Option<&Attachment>);
+
+    /// The client has entered. `recovered`: it goes on as the socket that it was, in these rooms.
+    fn entered(&self, recovered: Option<&[Room]>);
 
     /// The client has sent an event; `args` is a JSON array. False if the connection must not be read now. It may be
     /// read again after a `Control::SocketIoReady`.
@@ -90,10 +94,14 @@ pub(crate) struct Admission {
 }
 
 /// A client may not enter.
-pub(crate) struct Unwanted {
-    pub(crate) message: Box<str>,
-    /// JSON.
-    pub(crate) data: Option<Bytes>,
+pub(crate) enum Unwanted {
+    Refused {
+        message: Box<str>,
+        /// JSON.
+        data: Option<Bytes>,
+    },
+    /// Nobody was asked, as too many clients wait: it is to come back.
+    Overloaded,
 }
 
 /// The JSON of an event or an ack, an array, and its attachments.
@@ -122,8 +130,8 @@ pub(crate) enum Operation {
     Leave(Room),
     /// An event to an audience of the namespace.
     Emit(Payload, Audience),
-    /// An event to the socket that asks for an ack.
-    Ask(Payload, AckSender),
+    /// An event to the socket that asks for an ack, for so many ms.
+    Ask(AskKey, Payload, u64, AckSender),
     /// The answer to an event of the socket's client.
     Ack(u64, Payload),
     /// The socket leaves the namespace; `close` ends its connection too.
@@ -131,7 +139,20 @@ pub(crate) enum Operation {
     /// Something to the sockets of an audience, and who waits for the answer.
     Members(Audience, MembersOp, Option<oneshot::Sender<AppAnswer>>),
     /// An event to the sockets of an audience that asks each for an ack, and how many ms they have.
-    AskAll(Payload, Audience, u64, OnAnswers),
+    AskAll(AskKey, Payload, Audience, u64, OnAnswers),
+    /// The acks of an event are waited for so many ms from now on; 0: nobody waits for them any more.
+    AskUntil(AskKey, u64),
+}
+
+/// Names an event that asks for acks. Never two of a process have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct AskKey(u64);
+
+impl AskKey {
+    pub(crate) fn new() -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        AskKey(NUMBERS.fetch_add(1, Relaxed))
+    }
 }
 
 /// An operation on its way to a shard.
@@ -162,6 +183,8 @@ pub(crate) type OnAnswers = Box<dyn FnOnce(Result<Answers, Error>) + Send>;
 
 /// A question to the members of a channel that an audience includes.
 pub(crate) struct MembersQuestion {
+    /// By this its time can be changed.
+    pub(crate) key: Option<AskKey>,
     pub(crate) channel: ChannelName,
     pub(crate) audience: Audience,
     pub(crate) data: Data,

@@ -40,6 +40,7 @@ fn connects(chat: &mut Chat, client: u64, user: Option<UserId>) {
         ping_ms: 1,
         proof: Proof::default(),
         expires_in_ms: None,
+        before: None,
     };
     let reply = Reply { id: Some(TrackedCommand::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };
     assert_eq!(chat.encode_reply(&reply, NOW_MS, &mut Vec::new()), Ok(Written::Nothing));

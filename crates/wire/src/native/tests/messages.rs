@@ -57,7 +57,16 @@ fn replies_are_written_as_documented() {
         let (proof, expires_in_ms) = (Proof::default(), resumed.then_some(60_000));
         let client = ClientId(255);
         let (incarnation, ping_ms) = (u32::from(resumed), 25_000);
-        ReplyBody::Connected(Box::new(Connected { client, user, resumed, incarnation, ping_ms, proof, expires_in_ms }))
+        ReplyBody::Connected(Box::new(Connected {
+            client,
+            user,
+            resumed,
+            incarnation,
+            ping_ms,
+            proof,
+            expires_in_ms,
+            before: None,
+        }))
     };
     let mut refused = Error::new(ErrorCode::RateLimited, "slowly, \"Ada\"\n").on(&name("c")).by_rule("c:*");
     refused.retry_after_ms = Some(1500);
