@@ -8,12 +8,13 @@ mod support;
 use fanfare::hub::Limits;
 use fanfare::socketio::{Auth, Data, EventName, Io, Socket};
 use fanfare::{Builder, Config, Fanfare, SocketIoConfig, State};
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 use support::engine::is_silent;
-use support::socketio::{enter_in, open, text};
-use support::{Client, Frame, Server, config};
+use support::socketio::{enter_in, entered, open, text};
+use support::{Client, DEADLINE, Frame, Server, config};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
@@ -164,6 +165,64 @@ fn one_connection_runs_few_handlers_at_once() {
     rest.sort();
     assert_eq!(rest, [r#"42/2,["runs"]"#, "43/0,7[]", "43/1,7[]", "43/2,7[]"]);
     assert_eq!(text(&mut bob), "43/0,7[]");
+}
+
+/// Each time that a client leaves, a handler is to run: one that comes and goes is not read while they are behind.
+#[test]
+fn a_client_that_comes_and_goes_waits_for_its_handlers() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let gate = Arc::new(Semaphore::new(0));
+    let limits = Limits { outstanding_max: 4, ..Limits::default() };
+    let server = Server::of(builder(gate.clone(), limits).socketio("/", |io| {
+        io.on_disconnect(async |State(gate): State<Arc<Semaphore>>| gate.acquire().await.unwrap().forget())
+    }));
+    let mut ada = open(&server);
+    for _ in 0..4 {
+        enter_in(&mut ada, "");
+        ada.text("41");
+    }
+    ada.text("40");
+    enter(&server);
+    ada.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(ada.socket.read(&mut [0]).is_err(), "it is not read");
+    ada.socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    gate.add_permits(1);
+    entered(&mut ada, "");
+}
+
+/// The same with a connection each time: when very many wait, nobody comes in until they have run.
+#[test]
+fn handlers_of_sockets_that_left_are_bounded() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let gate = Arc::new(Semaphore::new(0));
+    let limits = Limits { questions_max: 1, ..Limits::default() };
+    let server = Server::of(builder(gate.clone(), limits).socketio("/", |io| {
+        io.on_disconnect(async |State(gate): State<Arc<Semaphore>>| gate.acquire().await.unwrap().forget())
+    }));
+    let came = |server: &Server| {
+        let mut client = open(server);
+        client.text("40");
+        match client.next() {
+            Frame::Text(entered) => {
+                assert!(entered.starts_with("40{"));
+                client.text("41");
+                is_silent(&mut client);
+                true
+            }
+            end => {
+                assert_eq!(end, Frame::Close(Some(4004), "overloaded".to_owned()));
+                false
+            }
+        }
+    };
+    assert_eq!((0..100).filter(|_| came(&server)).count(), 16);
+    gate.add_permits(100);
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while !came(&server) {
+        assert!(std::time::Instant::now() < deadline, "they have run");
+    }
 }
 
 /// What is done with a room costs what the room has, and each socket knows its rooms, in whatever way it came there.

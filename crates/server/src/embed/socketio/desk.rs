@@ -226,12 +226,18 @@ impl HandledSocket for Queued {
         goes_on
     }
 
-    /// The socket has left, or its connection has ended. Only the first reason counts.
-    fn left(&self, reason: Reason) {
-        let Some(socket) = self.0.socket.get() else { return };
-        if socket.leaves() {
-            self.put(Item::Left(reason));
+    /// The socket has left, or its connection has ended. Only the first reason counts. It counts as an event: a client
+    /// that enters and leaves all the time is not read while its handlers are behind.
+    fn left(&self, reason: Reason) -> bool {
+        let Some(socket) = self.0.socket.get() else { return true };
+        if !socket.leaves() {
+            return true;
         }
+        let Desk { events_max, bytes_max, .. } = *self.0.desk;
+        self.0.desk.places.end_begins();
+        let goes_on = self.0.gate.add(self.end_bytes(), events_max, bytes_max);
+        self.put(Item::Left(reason));
+        goes_on
     }
 
     fn auth_json(&self) -> &str {
@@ -244,6 +250,11 @@ impl HandledSocket for Queued {
 }
 
 impl Queued {
+    /// The memory of a socket that has left.
+    fn end_bytes(&self) -> usize {
+        EVENT_BYTES + self.0.handshake.auth_json().len()
+    }
+
     fn put(&self, item: Item) {
         let mut queue = self.queue();
         queue.waiting.push_back(item);
@@ -299,6 +310,8 @@ impl Queued {
                     log_refusal(&call, done);
                 }
                 self.0.kept.is_over();
+                self.0.gate.done(self.end_bytes(), &self.0.desk);
+                self.0.desk.places.end_is_done();
             }
         }
     }
@@ -328,6 +341,9 @@ impl Queued {
 
     async fn ask_guards(&self) -> Result<Option<Box<Identified>>, Unwanted> {
         let QueuedParts { desk, handlers, gate, .. } = &*self.0;
+        if !desk.places.may_enter() {
+            return Err(Unwanted::Overloaded);
+        }
         if handlers.guards.is_empty() {
             return Ok(None);
         }

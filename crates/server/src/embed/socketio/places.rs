@@ -4,7 +4,8 @@
 //! have places of their own, so clients can enter while all handlers are busy. Each connection has a small share
 //! (`limits.session_questions_max`), so one client with many namespaces delays only itself. Handlers wait for a place in
 //! the queues of their sockets, which are bounded. Guards that wait are counted, and beyond as many as may run a client
-//! is told to come back.
+//! is told to come back. So are sockets that have left and whose handlers have not run: nobody waits for these, so
+//! clients that come and go could make as many as they like.
 //!
 //! A handler that waits for acks gives its place on the shard back meanwhile ([`while_clients_answer`]), because how long
 //! that takes is for clients to say: silent ones would hold all places. It keeps the place of its connection.
@@ -15,11 +16,16 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+/// So many times as many sockets that have left may wait for their handlers as handlers may run.
+const ENDS: usize = 16;
+
 /// The places of one shard.
 pub(crate) struct Places {
     handlers: Arc<Semaphore>,
     guards: Arc<Semaphore>,
     guards_waiting: AtomicUsize,
+    /// Sockets that have left, and whose handlers are not done.
+    ends: AtomicUsize,
     /// Of each of both kinds, and guards that wait.
     max: usize,
     of_connection_max: usize,
@@ -60,7 +66,7 @@ impl Places {
         let max = limits.questions_max.min(Semaphore::MAX_PERMITS);
         let permits = || Arc::new(Semaphore::new(max));
         let of_connection_max = limits.session_questions_max.min(Semaphore::MAX_PERMITS);
-        Places { handlers: permits(), guards: permits(), guards_waiting: AtomicUsize::new(0), max, of_connection_max }
+        Places { handlers: permits(), guards: permits(), guards_waiting: AtomicUsize::new(0), ends: AtomicUsize::new(0), max, of_connection_max }
     }
 
     /// The places of a new connection.
@@ -100,6 +106,25 @@ impl Places {
             }
         };
         Some(Held { place: Place::of(&self.guards, permit), _of_connection })
+    }
+
+    /// A socket has left: one more handler is to run, whether its client comes back or not.
+    pub(super) fn end_begins(&self) {
+        self.ends.fetch_add(1, SeqCst);
+    }
+
+    /// Its handlers are done.
+    pub(super) fn end_is_done(&self) {
+        self.ends.fetch_sub(1, SeqCst);
+    }
+
+    /// Whether a client may enter: so many sockets that have left may wait for their handlers, and not more.
+    pub(super) fn may_enter(&self) -> bool {
+        let may = self.ends.load(SeqCst) < self.max.saturating_mul(ENDS);
+        if !may {
+            self.is_full("a client was disconnected to come back later, as the handlers of many that left have not run");
+        }
+        may
     }
 
     fn is_full(&self, what: &'static str) {

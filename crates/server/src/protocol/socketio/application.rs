@@ -72,7 +72,9 @@ impl Client {
 
     /// The connection has ended.
     pub(crate) fn ended(&mut self, reason: Reason) {
-        self.sockets.iter_mut().filter_map(|socket| socket.handled.take()).for_each(|handled| handled.left(reason));
+        for handled in self.sockets.iter_mut().filter_map(|socket| socket.handled.take()) {
+            handled.left(reason); // nothing more is read anyway
+        }
     }
 
     /// Does an operation of a handler. It comes back if its socket has left: others may still be meant.

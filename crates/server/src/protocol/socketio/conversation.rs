@@ -164,7 +164,7 @@ impl Client {
         let socket = &mut self.sockets[at];
         match (packet.kind, socket.stage) {
             (Kind::Disconnect, Stage::Inside(_)) => {
-                socket.leave(Reason::ClientLeft);
+                actions.busy |= !socket.leave(Reason::ClientLeft);
                 actions.requests.push(silent(Command::Leave));
             }
             (Kind::Event, Stage::Inside(client)) => socket.said(client, packet, actions),
@@ -308,13 +308,11 @@ impl Socket {
         Encoded::Several
     }
 
-    /// It is out.
-    pub(super) fn leave(&mut self, reason: Reason) {
+    /// It is out. False if the connection must not be read until the handlers have caught up.
+    pub(super) fn leave(&mut self, reason: Reason) -> bool {
         self.stage = Stage::Outside;
         self.rooms = Vec::new();
-        if let Some(handled) = self.handled.take() {
-            handled.left(reason);
-        }
+        self.handled.take().is_none_or(|handled| handled.left(reason))
     }
 
     /// Its client answers an event of the application.

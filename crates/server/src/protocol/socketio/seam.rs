@@ -57,8 +57,8 @@ pub(crate) trait HandledSocket: Send + Sync {
     /// read again after a `Control::SocketIoReady`.
     fn event(&self, name: &str, args: String, attachments: Vec<Bytes>, ack: Option<u64>) -> bool;
 
-    /// The socket has left, or its connection has ended. Only the first reason counts.
-    fn left(&self, reason: Reason);
+    /// The socket has left, or its connection has ended. Only the first reason counts. False as of `event`.
+    fn left(&self, reason: Reason) -> bool;
 }
 
 /// A client asks to enter a namespace that has handlers.
