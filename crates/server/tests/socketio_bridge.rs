@@ -6,6 +6,7 @@
 mod support;
 
 use fanfare::hub::{Data, Pattern, Rule, Rules, Who};
+use fanfare::socketio::{Binary, Data as Argument, Io, Socket};
 use fanfare::{Builder, Config, SocketIoConfig};
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
@@ -185,4 +186,46 @@ fn the_rules_of_the_channel_hold_and_other_rooms_are_rooms() {
     bob.text(r#"42["join-room","chat:quiet"]"#);
     runtime.block_on(async { hub.publish("chat:quiet", "last").await }).unwrap();
     assert_eq!(event(&mut ada, ""), json!(["message", "last"]));
+}
+
+/// Handlers enter, leave and emit to a bridged room as the built-in events do.
+#[test]
+fn handlers_reach_a_bridged_room() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let server = Server::of(builder(config()).socketio("/", |io| {
+        io.on("join", async |socket: Socket| drop(socket.join([CHANNEL, "plain"])))
+            .on("leave", async |socket: Socket| drop(socket.leave(CHANNEL)))
+            .on("say", async |socket: Socket, Argument(text): Argument<String>| {
+                socket.io().to([CHANNEL, "plain"]).emit("message", json!({"content": text, "userId": "the app"}));
+                socket.to(CHANNEL).emit("dice", (6, "only the first"));
+                socket.emit("done", 1);
+            })
+            .on("file", async |io: Io| drop(io.to(CHANNEL).emit("message", Binary(vec![1, 2].into()))))
+    }));
+    let mut native = Client::connected(server.address);
+    native.follow(CHANNEL);
+    let (mut ada, ada_id) = enter(&server);
+    ada.text(r#"421["join"]"#);
+    assert_eq!(text(&mut ada), "431[]");
+    let entered = native.message();
+    assert_eq!((&entered["type"], &entered["client"]), (&json!("join"), &json!(ada_id)));
+    ada.text(r#"42["say","hi"]"#);
+    let mut heard: Vec<Value> = (0..3).map(|_| event(&mut ada, "")).collect();
+    heard.sort_by_key(Value::to_string);
+    let said = json!(["message", {"content": "hi", "userId": "the app"}]);
+    assert_eq!(heard, [json!(["done", 1]), said.clone(), said], "once as the channel, once in the other room");
+    assert_eq!(native.message()["data"], json!({"content": "hi", "userId": "the app"}));
+    let dice = native.message();
+    assert_eq!((&dice["event"], &dice["data"]), (&json!("dice"), &json!(6)));
+    // A client of the channel reaches it, until its handler takes it out.
+    native.ask("publish", json!({"channel": CHANNEL, "data": "hello"}));
+    assert_eq!(event(&mut ada, ""), json!(["message", "hello"]));
+    native.message();
+    ada.text(r#"422["leave"]"#);
+    assert_eq!(text(&mut ada), "432[]");
+    assert_eq!(native.message()["type"], "leave");
+    ada.text(r#"42["file"]"#);
+    assert_eq!(native.message()["data64"], "AQI=");
+    support::engine::is_silent(&mut ada);
 }

@@ -170,7 +170,7 @@ impl Shell {
         }
     }
 
-    /// An on_answers waits so long from now on, unless it has its answers.
+    /// An asker waits so long from now on, unless it has its answers.
     pub(super) fn ask_until(&mut self, now: Now, key: AskKey, timeout_ms: u64) {
         if let Some(&asking) = self.asking_by_key.get(&key) {
             self.act(now, Input::AskUntil { token: AskToken(asking as u64), timeout_ms });

@@ -5,6 +5,7 @@
 //! others: the hub takes it as one of the application.
 
 use super::{Shared, Shell, wake};
+use crate::protocol::socketio::bridge::take_bridged;
 use crate::protocol::socketio::{
     Client, Decision, MembersQuestion, OnItsWay, Operation, Reason, SocketIo, SocketKey, channel_of,
 };
@@ -29,6 +30,10 @@ pub(super) fn operate(shared: &Shared, from: Option<SocketKey>, on_its_way: OnIt
     }
     match left {
         Some(Operation::Emit(payload, audience)) => {
+            let config = shell.config.clone();
+            let publish = |command| shell.act(now, Input::App { token: NOBODY, command });
+            let rest = take_bridged(&config.socketio.bridge, &namespace, &payload, audience, publish);
+            let Some(audience) = rest else { return };
             let Some(publish) = SocketIo::publication(&namespace, payload) else { return };
             let (publish, audience) = (Box::new(publish), Some(Box::new(audience)));
             shell.act(now, Input::App { token: NOBODY, command: AppCommand::Publish { publish, audience, by: None } });

@@ -66,7 +66,14 @@ impl Places {
         let max = limits.questions_max.min(Semaphore::MAX_PERMITS);
         let permits = || Arc::new(Semaphore::new(max));
         let of_connection_max = limits.session_questions_max.min(Semaphore::MAX_PERMITS);
-        Places { handlers: permits(), guards: permits(), guards_waiting: AtomicUsize::new(0), ends: AtomicUsize::new(0), max, of_connection_max }
+        Places {
+            handlers: permits(),
+            guards: permits(),
+            guards_waiting: AtomicUsize::new(0),
+            ends: AtomicUsize::new(0),
+            max,
+            of_connection_max,
+        }
     }
 
     /// The places of a new connection.
@@ -122,7 +129,9 @@ impl Places {
     pub(super) fn may_enter(&self) -> bool {
         let may = self.ends.load(SeqCst) < self.max.saturating_mul(ENDS);
         if !may {
-            self.is_full("a client was disconnected to come back later, as the handlers of many that left have not run");
+            self.is_full(
+                "a client was disconnected to come back later, as the handlers of many that left have not run",
+            );
         }
         may
     }

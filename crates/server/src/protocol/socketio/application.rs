@@ -6,11 +6,12 @@
 //! made them. A namespace with handlers has no built-in events.
 
 use super::Reason;
+use super::bridge::take_bridged;
 use super::conversation::{Client, Socket, Stage, of_room, refuse};
 use super::namespaces::Namespace;
 use super::seam::{
-    AckArgs, AckSender, Admission, Decision, Entering, HandledSocket, MembersQuestion, Opaque, Operation, Payload,
-    SocketKey, Unwanted,
+    AckArgs, AckSender, Admission, Decision, Entering, HandledSocket, MembersQuestion, Opaque, Operation, SocketKey,
+    Unwanted,
 };
 use crate::protocol::Actions;
 use fanfare_hub::{
@@ -106,12 +107,24 @@ impl Socket {
         match operation {
             Operation::Join(rooms) => {
                 for room in rooms {
+                    if self.enters_channel(client, &room, actions) {
+                        continue;
+                    }
                     actions.requests.push(of_room(RoomCommand::Join { channel: channel.clone(), room }));
                 }
             }
-            Operation::Leave(room) => actions.requests.push(of_room(RoomCommand::Leave { channel, room })),
-            Operation::Emit(Payload { json, attachments }, audience) => {
-                self.publish(json, &attachments, audience, actions);
+            Operation::Leave(room) => {
+                if self.leaves_channel(&room, actions) {
+                    return None;
+                }
+                actions.requests.push(of_room(RoomCommand::Leave { channel, room }));
+            }
+            Operation::Emit(payload, audience) => {
+                let publish = |command| actions.operations.push(command);
+                let rest = take_bridged(&self.parts.bridge, &self.namespace.name, &payload, audience, publish);
+                if let Some(audience) = rest {
+                    self.publish(payload.json, &payload.attachments, audience, actions);
+                }
             }
             Operation::Ask(key, payload, timeout_ms, to) => {
                 let (data, key, room) = (payload.into_data(), Some(key), None);

@@ -5,18 +5,22 @@
 //! where the rule allows; a message is published as it is: the first argument is the data and the name of the event is
 //! its `event`, where `message` is none. Back: a publication is an event of its name with its data; with the name
 //! `message` an object also has `userId` and `timestamp`, as in any other room. Presence is told as `user-joined` and
-//! `user-left`, the signal `typing` as `user-typing`, and any other signal as an event of its name.
+//! `user-left`, the signal `typing` as `user-typing`, and any other signal as an event of its name. Handlers of the
+//! application enter and leave such rooms and emit to them by the same means: their events are publications of the
+//! application.
 
 use super::MESSAGE;
 use super::conversation::{Socket, silent};
 use super::publish::put_data;
+use super::seam::Payload;
+use crate::logs;
 use crate::protocol::{Actions, Encoded};
 use bytes::Bytes;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Data, Pattern, PresenceKind, PresencePush, Publication, Publish, Room, Sender,
-    Signal, SignalPush, SubOptions, is_event,
+    AppCommand, Audience, ChannelName, ClientId, Command, Data, Pattern, PresenceKind, PresencePush, Publication,
+    Publish, Room, Sender, Signal, SignalPush, SubOptions, is_event,
 };
-use fanfare_wire::socketio::{Kind, MAIN_NAMESPACE, RESERVED_EVENTS, bundle, put_head, put_spread, put_text};
+use fanfare_wire::socketio::{Event, Kind, MAIN_NAMESPACE, RESERVED_EVENTS, bundle, put_head, put_spread, put_text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -64,6 +68,26 @@ impl Socket {
         actions.requests.push(silent(Command::PresenceSet { channel, data: data.into(), person: None }));
     }
 
+    /// A handler lets it enter this room. False if that is no bridged one.
+    pub(super) fn enters_channel(&mut self, client: ClientId, room: &Room, actions: &mut Actions) -> bool {
+        let Some(channel) = self.bridged(room) else { return false };
+        if !self.rooms.contains(room) && self.rooms.len() < self.parts.rooms_max {
+            self.rooms.push(room.clone());
+            self.enter_channel(client, channel, actions);
+        }
+        true
+    }
+
+    /// A handler takes it out of this room. False if that is no bridged one.
+    pub(super) fn leaves_channel(&mut self, room: &Room, actions: &mut Actions) -> bool {
+        let Some(channel) = self.bridged(room) else { return false };
+        if let Some(at) = self.rooms.iter().position(|joined| joined == room) {
+            self.rooms.remove(at);
+            actions.requests.push(silent(Command::Unsubscribe { channel }));
+        }
+        true
+    }
+
     /// Says something in a bridged room.
     pub(super) fn say_in_channel(
         &self,
@@ -90,6 +114,42 @@ impl Socket {
         let signal = Signal { channel, event: TYPING.into(), data: data.into(), to: None };
         actions.requests.push(silent(Command::Signal(Box::new(signal))));
     }
+}
+
+/// Takes the bridged rooms out of the audience of a handler's event, and gives it to their channels, as publications of
+/// the application. `None`: the event was for such rooms alone.
+pub(crate) fn take_bridged(
+    bridge: &[Pattern],
+    namespace: &str,
+    payload: &Payload,
+    mut audience: Audience,
+    mut publish: impl FnMut(AppCommand),
+) -> Option<Audience> {
+    if bridge.is_empty() || audience.rooms.is_empty() {
+        return Some(audience); // most are no channels
+    }
+    let mut channels = Vec::new();
+    audience.rooms.retain(|room| match channel_of_room(bridge, namespace, room.as_str()) {
+        Some(channel) => {
+            channels.push(channel);
+            false
+        }
+        None => true,
+    });
+    let json = std::str::from_utf8(&payload.json).unwrap_or_default(); // it is JSON
+    let event = Event::of(json).and_then(|mut event| Some((event.text()?, event.args.next().unwrap_or("null"))));
+    for channel in channels {
+        let made = event.as_ref().and_then(|(name, data)| publication(channel, name, data, &payload.attachments));
+        let Some(made) = made else {
+            let problem = "its name is too long, or it has attachments besides its only argument";
+            logs::limited!(Handler, ERROR, problem, "an event of a handler cannot be sent to a bridged room");
+            continue;
+        };
+        let others = Audience { except: audience.except.clone(), ..Audience::default() };
+        let audience = (others != Audience::default()).then(|| Box::new(others));
+        publish(AppCommand::Publish { publish: Box::new(made), audience, by: None });
+    }
+    (!audience.rooms.is_empty()).then_some(audience)
 }
 
 /// A publication of a bridged channel, as an event.
