@@ -1,8 +1,8 @@
 //! Sessions without a connection, whose clients may come back: how much memory they may take together.
 //!
 //! In: a session that has lost its connection, with an estimate of its bytes; one that has another connection, or is
-//! over. Out: the session that is to end next while they take more than `away_bytes_max`: the one that has been away for
-//! longest. Its client begins anew when it comes. Signals that wait for a client have a bound of their own.
+//! over. Out: the session that is to end next while they take more than `away_bytes_max`: the one that has been away
+//! for longest. Its client begins anew when it comes. Signals that wait for a client have a bound of their own.
 
 use super::table::Session;
 use super::{Cx, Sessions};

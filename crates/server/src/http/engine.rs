@@ -211,7 +211,7 @@ impl Routes {
                 protocol: engine.protocol.clone(),
                 peer: ends.peer,
                 request: engine.needs_request.then(kept),
-                connections: self.watch.connections.clone(),
+                admit: self.admit(ends.peer),
             }))));
         };
         let sid = self.open_sid(sid)?;

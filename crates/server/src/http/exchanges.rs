@@ -146,8 +146,8 @@ impl Routes {
                 PollBody::Connect { is_named } => {
                     let attempt = is_named.then(|| Sha256::digest(text).into());
                     let start = start(wires, text, request, ends)?;
-                    let connections = self.watch.connections.clone();
-                    Exchange::Connect(Box::new(PollConnect { wire: wires.polls(), start, attempt, connections }))
+                    let admit = self.admit(ends.peer);
+                    Exchange::Connect(Box::new(PollConnect { wire: wires.polls(), start, attempt, admit }))
                 }
             },
         })

@@ -10,9 +10,11 @@ use super::streams::StreamWires;
 use crate::api::{self, CurrentApi};
 use crate::config::hosts::Via;
 use crate::logs::{self, Asked};
+use crate::protocol::exchange::Admit;
 use crate::protocol::{Node, Protocol};
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestId, RequestInfo};
+use crate::transport::admission::{AdmittedSession, Connections, Over};
 use crate::transport::socket::Ends;
 use crate::watch::Watch;
 use crate::watch::request;
@@ -119,7 +121,37 @@ pub(crate) struct Granted<'a> {
     pub(crate) sid: Option<Box<str>>,
 }
 
+/// After this time a client of a connection over a limit may come back.
+const RETRY_AFTER_MS: u64 = 5_000;
+
+/// The answer to a page's request on a connection over a limit, and to a client whose session would be.
+pub(crate) fn overloaded(over: &Over) -> HttpRefusal {
+    let Over { words, option, limit } = over;
+    HttpRefusal::because(503, format!("{words}; come back later"))
+        .by(option)
+        .over(*limit)
+        .retry_after_ms(RETRY_AFTER_MS)
+}
+
+/// Counts a session without a socket. At a limit the log says so.
+pub(crate) fn admitted(connections: &Arc<Connections>, peer: &Peer) -> Result<AdmittedSession, Over> {
+    let admitted = connections.admit_session(peer.address().map(|address| address.ip()));
+    admitted.inspect_err(|over| {
+        let why = &*over.words;
+        logs::limited!(Accept, WARN, %peer, why, "a client that polls was asked to come back later");
+    })
+}
+
 impl Routes {
+    /// The place of a session of this client, which a shard takes when it begins.
+    pub(super) fn admit(&self, peer: Peer) -> Admit {
+        let connections = self.watch.connections.clone();
+        Box::new(move || match admitted(&connections, &peer) {
+            Ok(admitted) => Ok(Box::new(admitted)),
+            Err(over) => Err(overloaded(&over)),
+        })
+    }
+
     /// True for a request whose `Upgrade` counts, from either parser and at any place on its connection. HTTP/1.0's is
     /// ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers its own paths.
     pub(crate) fn is_upgrade<'h>(

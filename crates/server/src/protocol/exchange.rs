@@ -6,12 +6,17 @@ use crate::protocol::socketio::SocketIo;
 use crate::protocol::stream::StreamStart;
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestInfo};
-use crate::transport::admission::Connections;
 use bytes::Bytes;
 use fanfare_hub::{Attempt, Request, WireId};
 use fanfare_wire::engineio::Sid;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// Takes a place for a session, which it keeps as long as it has no socket; or says why there is none.
+pub(crate) type Admit = Box<dyn FnOnce() -> Result<SessionPlace, HttpRefusal> + Send>;
+
+/// A place of a session, until it is dropped.
+pub(crate) type SessionPlace = Box<dyn Send>;
 
 /// A request that has been understood. Its ticket is unchecked.
 pub(crate) enum Exchange {
@@ -40,8 +45,7 @@ pub(crate) struct EngineStart {
     pub(crate) peer: Peer,
     /// Made only where a handler asks for it.
     pub(crate) request: Option<Arc<RequestInfo>>,
-    /// Counts the session.
-    pub(crate) connections: Arc<Connections>,
+    pub(crate) admit: Admit,
 }
 
 /// What a request does with a session.
@@ -75,8 +79,8 @@ pub(crate) struct PollConnect {
     pub(crate) start: StreamStart,
     /// The client has named this attempt: the same attempt leads to the same session.
     pub(crate) attempt: Option<Attempt>,
-    /// Counts the session, where there is none of this attempt yet.
-    pub(crate) connections: Arc<Connections>,
+    /// Where there is no session of this attempt yet.
+    pub(crate) admit: Admit,
 }
 
 /// A poll.

@@ -11,7 +11,7 @@ use super::engine::EngineState;
 use super::polls::PollState;
 use super::streams::Opening;
 use super::{Fatal, Shared, Shell, Sink};
-use crate::transport::admission::AdmittedSession;
+use crate::protocol::exchange::SessionPlace;
 use bytes::Bytes;
 use fanfare_hub::{ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, Resume, SendRequest};
 use std::future::poll_fn;
@@ -31,7 +31,7 @@ pub(super) struct Detached {
     /// Of a session of Engine.IO.
     pub(super) engine: Option<EngineState>,
     /// Its place among the sessions without a socket, where it is one: until it ends or has a socket.
-    pub(super) _admitted: Option<AdmittedSession>,
+    pub(super) _place: Option<SessionPlace>,
 }
 
 /// Receives the answers to forwarded commands.

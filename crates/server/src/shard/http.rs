@@ -7,9 +7,9 @@
 
 use super::accept::{Adopted, HTTP2_PREFACE, adopt};
 use super::{HttpConnection, Shared, engine, polls, streams};
-use crate::http::routes::{Routes, UpgradeRequest};
+use crate::http::routes::{Routes, UpgradeRequest, overloaded};
 use crate::protocol::stream::StreamRequest;
-use crate::refusal::{Asker, HttpRefusal};
+use crate::refusal::Asker;
 use crate::request::{Peer, pairs};
 use crate::transport::admission::Over;
 use crate::transport::pace::{self, ConnectionOptions, Overdue, Pace, Paced, Times};
@@ -204,18 +204,6 @@ async fn answer(
         }
     });
     Ok(response)
-}
-
-/// After this time a client of a connection over a limit may come back.
-const RETRY_AFTER_MS: u64 = 5_000;
-
-/// The answer to a page's request on a connection over a limit, and to a client whose session would be.
-pub(super) fn overloaded(over: &Over) -> HttpRefusal {
-    let Over { words, option, limit } = over;
-    HttpRefusal::because(503, format!("{words}; come back later"))
-        .by(option)
-        .over(*limit)
-        .retry_after_ms(RETRY_AFTER_MS)
 }
 
 /// Takes the socket back from hyper.

@@ -6,6 +6,7 @@ use super::{Fatal, Shared, Shell, TURN_WORK, accept, app, application, flush, sh
 use crate::config::expiry;
 use crate::control::Control;
 use crate::http::routes::Routes;
+use crate::http::routes::admitted;
 use crate::transport::listen::ShardListener;
 use crate::watch::Watch;
 use fanfare_hub::{Input, PeerMessage, ShardId};
@@ -285,7 +286,7 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
             Control::SocketIoReady(id) => application::ready(shell, id),
             Control::Adopt(upgraded) => accept::adopt_loose(shell, watch, *upgraded),
             // Its socket is another server's, which may have many streams on one.
-            Control::Stream(request, to) => match polls::admitted(&watch.connections, &request.start.peer) {
+            Control::Stream(request, to) => match admitted(&watch.connections, &request.start.peer) {
                 Ok(admitted) => drop(tokio::task::spawn_local({
                     let shell = shell.clone();
                     async move {

@@ -13,17 +13,13 @@
 use super::detached::{Detached, keep};
 use super::engine::EngineErrand;
 use super::engine::upgrade::EngineUpgrade;
-use super::http::overloaded;
 use super::streams::{Admission, Opening};
 use super::{Fatal, Shared, Shell, Sink, wake};
-use crate::logs;
 use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::native::{open_ticket, renew_ticket};
 use crate::protocol::stream::AdmissionReply;
 use crate::protocol::{Message, Place};
 use crate::refusal::HttpRefusal;
-use crate::request::Peer;
-use crate::transport::admission::{AdmittedSession, Connections, Over};
 use bytes::Bytes;
 use fanfare_hub::{
     Attempt, ClientId, ConnId, Connected, Disconnect, ErrorCode, HeartbeatKind, Input, Now, PollRoute, Polled, Polls,
@@ -32,7 +28,6 @@ use fanfare_hub::{
 use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
 use http::StatusCode;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -127,18 +122,9 @@ pub(super) fn run(shared: &Shared, errand: Errand) {
     }
 }
 
-/// Counts a session without a socket. At a limit the log says so.
-pub(super) fn admitted(connections: &Arc<Connections>, peer: &Peer) -> Result<AdmittedSession, Over> {
-    let admitted = connections.admit_session(peer.address().map(|address| address.ip()));
-    admitted.inspect_err(|over| {
-        let why = &*over.words;
-        logs::limited!(Accept, WARN, %peer, why, "a client that polls was asked to come back later");
-    })
-}
-
 /// Opens a connection for a `connect`, unless this attempt has one.
 fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
-    let PollConnect { wire, start, attempt, connections } = connect;
+    let PollConnect { wire, start, attempt, admit } = connect;
     let mut shell = shared.borrow_mut();
     if let Some(id) = shell.polls.repeated(attempt.as_ref())
         && let Some(state) = shell.poll_state(id)
@@ -158,15 +144,14 @@ fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
         tokio::task::spawn_local(wait(shared.clone(), id, start, Some(0), answer));
         return;
     }
-    let admitted = match admitted(&connections, &start.peer) {
-        Ok(admitted) => Some(admitted),
-        Err(over) => return refuse(answer, overloaded(&over)),
+    let _place = match admit() {
+        Ok(place) => Some(place),
+        Err(refused) => return refuse(answer, refused),
     };
     let now = shell.now();
     let state = PollState { attempt, connect: Some(answer), ..PollState::default() };
     let opening = Some(Opening::new(AdmissionReply::Connected));
-    let sink =
-        Sink::Detached(Box::new(Detached { opening, polled: Some(state), _admitted: admitted, ..Detached::default() }));
+    let sink = Sink::Detached(Box::new(Detached { opening, polled: Some(state), _place, ..Detached::default() }));
     let (peer, info) = (start.peer, start.request.clone());
     let id = shell
         .open_as(now, sink, peer, (wire, HeartbeatKind::Polls), info, |place, actions| start.begin(place, actions));

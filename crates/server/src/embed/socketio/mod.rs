@@ -16,10 +16,10 @@
 //! });
 //! ```
 
-// In: what clients do in a namespace that the program has handlers for (`desk`). Out: operations, in the order in
-// which handlers make them (`sequence`). `places` bounds how many handlers run, and `kept` is what a socket gives to the
-// one that its client is after a cut. `handler` collects handlers and finds them, `extract` has their arguments and
-// `kinds` what they may return. The seam to the protocol is `protocol/socketio/seam.rs`.
+// In: what clients do in a namespace that the program has handlers for (`desk`). Out: operations, in the order in which
+// handlers make them (`sequence`). `places` bounds how many handlers run, and `kept` is what a socket gives to the one
+// that its client is after a cut. `handler` collects handlers and finds them, `extract` has their arguments and `kinds`
+// what they may return. The seam to the protocol is `protocol/socketio/seam.rs`.
 
 mod args;
 mod asking;

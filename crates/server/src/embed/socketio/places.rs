@@ -2,13 +2,13 @@
 //!
 //! In: a handler, or the guards of a client, before they run. Out: a [`Held`], in which they run. Handlers and guards
 //! have places of their own, so clients can enter while all handlers are busy. Each connection has a small share
-//! (`limits.session_questions_max`), so one client with many namespaces delays only itself. Handlers wait for a place in
-//! the queues of their sockets, which are bounded. Guards that wait are counted, and beyond as many as may run a client
-//! is told to come back. So are sockets that have left and whose handlers have not run: nobody waits for these, so
-//! clients that come and go could make as many as they like.
+//! (`limits.session_questions_max`), so one client with many namespaces delays only itself. Handlers wait for a place
+//! in the queues of their sockets, which are bounded. Guards that wait are counted, and beyond as many as may run a
+//! client is told to come back. So are sockets that have left and whose handlers have not run: nobody waits for these,
+//! so clients that come and go could make as many as they like.
 //!
-//! A handler that waits for acks gives its place on the shard back meanwhile ([`while_clients_answer`]), because how long
-//! that takes is for clients to say: silent ones would hold all places. It keeps the place of its connection.
+//! A handler that waits for acks gives its place on the shard back meanwhile ([`while_clients_answer`]), because how
+//! long that takes is for clients to say: silent ones would hold all places. It keeps the place of its connection.
 
 use crate::logs;
 use fanfare_hub::Limits;

@@ -70,8 +70,8 @@ impl Socket {
         self.0.io.namespace()
     }
 
-    /// True if its client was cut off and goes on as the socket that it was: with its id, its rooms, its values, and the
-    /// events that it missed. See docs/socketio.md, "Connection state recovery".
+    /// True if its client was cut off and goes on as the socket that it was: with its id, its rooms, its values, and
+    /// the events that it missed. See docs/socketio.md, "Connection state recovery".
     pub fn recovered(&self) -> bool {
         self.0.recovered
     }

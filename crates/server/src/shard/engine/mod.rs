@@ -12,8 +12,7 @@
 pub(super) mod upgrade;
 
 use super::detached::{Detached, keep};
-use super::http::overloaded;
-use super::polls::{Errand, admitted};
+use super::polls::Errand;
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::http::routes::Routes;
 use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer, Posted};
@@ -123,16 +122,15 @@ pub(super) fn run(shared: &Shared, errand: EngineErrand, answer: ExchangeAnswer)
 
 /// Opens a session, and answers with its open packet.
 fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
-    let EngineStart { wire, protocol, peer, request, connections } = start;
+    let EngineStart { wire, protocol, peer, request, admit } = start;
     let mut shell = shared.borrow_mut();
     if shell.closing {
         let _ = answer.send(Err(HttpRefusal::stopping())); // the client may have gone
         return;
     }
-    let admitted = match admitted(&connections, &peer) {
-        Ok(admitted) => Some(admitted),
-        Err(over) => {
-            let refused = overloaded(&over);
+    let _place = match admit() {
+        Ok(place) => Some(place),
+        Err(refused) => {
             let body = Refused::Forbidden.body_with(refused.reason());
             let _ = answer.send(Err(refused.in_words(body))); // as above
             return;
@@ -140,7 +138,7 @@ fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
     };
     let now = shell.now();
     let engine = Some(EngineState::default());
-    let sink = Sink::Detached(Box::new(Detached { engine, _admitted: admitted, ..Detached::default() }));
+    let sink = Sink::Detached(Box::new(Detached { engine, _place, ..Detached::default() }));
     let heartbeat = protocol.heartbeat();
     let conn = shell.open_as(now, sink, peer, (wire, heartbeat), request.clone(), |place, actions| {
         protocol.begin(place, &sid_at(place), protocol.offers_upgrades(), request.as_ref(), actions)
@@ -409,8 +407,8 @@ mod tests {
     use super::super::{Links, shard_id};
     use super::*;
     use crate::config::{Config, SocketIoConfig};
+    use crate::protocol::exchange::SessionPlace;
     use crate::protocol::socketio::{Asks, Namespaces, SocketIo};
-    use crate::transport::admission::Connections;
     use fanfare_hub::WireId;
     use std::sync::Arc;
 
@@ -424,9 +422,9 @@ mod tests {
             let namespaces = Namespaces::new(&[], Arc::new(crate::embed::socketio::handler::Registry::default()));
             let protocol = SocketIo::new(&SocketIoConfig::default(), &config.limits, asks, namespaces);
             let links = Links::new(shard_id(0), Vec::new());
-            let connections = Connections::new(&config);
             let shared = shell_of(config, Arc::new(protocol.clone()), 1, links);
-            let start = EngineStart { wire: WireId(0), protocol, peer: Peer::Unknown, request: None, connections };
+            let admit = Box::new(|| Ok(Box::new(()) as SessionPlace));
+            let start = EngineStart { wire: WireId(0), protocol, peer: Peer::Unknown, request: None, admit };
             let (to, opened) = oneshot::channel();
             take(&shared, EngineRequest::Handshake(Box::new(start)), to);
             assert!(opened.await.is_ok_and(|answer| answer.is_ok()));
