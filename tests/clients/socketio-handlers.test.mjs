@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
 import { io } from 'socket.io-client'
 import { startExample } from './support/example.mjs'
+import { next } from './support/socketio.mjs'
 
 const options = { timeout: 60_000 }
 
@@ -26,7 +27,6 @@ for (const transport of ['websocket', 'polling']) {
       await once(client, 'connect')
       return client
     }
-    const next = async (client, name) => (await once(client, name))[0]
 
     test('a client without the token is told why', async () => {
       const [error] = await once(openClient({ token: 'guess' }), 'connect_error')

@@ -7,6 +7,7 @@ import { after, before, describe, test } from 'node:test'
 import { Socket as Engine } from 'engine.io-client'
 import { io } from 'socket.io-client'
 import { startServer } from './support/server.mjs'
+import { join, next, nextWith } from './support/socketio.mjs'
 
 const options = { timeout: 60_000 }
 let server
@@ -26,21 +27,6 @@ async function connect(settings) {
   const client = openClient(settings)
   await once(client, 'connect')
   return client
-}
-
-/** The first argument of the next event of this name. */
-const next = async (client, name) => (await once(client, name))[0]
-
-/** The first argument of the next event of this name that has this field. */
-const nextWith = (client, name, field) =>
-  new Promise(resolve => client.on(name, data => data?.[field] !== undefined && resolve(data)))
-
-/** Joins a room; returns when the client's own message came back. */
-async function join(client, room) {
-  client.emit('join-room', room)
-  const mine = new Promise(resolve => client.on('message', ({ joined }) => joined === client.id && resolve()))
-  client.emit('message', { joined: client.id })
-  await mine
 }
 
 describe('the example of a chat room', options, () => {

@@ -3,8 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
-import { Poller } from '../support/engineio.mjs'
-import { ask, connect, json } from '../support/packets.mjs'
+import { ask, connect, enteredByPolling, json } from '../support/packets.mjs'
 
 const place = num => `{"_placeholder":true,"num":${num}}`
 
@@ -44,9 +43,7 @@ conformance('binary', { handlers: 'all' }, port => {
   })
 
   test('by polling they are base64', async () => {
-    const session = await Poller.open(port())
-    await session.send('40')
-    assert.match(await session.next(), /^40/)
+    const session = await enteredByPolling(port())
     assert.match(await session.next(), /^42\["auth"/)
     await session.send(`452-["echo",${place(0)},${place(1)}]`, 'bAQID', 'b')
     assert.deepEqual(json(await session.next()), ['echoed', { _placeholder: true, num: 0 }, { _placeholder: true, num: 1 }])
@@ -55,9 +52,7 @@ conformance('binary', { handlers: 'all' }, port => {
   })
 
   test('they may come in another POST than their packet', async () => {
-    const session = await Poller.open(port())
-    await session.send('40')
-    assert.match(await session.next(), /^40/)
+    const session = await enteredByPolling(port())
     assert.match(await session.next(), /^42\["auth"/)
     await session.send(`451-["echo",${place(0)}]`)
     await session.send('bAQID')

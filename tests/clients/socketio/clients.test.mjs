@@ -11,6 +11,7 @@ import * as current from 'socket.io-client'
 import * as old from 'socket.io-client-4.0'
 import msgpack from 'socket.io-msgpack-parser'
 import { conformance } from '../support/conformance.mjs'
+import { join, nextWith } from '../support/socketio.mjs'
 
 const HERE = fileURLToPath(new URL('..', import.meta.url))
 /** The environment of `cargo xtask test`; made by hand: README.md. */
@@ -20,17 +21,6 @@ const WAYS = [['websocket'], ['polling'], undefined]
 const opened = []
 after(() => opened.forEach(client => client.disconnect()))
 
-/** The first argument of the next event of this name that has this field. */
-const nextWith = (client, name, field) =>
-  new Promise(resolve => {
-    const listener = data => {
-      if (data?.[field] === undefined) return
-      client.off(name, listener)
-      resolve(data)
-    }
-    client.on(name, listener)
-  })
-
 /** The same conversation for every client of JavaScript. */
 function scenario(io, port, settings) {
   const open = async more => {
@@ -39,13 +29,6 @@ function scenario(io, port, settings) {
     await once(client, 'connect')
     return client
   }
-  const join = async (client, room) => {
-    const mine = nextWith(client, 'message', 'joined')
-    client.emit('join-room', room)
-    client.emit('message', { joined: client.id })
-    await mine
-  }
-
   for (const transports of WAYS) {
     const way = transports ?? 'as it begins by itself'
     test(`a room hears who joins, speaks and types: ${way}`, async () => {

@@ -3,8 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
-import { Poller } from '../support/engineio.mjs'
-import { connect, json } from '../support/packets.mjs'
+import { connect, enteredByPolling, json } from '../support/packets.mjs'
 
 conformance('events', { handlers: 'all' }, port => {
   test('arguments of every kind come back as they were', async () => {
@@ -33,9 +32,7 @@ conformance('events', { handlers: 'all' }, port => {
   })
 
   test('the same by polling', async () => {
-    const session = await Poller.open(port())
-    await session.send('40')
-    assert.match(await session.next(), /^40\{"sid":/)
+    const session = await enteredByPolling(port())
     assert.equal(await session.next(), '42["auth",{}]')
     await session.send(...Array.from({ length: 100 }, (_, n) => `42["echo",${n}]`))
     for (let n = 0; n < 100; n++) assert.equal(await session.next(), `42["echoed",${n}]`)

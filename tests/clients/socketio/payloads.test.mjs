@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
 import { Frames, Poller, SEPARATOR, request } from '../support/engineio.mjs'
-import { joined, said } from '../support/packets.mjs'
+import { enteredByPolling, joined, said } from '../support/packets.mjs'
 import { CONTINUATION, TEXT, frame } from '../support/raw.mjs'
 
 const maxPayload = 50_000
@@ -41,9 +41,7 @@ conformance('payloads', { maxPayload }, port => {
   })
 
   test('a POST may be as long as the limit', async () => {
-    const session = await Poller.open(port())
-    await session.send('40')
-    assert.match(await session.next(), /^40/)
+    const session = await enteredByPolling(port())
     await session.send('42["join-room","posts"]')
     await session.send(sized(maxPayload))
     assert.equal(`42["message",{"text":"${said(await session.next()).text}"}]`.length, maxPayload)

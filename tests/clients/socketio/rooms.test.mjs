@@ -4,8 +4,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
-import { Poller } from '../support/engineio.mjs'
-import { ask, connect, json } from '../support/packets.mjs'
+import { ask, connect, enteredByPolling, json } from '../support/packets.mjs'
 
 /** Sockets with the rooms that they have joined, by name. */
 async function sockets(port, rooms) {
@@ -121,9 +120,7 @@ conformance('rooms', { handlers: 'all' }, port => {
   })
 
   test('clients by polling and by WebSocket are in one room', async () => {
-    const polls = await Poller.open(port())
-    await polls.send('40')
-    assert.match(await polls.next(), /^40/)
+    const polls = await enteredByPolling(port())
     assert.match(await polls.next(), /^42/)
     await polls.send('421["join","mixed"]')
     assert.equal(await polls.next(), '431[]')

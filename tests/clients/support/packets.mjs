@@ -18,11 +18,17 @@ export async function joined(port, room) {
   return frames
 }
 
-/** A session by polling in the namespace `/` and the room `room`, with nothing to take. */
-export async function joinedByPolling(port, room) {
+/** A session by polling in the namespace `/`. */
+export async function enteredByPolling(port) {
   const session = await Poller.open(port)
   await session.send('40')
   assert.match(await session.next(), /^40\{"sid":/)
+  return session
+}
+
+/** The same in the room `room`, with nothing to take. */
+export async function joinedByPolling(port, room) {
+  const session = await enteredByPolling(port)
   await session.send(`42["join-room",${JSON.stringify(room)}]`, '42["message",{"joined":true}]')
   while (!(await session.next()).includes('"joined":true')) {}
   return session
