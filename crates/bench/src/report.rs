@@ -87,14 +87,14 @@ pub enum Metric {
     },
     /// The server's CPU time for one delivery of JSON.
     CompressionCpu {
-        /// Of the JSON, in bytes.
+        /// The length of the JSON, in bytes.
         length: usize,
         /// Whether the receivers asked for permessage-deflate.
         deflated: bool,
     },
     /// Bytes on the wire for one delivery.
     CompressionBytes {
-        /// Of the JSON, in bytes.
+        /// The length of the JSON, in bytes.
         length: usize,
         /// Whether the receivers asked for permessage-deflate.
         deflated: bool,
@@ -188,7 +188,7 @@ pub enum Verdict {
 }
 
 impl Metric {
-    /// Of its values.
+    /// The unit of its values.
     pub fn unit(self) -> &'static str {
         match self {
             Self::FanoutCpu { .. }
@@ -445,7 +445,7 @@ impl Report {
         Summary::of(self.samples.get(&metric)?.get(&kind)?)
     }
 
-    /// Of the rounds' ratios.
+    /// The summary of the rounds' ratios.
     fn ratio(&self, metric: Metric, kind: ServerKind, to: ServerKind) -> Option<Summary> {
         let of = self.samples.get(&metric)?;
         let ratios: Vec<f64> = of.get(&kind)?.iter().zip(of.get(&to)?).map(|(ours, theirs)| ours / theirs).collect();

@@ -247,7 +247,7 @@ fn is(line: &str, name: &str) -> bool {
 struct Dechunker {
     /// Bytes that are not taken yet.
     read: Vec<u8>,
-    /// Of the chunk that has begun, with its line end.
+    /// The bytes left of the chunk that has begun, with its line end.
     left: usize,
 }
 

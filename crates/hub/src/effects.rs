@@ -39,7 +39,7 @@ pub enum Effect {
     Reply {
         /// Which.
         conn: ConnId,
-        /// Of which of its sessions.
+        /// The session of the connection that it is for.
         seat: Seat,
         /// The answer.
         reply: Reply,

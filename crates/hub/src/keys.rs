@@ -9,8 +9,8 @@ use crate::store::KeyScope;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 
-/// Of a key, without its text: its places in two lines, which grow by doubling, in the table, and the allocation of
-/// its text.
+/// The cost of a key without its text: its places in two lines, which grow by doubling, in the table, and the
+/// allocation of its text.
 pub(crate) const KEY_OVERHEAD: usize = 2 * size_of::<Remembered>() + 2 * size_of::<(u32, u64, u64, u64)>() + 40;
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Keys {
 /// A key in line.
 #[derive(Debug)]
 pub(crate) struct Remembered {
-    /// Of all keys of the store, in the order of the appends.
+    /// Its number among all keys of the store, in the order of the appends.
     pub(crate) number: u64,
     pub(crate) at_ms: u64,
     pub(crate) scope: KeyScope,

@@ -514,7 +514,7 @@ pub struct PresencePush {
     pub kind: PresenceKind,
     /// Whose.
     pub entry: Arc<PresenceEntry>,
-    /// Of a leave: the same [person](PresenceEntry::person) is still there by another entry, in a second tab, say.
+    /// For a leave: the same [person](PresenceEntry::person) is still there by another entry, say in a second tab.
     pub still_there: bool,
     /// The channel's presence number.
     pub seq: u64,

@@ -105,7 +105,7 @@ pub(crate) struct Adopted {
     pub(crate) rates: Vec<RateWindow>,
     pub(crate) sends: Option<Box<AdoptedSends>>,
     pub(crate) unheard: Option<Box<AdoptedUnheard>>,
-    /// Of its last connection, for the notice of its end: the client may be away again when it arrives.
+    /// That of its last connection, for the notice of its end: the client may be away again when it arrives.
     pub(crate) attachment: Option<Attachment>,
     /// Subscriptions that it had on its last connection.
     pub(crate) kept: Vec<KeptSub>,

@@ -204,7 +204,7 @@ impl HttpRefusal {
         self
     }
 
-    /// Of the request with this id.
+    /// The refusal of the request with this id.
     pub(crate) fn identified(mut self, id: RequestId) -> Self {
         self.0.id = Some(id);
         self

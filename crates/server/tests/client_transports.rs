@@ -483,7 +483,7 @@ struct Gate {
 
 struct GateState {
     passes: Transport,
-    /// Of each connection: the client's end, and the server's.
+    /// The connections: the client's end of each, and the server's.
     open: Vec<(TcpStream, TcpStream)>,
     /// Connections that the server takes for open.
     left: Vec<TcpStream>,

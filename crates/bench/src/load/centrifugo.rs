@@ -25,7 +25,7 @@ pub enum Reply<'a> {
     Publication(Entry<'a>),
     /// The subscription is made.
     Subscribed {
-        /// Of its positions.
+        /// The epoch of its positions.
         epoch: &'a str,
         /// The missed publications.
         entries: Entries<'a>,

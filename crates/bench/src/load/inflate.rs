@@ -14,7 +14,7 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a compressed message of {len} bytes cannot be decompressed")]
 pub struct InflateError {
-    /// Of the compressed bytes.
+    /// The number of compressed bytes.
     len: usize,
 }
 

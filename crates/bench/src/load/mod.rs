@@ -105,7 +105,7 @@ pub enum LoadError {
     /// More items came than the protocol allows.
     #[error("{got} {what} came, {expected} are right")]
     TooMany {
-        /// Of what.
+        /// The name of the items.
         what: &'static str,
         /// How many came.
         got: u64,
@@ -125,7 +125,7 @@ pub enum LoadError {
         waited: Duration,
         /// How many are missing.
         owed: u64,
-        /// Of what.
+        /// The name of the items.
         what: &'static str,
     },
 }

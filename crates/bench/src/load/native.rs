@@ -43,7 +43,7 @@ pub enum Heard<'a> {
     },
     /// One subscription is made.
     Subscribed {
-        /// Of its positions.
+        /// The epoch of its positions.
         epoch: &'a str,
         /// The place after `entries`.
         offset: u64,
@@ -115,7 +115,7 @@ pub fn poll(ticket: &str, ack: u64, out: &mut String) {
 pub struct Polled<'a> {
     /// Its number, to be acknowledged.
     pub n: u64,
-    /// Of a new session.
+    /// The ticket of a new session.
     pub ticket: Option<&'a str>,
     /// Whether a subscription was made.
     pub is_subscribed: bool,

@@ -68,7 +68,7 @@ pub(super) struct Room {
     dialect: Dialect,
     user: String,
     room: String,
-    /// Of the latest delivery; they differ only in digits.
+    /// The length of the latest delivery; all have about the same, as they differ only in digits.
     payload_len: usize,
     scratch: String,
     outgoing: Outgoing,

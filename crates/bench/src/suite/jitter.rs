@@ -47,7 +47,7 @@ pub struct JitterSettings {
     pub online: Duration,
     /// The least time of a client offline; it is at most twice as long.
     pub offline: Duration,
-    /// Of the randomness.
+    /// The seed of the randomness.
     pub seed: u64,
 }
 
@@ -128,7 +128,7 @@ struct Client {
     epoch: String,
     /// The number of publications that it has, or that are lost for it: the offset of the last one.
     at: u64,
-    /// Of its last poll.
+    /// The number of the answer to its last poll.
     ack: u64,
     /// The place of its last event.
     event_id: String,

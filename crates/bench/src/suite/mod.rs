@@ -130,7 +130,7 @@ pub struct Settings {
 /// One value of one round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Of what.
+    /// The metric.
     pub metric: Metric,
     /// In the metric's unit.
     pub value: f64,

@@ -45,7 +45,7 @@ struct Listeners {
     of: usize,
     /// Those that are subscribed.
     open: usize,
-    /// Of each connection that polls.
+    /// One for each connection that polls.
     tickets: Vec<String>,
     addr: SocketAddr,
 }

@@ -61,7 +61,7 @@ pub(super) struct Driver {
     transport: Transport,
     http: Http,
     tokens: Option<Tokens>,
-    /// Of the caller that ends the client.
+    /// The request of the caller that ends the client.
     closing: Option<Closing>,
     /// The application's answer to the question for a token.
     token: Option<Fetching>,

@@ -70,7 +70,7 @@ pub(crate) struct Homes {
     next_signal: u64,
     links: Links,
     left: Left,
-    /// Of homes whose store has not answered an append, or has named places that they have not reached.
+    /// The marks of homes whose store has not answered an append, or has named places that they have not reached.
     marks: BTreeMap<HomeRef, Marks>,
     /// Tells one life of a slab place from the next in timers.
     next_life: u32,

@@ -31,7 +31,7 @@ pub(super) struct Ops {
     /// Operations whose time is over, and whose answers may still update the channel.
     late: BTreeMap<OpToken, PendingOp>,
     last: u64,
-    /// Of all that is waiting.
+    /// The bytes of all that is waiting.
     bytes: usize,
     /// A timer is set for the first deadline, or deadlines that have passed are being seen to.
     is_timed: bool,

@@ -65,12 +65,12 @@ pub struct MemoryStore {
     /// Every retained publication in the order of the appends. Rebuilt when stale entries prevail.
     order: VecDeque<RetainedRef>,
     retained: usize,
-    /// Of retained publications.
+    /// The bytes of retained publications.
     bytes_used: usize,
     /// Logs that nobody uses and that hold no publication, by the time since when: first those that never
     /// had a publication, then the others. Stale entries are skipped.
     idle: [VecDeque<IdleLog>; 2],
-    /// Of all logs that nobody uses.
+    /// The bytes of all logs that nobody uses.
     idle_bytes: usize,
     /// Every key in the order of the appends.
     key_order: VecDeque<KeyRef>,

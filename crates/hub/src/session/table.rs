@@ -198,7 +198,7 @@ pub(crate) struct Extra {
     pub(crate) questions: usize,
     /// Those that wait until it has.
     pub(crate) queued_questions: VecDeque<QueuedQuestion>,
-    /// Of the connection that it had, for the notice of its end.
+    /// That of the connection that it had, for the notice of its end.
     pub(crate) attachment: Option<Attachment>,
     /// Questions to it that it has not answered, oldest first.
     pub(crate) asked: Vec<Ask>,

@@ -47,7 +47,7 @@ pub struct Peer {
     outbox: Outbox,
     next_id: u64,
     pub client: Option<ClientId>,
-    /// Of each reply that it received.
+    /// The seat of each reply that it received.
     pub reply_seats: Vec<Seat>,
 }
 
@@ -77,7 +77,7 @@ pub type LateAnswers = Rc<RefCell<VecDeque<(usize, OpToken, StoreAnswer)>>>;
 pub struct Net {
     pub shards: Vec<Shard>,
     pub limits: Arc<Limits>,
-    /// Of the connections that are opened from now on.
+    /// The heartbeat of the connections that are opened from now on.
     pub heartbeat: HeartbeatKind,
     pub now: Now,
     pub peers: Vec<Peer>,

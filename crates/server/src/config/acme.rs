@@ -111,7 +111,7 @@ pub(crate) struct Order {
     state: Arc<Mutex<Option<AcmeState<io::Error>>>>,
     domains: Arc<[String]>,
     cache: Arc<Path>,
-    /// Of the certificate that was loaded or ordered last.
+    /// The validity of the certificate that was loaded or ordered last.
     validity: Arc<Mutex<Option<Validity>>>,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// Of a certificate in DER.
+    /// The validity of a certificate in DER.
     pub(crate) fn of(der: &[u8]) -> Option<Self> {
         const SEQUENCE: u8 = 0x30;
         const VERSION: u8 = 0xA0;
@@ -35,7 +35,7 @@ impl Validity {
         Some(Validity { from_s: time(&from)?, until_s: time(&until)? })
     }
 
-    /// Of the first certificate in a text of PEM.
+    /// The validity of the first certificate in a text of PEM.
     #[cfg(feature = "acme")]
     pub(crate) fn of_pem(pem: &[u8]) -> Option<Self> {
         use rustls::pki_types::{CertificateDer, pem::PemObject as _};

@@ -244,8 +244,8 @@ impl From<Option<UserId>> for Identity {
     }
 }
 
-/// Of handlers that can fail. One impl for each kind, with the error's type fixed: so the compiler knows it where a
-/// closure ends with `Ok(…)`, and `?` has something to convert to.
+/// The answers of handlers that can fail. One impl for each kind, with the error's type fixed: so the compiler knows it
+/// where a closure ends with `Ok(…)`, and `?` has something to convert to.
 macro_rules! or_refusal {
     ($(<$T:ident: $bound:path>)? $Kind:ident, $Output:ty) => {
         impl$(<$T: $bound>)? Answers<$Kind> for Result<$Output, Refusal> {

@@ -42,7 +42,7 @@ pub struct Call {
     pub(crate) request: Option<Arc<RequestInfo>>,
     pub(crate) handle: Handle,
     pub(crate) clock: Clock,
-    /// Of Socket.IO.
+    /// The call's part of Socket.IO.
     pub(crate) socket: Option<SocketCall>,
 }
 
@@ -76,7 +76,7 @@ pub enum Subject {
     },
     /// The end of a session.
     Ended(Ended),
-    /// Of a handler of Socket.IO.
+    /// A handler of Socket.IO.
     Socket {
         /// The namespace.
         namespace: Box<str>,

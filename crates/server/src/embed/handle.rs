@@ -285,7 +285,7 @@ impl Handle {
 /// Commands on their way to several shards.
 struct Batches {
     answers: Vec<Option<AppAnswer>>,
-    /// Of each command, whether it was sent and changes something.
+    /// For each command, whether it was sent and changes something.
     may_stand: Vec<bool>,
     /// The sent batches: the places of their answers, and the receivers.
     asked: VecDeque<(Vec<usize>, oneshot::Receiver<Vec<AppAnswer>>)>,

@@ -80,7 +80,7 @@ impl<'a> Payload<'a> {
         bytes
     }
 
-    /// Of the bytes as they are carried.
+    /// The number of bytes as they are carried.
     pub(crate) fn len(self) -> usize {
         self.bytes().len()
     }

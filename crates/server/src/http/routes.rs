@@ -101,7 +101,7 @@ pub(crate) struct UpgradeRequest<'a> {
 }
 
 impl<'a> UpgradeRequest<'a> {
-    /// Of a request that hyper has read. `headers` are its own.
+    /// The head of a request that hyper has read. `headers` are its own.
     pub(crate) fn of<B>(request: &'a Request<B>, headers: &'a [(&'a str, &'a [u8])], peer: Peer) -> Self {
         let http_minor = u8::from(request.version() == Version::HTTP_11);
         UpgradeRequest { method: request.method().as_str(), http_minor, uri: request.uri(), headers, peer }

@@ -26,7 +26,7 @@ pub(crate) enum Exchange {
     Poll(PollRequest),
     /// Brings commands.
     Send(SendCommands),
-    /// Of a session of Engine.IO.
+    /// A request of a session of Engine.IO.
     Engine(EngineRequest),
 }
 

@@ -146,7 +146,7 @@ impl HttpBody for StreamBody {
     }
 }
 
-/// Of every stream. Proxies are asked to pass it on as it comes and as it is.
+/// The headers of every stream. Proxies are asked to pass it on as it comes and as it is.
 pub(crate) fn headers(media_type: &'static str, mut headers: HeaderMap) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));

@@ -28,7 +28,7 @@ pub struct RequestInfo {
     /// `https` over TLS, else `http`. A trusted proxy tells it of its client. Within another server it is the scheme of
     /// the request's target, where that has one.
     pub scheme: Scheme,
-    /// Of HTTP.
+    /// The version of HTTP.
     pub version: Version,
 }
 

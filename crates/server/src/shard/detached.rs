@@ -24,11 +24,11 @@ use tokio::sync::oneshot;
 pub(super) struct Detached {
     /// The request that waits until there is something for its client.
     pub(super) fetcher: Option<Waker>,
-    /// Of a stream or a poll session that is not answered yet.
+    /// The state of a stream or a poll session that is not answered yet.
     pub(super) opening: Option<Opening>,
-    /// Of a poll session.
+    /// The state of a poll session.
     pub(super) polled: Option<PollState>,
-    /// Of a session of Engine.IO.
+    /// The state of a session of Engine.IO.
     pub(super) engine: Option<EngineState>,
     /// Its place among the sessions without a socket, where it is one: until it ends or has a socket.
     pub(super) _place: Option<SessionPlace>,

@@ -395,12 +395,12 @@ mod tests {
     use crate::protocol::{Echo, Node, Protocol};
     use fanfare_hub::{MemoryStore, ShardConfig};
 
-    /// Of one shard, which has one protocol and no connections yet.
+    /// The shell of a server with one shard. It has one protocol and no connections yet.
     pub(super) fn shell() -> Shared {
         shell_of(Config::default(), Arc::new(Echo::default()), 1, Links::new(shard_id(0), Vec::new()))
     }
 
-    /// Of one of several shards.
+    /// The shell of one of several shards.
     pub(super) fn shell_of(config: Config, protocol: Arc<dyn Protocol>, shards: usize, links: Links) -> Shared {
         let (clock, me) = (Clock::system(), links.me());
         let limits = Arc::new(config.limits.clone());

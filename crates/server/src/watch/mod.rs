@@ -117,7 +117,7 @@ pub(crate) enum HookResult {
 }
 
 impl HookResult {
-    /// Of a handler that ended with this error.
+    /// The result of a handler that ended with this error.
     pub(crate) fn of(error: &Error) -> Self {
         match error.code {
             ErrorCode::Timeout => HookResult::Timeout,

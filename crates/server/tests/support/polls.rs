@@ -53,7 +53,7 @@ impl Poller {
         Poller::of(address, &answer)
     }
 
-    /// Of the answer to its `connect`.
+    /// A client that got this answer to its `connect`.
     pub fn of(address: SocketAddr, answer: &Value) -> Poller {
         let mut inbox: std::collections::VecDeque<Value> = messages(answer).into();
         let connected = inbox.pop_front().expect("a message");

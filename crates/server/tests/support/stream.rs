@@ -45,7 +45,7 @@ pub struct Stream {
     pub socket: TcpStream,
     pub head: String,
     chunked: bool,
-    /// Of the body, without the chunks.
+    /// The body so far, without the chunks.
     read: Vec<u8>,
     ended: bool,
 }

@@ -127,7 +127,7 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Of the body of a request or answer.
+    /// The packets in the body of a request or answer.
     pub fn new(body: &'a str) -> Self {
         Payload { rest: Some(body) }
     }

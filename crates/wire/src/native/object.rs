@@ -65,7 +65,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// Of the message as a whole.
+    /// A fault of the message as a whole.
     pub(super) fn whole(code: ErrorCode, problem: impl Into<String>) -> Self {
         Fault { code, field: String::new(), problem: problem.into() }
     }

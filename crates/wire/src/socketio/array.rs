@@ -15,12 +15,12 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// Of an array; any other value has none.
+    /// The elements of an array; any other value has none.
     pub fn of(array: &'a str) -> Self {
         Elements::between(array, '[', ']')
     }
 
-    /// Of a value between these brackets; any other value has none.
+    /// The elements of a value between these brackets; any other value has none.
     fn between(json: &'a str, open: char, close: char) -> Self {
         let inner = json.trim_matches(WHITE).strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
         Elements { rest: inner.filter(|inner| !inner.trim_matches(WHITE).is_empty()) }
@@ -77,7 +77,7 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Of the payload of an event packet.
+    /// Reads the payload of an event packet.
     pub fn of(data: &'a str) -> Option<Event<'a>> {
         let mut args = Elements::of(data);
         Some(Event { name: args.next()?, args })

@@ -24,13 +24,13 @@ pub enum ProtocolError {
     /// §5.5: control frames are never fragmented.
     #[error("a {opcode:?} frame is fragmented, control frames must not be")]
     ControlFragmented {
-        /// Of the frame.
+        /// The frame's opcode.
         opcode: Opcode,
     },
     /// §5.5: control frames carry at most 125 bytes.
     #[error("a {opcode:?} frame is longer than {CONTROL_BYTES_MAX} bytes")]
     ControlTooLong {
-        /// Of the frame.
+        /// The frame's opcode.
         opcode: Opcode,
     },
     /// §5.1: a client masks every frame.
@@ -45,7 +45,7 @@ pub enum ProtocolError {
     /// §5.4: the fragments of two messages are never mixed.
     #[error("a {opcode:?} frame came inside a fragmented message")]
     MessageInterrupted {
-        /// Of the frame that should have been a continuation.
+        /// The opcode of the frame that should have been a continuation.
         opcode: Opcode,
     },
     /// §5.2: "the minimal number of bytes MUST be used to encode the length".
@@ -73,7 +73,7 @@ pub enum ProtocolError {
     /// §8.1: a text message that is not UTF-8.
     #[error("text message is not UTF-8 at byte {offset}")]
     TextNotUtf8 {
-        /// Of the first byte of the wrong or unfinished sequence, in the message.
+        /// The place of the first byte of the wrong or unfinished sequence in the message.
         offset: usize,
     },
     /// RFC 7692 §7.2.2: the payload of a compressed message is not DEFLATE.

@@ -20,7 +20,7 @@ pub(super) struct Header {
     /// RSV1 is set: the message is compressed (RFC 7692 §6). Only where [`Expected::deflate`] allows it.
     pub(super) deflated: bool,
     pub(super) opcode: Opcode,
-    /// Of the payload.
+    /// The length of the payload.
     pub(super) len: usize,
     pub(super) mask: Option<[u8; 4]>,
 }

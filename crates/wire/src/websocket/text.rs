@@ -16,7 +16,7 @@ pub(super) struct Text {
 /// Not UTF-8, and nothing that may follow can mend it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotUtf8 {
-    /// Of the first byte of the wrong sequence, in the message.
+    /// The place of the first byte of the wrong sequence in the message.
     pub(super) offset: usize,
 }
 

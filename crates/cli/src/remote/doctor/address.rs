@@ -13,7 +13,7 @@ use serde::Deserialize;
 use std::net::IpAddr;
 
 const ABOUT: &str = "client address";
-/// Of a network for documentation (RFC 5737): nobody's.
+/// An address of a network for documentation (RFC 5737), which nobody has.
 const FORGED: &str = "192.0.2.77";
 
 /// The findings.

@@ -25,7 +25,7 @@ pub(super) enum Life {
 /// How long to watch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watch {
-    /// Of `--idle`.
+    /// The value of `--idle`.
     pub(super) asked: Option<Duration>,
     /// Between the heartbeats of this transport.
     pub(super) interval: Duration,

@@ -67,7 +67,7 @@ struct Parts {
     namespaces: Arc<Namespaces>,
     /// Rooms of `/` that are channels.
     bridge: Vec<Pattern>,
-    /// Of one connection.
+    /// The most namespaces of one connection.
     namespaces_max: usize,
     connect_timeout_ms: u64,
     ping_interval_ms: u32,

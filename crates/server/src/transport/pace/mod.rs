@@ -163,7 +163,7 @@ pub(crate) enum Overdue {
 }
 
 impl Pace {
-    /// Of a connection whose first head has begun.
+    /// The pace of a connection whose first head has begun.
     pub(crate) fn new(times: Times, http2: bool) -> Self {
         let now = Instant::now();
         let phase = if http2 { Phase::Idle(now) } else { Phase::Head(now) };
@@ -186,7 +186,7 @@ impl Pace {
         Pace { times, http2, state: Arc::new(Mutex::new(state)), place: None }
     }
 
-    /// Of a connection that has this place.
+    /// The same for a connection that has this place.
     pub(crate) fn at(self, place: Option<Arc<Place>>) -> Self {
         Pace { place, ..self }
     }

@@ -26,7 +26,7 @@ pub enum UpgradeRequestError {
     /// §4.1: at least HTTP/1.1.
     #[error("a WebSocket needs HTTP/1.1, this request is HTTP/1.{minor}")]
     HttpVersion {
-        /// Of HTTP/1.x.
+        /// The `x` of HTTP/1.x.
         minor: u8,
     },
     /// No `Upgrade: websocket`, or no `Connection: upgrade` (a proxy that is not set up for WebSockets drops both).
