@@ -3,13 +3,19 @@
 //! In: channels to leave, and the answers. Out: commands. A server that has too much to do for this session refuses an
 //! `unsubscribe` like any other command. The subscription would then go on for as long as the connection, and nobody
 //! would read its messages, so the command is sent again later.
+//!
+//! Over HTTP messages of the subscription may come long after the answer, when the channel is followed again. In one
+//! epoch their offsets tell them from newer ones. So the epoch is remembered in which a channel was left.
 
 use super::out::Out;
 use super::publishes::rest_ms;
 use fanfare_hub::Rng;
-use fanfare_wire::native::client::{ClientCommand, ServerMessage};
+use fanfare_wire::native::client::{ClientCommand, Position, ServerMessage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// So many epochs are remembered.
+const EPOCHS_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
@@ -17,10 +23,19 @@ pub(super) struct Leaving {
     asked: BTreeMap<u64, (Arc<str>, u32)>,
     /// To be sent again: when, and how often it was refused.
     later: BTreeMap<Arc<str>, (u64, u32)>,
+    /// The epochs of channels that were left on this connection.
+    epochs: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Leaving {
-    pub(super) fn ask(&mut self, channel: &Arc<str>, out: &mut Out) {
+    /// Sends it. `known`: the place at which the subscription was.
+    pub(super) fn ask(&mut self, channel: &Arc<str>, known: Option<Position>, out: &mut Out) {
+        if let Some(Position { epoch, .. }) = known {
+            self.epochs.insert(channel.clone(), epoch);
+        }
+        if self.epochs.len() > EPOCHS_MAX {
+            self.epochs.pop_first();
+        }
         let retries = self.later.remove(channel).map_or(0, |(_, retries)| retries);
         let id = out.next_id();
         self.asked.insert(id, (channel.clone(), retries));
@@ -35,6 +50,11 @@ impl Leaving {
         {
             self.later.insert(channel, (now_ms + rest_ms(retries, error, rng), retries + 1));
         }
+    }
+
+    /// True where the channel was left in another epoch than that of its new subscription.
+    pub(super) fn is_in_another_epoch(&self, channel: &str, position: &Position) -> bool {
+        self.epochs.get(channel).is_some_and(|epoch| *epoch != position.epoch)
     }
 
     /// True where an `unsubscribe` from this channel has no answer.

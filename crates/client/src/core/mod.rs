@@ -504,6 +504,9 @@ impl Core {
                 Some(purpose) => {
                     let channel = purpose.channel().cloned();
                     subscriptions.answered(at, rng, purpose, message, requests, out);
+                    if let Some(channel) = subscriptions.take_ambiguous() {
+                        return self.leave(now_ms, 1000, Setback::Ambiguous { channel });
+                    }
                     for held in channel.map(|channel| subscriptions.take_held(&channel)).unwrap_or_default() {
                         self.message(now_ms, held);
                     }

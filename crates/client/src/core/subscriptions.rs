@@ -92,6 +92,8 @@ pub(super) struct Subscriptions {
     /// Channels of `connect` that the application left before their answer: that is not the server's own. Over HTTP it
     /// may come after the answer to `unsubscribe`.
     owed: BTreeSet<Arc<str>>,
+    /// Messages about this channel may be of a subscription that ended on this connection.
+    ambiguous: Option<Arc<str>>,
     /// A `subscribed` of the server's own that comes before the answer to an `unsubscribe` is ended by it.
     leaving: Leaving,
     last_life: u64,
@@ -102,7 +104,7 @@ pub(super) struct Subscriptions {
 impl Default for Subscriptions {
     fn default() -> Self {
         let (all, leaving) = (BTreeMap::new(), Leaving::default());
-        Subscriptions { all, owed: BTreeSet::new(), leaving, last_life: 0, connect_max: CONNECT_MAX }
+        Subscriptions { all, owed: BTreeSet::new(), ambiguous: None, leaving, last_life: 0, connect_max: CONNECT_MAX }
     }
 }
 
@@ -165,7 +167,7 @@ impl Subscriptions {
         subscription.fail(out, &error);
         self.owed.extend(subscription.is_bare().then(|| channel.clone()));
         if connected && subscription.is_known_there() {
-            self.leaving.ask(channel, out);
+            self.leaving.ask(channel, subscription.position, out);
         }
     }
 
@@ -178,7 +180,7 @@ impl Subscriptions {
         let Some(subscription) = self.all.get(channel) else { return };
         self.owed.extend(subscription.is_bare().then(|| channel.clone()));
         if connected && subscription.is_known_there() {
-            self.leaving.ask(channel, out);
+            self.leaving.ask(channel, subscription.position.clone(), out);
         }
         let Some(subscription) = self.all.get_mut(channel) else { return };
         self.last_life += 1;
@@ -253,10 +255,7 @@ impl Subscriptions {
         };
         let known = subscription.position.as_ref();
         let is_passed = |message: &ServerMessage| match message {
-            // It is of an earlier subscription to the channel. It would lead back to what the answer has brought.
-            ServerMessage::Gap { position, .. } => {
-                known.is_some_and(|known| known.epoch == position.epoch && position.offset <= known.offset)
-            }
+            ServerMessage::Gap { position, .. } => is_behind(position, known),
             _ => false,
         };
         let mut held = std::mem::take(&mut subscription.held);
@@ -271,7 +270,12 @@ impl Subscriptions {
         subscription.life = self.last_life;
         subscription.state = State::Detached;
         subscription.forget_presence();
-        self.leaving.ask(channel, out);
+        self.leaving.ask(channel, subscription.position.clone(), out);
+    }
+
+    /// A channel whose messages on this connection are ambiguous: only another one tells them apart.
+    pub(super) fn take_ambiguous(&mut self) -> Option<Arc<str>> {
+        self.ambiguous.take()
     }
 
     /// `connect` was refused for its contents: true where it held subscriptions. The next one holds none.
@@ -299,7 +303,7 @@ impl Subscriptions {
     pub(super) fn pump(&mut self, at: Online<'_>, requests: &mut Requests, out: &mut Out) {
         for channel in self.leaving.due(at.now_ms) {
             match self.all.get(&channel).map(|subscription| subscription.state) {
-                None | Some(State::Paused) => self.leaving.ask(&channel, out),
+                None | Some(State::Paused) => self.leaving.ask(&channel, None, out),
                 Some(_) => self.leaving.stays(&channel),
             }
         }
@@ -367,6 +371,11 @@ impl Subscriptions {
                     return;
                 }
                 match message {
+                    ServerMessage::Subscribed(subscribed)
+                        if out.over_http && self.leaving.is_in_another_epoch(&channel, &subscribed.position) =>
+                    {
+                        self.ambiguous = Some(channel);
+                    }
                     ServerMessage::Subscribed(subscribed) => self.live(at, *subscribed, false, requests, out),
                     ServerMessage::Error(error) => self.failed(at.now_ms, rng, &channel, error, out),
                     _ => {}
@@ -443,7 +452,7 @@ impl Subscriptions {
                     subscription.state = State::Detached;
                 }
             }
-            Some(State::Paused) => self.leaving.ask(&channel, out),
+            Some(State::Paused) => self.leaving.ask(&channel, None, out),
             None => {
                 self.last_life += 1;
                 let options = Subscribe::new(channel.clone());
@@ -509,7 +518,7 @@ impl Subscriptions {
         // An earlier life of ours, as far as the server knows.
         if *error.code == *ErrorCode::AlreadySubscribed.row().word {
             subscription.state = State::Detached;
-            return self.leaving.ask(channel, out);
+            return self.leaving.ask(channel, subscription.position.clone(), out);
         }
         self.end_one(channel, error.code.clone(), error.message.clone(), &CallError::Refused(error), out);
     }
@@ -553,6 +562,9 @@ impl Subscriptions {
 
     pub(super) fn gap(&mut self, channel: &Arc<str>, position: Position, reset: bool, out: &mut Out) {
         let Some(subscription) = self.live_one(channel) else { return };
+        if is_behind(&position, subscription.position.as_ref()) {
+            return;
+        }
         let before = subscription.position.replace(position.clone());
         out.event(channel, Event::Gap { position, reset }, before);
     }
@@ -757,6 +769,11 @@ fn weight(message: &ServerMessage) -> usize {
         _ => 0,
     };
     OVERHEAD + payload
+}
+
+/// True for the place of a gap of an earlier subscription to the channel. It would lead back to what is told already.
+fn is_behind(gap: &Position, known: Option<&Position>) -> bool {
+    known.is_some_and(|known| known.epoch == gap.epoch && gap.offset <= known.offset)
 }
 
 /// The place before the first page of a subscription; `after` is the one behind it. That offsets are not dense does

@@ -56,3 +56,39 @@ fn a_subscribed_of_connect_that_comes_after_the_answer_to_unsubscribe_follows_no
         }
     }
 }
+
+/// Messages of the subscription before may still wait for a poll. Their offsets tell them from newer ones, unless the
+/// channel has begun a new epoch.
+#[test]
+fn a_channel_that_is_followed_again_in_a_new_epoch_is_followed_on_a_new_connection() {
+    for (epoch, is_clear) in [("e", true), ("f", false)] {
+        let (mut world, poll) = World::polling();
+        let answer = |world: &mut World, n: u64, outputs: &[Output], reply: &str| {
+            let send = of(HttpKind::Send, outputs);
+            let reply = reply.replace("ID", &id_in(&send.body).to_string());
+            world.answer(send.exchange, 200, &format!(r#"{{"n":{n},"replies":[{reply}]}}"#))
+        };
+        let subscribed = r#"{"type":"subscribed","id":ID,"channel":"c","epoch":"EPOCH","offset":5,"publications":[]}"#;
+        let outputs = world.call(subscribe("c")).1;
+        answer(&mut world, 1, &outputs, &subscribed.replace("EPOCH", "e"));
+        let outputs = world.call(Call::Unsubscribe("c".into())).1;
+        answer(&mut world, 2, &outputs, r#"{"type":"unsubscribed","id":ID,"channel":"c","code":"requested"}"#);
+        let outputs = world.call(subscribe("c")).1;
+        let outputs = answer(&mut world, 3, &outputs, &subscribed.replace("EPOCH", epoch));
+        assert_eq!(events(&outputs).len(), usize::from(is_clear), "{epoch}: {outputs:?}");
+        let is_left = |it: &Output| matches!(it, Output::State(State::Waiting { why: Setback::Ambiguous { .. }, .. }));
+        assert_eq!(outputs.iter().any(is_left), !is_clear, "{epoch}: {outputs:?}");
+        if is_clear {
+            let late = r#"{"n":2,"messages":[
+                {"type":"gap","channel":"c","epoch":"e","offset":3},
+                {"type":"message","channel":"c","offset":4,"data":4,"ts":1},
+                {"type":"message","channel":"c","offset":6,"data":6,"ts":1}]}"#;
+            let told = events(&world.answer(poll.exchange, 200, late));
+            assert!(matches!(&told[..], [Event::Message { position, .. }] if *position == at(6)), "{told:?}");
+        }
+        if !is_clear {
+            let connect = world.wait_for(HttpKind::Poll);
+            assert!(connect.body.contains(r#""subscribe":[{"channel":"c"}]"#), "{}", connect.body);
+        }
+    }
+}
