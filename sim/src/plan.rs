@@ -437,12 +437,12 @@ impl Plan {
         }
     }
 
-    /// In some worlds client cores use event streams and polls, and something may stand in their way.
+    /// In worlds without an application client cores use event streams and polls, and something may stand in their way.
     fn draw_http(&mut self, mut rng: Rng) {
-        if rng.below(2) == 0 && !self.app && !self.hooks.is_on {
+        if !self.app && !self.hooks.is_on {
             self.http = true;
             self.cores = self.cores.max(1);
-            self.faults.obstructs = rng.below(3) == 0;
+            self.faults.obstructs = rng.below(2) == 0;
         }
     }
 
@@ -454,10 +454,10 @@ impl Plan {
             &[Stream],
             &[Poll],
             Transport::AUTO,
-            Transport::AUTO,
+            &[Sse, Poll, WebSocket],
             &[Sse, Poll],
-            &[Poll, WebSocket],
-            &[Stream, WebSocket, Poll, Sse],
+            &[Stream, WebSocket],
+            &[Stream, Poll, Sse],
         ];
         match self.http {
             true => lists[rng.below(lists.len() as u64) as usize].to_vec(),
