@@ -225,7 +225,7 @@ fn handlers_of_sockets_that_left_are_bounded() {
     }
 }
 
-/// What is done with a room costs what the room has, and each socket knows its rooms, in whatever way it came there.
+/// An operation on a room costs what its sockets cost, and each socket knows its rooms, in whatever way it came there.
 #[test]
 fn sockets_are_found_by_their_rooms() {
     let runtime = runtime();

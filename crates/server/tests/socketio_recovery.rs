@@ -341,7 +341,7 @@ fn rooms(socket: &Socket) -> Vec<String> {
 }
 
 /// Handlers see what those of the reference see: `disconnect` at the cut, then `connection` with `recovered`, the rooms
-/// and the values. What a guard has put there since counts.
+/// and the values. A value that a guard has put there since counts.
 #[test]
 fn handlers_know_a_socket_that_goes_on() {
     #[derive(serde::Deserialize)]

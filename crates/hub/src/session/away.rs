@@ -11,7 +11,7 @@ use crate::peer::{KeptStay, KeptSub};
 use crate::rng::Keyed;
 use std::collections::{BTreeMap, HashMap};
 
-/// What a session takes besides what is counted: its places in the tables, and the values that the shell attached.
+/// The bytes of a session besides the counted ones: its places in the tables, and the values that the shell attached.
 const SESSION_BYTES: usize = 1 << 10;
 /// The overhead of a name.
 const NAME_BYTES: usize = 24;

@@ -1,5 +1,5 @@
-//! What is kept of a socket for the one that its client is when it comes back after a cut: the program's values, and
-//! when its handlers are done.
+//! The parts of a socket that its client's next one takes over after a cut: the program's values, and when its handlers
+//! are done.
 //!
 //! The hub has it as an attachment of the session, as long as that lives, and gives it to the socket that takes the
 //! session up, on whichever shard. Only a socket that has entered has something to give; one that was cut before that
