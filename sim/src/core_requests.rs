@@ -1,7 +1,7 @@
 //! The requests of a client core over HTTP, as its shell keeps them, and the judge of what the core asks for.
 //!
 //! Each request has a name that none before it had, and one end. Few sends with a number are on their way at once. A
-//! client core has one stream, or one poll on its way. What the sends hold is judged by [`Outgoing`](crate::sends).
+//! client core has one stream, or one poll on its way. [`Outgoing`](crate::sends) judges the content of the sends.
 
 use crate::checker::Verdict;
 use fanfare_client::core::{ExchangeId, HttpRequest, Transport};

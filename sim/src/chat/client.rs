@@ -128,7 +128,7 @@ impl ChatClient {
         }
         match self.room {
             None if is_calm || rng.below(3) == 0 => vec![self.join(now_ms, rng, plan, is_calm)],
-            // What it says before its first join, and after it has left, is not for anybody.
+            // Its messages before its first join, and after it has left, are for nobody.
             _ if is_calm || self.room.is_none() && rng.below(6) > 0 => Vec::new(),
             _ => {
                 let many = if rng.below(40) == 0 { rng.below(20) } else { 1 };

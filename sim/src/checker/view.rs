@@ -65,7 +65,7 @@ pub(super) struct View {
     /// The places of its publications to rooms, by payload.
     pub(super) to_rooms: BTreeMap<Vec<u8>, u64>,
     /// Channels that it left and subscribed to while one of both had no answer, where answers come by another way than
-    /// messages. What comes about them may be of either subscription.
+    /// messages. Their messages may be of either subscription.
     pub(super) blurred: BTreeSet<ChannelName>,
     /// A newer token was: the server may subscribe it, or find that it is subscribed.
     pub(super) granted_late: bool,

@@ -4,7 +4,7 @@
 //! may read them, as the server's protocol does, and compares them with the simulation's own idea. The judges get the
 //! hub's own messages, also those for which a chat has no word: each as soon as all before it was read.
 
-use super::{Event, Verdict, World};
+use super::{Verdict, World};
 use crate::chat::{ChatAct, Form, Said, Say, Told, is_counted, pushed};
 use crate::pipe::FromChat;
 use crate::wire::{self, ToClient};
@@ -279,13 +279,7 @@ impl World {
         self.ends(index, true);
         let pipe = &mut self.pipes[index];
         pipe.outbox.push(close, usize::MAX);
-        pipe.server_open = false;
-        self.flush_later(index);
-        let pipe = &mut self.pipes[index];
-        if !pipe.half_open && !pipe.stalled {
-            let at_ms = pipe.down_last_ms.max(self.now_ms) + 200;
-            self.at(at_ms, Event::ClientCloses { pipe: index });
-        }
+        self.has_written_its_end(index);
     }
 
     /// A shard closes the connection: a chat has no word for that.
@@ -323,7 +317,7 @@ impl World {
         }
     }
 
-    /// What was said without words is known when all before it was read.
+    /// A reply or push for which there are no bytes is known when all before it was read.
     fn chat_knows(&mut self, index: usize) -> Verdict {
         while self.pipes[index].client_open
             && let Some(said) = self.pipes[index].chat.as_mut().and_then(|end| end.next_silent())

@@ -24,7 +24,7 @@ use fanfare_wire::native::requests::{PollBody, decode_poll};
 use fanfare_wire::stream::StreamForm;
 use std::rc::Rc;
 
-/// What comes of a request, on its way to a client core.
+/// The outcome of a request, on its way to a client core.
 #[derive(Debug, Clone)]
 pub(super) struct CoreHttp {
     pub(super) client: usize,
@@ -290,7 +290,7 @@ impl World {
     }
 }
 
-/// What comes of requests.
+/// The outcomes of requests.
 impl World {
     /// A shard is given the request for a stream.
     pub(super) fn stream_arrives(&mut self, pipe: usize) -> Verdict {

@@ -404,14 +404,19 @@ impl World {
         if pipe.stream.is_none() {
             pipe.outbox.push(wire::encode_close(reason), usize::MAX);
         }
-        pipe.server_open = false;
+        self.has_written_its_end(index);
+        Ok(())
+    }
+
+    /// The server has written all that it writes. The client sees the end behind the last bytes.
+    pub(super) fn has_written_its_end(&mut self, index: usize) {
+        self.pipes[index].server_open = false;
         self.flush_later(index);
-        let pipe = &mut self.pipes[index];
+        let pipe = &self.pipes[index];
         if !pipe.half_open && !pipe.stalled {
             let at_ms = pipe.down_last_ms.max(self.now_ms) + 200;
             self.at(at_ms, Event::ClientCloses { pipe: index });
         }
-        Ok(())
     }
 
     /// On a healthy connection no client waits longer for a message than the time between two pings.
