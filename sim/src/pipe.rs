@@ -79,6 +79,8 @@ pub(crate) struct Pipe {
     pub(crate) full_ms: Option<u64>,
     /// Invalid messages in a minute of the shard's clock.
     pub(crate) bad: (u64, u32),
+    /// Messages without a session that may count like those: where `connect` was refused, they do not.
+    pub(crate) maybe_bad: u32,
     /// Bytes that the network holds for the client.
     pub(crate) in_flight: usize,
     pub(crate) down_last_ms: u64,
@@ -164,6 +166,7 @@ impl Pipe {
             subscribes: BTreeSet::new(),
             full_ms: None,
             bad: (0, 0),
+            maybe_bad: 0,
             in_flight: 0,
             down_last_ms: 0,
             up_last_ms: 0,

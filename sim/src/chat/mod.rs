@@ -57,6 +57,12 @@ pub(crate) enum Form {
     Skipped,
 }
 
+impl Said {
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self, Said::Message { form: Form::Text(_), .. })
+    }
+}
+
 impl Form {
     /// True if bytes stand for it.
     pub(crate) fn is_sent(&self) -> bool {

@@ -119,7 +119,7 @@ impl People {
                         before.filter_map(|entry| self.comes(entry, false, message).err()).collect();
                     self.is_whole = snapshot.entries.is_some();
                     let own = all.iter().find(|entry| Some(entry.client) == self.own);
-                    self.own_person = own.map(|entry| person_of(entry));
+                    self.own_person = own.map(|entry| person_of(entry)).or(self.own_person.take());
                     return twice.into_iter().next().map_or(Ok(()), Err);
                 }
                 _ => {}
@@ -128,7 +128,11 @@ impl People {
                 if form.is_sent() {
                     self.is_of_room(&change.channel, message)?;
                 }
-                if self.channel.as_ref() != Some(&change.channel) || Some(change.entry.client) == self.own {
+                if self.channel.as_ref() != Some(&change.channel) {
+                    return Ok(());
+                }
+                if Some(change.entry.client) == self.own {
+                    self.own_person = Some(person_of(&change.entry));
                     return Ok(());
                 }
                 let client = change.entry.client;
@@ -159,6 +163,8 @@ impl People {
             ToClient::Push(Push::PresenceSnapshot { channel, snapshot }) if *form != Form::Skipped => {
                 self.is_of_room(channel, message)?;
                 let entries = snapshot.entries.as_deref().unwrap_or_default().iter();
+                let own = entries.clone().find(|entry| Some(entry.client) == self.own);
+                self.own_person = own.map(|entry| person_of(entry)).or(self.own_person.take());
                 let others = entries.filter(|entry| Some(entry.client) != self.own);
                 self.known = others.map(|entry| (entry.client, Known::of(entry, false))).collect();
                 self.is_whole = snapshot.entries.is_some();

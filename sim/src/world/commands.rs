@@ -8,8 +8,8 @@ use crate::pipe::Pipe;
 use crate::rates::{Decided, Governed};
 use crate::wire;
 use fanfare_hub::{
-    ChannelName, ClientId, Command, Disconnect, ErrorCode, Input, Reply, ReplyBody, Request, RequestId, RoomCommand,
-    Seat, Signal,
+    ChannelName, ClientId, Command, Disconnect, Error, ErrorCode, Input, Reply, ReplyBody, Request, RequestId,
+    RoomCommand, Seat, Signal,
 };
 
 /// How often connections are looked at.
@@ -39,7 +39,9 @@ impl World {
         self.answered_now.clear();
         let id = request.id.clone();
         if is_bad {
-            self.counts_bad(pipe);
+            let minute = self.now_ms / 60_000;
+            let (of, count) = &mut self.pipes[pipe].bad;
+            (*of, *count) = if *of == minute { (minute, *count + 1) } else { (minute, 1) };
         }
         self.handle(shard, Input::Command { conn, seat: Seat::default(), request })?;
         let bad_max = self.plan.limits.bad_requests_per_minute_max;
@@ -68,12 +70,6 @@ impl World {
         Ok(())
     }
 
-    fn counts_bad(&mut self, pipe: usize) {
-        let minute = self.now_ms / 60_000;
-        let (of, count) = &mut self.pipes[pipe].bad;
-        (*of, *count) = if *of == minute { (minute, *count + 1) } else { (minute, 1) };
-    }
-
     /// The rate of a publication or signal, if its rule has one, and whether it is decided at once.
     fn governed(&self, pipe: usize, request: &Request) -> Option<(Governed, bool)> {
         let channel = match &request.command {
@@ -100,9 +96,10 @@ impl World {
     pub(super) fn answers(&mut self, pipe: usize, shard: usize, reply: &Reply) -> Verdict {
         let now_ms = self.now_ms;
         let error = if let ReplyBody::Error(error) = &reply.body { Some(error.clone()) } else { None };
-        if self.pipes[pipe].chat.is_some() && error.as_ref().is_some_and(|it| it.code == ErrorCode::NotConnected) {
-            self.counts_bad(pipe);
-        }
+        // The refusal of a `connect` counts too, if the same would be refused again.
+        let is_connect = self.pipes[pipe].chat.is_some() && reply.id == Some(RequestId::Number(0));
+        let is_maybe_bad = |error: &Error| is_connect || error.code == ErrorCode::NotConnected;
+        self.pipes[pipe].maybe_bad += u32::from(error.as_ref().is_some_and(is_maybe_bad));
         self.counts.key_conflicts += u64::from(error.as_ref().is_some_and(|it| it.code == ErrorCode::KeyConflict));
         self.answered_now.push((pipe, reply.id.clone(), error));
         if let ReplyBody::Connected(connected) = &reply.body {
@@ -225,7 +222,8 @@ impl World {
             Disconnect::NotConnected => self.lives.never_connected(pipe, now_ms - opened_ms, has_session),
             Disconnect::Abuse => {
                 self.counts.abuse += 1;
-                let (count, max) = (self.pipes[pipe].bad.1, self.plan.limits.bad_requests_per_minute_max);
+                let Pipe { bad: (_, count), maybe_bad, .. } = self.pipes[pipe];
+                let (count, max) = (count + maybe_bad, self.plan.limits.bad_requests_per_minute_max);
                 if count <= max {
                     return Err(format!("commands: pipe {pipe} is closed for {count} invalid messages, {max} may be"));
                 }
