@@ -156,6 +156,26 @@ fn a_quiet_client_goes_on_however_old_its_last_publication_is() {
     }
 }
 
+/// A client answers a ping from before its return, or none at all. That says nothing about what it is told again.
+#[test]
+fn an_answer_to_an_earlier_ping_confirms_nothing() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        net.heartbeat = HeartbeatKind::Waits;
+        let (ada, bob) = begin(&mut net);
+        say(&mut net, bob, "1", "red");
+        say(&mut net, bob, "2", "red"); // sent, and lost
+        net.cut(ada);
+        let (again, missed, _) = back(&mut net, ada, 1, None);
+        assert_eq!(missed, numbers(1..=2));
+        net.send_only(again, Command::Pong);
+        net.settle();
+        net.cut(again); // it never had that answer
+        let (_, missed, recovered) = back(&mut net, again, 0, None);
+        assert_eq!((missed, recovered), (numbers(1..=2), Some(true)), "{shards} shards");
+    }
+}
+
 #[test]
 fn a_place_that_cannot_be_is_a_new_beginning() {
     for shards in shard_counts() {

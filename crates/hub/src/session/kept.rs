@@ -18,8 +18,10 @@ use crate::peer::{KeptStay, KeptSub};
 pub(crate) struct Keeps {
     /// All that was for it up to here has arrived. (Epoch 0: it has not begun.)
     confirmed: Position,
-    /// Where it was at the last ping, or when its session lost the last connection.
-    noted: Position,
+    /// Where it was when its session lost the last connection: all that was sent lies before it.
+    reached: Position,
+    /// Where it was at the last ping that is not answered. An answer to a ping from before it was live says nothing.
+    pinged: Option<Position>,
     /// A stay that ended here was forgotten: from before this place nothing can be recovered.
     pub(super) forgotten: u64,
     /// Changes of rooms of which the home has not named the place yet, oldest first.
@@ -34,7 +36,7 @@ impl Keeps {
 
     /// It begins here.
     pub(super) fn since(at: Position) -> Self {
-        Keeps { confirmed: at, noted: at, forgotten: 0, asked: Vec::new() }
+        Keeps { confirmed: at, reached: at, pinged: None, forgotten: 0, asked: Vec::new() }
     }
 
     /// Up to where everything has arrived, once it has begun.
@@ -48,7 +50,7 @@ impl Keeps {
         let last = last.filter(|last| last.epoch == confirmed.epoch).unwrap_or(confirmed);
         let from = Position { offset: confirmed.offset.max(last.offset), ..confirmed };
         // It cannot have had more than was sent.
-        let was_sent = self.noted.epoch != from.epoch || from.offset <= self.noted.offset;
+        let was_sent = self.reached.epoch != from.epoch || from.offset <= self.reached.offset;
         (was_sent && from.offset >= self.forgotten).then_some(from)
     }
 }
@@ -57,7 +59,7 @@ impl Keeps {
 /// anew.
 pub(super) fn back(kept: KeptSub, last: Option<Position>) -> Option<(Rooms, Position)> {
     let KeptSub { confirmed, reached, forgotten, epoch, stays, .. } = kept;
-    let keeps = Keeps { noted: reached, forgotten, ..Keeps::since(confirmed) };
+    let keeps = Keeps { reached, forgotten, ..Keeps::since(confirmed) };
     let from = keeps.goes_on_from(last)?;
     Some((Rooms::kept(epoch, stays, Keeps { confirmed: from, ..keeps }), from))
 }
@@ -83,7 +85,7 @@ impl Sessions {
         let Some(keeps) = &rooms.keeps else { return };
         let Some(confirmed) = keeps.confirmed() else { return };
         // One that was not answered yet is kept as it was before.
-        let reached = reached.unwrap_or(keeps.noted);
+        let reached = reached.unwrap_or(keeps.reached);
         let (channel, forgotten) = (edge.name.clone(), keeps.forgotten);
         let (mut epoch, mut stays) = rooms.away();
         // The answer to a join that is under way will find nobody: it takes effect here, where the session was told
@@ -106,12 +108,12 @@ impl Sessions {
 
     /// The client of this connection is pinged: if it answers, it has had everything up to here.
     pub(super) fn note_places(&mut self, id: ConnId) {
-        self.each_keeping(id, |keeps, reached| keeps.noted = reached);
+        self.each_keeping(id, |keeps, reached| keeps.pinged = Some(reached));
     }
 
     /// The client has answered a ping.
     pub(super) fn answered_ping(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        self.each_keeping(id, |keeps, _| keeps.confirmed = keeps.noted);
+        self.each_keeping(id, |keeps, _| keeps.confirmed = keeps.pinged.take().unwrap_or(keeps.confirmed));
         let sessions: Vec<u32> = self.conn(id).map(|conn| conn.sessions().collect()).unwrap_or_default();
         for index in sessions {
             for slot in 0..self.sessions.slab[index as usize].subs.len() {
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_client_goes_on_from_what_it_has_had_or_from_its_last_answer() {
-        let keeps = Keeps { noted: at(20), ..Keeps::since(at(10)) };
+        let keeps = Keeps { reached: at(20), ..Keeps::since(at(10)) };
         let other = Position { epoch: Epoch(2), offset: 15 };
         let table = [
             ("nothing", None, Some(at(10))),
