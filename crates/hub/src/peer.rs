@@ -123,6 +123,8 @@ pub(crate) struct KeptSub {
     pub(crate) reached: Position,
     /// A stay that ended here was forgotten.
     pub(crate) forgotten: u64,
+    /// Its client may not know that it has begun anew.
+    pub(crate) is_unheard: bool,
     /// The epoch of the stays.
     pub(crate) epoch: Option<Epoch>,
     pub(crate) stays: Vec<KeptStay>,

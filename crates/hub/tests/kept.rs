@@ -156,6 +156,61 @@ fn a_quiet_client_goes_on_however_old_its_last_publication_is() {
     }
 }
 
+/// The answer that a subscription begins anew was lost. A client that comes back once more learns of it then.
+#[test]
+fn a_new_beginning_that_was_never_heard_is_told_again() {
+    for shards in shard_counts() {
+        let rule = Rule { history: Retain { count: 3, ..Retain::default() }, ..open_rule("**") };
+        let mut net = Net::with(shards, Limits::default(), Rules::new(vec![rule]));
+        net.heartbeat = HeartbeatKind::Waits;
+        let (ada, bob) = begin(&mut net);
+        say(&mut net, bob, "1", "red");
+        let at = last(&mut net, ada);
+        net.cut(ada);
+        for _ in 0..5 {
+            say(&mut net, bob, "2", "red");
+        }
+        let (again, _, recovered) = back(&mut net, ada, 1, at);
+        assert_eq!(recovered, Some(false));
+        net.cut(again); // it never had that answer
+        let (again, _, recovered) = back(&mut net, again, 0, at);
+        assert_ne!(recovered, Some(true), "{shards} shards");
+        // It has had this one.
+        net.ask(again, join("blue"));
+        say(&mut net, bob, "3", "blue");
+        let at = last(&mut net, again);
+        net.cut(again);
+        let (again, _, recovered) = back(&mut net, again, 1, at);
+        assert_eq!(recovered, Some(true));
+        say(&mut net, bob, "4", "blue");
+        assert_eq!(net.take_messages(again), ["4"]);
+    }
+}
+
+/// A slow client joins a room, and is cut before it was told what others had said there before.
+#[test]
+fn a_join_that_is_under_way_at_the_cut_shows_nothing_older() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, Limits { outbox_bytes_max: 400, ..Limits::default() }, open_rules());
+        let (ada, bob) = begin(&mut net);
+        net.take(ada);
+        net.peers[ada].reads = false;
+        for number in 0..20 {
+            say(&mut net, bob, &number.to_string(), "red");
+        }
+        say(&mut net, bob, "\"older\"", "blue");
+        net.send_only(ada, join("blue"));
+        let Peer { shard, conn, .. } = net.peers[ada];
+        net.input(shard, Input::Closed { conn, finally: false });
+        net.settle();
+        say(&mut net, bob, "\"newer\"", "blue");
+        let (again, mut missed, recovered) = back(&mut net, ada, 0, None);
+        missed.extend(net.take_messages(again));
+        missed.retain(|text| text.contains("er"));
+        assert_eq!((missed, recovered), (vec!["\"newer\"".to_owned()], Some(true)), "{shards} shards");
+    }
+}
+
 /// A client answers a ping from before its return, or none at all. That says nothing about what it is told again.
 #[test]
 fn an_answer_to_an_earlier_ping_confirms_nothing() {
@@ -191,10 +246,10 @@ fn a_place_that_cannot_be_is_a_new_beginning() {
         assert!(missed.is_empty() && net.take_messages(again).is_empty());
         // A place of another log is that of an earlier life of the client: it has had nothing in this one.
         let other = Position { epoch: Epoch(at.epoch.0 ^ 1), offset: 3 };
-        net.ask(again, join("red"));
-        net.cut(again);
+        let (cem, bob) = begin(&mut net);
+        net.cut(cem);
         say(&mut net, bob, "3", "red");
-        let (_, missed, recovered) = back(&mut net, again, 0, Some(other));
+        let (_, missed, recovered) = back(&mut net, cem, 0, Some(other));
         assert_eq!((missed, recovered), (vec!["3".to_owned()], Some(true)));
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Keeps {
     reached: Position,
     /// Where it was at the last ping that is not answered. An answer to a ping from before it was live says nothing.
     pinged: Option<Position>,
+    /// It began anew where its client wanted to go on, and the client may not know that.
+    is_unheard: bool,
     /// A stay that ended here was forgotten: from before this place nothing can be recovered.
     pub(super) forgotten: u64,
     /// Changes of rooms of which the home has not named the place yet, oldest first.
@@ -36,7 +38,20 @@ impl Keeps {
 
     /// It begins here.
     pub(super) fn since(at: Position) -> Self {
-        Keeps { confirmed: at, reached: at, pinged: None, forgotten: 0, asked: Vec::new() }
+        Keeps { confirmed: at, reached: at, pinged: None, is_unheard: false, forgotten: 0, asked: Vec::new() }
+    }
+
+    /// It begins, anew where its client wanted to go on (`is_unheard`). Until the client shows that it knows of that, it
+    /// does not go on from here: the client would not learn that it has missed something.
+    pub(super) fn begins(&self, at: Position, is_unheard: bool) -> Self {
+        Keeps { is_unheard: self.is_unheard || is_unheard, ..Keeps::since(at) }
+    }
+
+    /// The client has answered a ping: it has had everything up to there.
+    fn answered(&mut self) {
+        if let Some(at) = self.pinged.take() {
+            (self.confirmed, self.is_unheard) = (at, false);
+        }
     }
 
     /// Up to where everything has arrived, once it has begun.
@@ -50,6 +65,9 @@ impl Keeps {
         let last = last.filter(|last| last.epoch == confirmed.epoch).unwrap_or(confirmed);
         let from = Position { offset: confirmed.offset.max(last.offset), ..confirmed };
         // It cannot have had more than was sent.
+        if self.is_unheard && from == confirmed {
+            return None;
+        }
         let was_sent = self.reached.epoch != from.epoch || from.offset <= self.reached.offset;
         (was_sent && from.offset >= self.forgotten).then_some(from)
     }
@@ -58,10 +76,10 @@ impl Keeps {
 /// A subscription goes on where the client was: its rooms, and the place from which it is to be told. `None`: it begins
 /// anew.
 pub(super) fn back(kept: KeptSub, last: Option<Position>) -> Option<(Rooms, Position)> {
-    let KeptSub { confirmed, reached, forgotten, epoch, stays, .. } = kept;
-    let keeps = Keeps { reached, forgotten, ..Keeps::since(confirmed) };
+    let KeptSub { confirmed, reached, forgotten, is_unheard, epoch, stays, .. } = kept;
+    let keeps = Keeps { reached, forgotten, is_unheard, ..Keeps::since(confirmed) };
     let from = keeps.goes_on_from(last)?;
-    Some((Rooms::kept(epoch, stays, Keeps { confirmed: from, ..keeps }), from))
+    Some((Rooms::kept(epoch, stays, Keeps { confirmed: from, is_unheard: false, ..keeps }), from))
 }
 
 impl Session {
@@ -83,13 +101,15 @@ impl Sessions {
         let reached = sub.membership().map(|membership| edge.reached(sub.variant(wire), membership.place));
         let Some(rooms) = sub.rooms.as_ref() else { return };
         let Some(keeps) = &rooms.keeps else { return };
-        let Some(confirmed) = keeps.confirmed() else { return };
+        // One that has not begun is kept only for what its client does not know.
+        let Some(confirmed) = keeps.confirmed().or(keeps.is_unheard.then_some(keeps.confirmed)) else { return };
         // One that was not answered yet is kept as it was before.
         let reached = reached.unwrap_or(keeps.reached);
-        let (channel, forgotten) = (edge.name.clone(), keeps.forgotten);
+        let (channel, forgotten, is_unheard) = (edge.name.clone(), keeps.forgotten, keeps.is_unheard);
+        let known = edge.at.filter(|at| at.epoch == reached.epoch).map_or(reached.offset, |at| at.offset);
+        let known = known.max(reached.offset);
         let (mut epoch, mut stays) = rooms.away();
-        // The answer to a join that is under way will find nobody: it takes effect here, where the session was told
-        // everything before it.
+        // The answer to a join that is under way will find nobody: it takes effect behind everything that is known here.
         for change in &keeps.asked {
             epoch.get_or_insert(reached.epoch);
             let (RoomChange::Join(room) | RoomChange::Leave(room) | RoomChange::LeaveByAct(room)) = change;
@@ -97,13 +117,13 @@ impl Sessions {
             match change {
                 RoomChange::Join(_) if open.peek().is_none() => {
                     drop(open);
-                    stays.push(KeptStay { room: room.clone(), joined_at: reached.offset, left_at: u64::MAX });
+                    stays.push(KeptStay { room: room.clone(), joined_at: known, left_at: u64::MAX });
                 }
                 RoomChange::Join(_) => {}
-                RoomChange::Leave(_) | RoomChange::LeaveByAct(_) => open.for_each(|stay| stay.left_at = reached.offset),
+                RoomChange::Leave(_) | RoomChange::LeaveByAct(_) => open.for_each(|stay| stay.left_at = known),
             }
         }
-        session.extra().kept.push(KeptSub { channel, confirmed, reached, forgotten, epoch, stays });
+        session.extra().kept.push(KeptSub { channel, confirmed, reached, forgotten, is_unheard, epoch, stays });
     }
 
     /// The client of this connection is pinged: if it answers, it has had everything up to here.
@@ -113,7 +133,7 @@ impl Sessions {
 
     /// The client has answered a ping.
     pub(super) fn answered_ping(&mut self, cx: &mut Cx<'_>, id: ConnId) {
-        self.each_keeping(id, |keeps, _| keeps.confirmed = keeps.pinged.take().unwrap_or(keeps.confirmed));
+        self.each_keeping(id, |keeps, _| keeps.answered());
         let sessions: Vec<u32> = self.conn(id).map(|conn| conn.sessions().collect()).unwrap_or_default();
         for index in sessions {
             for slot in 0..self.sessions.slab[index as usize].subs.len() {
@@ -168,5 +188,8 @@ mod tests {
         let forgets = Keeps { forgotten: 12, ..keeps.clone() };
         assert_eq!((forgets.goes_on_from(None), forgets.goes_on_from(Some(at(12)))), (None, Some(at(12))));
         assert_eq!(Keeps::new().goes_on_from(None), None);
+        let unheard = Keeps { reached: at(20), ..Keeps::new().begins(at(10), true) };
+        let from = [None, Some(at(4)), Some(other), Some(at(11))].map(|last| unheard.goes_on_from(last));
+        assert_eq!(from, [None, None, None, Some(at(11))], "it has had something since the beginning");
     }
 }

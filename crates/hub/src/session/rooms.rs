@@ -270,8 +270,9 @@ impl Rooms {
     }
 
     /// Its session begins anew: it is in no room.
-    pub(super) fn begin_anew(&mut self, at: Position) {
-        *self = Rooms { keeps: Some(Keeps::since(at)), ..Rooms::default() };
+    pub(super) fn begin_anew(&mut self, at: Position, is_unheard: bool) {
+        let keeps = self.keeps.take().unwrap_or_else(Keeps::new);
+        *self = Rooms { keeps: Some(keeps.begins(at, is_unheard)), ..Rooms::default() };
     }
 
     /// It has another place in the list of a room.

@@ -85,9 +85,11 @@ impl Sessions {
         let kept_sub = session.take_kept(&options.channel).filter(|_| options.keep);
         let mut rooms = None;
         if options.keep {
+            let was_kept = kept_sub.is_some();
             let back = kept_sub.and_then(|kept| kept::back(kept, options.since));
             options.since = back.as_ref().map(|(_, from)| *from);
-            let begins = || Rooms::kept(None, Vec::new(), Keeps::new());
+            let keeps = Keeps::new().begins(start_of(Epoch(0)), was_kept);
+            let begins = || Rooms::kept(None, Vec::new(), keeps);
             rooms = Some(Box::new(back.map_or_else(begins, |(rooms, _)| rooms)));
         }
         session.next_sub += 1;
@@ -306,7 +308,7 @@ impl Sessions {
             let listed = self.edges.edges[edge as usize].rooms_or_insert(hasher);
             match start.recovered {
                 Some(true) => rooms.back(|room| listed.add(room, at.index)),
-                _ => rooms.begin_anew(begins_at),
+                recovered => rooms.begin_anew(begins_at, recovered.is_some()),
             }
             self.edges.edges[edge as usize].tidy();
         }
