@@ -5,8 +5,8 @@
 //! base64, and packets are joined by U+001E. A reader borrows from its input: only base64 is copied, and a payload of
 //! many packets is read one packet at a time, so nothing is allocated for a count.
 //!
-//! [`Probe`] judges what a client says on a new WebSocket until its session goes on there, and [`Sid`] is the id of a
-//! session. [`Query`] reads the parameters of a request in the order in which the reference judges them, and
+//! [`Probe`] judges what a client says on a new WebSocket until its session goes on there, [`Upgrade`] whether that is
+//! looked at, and [`Sid`] is the id of a session. [`Query`] reads the parameters of a request in the order in which the reference judges them, and
 //! [`Refused`] has the reference's codes. Spec: the Engine.IO protocol, version 4.
 
 #[doc(hidden)]
@@ -17,11 +17,13 @@ mod query;
 mod sid;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 pub use packet::{Packet, PacketError, Payload, SEPARATOR, put_binary, put_payload};
 pub use probe::{Probe, ProbeStep};
 pub use query::{Query, Refused, Transport, Transports};
 pub use sid::Sid;
+pub use upgrade::{Release, Upgrade};
 
 use std::time::Duration;
 

@@ -22,14 +22,13 @@ use crate::refusal::HttpRefusal;
 use crate::request::Peer;
 use bytes::Bytes;
 use fanfare_hub::{ConnId, Disconnect, Input};
-use fanfare_wire::engineio::{Packet, Refused, SEPARATOR, Sid};
+use fanfare_wire::engineio::{Packet, Refused, Release, SEPARATOR, Sid, Upgrade};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::task::AbortHandle;
-use upgrade::Upgrade;
 
 /// An answer holds no more bytes of packets, but for its first one.
 const ANSWER_BYTES_MAX: usize = 1_000_000;
@@ -194,11 +193,11 @@ const NOOP: Bytes = Bytes::from_static(b"6");
 /// Returns when a GET is to be answered although no packet waits: its client has sent a probe, and goes on when its GET
 /// has ended.
 async fn released(shared: &Shared, id: ConnId) {
-    let is_again = poll_fn(|_| match shared.borrow_mut().engine_state(id).map(|state| &mut state.upgrade) {
-        Some(Upgrade::Probed { has_released }) => Poll::Ready(std::mem::replace(has_released, true)),
-        _ => Poll::Pending, // woken as the fetcher is, by the same task
+    let release = poll_fn(|_| match shared.borrow_mut().engine_state(id).and_then(|state| state.upgrade.release()) {
+        Some(release) => Poll::Ready(release),
+        None => Poll::Pending, // woken as the fetcher is, by the same task
     });
-    if is_again.await {
+    if release.await == Release::Later {
         tokio::time::sleep(RELEASE_AGAIN).await;
     }
 }

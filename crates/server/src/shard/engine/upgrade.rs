@@ -32,20 +32,6 @@ const PROBE_BYTES_MAX: usize = 1 << 10;
 /// Bytes that are read at once before it.
 const READ_BYTES: usize = 4 << 10;
 
-/// How far a session is on its way to a WebSocket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Upgrade {
-    #[default]
-    None,
-    /// A WebSocket has come.
-    Opened,
-    /// Its client has sent the probe.
-    Probed {
-        /// A GET was answered because of it.
-        has_released: bool,
-    },
-}
-
 /// A WebSocket on its way to the shard of its session.
 pub(crate) struct EngineUpgrade {
     sid: Sid,
@@ -110,13 +96,7 @@ async fn serve(shared: Shared, id: ConnId, mut socket: Socket, about: About) {
         let mut shell = shared.borrow_mut();
         let framing = shell.wire(wire).framing;
         let is_offered = shell.config.socketio.upgrades;
-        let is_first = match shell.engine_state(id) {
-            Some(state) if state.upgrade == Upgrade::None && is_offered => {
-                state.upgrade = Upgrade::Opened;
-                true
-            }
-            _ => false,
-        };
+        let is_first = is_offered && shell.engine_state(id).is_some_and(|state| state.upgrade.begin());
         (framing, shell.config.socketio.upgrade_timeout, is_first)
     };
     if !is_first {
@@ -147,7 +127,7 @@ async fn serve(shared: Shared, id: ConnId, mut socket: Socket, about: About) {
         return shared.borrow_mut().attach(&shared, id, socket, About { peer, wire, rest });
     }
     if let Some(state) = shared.borrow_mut().engine_state(id) {
-        state.upgrade = Upgrade::None;
+        state.upgrade.fail();
     }
     let words = match end {
         End::Upgraded(_) | End::Gone => return tracing::debug!(%peer, "a WebSocket was cut before its upgrade"),
@@ -285,8 +265,7 @@ impl Shell {
     fn probed(&mut self, id: ConnId) {
         let Some(Sink::Detached(detached)) = self.conn(id).map(|conn| &mut conn.sink) else { return };
         let Some(state) = &mut detached.engine else { return };
-        if state.upgrade == Upgrade::Opened {
-            state.upgrade = Upgrade::Probed { has_released: false };
+        if state.upgrade.probed() {
             wake(&mut detached.fetcher);
         }
     }
