@@ -74,6 +74,8 @@ pub(crate) struct Client {
 pub(crate) struct Wanted {
     pub(crate) state: SubState,
     since: Option<Position>,
+    /// The place of the last publication that it has had.
+    last: Option<Position>,
     presence: bool,
     recent: Option<u32>,
     retry_ms: u64,
@@ -286,6 +288,9 @@ impl Client {
             ReplyBody::Subscribed(subscribed) => {
                 wanted.state = SubState::Live;
                 wanted.since = Some(subscribed.position);
+                if let Some(last) = subscribed.publications.last() {
+                    wanted.last = Some(Position { offset: last.offset, ..subscribed.position });
+                }
             }
             ReplyBody::Error(error) if error.code == ErrorCode::AlreadySubscribed => {}
             // The application has not confirmed it any more, or the rule is too strict for the client's options.
@@ -345,11 +350,13 @@ impl Client {
         if let Some(from) = publication.from.as_ref().and_then(|from| from.client) {
             self.meet(from);
         }
-        if let Some(since) = self.wanted.get_mut(channel).and_then(|wanted| wanted.since.as_mut()) {
+        let Some(wanted) = self.wanted.get_mut(channel) else { return };
+        if let Some(since) = &mut wanted.since {
             match publication.begins.as_deref() {
                 Some(&epoch) if epoch != since.epoch => *since = Position { epoch, offset: publication.offset },
                 _ => since.offset = since.offset.max(publication.offset),
             }
+            wanted.last = Some(Position { offset: publication.offset, ..*since });
         }
     }
 
@@ -633,7 +640,8 @@ impl Client {
 }
 
 fn options(channel: &ChannelName, wanted: &Wanted, habit: Habit) -> SubOptions {
-    let &Wanted { since, recent, presence, .. } = wanted;
-    let Habit { batch, slow, no_signals } = habit;
-    SubOptions { since, recent, presence, batch, slow, signals: !no_signals, ..SubOptions::new(channel.clone()) }
+    let &Wanted { since, last, recent, presence, .. } = wanted;
+    let Habit { batch, slow, no_signals, keep } = habit;
+    let since = if keep { last } else { since };
+    SubOptions { since, recent, presence, batch, slow, signals: !no_signals, keep, ..SubOptions::new(channel.clone()) }
 }

@@ -15,6 +15,7 @@ mod core_client;
 mod core_requests;
 mod counts;
 mod desk;
+mod engine;
 mod forwards;
 mod holes;
 mod kept;

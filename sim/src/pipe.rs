@@ -1,14 +1,15 @@
 //! One connection in the network: the server's outbox, the bytes on their way in both directions, and the broken parts.
 
-use crate::chat::ChatEnd;
+use crate::chat::{CHAT_WIRE, ChatEnd};
 use crate::core_requests::Streamed;
 use crate::desk::Desk;
+use crate::engine::Engine;
 use crate::polling::Polling;
 use crate::sends::Apart;
 use crate::watch::Watch;
 use crate::wire::{self, ToClient};
 use bytes::{Bytes, BytesMut};
-use fanfare_hub::{ChannelName, ClientId, ConnId, Outbox, Request, Resume, Rng};
+use fanfare_hub::{ChannelName, ClientId, ConnId, Outbox, Request, Resume, Rng, WireId};
 use fanfare_wire::websocket::{Decoder, Event, Limits, Role};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
@@ -34,6 +35,8 @@ pub(crate) struct Pipe {
     pub(crate) chat: Option<Box<ChatEnd>>,
     /// Its messages come in the body of an answer that goes on.
     pub(crate) stream: Option<Box<Streamed>>,
+    /// It goes by requests, as Engine.IO has it, and may go on over a WebSocket.
+    pub(crate) engine: Option<Box<Engine>>,
     /// It carries messages down only: commands come by sends.
     pub(crate) apart: Option<Box<Apart>>,
     /// How many messages the server had for it, and how many have arrived.
@@ -140,6 +143,7 @@ impl Pipe {
             polling: None,
             chat: None,
             stream: None,
+            engine: None,
             apart: None,
             said_count: 0,
             heard_count: 0,
@@ -185,6 +189,39 @@ impl Pipe {
     pub(crate) fn speak_chat(&mut self, message_bytes_max: usize) {
         self.chat = Some(Box::default());
         self.server_decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
+    }
+
+    /// The wire of its pushes: two for WebSockets, one for chats, and two for requests as Engine.IO has them.
+    pub(crate) fn wire(&self) -> WireId {
+        if self.chat.is_some() {
+            return CHAT_WIRE;
+        }
+        let by_requests = if self.engine.is_some() { CHAT_WIRE.0 + 1 } else { 0 };
+        WireId((self.client % 2) as u8 + by_requests)
+    }
+
+    /// The first messages of the outbox, as many as fit, but one at least.
+    pub(crate) fn front(&self, bytes_max: usize) -> Vec<u8> {
+        let mut front = Vec::new();
+        for frame in self.outbox.frames() {
+            if !front.is_empty() && front.len() + frame.len() > bytes_max {
+                break;
+            }
+            front.extend_from_slice(frame);
+        }
+        front
+    }
+
+    /// The server has the packets of a POST.
+    pub(crate) fn take_post(&mut self, now_ms: u64, body: &str) -> Result<(), String> {
+        let frames = wire::read_payload(body)?.into_iter().map(|text| (now_ms, wire::frame_up(&text, 1)));
+        self.up.extend(frames);
+        Ok(())
+    }
+
+    /// The server has taken in all that has arrived.
+    pub(crate) fn has_read(&self) -> bool {
+        self.up.is_empty() && self.unread.is_empty() && self.commands.is_empty()
     }
 
     /// Takes up to `room` bytes off the outbox, across frames as a vectored write does.

@@ -3,6 +3,8 @@
 //! Bounds are small, so that every one of them is reached within seconds; each seed draws a subset of the faults,
 //! because a world in which everything fails at once never gets far enough to break anything subtle.
 
+mod socketio;
+
 use crate::app::CLOSED;
 use crate::chances::Chances;
 use crate::model::matches;
@@ -41,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) rude: bool,
     /// The messages of a turn to another shard arrive together.
     pub(crate) batched_links: bool,
+    /// Clients begin by requests and go on over a WebSocket, in parts of a hundred of their connections.
+    pub(crate) engine: u64,
+    /// Subscriptions of clients that are kept while their sessions have no connection.
+    pub(crate) keeps: BTreeMap<usize, Vec<ChannelName>>,
     /// Clients enter rooms and leave them, and publish to those in them.
     pub(crate) rooms: bool,
     /// Commands for sessions also come in requests of their own.
@@ -70,6 +76,8 @@ pub(crate) struct Habit {
     pub(crate) slow: Option<Slow>,
     /// It wants no signals.
     pub(crate) no_signals: bool,
+    /// It is kept while its session has no connection.
+    pub(crate) keep: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -178,6 +186,8 @@ impl Drawn {
         plan.draw_rooms(parts.of("plan: rooms", 0));
         plan.draw_chats(parts.of("plan: chats", 0));
         plan.draw_http(parts.of("plan: http", 0));
+        plan.draw_keeps(parts.of("plan: keeps", 0));
+        plan.draw_engine(parts.of("plan: engine", 0));
         smaller.apply(&mut plan);
         Drawn { plan, chances: Chances::new(seed, smaller.history) }
     }
@@ -236,6 +246,8 @@ impl Plan {
             restart: None,
             rude: false,
             batched_links: false,
+            engine: 0,
+            keeps: BTreeMap::new(),
             rooms: false,
             hooks: HookPlan::default(),
             chaos_ms: 4_000 + rng.below(16_000),
@@ -284,14 +296,15 @@ impl Plan {
                 let slow = Slow::ALL[rng.below(3) as usize];
                 let batch = (rng.below(2) == 0).then_some(batch);
                 let slow = (rng.below(2) == 0).then_some(slow);
-                let habit = Habit { batch, slow, no_signals: rng.below(5) == 0 };
+                let habit = Habit { batch, slow, no_signals: rng.below(5) == 0, keep: false };
                 self.habits.insert((client, channel.clone()), habit);
             }
         }
     }
 
     pub(crate) fn habit(&self, client: usize, channel: &ChannelName) -> Habit {
-        self.habits.get(&(client, channel.clone())).copied().unwrap_or_default()
+        let habit = self.habits.get(&(client, channel.clone())).copied().unwrap_or_default();
+        Habit { keep: self.kept(client).contains(channel), ..habit }
     }
 
     /// The rule's word about slow subscribers of a channel.

@@ -58,6 +58,8 @@ const PARTS: &[Part] = &[
     ("rooms", |plan| plan.rooms = false),
     ("http", |plan| plan.http = false),
     ("obstructs", |plan| plan.faults.obstructs = false),
+    ("engine", |plan| plan.engine = 0),
+    ("keeps", |plan| plan.keeps.clear()),
     ("store", |plan| plan.faults.store = StoreFaults::default()),
     ("habits", |plan| plan.habits.clear()),
     ("whispers", |plan| plan.whispers = false),

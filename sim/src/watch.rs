@@ -115,7 +115,7 @@ impl Watch {
             owed: None,
             in_step: false,
             early: None,
-            in_rooms: false,
+            in_rooms: habit.keep,
         };
         self.live.insert(channel.clone(), live);
         self.counted_ms.remove(channel);
@@ -126,6 +126,13 @@ impl Watch {
     pub(crate) fn enters_room(&mut self, channel: &ChannelName) {
         if let Some(live) = self.live.get_mut(channel) {
             (live.in_rooms, live.owed) = (true, None);
+        }
+    }
+
+    /// The connection has another wire: subscriptions may have to catch up.
+    pub(crate) fn rewired(&mut self) {
+        for live in self.live.values_mut() {
+            (live.complete, live.in_step, live.owed, live.early) = (false, false, None, None);
         }
     }
 

@@ -4,6 +4,10 @@
 //! that a client decodes must agree with its message ([`agrees`]), and the server must decode each command as it was
 //! meant.
 
+mod engineio;
+
+pub(crate) use engineio::{encode_packet, read_payload, reframed, write_post};
+
 use crate::application::{WITH_INFO, user_of};
 use fanfare_hub::{
     ChannelName, ClientId, Command, Connect, Epoch, HistoryFrom, Position, Proof, Publication, Push, Reply, ReplyBody,
@@ -148,6 +152,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) asks: bool,
     /// Commands that no text of the native protocol can say.
     pub(crate) unspoken: &'a [Request],
+    /// Channels whose subscriptions the server keeps for this client. The native protocol cannot ask for that.
+    pub(crate) keeps: &'a [ChannelName],
 }
 
 /// A command about rooms in a client's form. The native protocol has no rooms, and another protocol's text would only
@@ -164,7 +170,22 @@ pub(crate) fn read_commands(text: &str, reading: Reading<'_>) -> Result<Vec<Requ
     }
     let mut decoded = Vec::new();
     native::decode(text, &reading.limits.into(), &mut decoded);
-    decoded.into_iter().map(|one| request_of(one, reading)).collect()
+    let mut requests: Vec<Request> =
+        decoded.into_iter().map(|one| request_of(one, reading)).collect::<Result<_, _>>()?;
+    requests.iter_mut().for_each(|request| reading.keep(&mut request.command));
+    Ok(requests)
+}
+
+impl Reading<'_> {
+    /// The server's protocol asks for what the native one cannot say.
+    fn keep(&self, command: &mut Command) {
+        let subs = match command {
+            Command::Connect(connect) => &mut connect.subscribe,
+            Command::Subscribe { subs, .. } => subs,
+            _ => return,
+        };
+        subs.iter_mut().for_each(|options| options.keep = self.keeps.contains(&options.channel));
+    }
 }
 
 fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String> {
@@ -261,11 +282,13 @@ pub(crate) struct SendRead {
 /// The server's view of the body of a send.
 pub(crate) fn read_send(body: &str, reading: Reading<'_>) -> Result<SendRead, String> {
     let read = requests::decode_send(body, &reading.limits.into());
-    let SendBody { ticket, n, requests } = read.map_err(|error| format!("the server cannot read {body}: {error}"))?;
+    let SendBody { ticket, n, mut requests } =
+        read.map_err(|error| format!("the server cannot read {body}: {error}"))?;
     let is_bad = |request: &&Request| matches!(request.command, Command::Invalid(_));
     if let Some(bad) = requests.iter().find(is_bad) {
         return Err(format!("the server does not understand a command of {body}: {bad:?}"));
     }
+    requests.iter_mut().for_each(|request| reading.keep(&mut request.command));
     Ok(SendRead { to: open_ticket(&ticket, reading.wall_ms), ticket, n, requests })
 }
 

@@ -1,6 +1,7 @@
 //! Answers to commands: one for each, consistent with the commands before it (promise 9).
 
 use super::deliveries::is_place;
+use super::kept::KeptSub;
 use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Verdict};
 use crate::store::Stores;
@@ -204,7 +205,10 @@ impl Checker {
         let told_to = view.subs.get(&channel).map(|sub| sub.at);
         match told_to {
             Some(told_to) => view.begins_anew(&channel, told_to),
-            None => drop(view.stays.remove(&channel)),
+            None => {
+                view.stays.remove(&channel);
+                view.keeping.begins(&channel);
+            }
         }
         let is_anew = told_to.is_some();
         if is_anew && !self.may_begin_anew(&channel) {
@@ -219,7 +223,8 @@ impl Checker {
             None => {}
         }
         self.counts.pages_more += u64::from(*more);
-        if recovered.is_some() != want.options.since.is_some() {
+        let is_kept = want.options.keep && !is_anew;
+        if recovered.is_some() != want.options.since.is_some() && !is_kept {
             return Err(format!(
                 "`subscribed` to {channel}: recovered = {recovered:?} with since {:?}",
                 want.options.since
@@ -228,19 +233,28 @@ impl Checker {
         // The position before the first page: `since` if that was honoured, else the one before its first publication.
         let first = publications.first().map_or(position.offset, |p| p.prev);
         let from = match (recovered, want.options.since) {
-            (Some(true), Some(since)) if since.epoch != position.epoch => {
+            (Some(true), Some(since)) if since.epoch != position.epoch && !is_kept => {
                 return Err(format!(
                     "promise 2: recovered = true on {channel} across epochs, {since:?} to {position:?}"
                 ));
             }
-            (Some(true), Some(since)) => since.offset,
+            (Some(true), Some(since)) if !is_kept => since.offset,
             _ => first,
         };
+        let begun = Position { epoch: position.epoch, offset: first };
+        let goes_on = match recovered {
+            Some(true) if is_kept => Some(self.goes_on(view, &want, subscribed, stores)?),
+            _ => None,
+        };
+        let from = goes_on.as_ref().and_then(|goes_on| goes_on.at).map_or(from, |at| at.offset);
+        let kept = goes_on.map_or(KeptSub::new(begun), |goes_on| goes_on.kept);
         let presence = want.options.presence;
         let signals = want.options.signals;
         let sent = want.sent;
         let at = Position { epoch: position.epoch, offset: from };
-        let mut sub = Sub { at, want, recovered: *recovered, presence, signals };
+        let mut want = want;
+        want.options.keep = is_kept;
+        let mut sub = Sub { at, want, recovered: *recovered, presence, signals, kept };
         view.is_recent = *recovered != Some(true);
         for publication in publications {
             self.message(view, &channel, &mut sub, publication, stores)?;

@@ -1,5 +1,6 @@
 //! The actions of clients: they open connections, send commands and close, and shards resume their sessions.
 
+use super::kept::Keeping;
 use super::view::{PendingCommand, View, Want};
 use super::{Checker, Directed};
 use crate::application::{WITH_INFO, user_of};
@@ -42,6 +43,7 @@ impl Checker {
             is_recent: false,
             stays: BTreeMap::new(),
             to_rooms: BTreeMap::new(),
+            keeping: Keeping::default(),
         };
         self.views.insert(pipe, view);
     }

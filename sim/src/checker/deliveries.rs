@@ -62,7 +62,8 @@ impl Checker {
                         return Err(format!("promise 1: {channel}: a gap back from {:?} to {position:?}", sub.at));
                     }
                     let rule = policy.slow(channel);
-                    if sub.want.options.slow.unwrap_or(rule) == Slow::Latest {
+                    let is_latest = sub.want.options.slow.unwrap_or(rule) == Slow::Latest;
+                    if is_latest && !sub.want.options.keep {
                         self.counts.passed_over += 1;
                         let from = std::mem::replace(&mut sub.at, *position);
                         // If the channel has a new epoch, the history has lost everything of this one.
@@ -93,6 +94,7 @@ impl Checker {
                     }
                 }
                 sub.at = *position;
+                sub.kept.told_gap();
             }
             Push::Signal(signal) => return self.signal(pipe, view, signal),
             Push::Presence(change) => {
@@ -200,6 +202,7 @@ impl Checker {
         }
         self.nothing_between(view, channel, sub, publication.offset, stores)?;
         sub.at = at;
+        sub.kept.told_message(at);
         Ok(())
     }
 
@@ -299,6 +302,10 @@ fn required(view: &View, channel: &ChannelName, sub: &Sub, kept: &Kept, late: bo
     let own = view.client.is_some() && kept.client() == view.client;
     if !own || kept.publication.echo {
         return true;
+    }
+    // It may have passed its own one live, and confirmed that.
+    if sub.want.options.keep {
+        return false;
     }
     // If the store answers late, its newest entry is new to the home, and live for a client that has just subscribed.
     sub.recovered == Some(true) && kept.order <= sub.want.order && !late

@@ -8,6 +8,7 @@ mod answers;
 mod chat;
 mod commands;
 mod deliveries;
+mod kept;
 mod presence;
 mod publications;
 mod rooms;
@@ -20,7 +21,7 @@ use crate::model::Policy;
 use crate::plan::Habit;
 use crate::store::Stores;
 use crate::wire::ToClient;
-use fanfare_hub::{ChannelName, ClientId, Error, Now, Position, Reply, ReplyBody, RequestId};
+use fanfare_hub::{ChannelName, ClientId, Error, Now, Position, Reply, ReplyBody, RequestId, SubOptions};
 use presence::Presences;
 use publications::Attempt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +57,8 @@ pub(crate) struct Checker {
     let_in: BTreeSet<ChannelName>,
     /// Rooms of one subscription.
     rooms_max: usize,
+    /// Subscriptions of sessions that a shard has ended at some time: they are not kept.
+    unkept: BTreeSet<(ClientId, ChannelName)>,
     /// The newest position of each channel that a shard has acknowledged to somebody.
     acknowledged: BTreeMap<ChannelName, Position>,
     /// A signal after which nothing follows.
@@ -143,6 +146,7 @@ impl Checker {
 
     /// The application ends the subscriptions of these sessions.
     pub(crate) fn shut_for(&mut self, channel: &ChannelName, clients: &BTreeSet<ClientId>) {
+        self.unkept.extend(clients.iter().map(|client| (*client, channel.clone())));
         for client in self.views.values().filter_map(|view| view.client.filter(|client| clients.contains(client))) {
             self.presences.shut(client, channel, self.sent);
         }
@@ -171,8 +175,11 @@ impl Checker {
             },
             _ => view.unanswered.get(channel),
         });
-        want.map(|options| Habit { batch: options.batch, slow: options.slow, no_signals: !options.signals })
-            .unwrap_or_default()
+        want.map(|options| {
+            let &SubOptions { batch, slow, signals, keep, .. } = options;
+            Habit { batch, slow, no_signals: !signals, keep }
+        })
+        .unwrap_or_default()
     }
 
     /// A shard answers. The subscription of `connect` that it answers is settled now. The next answer without id about

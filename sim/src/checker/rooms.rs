@@ -39,7 +39,7 @@ pub(super) struct Change {
 }
 
 /// A stay of a subscription in a room. It is there, or has left.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Stay {
     joined: Change,
     left: Option<Change>,
@@ -60,6 +60,11 @@ struct Entry {
 }
 
 impl Change {
+    /// A shard has it.
+    pub(super) fn is_given(&self) -> bool {
+        self.given.is_some()
+    }
+
     /// Whether the entry stands after it.
     fn is_before(&self, entry: &Entry) -> Known {
         if let Some(place) = entry.place {
@@ -86,6 +91,60 @@ enum Naming {
 }
 
 impl Stay {
+    pub(super) fn room(&self) -> &Room {
+        &self.joined.room
+    }
+
+    /// How many places it may take.
+    pub(super) fn weight(&self) -> usize {
+        1 + self.again
+    }
+
+    /// Changes of a room may have taken effect or not, and the client is told whether it is in the room now, when so
+    /// many entries had been accepted anywhere.
+    pub(super) fn settle<'a>(
+        stays: &mut Vec<Stay>,
+        room: &Room,
+        doubts: impl Iterator<Item = &'a Change>,
+        is_in: bool,
+        order: u64,
+    ) -> Verdict {
+        let doubts: Vec<&Change> = doubts.collect();
+        let open = stays.iter_mut().find(|stay| stay.joined.room == *room && stay.left.is_none());
+        let Some(first) = doubts.first() else {
+            return match (open.is_some(), is_in) {
+                (true, false) => Err(format!("is in {room:?}, and goes on without it")),
+                (false, true) => Err(format!("has left {room:?}, and goes on in it")),
+                _ => Ok(()),
+            };
+        };
+        // Before the answer. One that was under way at a cut may take effect before what its shard did not know yet.
+        let by_now = |joins| {
+            let (given, answered) = (Some((0, None)), Some(order));
+            Change { joins, place: 0, given, answered, ..(*first).clone() }
+        };
+        let has_left = doubts.iter().any(|doubt| !doubt.joins);
+        let has_joined = doubts.iter().any(|doubt| doubt.joins);
+        match open {
+            Some(open) if is_in && !has_left => open.again += doubts.len(),
+            Some(open) => {
+                open.left = Some(by_now(false));
+                if !has_left {
+                    return Err(format!("is in {room:?}, and goes on without it"));
+                }
+            }
+            None if is_in && !has_joined => return Err(format!("has left {room:?}, and goes on in it")),
+            None => {}
+        }
+        let is_open = stays.iter().any(|stay| stay.joined.room == *room && stay.left.is_none());
+        if is_in && !is_open {
+            stays.push(Stay { joined: by_now(true), left: None, again: doubts.len(), told_to: None });
+        } else if !is_in && has_joined {
+            stays.push(Stay { joined: by_now(true), left: Some(by_now(false)), again: doubts.len(), told_to: None });
+        }
+        Ok(())
+    }
+
     fn covers(&self, entry: &Entry, naming: Naming) -> Known {
         let left = self.left.as_ref().map_or(Known::No, |left| left.is_before(entry));
         match (self.joined.is_before(entry), left) {
@@ -104,6 +163,19 @@ impl Stay {
 }
 
 impl View {
+    /// An `unsubscribe` is not answered.
+    pub(super) fn is_leaving(&self, channel: &ChannelName) -> bool {
+        self.pending.values().any(|(_, asked)| matches!(asked, PendingCommand::Unsubscribe(of) if of == channel))
+    }
+
+    /// Joins and leaves that are not answered.
+    pub(super) fn changes_on(&self, channel: &ChannelName) -> impl Iterator<Item = &Change> {
+        self.pending.values().filter_map(move |(_, asked)| match asked {
+            PendingCommand::Room { channel: of, change } if of == channel => Some(change),
+            _ => None,
+        })
+    }
+
     /// Whether the entry of a channel is for this client.
     pub(super) fn means(
         &self,
@@ -120,7 +192,7 @@ impl View {
         if audience.rooms.is_empty() && audience.except_rooms.is_empty() {
             return Known::Yes;
         }
-        if self.is_recent && self.stays.contains_key(channel) {
+        if self.is_recent && self.stays.contains_key(channel) || !self.keeping.knows_rooms(channel) {
             return Known::Either;
         }
         // A new epoch has places of its own: what is said of an earlier one may have been judged by them.
@@ -185,10 +257,7 @@ impl View {
     }
 
     fn changes_under_way(&self, channel: &ChannelName, room: &Room) -> impl Iterator<Item = &Change> {
-        self.pending.values().filter_map(move |(_, asked)| match asked {
-            PendingCommand::Room { channel: of, change } if of == channel && change.room == *room => Some(change),
-            _ => None,
-        })
+        self.changes_on(channel).filter(move |change| change.room == *room)
     }
 }
 

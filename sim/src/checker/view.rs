@@ -1,5 +1,6 @@
 //! One connection as its client sees it: its requests, its subscriptions, and its positions.
 
+use super::kept::{Keeping, KeptSub};
 use super::rooms::{Change, Stay};
 use fanfare_hub::{ChannelName, ClientId, Command, ErrorCode, Position, SubOptions, UserId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +68,7 @@ pub(super) struct View {
     /// Channels that it left and subscribed to while one of both had no answer, where answers come by another way than
     /// messages. Their messages may be of either subscription.
     pub(super) blurred: BTreeSet<ChannelName>,
+    pub(super) keeping: Keeping,
     /// A newer token was: the server may subscribe it, or find that it is subscribed.
     pub(super) granted_late: bool,
 }
@@ -118,6 +120,7 @@ pub(super) struct Sub {
     pub(super) recovered: Option<bool>,
     pub(super) presence: bool,
     pub(super) signals: bool,
+    pub(super) kept: KeptSub,
 }
 
 impl PendingCommand {

@@ -173,7 +173,7 @@ impl World {
     /// A client sends what is no command. The server must read it as such.
     pub(super) fn send_bad(&mut self, pipe: usize, text: &str, code: ErrorCode) -> Verdict {
         self.trace.note(self.now_ms, || format!("client {} sends on pipe {pipe}: {text}", self.pipes[pipe].client));
-        let read = wire::read_commands(text, self.reading())?;
+        let read = wire::read_commands(text, self.reading(self.pipes[pipe].client))?;
         let is_refused = |request: &Request| matches!(&request.command, Command::Invalid(error) if error.code == code);
         if read.len() != 1 || !read.iter().all(is_refused) {
             return Err(format!("wire: {text} is to be refused as {code}, and was read as {read:?}"));

@@ -101,7 +101,7 @@ impl World {
         self.pipes[pipe].server_open = false;
         self.checker.opened(pipe, shard);
         self.checker.is_apart(pipe);
-        for request in wire::read_commands(connect, self.reading())? {
+        for request in wire::read_commands(connect, self.reading(client))? {
             self.application.shown(pipe, &request);
             self.checker.sent(pipe, &request, &self.stores.borrow());
         }
@@ -192,7 +192,7 @@ impl World {
 
     fn core_sends(&mut self, client: usize, request: HttpRequest) -> Verdict {
         let exchange = request.exchange;
-        let read = wire::read_send(&request.body, self.reading())?;
+        let read = wire::read_send(&request.body, self.reading(client))?;
         self.requests(client).begins(&request, Exchange::Send { is_numbered: read.n.is_some() })?;
         let Some(to) = read.to else { return Err(format!("core: the ticket of {} does not open", request.body)) };
         let current = self.core_client(client).pipe;
@@ -303,7 +303,7 @@ impl World {
         };
         self.counts.core_streams += 1;
         self.bind(pipe, HeartbeatKind::Asks)?;
-        for request in wire::read_commands(&connect, self.reading())? {
+        for request in wire::read_commands(&connect, self.reading(self.pipes[pipe].client))? {
             self.command(pipe, request)?;
         }
         Ok(())

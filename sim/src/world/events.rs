@@ -7,6 +7,7 @@ use super::faults::Fault;
 use super::polls::PollRequest;
 use super::sends::SendAnswer;
 use super::{Carried, Verdict, World};
+use crate::engine::EngineStep;
 use crate::pipe::Pipe;
 use crate::polling::PollAnswer;
 use bytes::Bytes;
@@ -46,6 +47,7 @@ pub(super) enum Event {
     PollNext { pipe: usize },
     PollForget { pipe: usize },
     LetIn { pipe: usize },
+    Engine { pipe: usize, step: EngineStep },
     SendOut { pipe: usize },
     SendArrives { shard: usize, pipe: usize, body: Rc<str>, exchange: Option<ExchangeId> },
     SendAnswered(Box<SendAnswer>),
@@ -70,6 +72,9 @@ pub(super) enum Event {
 impl Event {
     /// It is for the process of a shard, and is lost with it.
     pub(super) fn is_of_a_shard(&self) -> bool {
+        if let Event::Engine { step, .. } = self {
+            return step.is_at_shard();
+        }
         matches!(
             self,
             Event::Wake { .. }
@@ -132,6 +137,7 @@ impl World {
             | Event::PollForget { pipe }
             | Event::StreamBegins { pipe }
             | Event::LetIn { pipe } => Some(self.pipes[*pipe].shard),
+            Event::Engine { pipe, step } if step.is_at_shard() => Some(self.pipes[*pipe].shard),
             _ => None,
         };
         if let Some(until) = shard.and_then(|shard| self.stands_still(shard)) {
@@ -216,6 +222,7 @@ impl World {
             Event::PollNext { pipe } => self.keep_polling(pipe)?,
             Event::PollForget { pipe } => self.remove_polled(pipe),
             Event::LetIn { pipe } => self.let_in(pipe)?,
+            Event::Engine { pipe, step } => self.engine_step(pipe, step)?,
             Event::SendOut { pipe } => self.send_out(pipe)?,
             Event::SendArrives { shard, pipe, body, exchange } => self.send_arrives(shard, (pipe, exchange), &body)?,
             Event::SendAnswered(answer) => self.send_heard(*answer)?,

@@ -12,6 +12,7 @@ mod clients;
 mod commands;
 mod core_http;
 mod drain;
+mod engine;
 mod events;
 mod faults;
 mod forward;
@@ -79,6 +80,8 @@ pub(crate) struct World {
     fault_rngs: Vec<Rng>,
     /// Links that are stuck.
     stick_rng: Rng,
+    /// Of each client that begins by requests.
+    engine_rngs: BTreeMap<usize, Rng>,
     /// Clients that leave a connection before they have a session on it.
     flit_rng: Rng,
     chances: Chances,
@@ -204,6 +207,7 @@ impl World {
             handler_rng: chances.of("handlers that end their callers", 0),
             fault_rngs: Fault::ALL.iter().map(|fault| chances.of("fault", *fault as u64)).collect(),
             stick_rng: chances.of("stuck links", 0),
+            engine_rngs: BTreeMap::new(),
             flit_rng: chances.of("flits", 0),
             chances,
             now_ms,

@@ -2,14 +2,13 @@
 //! its own time.
 
 use super::{Event, Verdict, World};
-use crate::chat::CHAT_WIRE;
 use crate::client::Transport;
 use crate::pipe::{Heard, Pipe};
 use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Command, ConnId, Disconnect, HeartbeatKind, Input, Opened, Push, Reply, ReplyBody, Request, RoomCommand, WireId,
+    Command, ConnId, Disconnect, HeartbeatKind, Input, Opened, Push, Reply, ReplyBody, Request, RoomCommand,
 };
 use std::rc::Rc;
 
@@ -24,9 +23,14 @@ impl World {
         if self.polls_next(client) {
             return self.open_polled(client, shard);
         }
+        if self.begins_by_requests(client) {
+            return self.open_engine(client, shard);
+        }
         let pipe = self.new_pipe(client, shard);
         self.checker.opened(pipe, shard);
-        self.bind(pipe, HeartbeatKind::Asks)?;
+        self.checker.is_of(pipe, client);
+        let keeps = !self.plan.kept(client).is_empty();
+        self.bind(pipe, if keeps { HeartbeatKind::Waits } else { HeartbeatKind::Asks })?;
         if client >= self.clients.len() {
             let core = &mut self.cores[client - self.plan.clients];
             core.pipe = Some(pipe);
@@ -70,12 +74,9 @@ impl World {
         let now_ms = self.now_ms;
         let of = &mut self.pipes[pipe];
         (of.conn, of.is_bound, of.server_open, of.opened_ms, of.alive_ms) = (conn, true, true, now_ms, now_ms);
-        let (wire, grace_ms) = match &self.pipes[pipe].chat {
-            Some(_) => (CHAT_WIRE, 0),
-            None => (WireId((client % 2) as u8), self.plan.limits.grace_ms as u32),
-        };
+        let grace_ms = if self.pipes[pipe].chat.is_some() { 0 } else { self.plan.limits.grace_ms as u32 };
         let opened = Opened {
-            wire,
+            wire: self.pipes[pipe].wire(),
             grace_ms,
             heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
             heartbeat,
@@ -125,10 +126,11 @@ impl World {
             self.unspoken.push(request.clone());
             return Ok(wire::write_unspoken(self.unspoken.len() - 1));
         }
+        let number = client;
         let client = &self.clients[client];
         let with_info = matches!(&request.command, Command::Connect(connect) if connect.proof.info.is_some());
         let text = wire::write_command(request, wire::token_of(client.user.as_ref(), with_info), client.sealed.clone());
-        let read = wire::read_commands(&text, self.reading())?;
+        let read = wire::read_commands(&text, self.reading(number))?;
         let is_connect = matches!(request.command, Command::Connect(_));
         if !is_connect && read != [request.clone()] {
             return Err(format!("wire: {request:?} was read as {read:?}"));
@@ -138,7 +140,7 @@ impl World {
 
     pub(super) fn send_text(&mut self, index: usize, text: &str) -> Verdict {
         self.trace.note(self.now_ms, || format!("client {} sends on pipe {index}: {text}", self.pipes[index].client));
-        for request in wire::read_commands(text, self.reading())? {
+        for request in wire::read_commands(text, self.reading(self.pipes[index].client))? {
             if let Command::Room(command) = &request.command {
                 let audience =
                     if let RoomCommand::Publish { audience, .. } = &**command { Some(audience) } else { None };
@@ -155,6 +157,9 @@ impl World {
 
     /// A text goes to the server.
     pub(super) fn carry_up(&mut self, index: usize, text: &str) -> Verdict {
+        if self.posts(index, text) {
+            return Ok(());
+        }
         self.carry_frame(index, |mask| wire::frame_up(text, mask))
     }
 
@@ -177,6 +182,10 @@ impl World {
             let late = 1 + pipe.rng.below(12);
             pipe.up_last_ms = pipe.up_last_ms.max(self.now_ms + late);
             let at_ms = pipe.up_last_ms;
+            if let Some(engine) = &mut pipe.engine {
+                engine.early.push((at_ms, piece)); // behind its `5`
+                continue;
+            }
             pipe.up.push_back((at_ms, piece));
             self.at(at_ms, Event::Up { pipe: index });
         }
@@ -195,19 +204,19 @@ impl World {
         while let Some(request) = self.next_command(pipe)? {
             self.command(pipe, request)?;
         }
-        Ok(())
+        self.engine_has_read(pipe)
     }
 
-    /// How the server reads at this time.
-    pub(super) fn reading(&self) -> wire::Reading<'_> {
-        let asks = self.plan.hooks.hooks.connect;
-        wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks, unspoken: &self.unspoken }
+    /// How the server reads at this time what this client sends.
+    pub(super) fn reading(&self, client: usize) -> wire::Reading<'_> {
+        let (asks, keeps) = (self.plan.hooks.hooks.connect, self.plan.kept(client));
+        wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks, unspoken: &self.unspoken, keeps }
     }
 
     fn next_command(&mut self, pipe: usize) -> Result<Option<Request>, String> {
-        let asks = self.plan.hooks.hooks.connect;
-        let reading =
-            wire::Reading { wall_ms: self.wall_ms, limits: &self.plan.limits, asks, unspoken: &self.unspoken };
+        let (asks, keeps) = (self.plan.hooks.hooks.connect, self.plan.kept(self.pipes[pipe].client));
+        let (limits, unspoken) = (&self.plan.limits, &self.unspoken);
+        let reading = wire::Reading { wall_ms: self.wall_ms, limits, asks, unspoken, keeps };
         self.pipes[pipe].read(self.now_ms, reading)
     }
 
@@ -227,6 +236,10 @@ impl World {
         if self.pipes[index].stream.as_ref().is_some_and(|stream| !stream.is_answered) {
             self.pipes[index].flushing = false;
             return Ok(());
+        }
+        if self.pipes[index].engine.is_some() {
+            self.pipes[index].flushing = false;
+            return self.engine_woken(index);
         }
         let pipe = &mut self.pipes[index];
         let late = 1 + pipe.rng.below(10);
@@ -385,6 +398,7 @@ impl World {
         let frame = match &self.pipes[index] {
             Pipe { polling: Some(_), .. } => wire::encode_entry(&farewell, shard, wall_ms, limits),
             Pipe { stream: Some(stream), .. } => wire::encode_streamed(&farewell, stream.form, shard, wall_ms, limits),
+            Pipe { engine: Some(_), .. } => wire::encode_packet(&farewell, shard, wall_ms, limits),
             _ => wire::encode(&farewell, shard, wall_ms, limits),
         };
         if self.pipes[index].chat.is_some() {
@@ -401,7 +415,7 @@ impl World {
             self.polled_closes(index);
             return Ok(());
         }
-        if pipe.stream.is_none() {
+        if pipe.stream.is_none() && pipe.engine.is_none() {
             pipe.outbox.push(wire::encode_close(reason), usize::MAX);
         }
         self.has_written_its_end(index);
@@ -443,6 +457,7 @@ impl World {
         let client = pipe.client;
         self.trace.note(self.now_ms, || format!("client {client} is done with pipe {index}"));
         self.checker.closed(index, finally);
+        self.checker.leaves(index, self.stores.borrow().ledger.order);
         if let Some(chat) = self.chat_of(client) {
             if self.chats[chat].pipe == Some(index) {
                 self.chats[chat].closed(self.now_ms, &mut self.client_rngs[client]);

@@ -61,11 +61,12 @@ impl World {
         self.pipes[pipe].apart = Some(Box::default());
         self.pipes[pipe].server_open = false;
         self.checker.opened(pipe, shard);
+        self.checker.is_of(pipe, client);
         self.checker.is_apart(pipe);
         self.meets(client, pipe, shard);
         let request = self.clients[client].connect(&mut self.client_rngs[client], &self.plan, self.calm);
         let text = self.written(client, &request)?;
-        for request in wire::read_commands(&text, self.reading())? {
+        for request in wire::read_commands(&text, self.reading(client))? {
             self.application.shown(pipe, &request);
             self.checker.sent(pipe, &request, &self.stores.borrow());
         }
@@ -254,7 +255,7 @@ impl World {
         let conn = self.pipes[pipe].conn;
         self.shards[shard].polls.opened(conn, attempt);
         let text = self.polling(pipe).connect.clone();
-        for request in wire::read_commands(&text, self.reading())? {
+        for request in wire::read_commands(&text, self.reading(self.pipes[pipe].client))? {
             self.command(pipe, request)?;
         }
         Ok(())
@@ -348,7 +349,7 @@ impl World {
             Polled::Again { n, bytes } => {
                 self.counts.answers_again += 1;
                 self.is_alive(pipe)?;
-                let front = self.front(pipe, bytes);
+                let front = self.pipes[pipe].front(bytes);
                 self.give(pipe, request, n, &front)
             }
             Polled::Late => self.give(pipe, request, ack, &[]),
@@ -408,7 +409,7 @@ impl World {
             return Ok(());
         };
         let answer_max = self.plan.limits.page_bytes_max;
-        let bytes = self.front(pipe, answer_max);
+        let bytes = self.pipes[pipe].front(answer_max);
         let n = self.polling(pipe).server.polls.answer(turn, bytes.len());
         let (shard, conn) = (self.pipes[pipe].shard, self.pipes[pipe].conn);
         let server = &self.polling(pipe).server;
@@ -421,18 +422,6 @@ impl World {
             return self.poll_fetched(pipe, bytes.len());
         }
         Ok(())
-    }
-
-    /// The first messages of the outbox, as many as fit, but one at least.
-    fn front(&self, pipe: usize, bytes_max: usize) -> Vec<u8> {
-        let mut front = Vec::new();
-        for frame in self.pipes[pipe].outbox.frames() {
-            if !front.is_empty() && front.len() + frame.len() > bytes_max {
-                break;
-            }
-            front.extend_from_slice(frame);
-        }
-        front
     }
 
     /// The client has these bytes.

@@ -155,7 +155,7 @@ impl World {
         (pipe, exchange): (usize, Option<ExchangeId>),
         body: &str,
     ) -> Verdict {
-        let send = wire::read_send(body, self.reading())?;
+        let send = wire::read_send(body, self.reading(self.pipes[pipe].client))?;
         let Some(to) = send.to else { return Err(format!("send: the ticket of {body} does not open")) };
         // A client that has left its connection has ended its requests. Those that get through all the same are
         // without consequence for later connections.

@@ -113,6 +113,12 @@ impl World {
                 for conn in recipients {
                     let turn = self.turn;
                     if let Some(pipe) = self.pipe_of(shard, *conn) {
+                        if self.pipes[pipe].wire() != wire {
+                            let has = self.pipes[pipe].wire();
+                            return Err(format!(
+                                "rewire: pipe {pipe} has {has:?}, and is told for {wire:?}: {message:?}"
+                            ));
+                        }
                         if let ToClient::Push(push) = &*message {
                             self.application.pushed(pipe, push);
                         }
@@ -131,10 +137,11 @@ impl World {
                         {
                             return Err(format!("promise 6: a full connection is told {push:?}"));
                         }
-                        if let ToClient::Push(Push::Unsubscribed { channel, .. }) = &*message
-                            && let Some(client) = pipe.session
-                        {
-                            self.kept.left(client, channel);
+                        if let ToClient::Push(Push::Unsubscribed { channel, .. }) = &*message {
+                            self.checker.end_sent(pipe.number, channel);
+                            if let Some(client) = pipe.session {
+                                self.kept.left(client, channel);
+                            }
                         }
                         if let (ToClient::Push(Push::Unsubscribed { channel, .. }), Some(_)) = (&*message, &pipe.apart)
                         {
@@ -169,9 +176,12 @@ impl World {
                 if let Some(pipe) = self.pipe_of(shard, conn) {
                     if let ReplyBody::Connected(connected) = &reply.body {
                         self.checker.taken_up(pipe, connected.client);
+                        self.checker.is_given(pipe, connected);
                     }
                     let asked = |channel: &ChannelName| self.checker.habit(pipe, reply.id.as_ref(), channel);
                     self.pipes[pipe].watch.replied(self.now_ms, &reply.body, &self.plan, &asked)?;
+                    let now = self.now();
+                    self.checker.said_kept(now, pipe, &reply, &self.stores.borrow(), &self.policy)?;
                     self.checker.said(pipe, &reply, &self.stores.borrow());
                     if let ReplyBody::Subscribed(subscribed) = &reply.body
                         && let (Some(_), Some(_)) = (&self.pipes[pipe].full, subscribed.publications.first())
@@ -318,6 +328,7 @@ impl World {
         let frame = match &self.pipes[index] {
             Pipe { polling: Some(_), .. } => wire::encode_entry(message, shard, wall_ms, limits),
             Pipe { stream: Some(stream), .. } => wire::encode_streamed(message, stream.form, shard, wall_ms, limits),
+            Pipe { engine: Some(_), .. } => wire::encode_packet(message, shard, wall_ms, limits),
             _ => frame,
         };
         let pipe = &mut self.pipes[index];

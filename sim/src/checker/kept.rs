@@ -1,0 +1,240 @@
+//! Subscriptions that are kept: a client that comes back to its session goes on where it was, in its rooms, and misses
+//! nothing that was for it.
+//!
+//! The judge takes over what the client's last connection knew: its position and its stays in rooms. Joins and leaves
+//! whose answers the client never had are settled by the rooms that `subscribed` names. Where the log still has
+//! everything since the client's last publication, it must go on.
+
+use super::rooms::{Change, Stay};
+use super::view::{PendingCommand, Sub, View, Want};
+use super::{Checker, Verdict};
+use crate::model::Policy;
+use crate::store::Stores;
+use fanfare_hub::{ChannelName, ClientId, Connected, Now, Position, Reply, ReplyBody, Room, Subscribed};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is known of a connection besides what its client has heard.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    /// Whose it is.
+    actor: usize,
+    /// The session that a shard has given it, and whether that goes on.
+    session: Option<(ClientId, bool)>,
+    /// How many entries had been accepted anywhere when a shard answered the subscription to each channel.
+    said: BTreeMap<ChannelName, u64>,
+    /// The same when the client left the connection.
+    left: u64,
+    /// Channels of which nobody knows the rooms in which it is.
+    unjudged: BTreeSet<ChannelName>,
+}
+
+impl Keeping {
+    pub(super) fn knows_rooms(&self, channel: &ChannelName) -> bool {
+        !self.unjudged.contains(channel)
+    }
+
+    /// A subscription begins, in no room.
+    pub(super) fn begins(&mut self, channel: &ChannelName) {
+        self.unjudged.remove(channel);
+    }
+}
+
+/// What is known of a subscription that may be kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeptSub {
+    /// Where it began, on whichever connection.
+    begun: Position,
+    /// How often its client has come back.
+    returns: u64,
+    /// The place of the last publication that its client has had.
+    had: Option<Position>,
+    /// A gap was told, and nothing after it.
+    is_gapped: bool,
+}
+
+impl KeptSub {
+    pub(super) fn new(begun: Position) -> Self {
+        KeptSub { begun, returns: 0, had: None, is_gapped: false }
+    }
+
+    pub(super) fn told_gap(&mut self) {
+        self.is_gapped = true;
+    }
+
+    pub(super) fn told_message(&mut self, at: Position) {
+        (self.is_gapped, self.had) = (false, Some(at));
+    }
+}
+
+/// How a client goes on: from its position.
+pub(super) struct GoesOn {
+    pub(super) at: Option<Position>,
+    pub(super) kept: KeptSub,
+}
+
+impl Checker {
+    /// Whose a connection is.
+    pub(crate) fn is_of(&mut self, pipe: usize, actor: usize) {
+        self.views.entry(pipe).and_modify(|view| view.keeping.actor = actor);
+    }
+
+    /// A shard gives it a session.
+    pub(crate) fn is_given(&mut self, pipe: usize, connected: &Connected) {
+        let session = Some((connected.client, connected.resumed));
+        self.views.entry(pipe).and_modify(|view| view.keeping.session = session);
+    }
+
+    /// Its client leaves the connection.
+    pub(crate) fn leaves(&mut self, pipe: usize, order: u64) {
+        self.views.entry(pipe).and_modify(|view| view.keeping.left = order);
+    }
+
+    /// A shard has ended a subscription, and the client may not hear of it.
+    pub(crate) fn end_sent(&mut self, pipe: usize, channel: &ChannelName) {
+        let session = self.views.get(&pipe).and_then(|view| view.keeping.session);
+        if let Some((client, _)) = session {
+            self.unkept.insert((client, channel.clone()));
+        }
+    }
+
+    /// A shard answers a subscription. One that was kept goes on if the log still has everything that is for it.
+    pub(crate) fn said_kept(
+        &mut self,
+        now: Now,
+        pipe: usize,
+        reply: &Reply,
+        stores: &Stores,
+        policy: &Policy,
+    ) -> Verdict {
+        let (ReplyBody::Subscribed(subscribed), Some(view)) = (&reply.body, self.views.get_mut(&pipe)) else {
+            return Ok(());
+        };
+        let channel = &subscribed.channel;
+        view.keeping.said.insert(channel.clone(), stores.ledger.order);
+        let Some(options) = view.unanswered.get(channel).filter(|options| options.keep && reply.id.is_none()).cloned()
+        else {
+            return Ok(());
+        };
+        if subscribed.recovered != Some(true) && !subscribed.rooms.is_empty() {
+            return Err(format!("kept: {channel} begins anew, in the rooms {:?}", subscribed.rooms));
+        }
+        let view = &self.views[&pipe];
+        let Some((client, true)) = view.keeping.session else { return Ok(()) };
+        let Some(before) = self.had(view, client, channel).filter(|before| self.must_go_on(before, view, channel))
+        else {
+            return Ok(());
+        };
+        let Some((floor, top)) = stores.kept(now, channel, policy.history(channel)) else { return Ok(()) };
+        let sub = &before.subs[channel];
+        let begun = sub.kept.begun;
+        if stores.losses + stores.silences + stores.unknowns > 0 || [sub.at.epoch, begun.epoch] != [top.epoch; 2] {
+            return Ok(());
+        }
+        let from = options.since.filter(|since| since.epoch == top.epoch).map_or(0, |since| since.offset);
+        let from = from.max(begun.offset);
+        if floor > from {
+            return Ok(());
+        }
+        self.counts.kept_required += 1;
+        if subscribed.recovered != Some(true) {
+            return Err(format!(
+                "kept: {channel}: {client} is at {from}, all after {floor} is there, and it is told {:?}",
+                subscribed.recovered
+            ));
+        }
+        Ok(())
+    }
+
+    /// The last connection on which the client knew of the subscription, if each one since then asked for it again.
+    fn had(&self, view: &View, client: ClientId, channel: &ChannelName) -> Option<&View> {
+        let is_earlier =
+            |other: &&View| other.keeping.session.is_some_and(|(of, _)| of == client) && other.taken_up < view.taken_up;
+        let mut earlier: Vec<&View> = self.views.values().filter(is_earlier).collect();
+        earlier.sort_by_key(|other| Reverse(other.taken_up));
+        let asks = |other: &&View| other.bare.get(channel).is_some_and(|want| want.options.keep);
+        let has = |other: &View| other.subs.get(channel).is_some_and(|sub| sub.want.options.keep);
+        earlier.into_iter().find(|other| !asks(other)).filter(|other| has(other))
+    }
+
+    /// False where something may have ended the subscription, or its client may say what it never had.
+    fn must_go_on(&self, before: &View, view: &View, channel: &ChannelName) -> bool {
+        let client = view.keeping.session.map(|(client, _)| client);
+        let stays = before.stays.get(channel).into_iter().flatten();
+        let stays: usize = stays.map(Stay::weight).sum::<usize>() + before.changes_on(channel).count();
+        let is_asking =
+            |asked: &PendingCommand| matches!(asked, PendingCommand::Subscribe(_) | PendingCommand::Refresh(_));
+        let is_leaving = before.is_leaving(channel) || before.pending.values().any(|(_, asked)| is_asking(asked));
+        let is_ended = client.is_some_and(|client| self.unkept.contains(&(client, channel.clone())));
+        before.keeping.actor == view.keeping.actor
+            && !before.is_apart
+            && !before.subs[channel].kept.is_gapped
+            && !is_leaving
+            && !is_ended
+            && self.shut.is_empty()
+            && stays < self.rooms_max
+    }
+
+    /// A client reads that its subscription goes on: it is where its last connection was, and in its rooms.
+    pub(super) fn goes_on(
+        &mut self,
+        view: &mut View,
+        want: &Want,
+        subscribed: &Subscribed,
+        stores: &Stores,
+    ) -> Result<GoesOn, String> {
+        let Subscribed { channel, position, publications, rooms, .. } = subscribed;
+        let client = view.client.unwrap_or(ClientId(0));
+        let Some(before) = self.had(view, client, channel) else {
+            // Its client never knew of it.
+            let begun = publications.first().map_or(position.offset, |first| first.prev);
+            let kept = KeptSub::new(Position { offset: begun, ..*position });
+            return Ok(GoesOn { at: None, kept });
+        };
+        let Sub { at, kept, want: wanted, .. } = &before.subs[channel];
+        let says_all = want.options.since == kept.had;
+        let is_own = before.keeping.actor == view.keeping.actor && at.epoch == position.epoch && says_all;
+        let has_followed = wanted.options.keep && is_own && !kept.is_gapped && !before.is_apart && !view.is_apart;
+        let has_followed = has_followed && !before.is_leaving(channel);
+        let order = view.keeping.said.get(channel).copied().unwrap_or(u64::MAX);
+        let mut stays = before.stays.get(channel).cloned().unwrap_or_default();
+        let doubts: Vec<Change> = before.changes_on(channel).filter(|change| change.is_given()).cloned().collect();
+        let named: BTreeSet<&Room> =
+            stays.iter().map(Stay::room).chain(doubts.iter().map(|doubt| &doubt.room)).collect();
+        if let Some(room) = rooms.iter().find(|room| !named.contains(room)) {
+            if before.keeping.knows_rooms(channel) {
+                return Err(format!("kept: {channel}: {:?} goes on in {room:?}, where it never was", view.client));
+            }
+        }
+        let is_leaving = before.is_leaving(channel);
+        if is_leaving || !before.keeping.knows_rooms(channel) {
+            view.keeping.unjudged.insert(channel.clone());
+        }
+        for room in named.into_iter().cloned().collect::<Vec<_>>() {
+            let doubts = doubts.iter().filter(|doubt| doubt.room == room);
+            let settled = Stay::settle(&mut stays, &room, doubts, rooms.contains(&room), order);
+            if view.keeping.knows_rooms(channel) {
+                settled.map_err(|wrong| format!("kept: {channel}: {:?} {wrong}", view.client))?;
+            }
+        }
+        let was_sent = |offset| {
+            let entry = stores.ledger.at(channel, Position { offset, ..*position });
+            entry.is_some_and(|entry| entry.order <= before.keeping.left)
+        };
+        let was_lost = publications.iter().any(|publication| was_sent(publication.offset));
+        let has_moved = before.shard != view.shard;
+        let kept = KeptSub { returns: kept.returns + 1, is_gapped: false, had: want.options.since, ..*kept };
+        let at = has_followed.then_some(*at);
+        let counts = [
+            (&mut self.counts.kept_on, true),
+            (&mut self.counts.kept_again, kept.returns > 1),
+            (&mut self.counts.kept_quiet, want.options.since.is_none()),
+            (&mut self.counts.kept_moved, has_moved),
+            (&mut self.counts.kept_in_rooms, !rooms.is_empty()),
+            (&mut self.counts.kept_lost, was_lost),
+        ];
+        counts.into_iter().filter(|(_, is_so)| *is_so).for_each(|(count, _)| *count += 1);
+        view.stays.insert(channel.clone(), stays);
+        Ok(GoesOn { at, kept })
+    }
+}
