@@ -407,3 +407,25 @@ fn operations_are_in_order_also_where_the_store_answers_late() {
     assert_eq!(net.take_messages(peer), ["1", "\"?\"", "null"]);
     assert_eq!(answers(&net, 1), Some((vec![], 1, 1, false)));
 }
+
+/// A recovery reads from before a join that was done already, and after which the member has left.
+#[test]
+fn a_recovery_does_not_do_again_what_was_done() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let [bob] = subscribed(&mut net);
+        let ada = net.connect(0);
+        let kept = || vec![SubOptions { keep: true, ..SubOptions::new(channel(NAME)) }];
+        net.subscribe_with(ada, kept().remove(0));
+        let (ada_alone, id) = (only(&[net.client(ada)]), net.client(ada));
+        all(&mut net, 0, vec![join(ada_alone.clone(), "red"), join(ada_alone.clone(), "blue")]);
+        net.ask(ada, Command::Room(Box::new(RoomCommand::Leave { channel: channel(NAME), room: room("red") })));
+        net.cut(ada);
+        all(&mut net, 0, vec![leave(ada_alone, "blue"), emit(to(&["red", "blue"]), "1")]);
+        let again = net.resume(ada, 1, kept());
+        assert_eq!(net.client(again), id);
+        all(&mut net, shards - 1, vec![emit(to(&["red", "blue"]), "2"), emit(only(&[id]), "3")]);
+        assert_eq!(net.take_messages(again), ["3"], "with {shards} shards");
+        assert_eq!(net.take_messages(bob).len(), 0);
+    }
+}

@@ -147,7 +147,11 @@ impl Sessions {
     fn change(&mut self, cx: &mut Cx<'_>, session: u32, edge: u32, act: &Act, place: Position) {
         let Some(entry) = self.sessions.slab.get(session as usize) else { return };
         let (at, conn) = (self.sessions.reference(session), entry.seat_id());
-        let sub = entry.sub_on(edge).map(|slot| entry.subs[slot].id);
+        let sub = entry.sub_on(edge).map(|slot| &entry.subs[slot]);
+        // A recovery reads it once more. The rooms are what they were, and it has been left since or not.
+        let keeps = sub.and_then(|sub| sub.rooms.as_ref()?.keeps.as_ref());
+        let was_done = keeps.is_some_and(|keeps| keeps.has_done(place));
+        let sub = sub.filter(|_| !was_done).map(|sub| sub.id);
         match (act, conn, sub) {
             (Act::Disconnect { whole: true }, Some(seat), _) => self.close(cx, seat.conn, Disconnect::Kicked),
             (Act::Disconnect { whole: false }, Some(seat), _) => {

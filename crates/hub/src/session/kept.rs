@@ -47,6 +47,11 @@ impl Keeps {
         Keeps { is_unheard: self.is_unheard || is_unheard, ..Keeps::since(at) }
     }
 
+    /// An act at this place was done before the session lost its last connection.
+    pub(super) fn has_done(&self, at: Position) -> bool {
+        self.reached.epoch == at.epoch && at.offset <= self.reached.offset
+    }
+
     /// The client has answered a ping: it has had everything up to there.
     fn answered(&mut self) {
         if let Some(at) = self.pinged.take() {
