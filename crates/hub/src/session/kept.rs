@@ -41,8 +41,8 @@ impl Keeps {
         Keeps { confirmed: at, reached: at, pinged: None, is_unheard: false, forgotten: 0, asked: Vec::new() }
     }
 
-    /// It begins, anew where its client wanted to go on (`is_unheard`). Until the client shows that it knows of that, it
-    /// does not go on from here: the client would not learn that it has missed something.
+    /// It begins, anew where its client wanted to go on (`is_unheard`). Until the client shows that it knows of that,
+    /// it does not go on from here: the client would not learn that it has missed something.
     pub(super) fn begins(&self, at: Position, is_unheard: bool) -> Self {
         Keeps { is_unheard: self.is_unheard || is_unheard, ..Keeps::since(at) }
     }
@@ -114,7 +114,7 @@ impl Sessions {
         let known = edge.at.filter(|at| at.epoch == reached.epoch).map_or(reached.offset, |at| at.offset);
         let known = known.max(reached.offset);
         let (mut epoch, mut stays) = rooms.away();
-        // The answer to a join that is under way will find nobody: it takes effect behind everything that is known here.
+        // The answer to a join that is under way will find nobody: it takes effect behind all that is known here.
         for change in &keeps.asked {
             epoch.get_or_insert(reached.epoch);
             let (RoomChange::Join(room) | RoomChange::Leave(room) | RoomChange::LeaveByAct(room)) = change;

@@ -6,8 +6,8 @@
 //! many packets is read one packet at a time, so nothing is allocated for a count.
 //!
 //! [`Probe`] judges what a client says on a new WebSocket until its session goes on there, [`Upgrade`] whether that is
-//! looked at, and [`Sid`] is the id of a session. [`Query`] reads the parameters of a request in the order in which the reference judges them, and
-//! [`Refused`] has the reference's codes. Spec: the Engine.IO protocol, version 4.
+//! looked at, and [`Sid`] is the id of a session. [`Query`] reads the parameters of a request in the order in which the
+//! reference judges them, and [`Refused`] has the reference's codes. Spec: the Engine.IO protocol, version 4.
 
 #[doc(hidden)]
 pub mod fuzz;
