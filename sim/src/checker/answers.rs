@@ -247,7 +247,7 @@ impl Checker {
             _ => None,
         };
         let from = goes_on.as_ref().and_then(|goes_on| goes_on.at).map_or(from, |at| at.offset);
-        let kept = goes_on.map_or(KeptSub::new(begun), |goes_on| goes_on.kept);
+        let kept = goes_on.map_or(KeptSub::new(begun, view), |goes_on| goes_on.kept);
         let presence = want.options.presence;
         let signals = want.options.signals;
         let sent = want.sent;

@@ -45,6 +45,8 @@ impl Keeping {
 pub(super) struct KeptSub {
     /// Where it began, on whichever connection.
     begun: Position,
+    /// It began in a session that was there before: a client that got nothing since may not know that.
+    is_anew: bool,
     /// How often its client has come back.
     returns: u64,
     /// The place of the last publication that its client has had.
@@ -54,8 +56,9 @@ pub(super) struct KeptSub {
 }
 
 impl KeptSub {
-    pub(super) fn new(begun: Position) -> Self {
-        KeptSub { begun, returns: 0, had: None, is_gapped: false }
+    pub(super) fn new(begun: Position, view: &View) -> Self {
+        let is_anew = view.keeping.session.is_some_and(|(_, is_resumed)| is_resumed);
+        KeptSub { begun, is_anew, returns: 0, had: None, is_gapped: false }
     }
 
     pub(super) fn told_gap(&mut self) {
@@ -133,7 +136,7 @@ impl Checker {
         }
         let from = options.since.filter(|since| since.epoch == top.epoch).map_or(0, |since| since.offset);
         let from = from.max(begun.offset);
-        if floor > from {
+        if floor > from || sub.kept.is_anew && from == begun.offset {
             return Ok(());
         }
         self.counts.kept_required += 1;
@@ -188,7 +191,7 @@ impl Checker {
         let Some(before) = self.had(view, client, channel) else {
             // Its client never knew of it.
             let begun = publications.first().map_or(position.offset, |first| first.prev);
-            let kept = KeptSub::new(Position { offset: begun, ..*position });
+            let kept = KeptSub::new(Position { offset: begun, ..*position }, view);
             return Ok(GoesOn { at: None, kept });
         };
         let Sub { at, kept, want: wanted, .. } = &before.subs[channel];
