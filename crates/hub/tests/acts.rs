@@ -415,16 +415,16 @@ fn a_recovery_does_not_do_again_what_was_done() {
         let mut net = Net::new(shards);
         let [bob] = subscribed(&mut net);
         let ada = net.connect(0);
-        let kept = || vec![SubOptions { keep: true, ..SubOptions::new(channel(NAME)) }];
+        let kept = || vec![SubOptions { keep: true, ..SubOptions::new(channel(CHANNEL)) }];
         net.subscribe_with(ada, kept().remove(0));
         let (ada_alone, id) = (only(&[net.client(ada)]), net.client(ada));
         all(&mut net, 0, vec![join(ada_alone.clone(), "red"), join(ada_alone.clone(), "blue")]);
-        net.ask(ada, Command::Room(Box::new(RoomCommand::Leave { channel: channel(NAME), room: room("red") })));
+        net.ask(ada, common::rooms::leave("red"));
         net.cut(ada);
-        all(&mut net, 0, vec![leave(ada_alone, "blue"), emit(to(&["red", "blue"]), "1")]);
+        all(&mut net, 0, vec![leave(ada_alone, "blue"), emit(in_rooms(&["red", "blue"]), "1")]);
         let again = net.resume(ada, 1, kept());
         assert_eq!(net.client(again), id);
-        all(&mut net, shards - 1, vec![emit(to(&["red", "blue"]), "2"), emit(only(&[id]), "3")]);
+        all(&mut net, shards - 1, vec![emit(in_rooms(&["red", "blue"]), "2"), emit(only(&[id]), "3")]);
         assert_eq!(net.take_messages(again), ["3"], "with {shards} shards");
         assert_eq!(net.take_messages(bob).len(), 0);
     }
