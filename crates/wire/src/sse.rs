@@ -102,7 +102,8 @@ struct CursorEntry {
 const NOTHING: &[u8] = b"0";
 
 impl Cursor {
-    /// Reads the text that a client sent. Invalid entries name no channel.
+    /// Reads the text that a client sent. One with an invalid entry, or with more entries than a stream has channels,
+    /// was not written by a server: it names no channel, so that everything counts as lost.
     pub fn decode(text: &str) -> Cursor {
         let entry = |text: &str| {
             let mut parts = text.split('.');
@@ -112,7 +113,8 @@ impl Cursor {
             let position = Position { epoch: Epoch::from_wire(epoch), offset };
             parts.next().is_none().then_some(CursorEntry { channel, position })
         };
-        Cursor(text.split('_').filter_map(entry).take(CHANNELS_MAX).collect())
+        let entries: Option<Vec<_>> = text.split('_').take(CHANNELS_MAX + 1).map(entry).collect();
+        Cursor(entries.filter(|entries| entries.len() <= CHANNELS_MAX).unwrap_or_default())
     }
 
     /// The position in a channel, where the cursor names one.
@@ -260,10 +262,17 @@ mod tests {
         for text in rows {
             assert_eq!(Cursor::decode(text), Cursor::default(), "{text:?}");
         }
-        let foreign = Cursor::decode("garbage_af63bd4c8601b7be.not-ours.7");
+        let good = "af63bd4c8601b7be.0000000000000001.7";
+        for text in [format!("garbage_{good}"), format!("{good}_garbage"), format!("{good}_"), format!("_{good}")] {
+            assert_eq!(Cursor::decode(&text), Cursor::default(), "{text:?}");
+        }
+        let many = |count| vec![good; count].join("_");
+        assert_ne!(Cursor::decode(&many(CHANNELS_MAX)), Cursor::default());
+        for count in [CHANNELS_MAX + 1, 1_000] {
+            assert_eq!(Cursor::decode(&many(count)), Cursor::default(), "{count} entries");
+        }
+        let foreign = Cursor::decode("af63bd4c8601b7be.not-ours.7");
         assert_eq!(foreign.0.iter().map(|entry| entry.position).collect::<Vec<_>>(), [at(0, 7)]);
-        let many = vec!["1.0000000000000001.1"; 1000].join("_");
-        assert_eq!(Cursor::decode(&many).0.len(), CHANNELS_MAX);
     }
 
     proptest! {
