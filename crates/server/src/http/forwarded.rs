@@ -150,6 +150,12 @@ fn address(text: &[u8]) -> Option<SocketAddr> {
     }
 }
 
+/// The node of `Forwarded`: there an address of IPv6 has brackets (RFC 7239 §6).
+fn node(text: &[u8]) -> Option<SocketAddr> {
+    let is_bare = std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());
+    address(text).filter(|_| !is_bare)
+}
+
 fn is_of_obfuscated(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
@@ -189,12 +195,12 @@ fn parse_element(mut line: &[u8]) -> Option<(Hop, &[u8])> {
         // RFC 7239 allows an empty pair: `for=a;;by=b`, `for=a;`.
         if !name.is_empty() {
             let rest = rest.strip_prefix(b"=")?;
-            let (value, rest) = parse_value(rest)?;
+            let (value, rest) = parse_value(rest, name.eq_ignore_ascii_case(b"host"))?;
             if names.iter().any(|other| other.eq_ignore_ascii_case(name)) {
                 return None;
             }
             if name.eq_ignore_ascii_case(b"for") {
-                hop.peer = address(&value);
+                hop.peer = node(&value);
             } else if name.eq_ignore_ascii_case(b"proto") {
                 hop.is_tls = scheme(&value);
             }
@@ -211,11 +217,12 @@ fn parse_element(mut line: &[u8]) -> Option<(Hop, &[u8])> {
     }
 }
 
-/// A token or a quoted string, without its quotes. Proxies forget the quotes that a port needs, so `:`, `[` and `]`
-/// count as parts of a token here: nothing else can be meant.
-fn parse_value(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+/// A token or a quoted string, without its quotes. Proxies forget the quotes that the port of a host needs, so there
+/// `:`, `[` and `]` count as parts of a token: nothing else can be meant, and the host is not read.
+fn parse_value(text: &[u8], is_host: bool) -> Option<(Vec<u8>, &[u8])> {
     let Some(mut quoted) = text.strip_prefix(b"\"") else {
-        let end = text.iter().position(|byte| !is_of_token(*byte) && !b":[]".contains(byte)).unwrap_or(text.len());
+        let end = text.iter().position(|byte| !is_of_token(*byte) && !(is_host && b":[]".contains(byte)));
+        let end = end.unwrap_or(text.len());
         return (end > 0).then(|| (text[..end].to_vec(), &text[end..]));
     };
     let mut value = Vec::new();
@@ -327,7 +334,15 @@ mod tests {
             // Forwarded.
             (&[(F, "for=192.0.2.1")], TOLD),
             (&[(F, "For=\"192.0.2.1:4711\"")], "192.0.2.1:4711"),
-            (&[(F, "for=192.0.2.1:4711")], "192.0.2.1:4711"),
+            // The port and the brackets need quotes (RFC 7239 §4). A line is believed whole or not at all.
+            (&[(F, "for=192.0.2.1:4711")], PEER),
+            (&[(F, "for=[2001:db8::1]")], PEER),
+            (&[(F, "for=\"2001:db8::1\"")], PEER),
+            (&[(F, "for=192.0.2.1;by=10.0.0.9:80")], PEER),
+            (&[(F, "for=6.6.6.6:80, for=192.0.2.1")], PEER),
+            // Only a host's port is taken without them.
+            (&[(F, "for=192.0.2.1;host=a.example:8443;proto=http")], TOLD),
+            (&[(F, "for=192.0.2.1;Host=[2001:db8::9]:80")], TOLD),
             (&[(F, "for=\"[2001:db8::1]:80\"")], "[2001:db8::1]:80"),
             (&[(F, "for=\"[2001:db8::1]\"")], "[2001:db8::1]:0"),
             (&[(F, "for=\"192.0.2.1:_port\"")], TOLD),
@@ -356,7 +371,7 @@ mod tests {
             (&[(F, "=192.0.2.1")], PEER),
             (&[(F, "192.0.2.1")], PEER),
             (&[(F, "for=192.0.2.1, @")], PEER),
-            (&[(F, "for=2001:db8::1")], "[2001:db8::1]:0"),
+            (&[(F, "for=2001:db8::1")], PEER),
             (&[(F, "garbage\""), (F, "for=10.0.0.2")], "10.0.0.2:0"),
             (&[(F, "for=192.0.2.1"), (F, "\"garbage"), (F, "for=10.0.0.2")], "10.0.0.2:0"),
             // A quotation that the client has opened takes in what a proxy appends to its line.
