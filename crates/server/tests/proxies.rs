@@ -343,6 +343,16 @@ fn everything_is_below_the_base_path() {
             let answer = get(path);
             assert_eq!(answer.status(), status, "{path}, later: {later}: {}{}", answer.head, answer.body);
         }
+        // Answers name the path as it was sent.
+        let named =
+            ["/nothing", "/v1/ws", "/v1/poll", "/events", "/api/v1/publish", "/api/v1/nothing", "/api/openapi.json"];
+        for path in named.map(|path| format!("/realtime{path}")) {
+            let mut socket = socket();
+            let request = format!("DELETE {path} HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n");
+            socket.write_all(request.as_bytes()).expect("the server reads");
+            let answer = response(&mut socket);
+            assert!(answer.body.contains(&path), "{path}, later: {later}: {}{}", answer.head, answer.body);
+        }
         assert_eq!(get("/realtime?a=b").body, "/?a=b /realtime?a=b", "pages are below it too");
     }
     for way in WAYS {

@@ -22,7 +22,7 @@ mod tests;
 use crate::config::api_key::ApiKey;
 use crate::embed::handle::Handle;
 use crate::refusal::HttpRefusal;
-use crate::request::{API_COMMANDS, API_DOCUMENT, is_api_path};
+use crate::request::{API_COMMANDS, API_DOCUMENT, is_api_path, path_as_sent};
 use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
@@ -119,14 +119,14 @@ impl Endpoint {
         B: http_body::Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let path = head.uri.path();
+        let (path, sent) = (head.uri.path(), path_as_sent(&head.uri, &head.extensions));
         if path == API_DOCUMENT {
-            return self.document(&head.method);
+            return self.document(&head.method, sent);
         }
         let kind =
-            path.strip_prefix(API_COMMANDS).and_then(ApiCommand::find).ok_or_else(|| refusal::no_command(path))?;
+            path.strip_prefix(API_COMMANDS).and_then(ApiCommand::find).ok_or_else(|| refusal::no_command(sent))?;
         if head.method != Method::POST {
-            return Err(refusal::method(&head.method, path, "POST"));
+            return Err(refusal::method(&head.method, sent, "POST"));
         }
         let key = self.key(&head.headers)?;
         key.may_ask(kind)?;
@@ -169,9 +169,9 @@ impl Endpoint {
 
     /// The OpenAPI document. Every client that reaches the port may read it: it has the same content as the
     /// documentation.
-    fn document(&self, method: &Method) -> Result<Response<Body>, HttpRefusal> {
+    fn document(&self, method: &Method, sent: &str) -> Result<Response<Body>, HttpRefusal> {
         if method != Method::GET && method != Method::HEAD {
-            return Err(refusal::method(method, API_DOCUMENT, "GET, HEAD"));
+            return Err(refusal::method(method, sent, "GET, HEAD"));
         }
         let print = || Bytes::from(openapi::document().to_string());
         let mut response = Response::new(Body::from(self.document.get_or_init(print).clone()));

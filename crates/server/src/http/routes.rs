@@ -13,7 +13,7 @@ use crate::logs::{self, Asked};
 use crate::protocol::exchange::Admit;
 use crate::protocol::{Node, Protocol};
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::{Peer, RequestId, RequestInfo};
+use crate::request::{Peer, RequestId, RequestInfo, path_as_sent};
 use crate::transport::admission::{AdmittedSession, Connections, Over};
 use crate::transport::socket::Ends;
 use crate::watch::Watch;
@@ -299,6 +299,7 @@ impl Routes {
     /// A page, or the answer if there is none.
     async fn page(&self, request: Request<Body>, asker: Asker) -> Response<Body> {
         let (uri, method, version) = (request.uri().clone(), request.method().clone(), request.version());
+        let sent = path_as_sent(request.uri(), request.extensions()).to_owned();
         let reader = self.gate.reader(request.headers());
         let is_probe = is_health(uri.path());
         let asked = (method == Method::OPTIONS).then(|| request.headers().clone());
@@ -318,7 +319,7 @@ impl Routes {
         }
         match page.status() {
             StatusCode::NOT_FOUND => {}
-            StatusCode::METHOD_NOT_ALLOWED => return not_by(&method, uri.path()).to(asker).onto(&page),
+            StatusCode::METHOD_NOT_ALLOWED => return not_by(&method, &sent).to(asker).onto(&page),
             _ => return page,
         }
         let spoken = |upgrade: &Upgrade| match (upgrade.protocol.name(), upgrade.protocol.subprotocol()) {
@@ -329,11 +330,11 @@ impl Routes {
         match here.map(spoken).collect::<Vec<_>>().join(", ") {
             // The API exists if there are keys for it.
             spoken if spoken.is_empty() && api::is_known(uri.path()) => api::without_keys(),
-            spoken if spoken.is_empty() => nothing_at(uri.path()).to(asker).onto(&page),
+            spoken if spoken.is_empty() => nothing_at(&sent).to(asker).onto(&page),
             spoken => match asked {
                 Some(asked) => reader.options(OWN_METHODS, &asked),
                 None => {
-                    let refused = only_upgrades(uri.path(), &spoken, &method, version);
+                    let refused = only_upgrades(&sent, &spoken, &method, version);
                     let mut response = refused.to(asker).into_response();
                     reader.onto(response.headers_mut());
                     response

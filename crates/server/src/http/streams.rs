@@ -19,7 +19,7 @@ use crate::protocol::Protocol;
 use crate::protocol::events::{Events, EventsRequest};
 use crate::protocol::stream::{Bridged, StreamAnswer, StreamContent, StreamRequest, StreamStart, headers};
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::{RequestId, RequestInfo, pairs};
+use crate::request::{RequestId, RequestInfo, pairs, path_as_sent};
 use crate::transport::socket::Ends;
 use crate::watch::request;
 use axum::body::Body;
@@ -333,7 +333,8 @@ impl Routes {
             Method::OPTIONS => page.options(allowed, request.headers()),
             _ => {
                 let allow = HeaderValue::from_static(allowed);
-                let refused = super::routes::not_by(request.method(), request.uri().path()).with(header::ALLOW, allow);
+                let sent = path_as_sent(request.uri(), request.extensions());
+                let refused = super::routes::not_by(request.method(), sent).with(header::ALLOW, allow);
                 refused.with_all(&page.headers()).to(asker).into_response()
             }
         }

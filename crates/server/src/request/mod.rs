@@ -1,4 +1,5 @@
-//! The common parts of every HTTP request: its id, its headers, and whether its path is the HTTP API's.
+//! The common parts of every HTTP request: its id, its headers, its path as it was sent, and whether that is the HTTP
+//! API's.
 //!
 //! The id is the caller's `X-Request-Id` if it is valid, otherwise a new one. It stands in the answer, in the request
 //! that handlers see, and in every log line about it.
@@ -7,7 +8,8 @@ mod info;
 
 pub use info::{Credentials, Peer, RequestInfo};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use axum::extract::OriginalUri;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -15,6 +17,11 @@ use std::hash::{BuildHasher as _, RandomState};
 pub(crate) const API_DOCUMENT: &str = "/api/openapi.json";
 /// Every other address of the API begins so. The rest of `/api/` is the embedder's.
 pub(crate) const API_COMMANDS: &str = "/api/v1/";
+
+/// The path of a request for the words of an answer: with the server's own path, where that was taken off.
+pub(crate) fn path_as_sent<'r>(uri: &'r Uri, extensions: &'r Extensions) -> &'r str {
+    extensions.get().map_or(uri, |OriginalUri(original)| original).path()
+}
 
 /// The header of the id, in requests and in answers.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
