@@ -5,10 +5,11 @@ mod support;
 use fanfare::hub::{ChannelName, Data, Disconnect, Pattern, Rule, Rules, Whom};
 use fanfare::{Builder, Config, Fanfare, Handle, Identity, Origins, Refusal, RequestInfo, Running, Token, Who, secs};
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use support::stream::{Block, Stream, WAYS, Way};
-use support::{config, connect, rules};
+use support::{config, connect, response, rules};
 
 struct Hub {
     running: Option<Running>,
@@ -369,6 +370,59 @@ fn pages_of_the_origins_may_read_and_others_may_not() {
     assert_eq!((head.status(), head.header("content-type")), (200, Some("text/event-stream")));
     let other = ask("PUT", "https://app.example");
     assert_eq!((other.status(), other.header("allow")), (405, Some("get, head, options")));
+}
+
+/// HEAD is answered as GET is, by the address, the page, the rules and the limits, and leaves no stream behind.
+#[test]
+fn head_has_the_status_and_the_headers_of_get() {
+    let many: String = (0..33).map(|n| format!("&channel=c:{n}")).collect();
+    let rows = [
+        ("/events", 200),
+        ("/v1/sse", 200),
+        ("/v1/stream", 200),
+        ("/events?channel=secret", 403),
+        ("/events?channel=other", 404),
+        (&*format!("/events?{many}"), 400),
+        ("/events?channel=a%20b", 400),
+        ("/v1/sse?connect=%7B%7D", 400),
+        ("/v1/stream?connect=x", 400),
+    ];
+    const NAMES: [&str; 6] =
+        ["content-type", "cache-control", "x-accel-buffering", "vary", "retry-after", "access-control-allow-origin"];
+    let limited = |connections_max| {
+        let open = Rule::open(Pattern::new("events").expect("a pattern"));
+        let rules = Arc::new(Rules::new(vec![open, closed("secret")]));
+        Hub::of(Fanfare::builder(()).config(Config { connections_max, rules, ..config() }))
+    };
+    let same = |hub: &Hub, target: &str, status: u16, origin: &str| {
+        let [get, head] = ["GET", "HEAD"].map(|method| {
+            let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{origin}\r\n");
+            Stream::asked(connect(hub.address), &request)
+        });
+        let told = |answer: &Stream| (answer.status(), NAMES.map(|name| answer.header(name).map(str::to_owned)));
+        assert_eq!((told(&head), head.status()), (told(&get), status), "{target}, {origin}");
+        drop(get);
+        while hub.open() > 0 {
+            std::thread::yield_now();
+        }
+        head
+    };
+    let hub = limited(0);
+    for (target, status) in rows {
+        let mut head = same(&hub, target, status, "");
+        // The answer has no body: the connection takes another request.
+        if status == 200 {
+            head.socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
+            assert_eq!(response(&mut head.socket).status(), 200, "{target}");
+        }
+        same(&hub, target, 403, "Origin: https://evil.example\r\n");
+    }
+    let full = limited(1);
+    let (_only, _) = full.events("/events", "");
+    for (target, _) in &rows[..3] {
+        let request = format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(Stream::asked(connect(full.address), &request).status(), 200, "{target}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::framing::{Framing, Wire};
 use crate::logs::{self, Asked};
 use crate::protocol::Protocol;
 use crate::protocol::events::{Events, EventsRequest};
-use crate::protocol::stream::{Bridged, StreamAnswer, StreamContent, StreamRequest, StreamStart, headers};
+use crate::protocol::stream::{Bridged, StreamAnswer, StreamContent, StreamRequest, StreamStart};
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{RequestId, RequestInfo, pairs, path_as_sent};
 use crate::transport::socket::Ends;
@@ -241,7 +241,8 @@ impl Routes {
     /// The stream that a request opens, if it opens one. hyper has read the request.
     pub(crate) fn opens_stream<B>(&self, request: &Request<B>) -> Option<StreamKind> {
         let is_taken = |kind: &StreamKind| match *request.method() {
-            Method::GET => true,
+            // As GET, to its verdict: the body goes away with the answer, and with it the stream.
+            Method::GET | Method::HEAD => true,
             Method::POST => kind.takes_connect(),
             _ => false,
         };
@@ -258,9 +259,11 @@ impl Routes {
     ) -> Response<Body> {
         let serve = async |mut request: Request<Body>| {
             let asker = Asker::of_request(&request);
+            let is_head = request.method() == Method::HEAD;
             match self.open_stream(kind, &mut request, ends, open).await {
                 Ok(Bridged { headers, body }) => {
-                    let mut response = Response::new(Body::new(body));
+                    let body = if is_head { Body::empty() } else { Body::new(body) };
+                    let mut response = Response::new(body);
                     *response.headers_mut() = headers;
                     response
                 }
@@ -298,9 +301,9 @@ impl Routes {
         answered.await.unwrap_or_else(|_| Err(HttpRefusal::stopping()))
     }
 
-    /// Answers a request for a stream's address that opens none: HEAD, OPTIONS, and methods that it does not take.
+    /// Answers a request for a stream's address that opens none: OPTIONS, and methods that it does not take.
     pub(crate) fn about_stream(&self, kind: StreamKind, request: &Request<impl Sized>) -> Response<Body> {
-        self.about(kind.allowed(), request, |cors| headers(kind.lines().media_type(), cors))
+        self.about(kind.allowed(), request, |cors| cors)
     }
 
     /// The same for an address of exchanges.
