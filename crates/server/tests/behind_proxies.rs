@@ -7,7 +7,7 @@
 mod support;
 
 use fanfare::settings::{Settings, SourceFile, Sources};
-use fanfare::{AdminOn, Config, Fanfare, Identity, Native, RequestInfo, Running, Tls};
+use fanfare::{AdminOn, Config, Fanfare, Identity, Native, Origins, RequestInfo, Running, Tls};
 use fanfare_wire::native::PROTOCOL;
 use fanfare_wire::websocket::{Decoder, Event, Limits, Opcode, Role, client_key, put_frame, request};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
@@ -23,6 +23,8 @@ use std::time::Instant;
 use support::{DEADLINE, patient, shards};
 
 const NAME: &str = "realtime.example";
+/// The origin of a page of somewhere else that may connect.
+const PAGE: &str = "https://page.example";
 /// In place of the 75 s of the page, so that an idle connection is closed while the test waits.
 const PROXY_TIMEOUT: &str = "3s";
 /// A third of that.
@@ -92,7 +94,8 @@ fn start(toml: &str, more: impl FnOnce(Config) -> Config) -> Running {
         has_handlers: true,
     };
     let settings = Settings::load(sources).unwrap_or_else(|problems| panic!("{problems}"));
-    let config = more(Config { shards: shards(), admin: AdminOn::Off, ..settings.config });
+    let origins = Origins::List(vec![PAGE.parse().expect("an origin")]);
+    let config = more(Config { shards: shards(), admin: AdminOn::Off, origins, ..settings.config });
     let _runtime = runtime();
     let server = Fanfare::builder(())
         .config(config)
@@ -293,6 +296,19 @@ fn read_until(stream: &mut impl Read, end: &str) -> String {
     seen
 }
 
+/// Asks as the `EventSource` of a page does, which gives up for ever at any other answer.
+fn event_source(proxy: &Proxy, path: &str) -> (String, Stream) {
+    let mut stream = proxy.connect();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nOrigin: {PAGE}\r\n");
+    stream.write_all(format!("{head}Accept: text/event-stream\r\n\r\n").as_bytes()).expect("the proxy reads");
+    let head = support::head(&mut stream).to_ascii_lowercase();
+    assert!(
+        head.starts_with("http/1.1 200 ") && head.contains("content-type: text/event-stream\r\n"),
+        "{path}: {head}"
+    );
+    (head, stream)
+}
+
 /// A client that speaks HTTP/2 to the proxy, which speaks HTTP/1.1 to the server: a stream, polls and sends.
 fn by_http2(proxy: &Proxy, base: &str, client: &mut Client) {
     let folder = Folder::new(&format!("curl-{}", proxy.port));
@@ -421,15 +437,31 @@ fn suite(proxy: &Proxy, base: &str, mut running: Running, restart: impl Fn() -> 
     drop((half, client));
     until_quiet(&running);
 
-    // The server is restarted under a client, and comes back.
+    // The server is restarted under its clients, and is away for longer than its drain: a browser comes back meanwhile.
     let mut client = Client::open(proxy, &at("/v1/ws"));
     client.hello();
+    let (head, mut stream) = event_source(proxy, &at("/events"));
+    assert!(head.contains("\r\nx-accel-buffering: no\r\n") || head.contains("no-transform"), "{head}");
+    read_until(&mut stream, "connected");
     running.drain_blocking().expect("no shard has failed");
     while client.next().is_some() {}
-    let (status, _) = proxy.ask("GET", &at("/healthz"), "");
-    assert!((502..=504).contains(&status), "{status} without a server");
+    read_until(&mut stream, "fanfare.disconnect");
+    for path in ["/healthz", "/v1/sse", "/events/more"] {
+        let (status, _) = proxy.ask("GET", &at(path), "");
+        assert!((502..=504).contains(&status), "{path}: {status} without a server");
+    }
+    for path in ["/events", "/events?channel=chat:b", "/events"] {
+        let (head, mut stream) = event_source(proxy, &at(path));
+        for line in ["access-control-allow-origin: https://page.example", "access-control-allow-credentials: true"] {
+            assert!(head.contains(line), "{path}: {head}");
+        }
+        assert_eq!(read_until(&mut stream, "\n\n"), "retry: 3000\n\n", "{path}");
+    }
     running = restart();
     proxy.until_healthy(&at("/healthz"));
+    let (_, mut stream) = event_source(proxy, &at("/events"));
+    read_until(&mut stream, "connected");
+    drop(stream);
     let mut client = Client::open(proxy, &at("/v1/ws"));
     assert_eq!(client.hello(), "127.0.0.2:0 https");
     drop(client);
@@ -480,7 +512,9 @@ fn nginx_passes_everything_on() {
 #[test]
 #[ignore = "needs nginx: cargo xtask test --only proxies"]
 fn nginx_passes_a_path_on() {
-    nginx("nginx-path", "/realtime", "base_path = \"/realtime\"\n", &[("location / {", "location /realtime/ {")]);
+    let location =
+        [("location / {", "location /realtime/ {"), ("location = /events {", "location = /realtime/events {")];
+    nginx("nginx-path", "/realtime", "base_path = \"/realtime\"\n", &location);
 }
 
 #[test]
