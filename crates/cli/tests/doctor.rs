@@ -82,6 +82,36 @@ fn a_server_without_a_proxy_is_well() {
 /// (name, fault, findings, transports that do not simply work, status)
 type Row = (&'static str, Meddling, &'static [&'static str], &'static [(&'static str, &'static str)], i64);
 
+/// Without sends no stream of the native protocol lasts; polls go on.
+const SENDLESS: &[(&str, &str)] = &[("sse", "fails"), ("stream", "fails"), ("poll", "degraded")];
+const POSTLESS: &[(&str, &str)] = &[("sse", "fails"), ("stream", "fails"), ("poll", "fails")];
+
+/// A watch that sees the server end a stream whose pings stay unanswered does not blame the server.
+#[test]
+fn a_stream_without_sends_is_not_ended_by_the_server() {
+    let server = beating();
+    let how = Meddling { refuses: &[("POST /v1/send", 403)], ..Meddling::default() };
+    let (_proxy, url) = through(&server, how);
+    let report = report(&[&url, "--idle", "5s", "--channel", "quiet"]);
+    assert_eq!((codes(&report), states(&report)), (vec!["send_fails"], all("works", SENDLESS)), "{report}");
+    let finding = &report["findings"][0];
+    assert_eq!(finding["about"], json!(["sse", "stream", "poll"]), "{report}");
+    assert!(finding["tried"] == "POST /v1/send" && finding["seen"].as_str().is_some_and(|seen| seen.contains("403")));
+}
+
+/// The first sends pass, and later ones do not: the farewell of the server is not the fault.
+#[test]
+fn sends_that_cease_to_pass_are_to_blame_for_the_end_of_a_stream() {
+    let server = beating();
+    let address = server.address.parse().expect("an address");
+    let refuses = Meddling { refuses: &[("POST /v1/send", 403)], ..Meddling::default() };
+    let how = move |number| if number < 30 { Meddling::default() } else { refuses };
+    let proxy = FaultProxy::start(address, move |number| Faults::meddling(how(number))).expect("a port");
+    let report = report(&[&format!("http://{}", proxy.address), "--idle", "25s", "--channel", "quiet"]);
+    let ended = all("works", &[("sse", "degraded"), ("stream", "degraded")]);
+    assert_eq!((codes(&report), states(&report)), (vec!["send_fails"], ended), "{report}");
+}
+
 #[test]
 fn each_fault_of_a_proxy_is_named() {
     let server = server();
@@ -111,7 +141,13 @@ fn each_fault_of_a_proxy_is_named() {
             &["websocket_refused"], &[("websocket", "fails")], 1),
         ("no stream", Meddling { refuses: &[("/v1/sse", 410)], ..none }, &["stream_refused"], &[("sse", "fails")], 1),
         ("no poll", Meddling { refuses: &[("POST /v1/poll", 410)], ..none }, &["poll_fails"], &[("poll", "fails")], 1),
-        ("no send", Meddling { refuses: &[("POST /v1/send", 410)], ..none }, &["send_fails"], &[("poll", "degraded")], 1),
+        ("no send", Meddling { refuses: &[("POST /v1/send", 410)], ..none }, &["send_fails"], SENDLESS, 1),
+        ("no send for us", Meddling { refuses: &[("POST /v1/send", 403)], ..none }, &["send_fails"], SENDLESS, 1),
+        ("no send of this size", Meddling { refuses: &[("POST /v1/send", 413)], ..none }, &["body_limited"], SENDLESS, 1),
+        ("no POST", Meddling { refuses: &[("POST /", 405)], ..none }, &["send_fails", "poll_fails"], POSTLESS, 1),
+        ("no bodies", Meddling { refuses: &[("POST /", 413)], ..none }, &["body_limited"], POSTLESS, 1),
+        ("GET alone", Meddling { refuses: &[("POST /", 405), ("Upgrade: websocket", 405)], ..none },
+            &["websocket_refused", "send_fails", "poll_fails"], &[("websocket", "fails"), ("sse", "fails"), ("stream", "fails"), ("poll", "fails")], 2),
         ("late", Meddling { body_delay: Duration::from_millis(1_500), ..none }, &["stream_late"], degraded, 1),
         ("another type", Meddling { answer_strips: &["content-type"], ..none },
             &["not_fanfare"], &[("sse", "fails"), ("stream", "fails"), ("events", "fails")], 1),
@@ -194,7 +230,7 @@ fn a_server_that_stops_or_is_full_says_so() {
     let url = format!("http://{}", proxy.address);
     let watching = std::thread::spawn(move || report(&[&url, "--idle", "50s", "--channel", "quiet"]));
     // Each of the watched connections answers heartbeats, or polls: by this number all are watched.
-    while proxy.accepted() < 40 {
+    while proxy.accepted() < 44 {
         std::thread::yield_now();
     }
     server.signal(rustix::process::Signal::TERM);

@@ -236,7 +236,7 @@ fn lines_for_nginx_mend_what_they_are_printed_for() {
     let watch = ["--idle", "6s"];
     // (code, server, with the mistake, without it, words)
     #[rustfmt::skip]
-    let rows: [(&str, &Server, String, String, &[&str]); 12] = [
+    let rows: [(&str, &Server, String, String, &[&str]); 14] = [
         ("host_not_served", &plain, wrong, without(host), &NO_WATCH),
         ("host_rewritten", &named, another, without(host), &NO_WATCH),
         ("upgrade_stripped", &plain, stripped.to_owned(), stripped.to_owned(), &NO_WATCH),
@@ -246,6 +246,8 @@ fn lines_for_nginx_mend_what_they_are_printed_for() {
         ("headers_changed", &plain, more("proxy_hide_header Cache-Control; expires 1h;"), NGINX.to_owned(), &NO_WATCH),
         ("last_event_id_stripped", &plain, more("proxy_set_header Last-Event-ID \"\";"), NGINX.to_owned(), &NO_WATCH),
         ("cors_doubled", &plain, more("add_header Access-Control-Allow-Origin *;"), NGINX.to_owned(), &NO_WATCH),
+        ("send_fails", &plain, more("limit_except GET { deny all; }"), NGINX.to_owned(), &NO_WATCH),
+        ("body_limited", &plain, more("client_max_body_size 10;"), NGINX.to_owned(), &NO_WATCH),
         ("idle_cut", &plain, more("proxy_read_timeout 2s;"), NGINX.to_owned(), &watch),
         ("poll_cut", &plain, more("proxy_read_timeout 2s;"), NGINX.to_owned(), &watch),
         ("address_of_proxy", &believing, NGINX.to_owned(), NGINX.to_owned(), &NO_WATCH),

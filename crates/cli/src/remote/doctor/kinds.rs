@@ -97,6 +97,13 @@ pub(super) mod kind {
             means "Clients are refused before they reach Fanfare.",
             change "Exempt Fanfare's paths from this login, firewall or access list. Fanfare has tokens of its own.",
             lines [];
+        body_limited: Problem, "something in front of Fanfare refuses the body of a request as too long",
+            means "Clients of streams and polls cannot publish longer messages, or nothing at all. Pings of a stream stay unanswered, and the server ends it.",
+            change "Let the proxy take bodies as long as `limits.message_bytes_max` of Fanfare, and a little more.",
+            lines [
+                ("nginx", "client_max_body_size 1m;"),
+                ("Caddy", "request_body { max_size 1MB }"),
+            ];
         server_down: Problem, "a proxy answers, and cannot reach Fanfare",
             means "No client is served.",
             change "Start Fanfare, or correct the address to which the proxy passes requests.",
@@ -291,9 +298,12 @@ pub(super) mod kind {
                 ("HAProxy", "timeout server 75s"),
             ];
         send_fails: Problem, "sends do not work",
-            means "Clients of streams and polls receive, and cannot publish or subscribe.",
+            means "Clients of streams and polls receive, and cannot publish or subscribe. Pings of a stream stay unanswered, and the server ends it.",
             change "Let the proxy pass POST of /v1/send on, with bodies.",
-            lines [];
+            lines [
+                ("nginx", "# remove: limit_except GET { deny all; }"),
+                ("HAProxy", "# remove: http-request deny if METH_POST"),
+            ];
         api_absent: Note, "the HTTP API is not reached here",
             means "Clients are not affected. Your backend must use another address, or there is no API key.",
             change "If your backend publishes through this address, let the proxy pass /api/ on, and give Fanfare an API key.",

@@ -3,7 +3,7 @@
 use super::http::{Ask, Fetched};
 use super::kinds::kind;
 use super::refusal::Refusal;
-use super::report::{Idle, Transport, ms, seconds};
+use super::report::{Finding, Idle, Transport, ms, seconds};
 use super::watch::MARGIN;
 use super::{Doctor, Outcome, connect_command};
 use serde_json::{Value, json};
@@ -45,26 +45,27 @@ impl Doctor {
             return outcome;
         }
         let ticket = connected["ticket"].clone();
-        self.send(&ticket, &mut outcome).await;
+        if let Some(finding) = self.send(NAME, &ticket, &json!([])).await {
+            outcome.transport.state = super::State::Degraded; // what is polled for arrives
+            outcome.findings.push(finding);
+        }
         if self.watches() {
             self.wait(&ticket, &told["n"], &mut outcome).await;
         }
         outcome
     }
 
-    /// A send without commands, which has an answer as every other.
-    async fn send(&self, ticket: &Value, outcome: &mut Outcome) {
-        let ask = self.post("/v1/send", json!({"ticket": ticket, "n": 1, "commands": []}).to_string());
+    /// A send of a stream's or a poll session's client. `None`: it passes.
+    pub(super) async fn send(&self, name: &'static str, ticket: &Value, commands: &Value) -> Option<Finding> {
+        let ask = self.post("/v1/send", json!({"ticket": ticket, "commands": commands}).to_string());
         let tried = ask.to_string();
-        match self.way.fetch(&ask).await {
-            Ok(answer) if answer.head.status == 200 && answer.body.starts_with(b"{\"n\":1") => {}
-            Ok(answer) => {
-                let (_, finding) = self.refusal(&answer).judge(NAME, tried, &kind::send_fails);
-                outcome.transport.state = super::State::Degraded;
-                outcome.findings.push(finding);
-            }
-            Err(error) => outcome.warn(&kind::send_fails, tried, error),
-        }
+        let answer = match self.way.fetch(&ask).await {
+            Ok(answer) => answer,
+            Err(error) => return Some(Finding::new(&kind::send_fails, name, tried, error)),
+        };
+        let told: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let passes = answer.head.status == 200 && told["replies"].is_array();
+        (!passes).then(|| self.refusal(&answer).judge_send(name, tried))
     }
 
     /// A poll that has nothing to bring, and waits as clients do.

@@ -49,10 +49,19 @@ impl Refusal<'_> {
             (429 | 503, true) => (State::Refused, &kind::overloaded),
             (300..=399, _) => (State::Fails, &kind::redirected),
             (401 | 403 | 407 | 511, false) => (State::Fails, &kind::proxy_refuses),
+            (413, false) => (State::Fails, &kind::body_limited),
             (502..=504, false) => (State::Fails, &kind::server_down),
             _ => (State::Fails, other),
         };
         (state, Finding::new(kind, name, tried, self.seen()))
+    }
+
+    /// The finding for a send. A refusal of somebody in between is about sends alone: the ticket came by the same way.
+    pub(super) fn judge_send(&self, name: &'static str, tried: String) -> Finding {
+        match self.head.status {
+            401 | 403 | 407 | 511 if !self.is_fanfares() => Finding::new(&kind::send_fails, name, tried, self.seen()),
+            _ => self.judge(name, tried, &kind::send_fails).1,
+        }
     }
 
     pub(super) fn token(&self) -> &'static Kind {

@@ -16,7 +16,7 @@ const EXCERPT_CHARS: usize = 160;
 /// A finding: its kind, and the place where it was seen.
 #[derive(Debug)]
 pub(super) struct Finding {
-    kind: &'static Kind,
+    pub(super) kind: &'static Kind,
     /// Transports, or parts of the way.
     about: Vec<&'static str>,
     tried: String,

@@ -75,6 +75,11 @@ impl Blocks {
     }
 }
 
+/// The answer to a ping: the server ends a stream whose client does not give it.
+fn pong() -> Value {
+    json!([{"type": "pong"}])
+}
+
 /// The message of a block of an event stream, or of a line.
 fn message_of(block: &str) -> Option<Value> {
     let data = block.lines().find_map(|line| line.strip_prefix("data:")).unwrap_or(block);
@@ -177,26 +182,37 @@ impl Doctor {
             outcome.clock = clock_of(&message, first_after);
             self.last_event_id(&tried, &mut blocks, &mut outcome).await;
         }
+        let ticket = message["ticket"].clone();
+        if which != Which::Events
+            && let Some(finding) = self.send(name, &ticket, &pong()).await
+        {
+            // Nor is a ping answered: the server ends this stream, and a watch would blame the server.
+            outcome.transport.state = State::Fails;
+            outcome.findings.push(finding);
+            return outcome;
+        }
         if self.watches() {
             let interval = if which == Which::Events { COMMENTS } else { outcome.interval() };
             let watch = Watch { asked: self.idle, interval };
-            let ticket = message["ticket"].as_str().filter(|_| which != Which::Events);
+            let mut unsent = None;
             let next = async || {
                 let life = blocks.next().await?.map(|block| life_of(&block));
-                if let (Some(Life::Heartbeat), Some(ticket)) = (life, ticket) {
-                    self.pong(ticket).await;
+                if life == Some(Life::Heartbeat) && which != Which::Events {
+                    unsent = self.send(name, &ticket, &pong()).await;
                 }
                 Ok(life)
             };
-            outcome.watched(watch.run(name, next).await);
+            let (idle, mut finding) = watch.run(name, next).await;
+            // The server ends a stream whose pings stay unanswered: then the sends are to blame.
+            let is_ours = |unsent: &Finding| [&kind::send_fails, &kind::body_limited].contains(&unsent.kind);
+            if finding.as_ref().is_some_and(|finding| finding.kind == &kind::server_ends)
+                && let Some(unsent) = unsent.filter(is_ours)
+            {
+                finding = Some(unsent);
+            }
+            outcome.watched((idle, finding));
         }
         outcome
-    }
-
-    /// Answers a ping: the server ends a stream whose client does not.
-    async fn pong(&self, ticket: &str) {
-        let body = json!({"ticket": ticket, "commands": {"type": "pong"}}).to_string();
-        let _ = self.way.fetch(&Ask::post(self.way.path("/v1/send"), body)).await; // `polls` tells whether sends work
     }
 
     async fn stream_refused(&self, which: Which, tried: String, mut answer: Answer, mut outcome: Outcome) -> Outcome {
