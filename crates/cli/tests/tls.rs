@@ -59,6 +59,35 @@ fn sighup_renews_the_certificate_or_keeps_the_old_one() {
     assert_eq!(server.stop(), Some(0));
 }
 
+/// The certificate of `dev --tls` is in a file, which the commands and curl trust without switching checks off.
+#[test]
+fn the_certificate_of_dev_can_be_trusted_until_the_server_ends() {
+    let folder = Folder::new();
+    let words = ["dev", "--tls", "--listen", "127.0.0.1:0", "--api-key", "the-key-of-the-tests"];
+    let mut server = Server::start(folder.command(&words).env("XDG_RUNTIME_DIR", folder.path("")));
+    let line = server.wait_for("for --cacert: ");
+    let path = line.split('\'').nth(1).expect("a quoted path").to_owned();
+    assert!(path.starts_with(&folder.path("").display().to_string()), "{line}");
+    let pem = std::fs::read_to_string(&path).expect("it is there");
+    assert!(pem.contains("BEGIN CERTIFICATE") && !pem.contains("PRIVATE"), "{pem}");
+    publish(&server, &pem).expect("its certificate");
+    let said = folder.run(&["doctor", &format!("https://{}", server.address), "--cacert", &path, "--idle=0", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!((said.status, &report["verdict"]), (Some(0), &serde_json::json!("well")), "{report}");
+    let tls = &report["tls"];
+    assert!(tls["expires_in_days"].as_u64().is_some_and(|days| (394..=397).contains(&days)), "{tls}");
+    assert_eq!(tls["names"], serde_json::json!(["localhost", "127.0.0.1", "::1"]));
+    assert!(tls["issuer"].as_str().is_some_and(|issuer| issuer.contains("localhost")), "{tls}");
+    let health = format!("https://{}/healthz", server.address);
+    let curl = Command::new("curl")
+        .args(["-sS", "--cacert", &path, &health])
+        .output()
+        .expect("this test needs curl: apt-get install curl");
+    assert!(curl.status.success(), "{curl:?}");
+    assert_eq!(server.stop(), Some(0));
+    assert!(!std::path::Path::new(&path).exists(), "nobody should go on trusting it");
+}
+
 /// Pebble, and the root certificate of this start of it.
 struct Pebble {
     child: Child,
