@@ -586,6 +586,11 @@ impl Subscriptions {
             _ => return,
         };
         let Some(subscription) = self.live_one(&channel) else { return };
+        // An earlier subscription to the channel may have wanted more, and its messages may be late.
+        let Subscribe { presence, signals, .. } = subscription.options;
+        if !(if seq.is_some() { presence } else { signals }) {
+            return;
+        }
         let known = subscription.presence_seq;
         let news = match &message {
             ServerMessage::Presence(_) => known.is_none_or(|known| seq >= Some(known)),

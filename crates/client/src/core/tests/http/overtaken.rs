@@ -82,6 +82,7 @@ fn a_channel_that_is_followed_again_in_a_new_epoch_is_followed_on_a_new_connecti
             let late = r#"{"n":2,"messages":[
                 {"type":"gap","channel":"c","epoch":"e","offset":3},
                 {"type":"message","channel":"c","offset":4,"data":4,"ts":1},
+                {"type":"presence","channel":"c","seq":9,"count":1,"entries":[{"client":"x"}]},
                 {"type":"message","channel":"c","offset":6,"data":6,"ts":1}]}"#;
             let told = events(&world.answer(poll.exchange, 200, late));
             assert!(matches!(&told[..], [Event::Message { position, .. }] if *position == at(6)), "{told:?}");
