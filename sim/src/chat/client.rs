@@ -31,6 +31,8 @@ pub(crate) struct ChatClient {
     room: Option<Option<String>>,
     /// It has had the `room_state`.
     pub(crate) is_in: bool,
+    /// That was the answer to its only join since the one before.
+    is_sure: bool,
     joined_ms: u64,
     joins: u32,
     pub(crate) retry_ms: u64,
@@ -47,6 +49,7 @@ impl ChatClient {
             username: String::new(),
             room: None,
             is_in: false,
+            is_sure: false,
             joined_ms: 0,
             joins: 0,
             retry_ms: 0,
@@ -81,7 +84,7 @@ impl ChatClient {
     pub(crate) fn reads(&mut self, now_ms: u64, text: &str) {
         self.heard_ms = now_ms;
         if text.starts_with("{\"type\":\"room_state\"") {
-            (self.is_in, self.joins) = (self.room.is_some(), 0);
+            (self.is_in, self.is_sure, self.joins) = (self.room.is_some(), self.joins == 1, 0);
         }
     }
 
@@ -127,6 +130,8 @@ impl ChatClient {
             };
         }
         match self.room {
+            // It has joined twice in a row, and the second time may have been refused: there is no word for that.
+            Some(_) if is_calm && self.is_in && !self.is_sure => vec![self.join(now_ms, rng, plan, is_calm)],
             None if is_calm || rng.below(3) == 0 => vec![self.join(now_ms, rng, plan, is_calm)],
             // Its messages before its first join, and after it has left, are for nobody.
             _ if is_calm || self.room.is_none() && rng.below(6) > 0 => Vec::new(),

@@ -132,7 +132,9 @@ impl People {
                     return Ok(());
                 }
                 if Some(change.entry.client) == self.own {
-                    self.own_person = Some(person_of(&change.entry));
+                    // A rule may end its presence and leave it subscribed.
+                    let is_there = change.kind != PresenceKind::Leave;
+                    self.own_person = is_there.then(|| person_of(&change.entry));
                     return Ok(());
                 }
                 let client = change.entry.client;
@@ -164,7 +166,7 @@ impl People {
                 self.is_of_room(channel, message)?;
                 let entries = snapshot.entries.as_deref().unwrap_or_default().iter();
                 let own = entries.clone().find(|entry| Some(entry.client) == self.own);
-                self.own_person = own.map(|entry| person_of(entry)).or(self.own_person.take());
+                self.own_person = own.map(|entry| person_of(entry));
                 let others = entries.filter(|entry| Some(entry.client) != self.own);
                 self.known = others.map(|entry| (entry.client, Known::of(entry, false))).collect();
                 self.is_whole = snapshot.entries.is_some();
