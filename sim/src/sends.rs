@@ -309,21 +309,24 @@ impl SendJudge {
             }
             Err(Error { code: ErrorCode::OutOfOrder, message, .. }) => {
                 let newest = session.answers.keys().next_back().copied().unwrap_or_default();
-                let sent = session.began_ms.keys().next_back().copied().unwrap_or_default();
-                let is_old = n + KEPT <= sent;
                 let is_early = !open.is_next && n <= newest + AHEAD_MAX + UNANSWERED_MAX as u64;
-                if !is_old && !is_early {
+                if !is_early {
                     return Err(format!(
                         "send: {n} of {client} is out of order ({message}), and {newest} was answered"
                     ));
                 }
             }
-            Err(Error { code: ErrorCode::Unknown, .. }) => {
+            Err(Error { code: ErrorCode::Unknown, message, .. }) => {
                 let has_moved = session.may_be_lost.contains(&n);
+                let sent = session.began_ms.keys().next_back().copied().unwrap_or_default();
+                let is_old = n + KEPT <= sent;
+                if message.contains("long ago") && !is_old {
+                    return Err(format!("send: the answer {n} of {client} is not kept, and {sent} is the last send"));
+                }
                 let kept: usize = session.bytes.range(n.saturating_sub(KEPT)..=n + KEPT).map(|(_, bytes)| bytes).sum();
                 // Those behind it may have answers that nobody has heard yet.
                 let is_known = session.began_ms.keys().all(|n| session.answers.contains_key(n));
-                if !has_moved && kept < bytes_max / 2 && is_known {
+                if !is_old && !has_moved && kept < bytes_max / 2 && is_known {
                     return Err(format!(
                         "send: the answer {n} of {client} is lost, and {kept} bytes of {bytes_max} are kept"
                     ));

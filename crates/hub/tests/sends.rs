@@ -63,7 +63,7 @@ fn a_repeat_has_no_effect_and_gets_the_answer_of_the_first() {
         }
         let forgotten = net.send_numbered(2, away, 1, publishes(&[1]));
         net.settle();
-        assert_eq!(refused(net.sent(forgotten)).code, ErrorCode::OutOfOrder);
+        assert_eq!(refused(net.sent(forgotten)).code, ErrorCode::Unknown, "to send it again is of no use");
         assert_eq!(texts_of(&mut net, reader), numbers(1..=9), "each has taken effect once");
     }
 }
@@ -84,6 +84,29 @@ fn a_repeat_of_a_send_that_is_not_answered_yet_waits_for_the_same_answer() {
         assert!(net.questions.is_empty(), "the application is asked once");
         for sent in [first, again] {
             assert_eq!(net.sent(sent), Some(Ok(vec![ReplyBody::Result("2".into())])));
+        }
+    }
+}
+
+#[test]
+fn a_repeat_of_a_send_that_waits_for_another_gets_the_same_answer() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (away, reader) = away_and_reader(&mut net);
+        let second = [0, 1, 2].map(|shard| net.send_numbered(shard, away, 2, publishes(&[2])));
+        net.settle();
+        assert_eq!(second.map(|sent| net.sent(sent)), [None, None, None], "the first has not come");
+        let first = net.send_numbered(1, away, 1, publishes(&[1]));
+        net.settle();
+        assert_eq!(offsets(net.sent(first)), [1]);
+        assert_eq!(second.map(|sent| offsets(net.sent(sent))), [[2]; 3]);
+        assert_eq!(texts_of(&mut net, reader), numbers(1..=2));
+        let fourth = [1, 2].map(|shard| net.send_numbered(shard, away, 4, publishes(&[4])));
+        net.pass(5_200);
+        for sent in fourth {
+            let error = refused(net.sent(sent));
+            assert_eq!(error.code, ErrorCode::OutOfOrder);
+            assert!(error.message.contains("from 3 on"), "{}", error.message);
         }
     }
 }

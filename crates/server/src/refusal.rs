@@ -36,6 +36,8 @@ struct Parts {
     asker: Asker,
     /// The connection ends with it.
     is_last: bool,
+    /// The same request never succeeds.
+    is_final: bool,
     /// The body of another protocol: JSON.
     words: Option<String>,
 }
@@ -154,6 +156,7 @@ impl HttpRefusal {
             id: None,
             asker,
             is_last: false,
+            is_final: false,
             words: None,
         }))
     }
@@ -234,6 +237,12 @@ impl HttpRefusal {
         self
     }
 
+    /// The same request never succeeds, whatever its code says of others.
+    pub(crate) fn for_good(mut self) -> Self {
+        self.0.is_final = true;
+        self
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.0.status.as_u16()
     }
@@ -254,9 +263,9 @@ impl HttpRefusal {
 
     /// Status, headers and body, as every path writes them.
     fn written(self) -> (StatusCode, HeaderMap, Vec<u8>) {
-        let Parts { status, error, option, limit, mut headers, id, asker, is_last: _, words } = *self.0;
+        let Parts { status, error, option, limit, mut headers, id, asker, is_last: _, is_final, words } = *self.0;
         // RFC 9110 §10.2.3, in whole seconds, at least one: the hub knows the time only for an exceeded rate.
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) && !is_final {
             let seconds = error.retry_after_ms.map_or(1, |ms| ms.div_ceil(1000).max(1));
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -268,7 +277,7 @@ impl HttpRefusal {
             body.extend_from_slice(words.as_bytes());
             "application/json"
         } else if asker.json {
-            encode_refusal(&mut body, &error, option, limit);
+            encode_refusal(&mut body, &error, error.code.row().retryable && !is_final, option, limit);
             "application/json"
         } else {
             body.extend_from_slice(error.message.as_bytes());

@@ -216,6 +216,21 @@ fn a_number_far_ahead_is_an_error_that_names_the_next_one() {
     assert!(answer.body.contains("from 1 on"), "{}", answer.body);
 }
 
+/// Nothing that the client could do brings the answer: so the error does not ask for a repetition.
+#[test]
+fn a_send_whose_answer_is_not_kept_is_refused_for_good() {
+    let server = Server::native(support::config());
+    let mut poller = poller(&server, "chat:a");
+    for number in 1..=9 {
+        poller.send(json!([publish("chat:a", number)]));
+    }
+    let first = json!({"ticket": poller.ticket, "n": 1, "commands": [publish("chat:a", 1)]});
+    let answer = post(server.address, "/v1/send", &first);
+    assert_eq!(code(&answer), (503, "unknown".to_owned()), "{}", answer.body);
+    assert!(answer.body.contains("\"retryable\":false"), "{}", answer.body);
+    assert_eq!(answer.header("retry-after"), None, "{}", answer.head);
+}
+
 #[test]
 fn the_same_attempt_leads_to_the_same_session() {
     let server = Server::native(support::config());

@@ -43,7 +43,8 @@ enum Outcome {
 impl Outcome {
     fn refusal(status: u16, error: &Error) -> Outcome {
         let mut body = Vec::new();
-        encode_refusal(&mut body, error, None, None);
+        let is_repeatable = error.code.row().retryable && error.code != fanfare_hub::ErrorCode::Unknown;
+        encode_refusal(&mut body, error, is_repeatable, None, None);
         // As the server does (RFC 9110 §10.2.3).
         let retry_after_ms = matches!(status, 429 | 503).then(|| error.retry_after_ms.unwrap_or(1_000).max(1_000));
         Outcome::Answer { status, retry_after_ms, body: String::from_utf8_lossy(&body).into_owned() }

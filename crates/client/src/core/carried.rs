@@ -377,10 +377,12 @@ impl Core {
                     self.leftover_or_session_refused(now_ms, answer);
                 }
             }
-            // It has taken effect, and its answer is not kept.
+            // It has taken effect, and its answer is not kept: this number is done. Its commands are asked again, under
+            // another number, where that does no harm.
             _ if is(ErrorCode::Unknown) => {
                 let ids = self.sends.done(n).map(|done| done.ids).unwrap_or_default();
-                self.refuse_commands(now_ms, &ids, refusal);
+                let error = refusal.map(|refusal| ErrorReply { retryable: true, ..refusal });
+                self.refuse_commands(now_ms, &ids, error);
             }
             status if passes(status) => {
                 let asked_ms = self.asked_ms(now_ms, answer);

@@ -7,7 +7,7 @@
 //! is one. A client that only wants to leave needs none. [`Sends`](super::sends::Sends) holds the requests of a session
 //! to the order of their numbers.
 
-use super::pending::{Pending, ReplyTo, Sent};
+use super::pending::{Pending, ReplyAddresses, ReplyTo, Sent};
 use super::sends::{Early, Sends, Taken};
 use super::{Cx, Sessions};
 use crate::effects::Effect;
@@ -17,6 +17,7 @@ use crate::ids::{ClientId, ConnId, SessionRef};
 use crate::message::{Command, Reply, ReplyBody, Request, Resume};
 use crate::peer::{PeerBody, PendingToken, ReplyAddress};
 use crate::timer::Timer;
+use smallvec::smallvec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -71,20 +72,20 @@ impl Sessions {
         let Some(id) = session.conn else {
             // It was cut off. Its number does not matter any more.
             if let [Request { command: Command::Disconnect, .. }] = send.requests[..] {
-                return self.begin_send(cx, at, to, SendRequest { n: None, ..send });
+                return self.begin_send(cx, at, smallvec![to], SendRequest { n: None, ..send });
             }
             return self.refuse_send(cx, to, gone());
         };
         let Some(n) = send.n else {
             self.alive(id);
-            return self.begin_send(cx, at, to, send);
+            return self.begin_send(cx, at, smallvec![to], send);
         };
         let sends = session.extra().sends.get_or_insert_default();
         let taken = sends.take(n);
         self.alive(id);
         match taken {
             Taken::Begin => {
-                self.begin_send(cx, at, to, send);
+                self.begin_send(cx, at, smallvec![to], send);
                 self.begin_early(cx, at);
             }
             Taken::Answered(replies) => self.answer_send(cx, to, Ok(replies)),
@@ -92,14 +93,14 @@ impl Sessions {
                 Some(Pending::Sent(sent)) => sent.to.push(to),
                 _ => self.refuse_send(cx, to, gone()),
             },
-            Taken::Early => self.wait_send(cx, at, n, Early { send, to }),
+            Taken::Early => self.wait_send(cx, at, n, Early { send, to: smallvec![to] }),
             Taken::Refused(error) => self.refuse_send(cx, to, error),
         }
     }
 
     /// The commands of a send take effect.
-    fn begin_send(&mut self, cx: &mut Cx<'_>, at: SessionRef, to: ReplyAddress, send: SendRequest) {
-        let Some(session) = self.sessions.get(at) else { return self.refuse_send(cx, to, gone()) };
+    fn begin_send(&mut self, cx: &mut Cx<'_>, at: SessionRef, to: ReplyAddresses, send: SendRequest) {
+        let Some(session) = self.sessions.get(at) else { return self.refuse_sends(cx, to, &gone()) };
         let (client, conn) = (session.client, session.conn);
         let SendRequest { n, mut requests, .. } = send;
         requests.retain(|request| request.command != Command::Pong);
@@ -152,16 +153,14 @@ impl Sessions {
 
     /// A send waits for those before it.
     fn wait_send(&mut self, cx: &mut Cx<'_>, at: SessionRef, n: u64, early: Early) {
-        let Some(session) = self.sessions.get(at) else { return self.refuse_send(cx, early.to, gone()) };
+        let Some(session) = self.sessions.get(at) else { return self.refuse_sends(cx, early.to, &gone()) };
         let sends = session.extra().sends.get_or_insert_default();
         if !sends.has_room(n, early.send.bytes, cx.limits.outbox_bytes_max) {
             let error = sends.out_of_order(n);
-            return self.refuse_send(cx, early.to, error);
+            return self.refuse_sends(cx, early.to, &error);
         }
         let is_first = sends.early_count() == 0;
-        if let Some(Some(replaced)) = self.sessions.sends(at.index, |sends| sends.wait(n, early)) {
-            self.refuse_send(cx, replaced.to, sent_again(n));
-        }
+        self.sessions.sends(at.index, |sends| sends.wait(n, early));
         if is_first {
             self.watch_gap(cx, at);
         }
@@ -196,14 +195,14 @@ impl Sessions {
             early.into_iter().map(|(n, early)| (early.to, sends.out_of_order(n))).collect::<Vec<_>>()
         });
         for (to, error) in refused.unwrap_or_default() {
-            self.refuse_send(cx, to, error);
+            self.refuse_sends(cx, to, &error);
         }
     }
 
     /// The connection of a session is over: sends that wait are not done.
     pub(super) fn drop_early(&mut self, cx: &mut Cx<'_>, index: u32) {
         for (_, Early { to, .. }) in self.sessions.sends(index, Sends::take_early).unwrap_or_default() {
-            self.refuse_send(cx, to, gone());
+            self.refuse_sends(cx, to, &gone());
         }
     }
 
@@ -235,6 +234,13 @@ impl Sessions {
         self.answer_send(cx, to, Err(error));
     }
 
+    /// Refuses a request and those that repeat it.
+    fn refuse_sends(&mut self, cx: &mut Cx<'_>, to: ReplyAddresses, error: &Error) {
+        for to in to {
+            self.refuse_send(cx, to, error.clone());
+        }
+    }
+
     fn answer_send(&mut self, cx: &mut Cx<'_>, to: ReplyAddress, answer: Result<Arc<[Reply]>, Error>) {
         cx.out.push_back((to.shard, PeerBody::Forwarded { token: to.token, answer }));
     }
@@ -262,10 +268,6 @@ impl Sessions {
 
 fn gone() -> Error {
     Error::new(ErrorCode::NotConnected, "the session has no connection: connect first")
-}
-
-fn sent_again(n: u64) -> Error {
-    Error::new(ErrorCode::OutOfOrder, format!("send {n} was sent again: the later request gets the answer"))
 }
 
 fn unavailable(message: String) -> Error {

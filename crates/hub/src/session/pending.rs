@@ -10,7 +10,7 @@ use crate::message::{Connect, PresenceEntry, Reply, ReplyBody, Request, RequestI
 use crate::name::ChannelName;
 use crate::peer::{PendingToken, ReplyAddress, Want};
 use slab::Slab;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -263,22 +263,25 @@ impl Gather {
     }
 }
 
+/// The requests that get one answer: a request, and its repeats.
+pub(crate) type ReplyAddresses = SmallVec<[ReplyAddress; 1]>;
+
 /// The commands of one request, and the answers so far.
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) client: ClientId,
     pub(crate) n: Option<u64>,
     /// Where the whole answer goes: to the request, and to those that repeat it meanwhile.
-    pub(crate) to: SmallVec<[ReplyAddress; 1]>,
+    pub(crate) to: ReplyAddresses,
     ids: Vec<Option<RequestId>>,
     bodies: Vec<Option<ReplyBody>>,
     left: usize,
 }
 
 impl Sent {
-    pub(crate) fn new(client: ClientId, n: Option<u64>, to: ReplyAddress, ids: Vec<Option<RequestId>>) -> Self {
+    pub(crate) fn new(client: ClientId, n: Option<u64>, to: ReplyAddresses, ids: Vec<Option<RequestId>>) -> Self {
         let left = ids.len();
-        Sent { client, n, to: smallvec![to], bodies: vec![None; left], ids, left }
+        Sent { client, n, to, bodies: vec![None; left], ids, left }
     }
 
     /// Puts one answer in its place. True for the last one.
@@ -290,7 +293,7 @@ impl Sent {
     }
 
     /// The whole answer, and where it goes. A command without an id has an answer only if that is an error.
-    pub(crate) fn into_replies(self) -> (SmallVec<[ReplyAddress; 1]>, Arc<[Reply]>) {
+    pub(crate) fn into_replies(self) -> (ReplyAddresses, Arc<[Reply]>) {
         let replies = self.ids.into_iter().zip(self.bodies).filter_map(|(id, body)| Some(Reply { id, body: body? }));
         let is_told = |reply: &Reply| reply.id.is_some() || matches!(reply.body, ReplyBody::Error(_));
         (self.to, replies.filter(is_told).collect())

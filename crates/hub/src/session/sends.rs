@@ -6,11 +6,13 @@
 //! has not arrived waits, with at most [`EARLY`] others and as many bytes. The state belongs to the session: it goes
 //! to other shards with it, without the sends that wait.
 
+use super::pending::ReplyAddresses;
 use crate::error::{Error, ErrorCode};
 use crate::forward::SendRequest;
 use crate::message::{Reply, ReplyBody};
-use crate::peer::{AdoptedSends, PendingToken, ReplyAddress};
-use std::collections::{BTreeMap, VecDeque};
+use crate::peer::{AdoptedSends, PendingToken};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
 /// So many answers are kept for repeats.
@@ -51,7 +53,8 @@ enum KeptState {
 #[derive(Debug)]
 pub(crate) struct Early {
     pub(crate) send: SendRequest,
-    pub(crate) to: ReplyAddress,
+    /// The request, and those that repeated it meanwhile: each gets the answer.
+    pub(crate) to: ReplyAddresses,
 }
 
 /// What becomes of a send.
@@ -86,8 +89,9 @@ impl Sends {
                 Taken::Refused(Error::new(ErrorCode::Unknown, message))
             }
             None => {
-                let message = format!("send {n} was answered long ago; the next number is {next}");
-                Taken::Refused(Error::new(ErrorCode::OutOfOrder, message))
+                let message =
+                    format!("send {n} took effect long ago, and its answer is not kept; the next number is {next}");
+                Taken::Refused(Error::new(ErrorCode::Unknown, message))
             }
         }
     }
@@ -127,12 +131,19 @@ impl Sends {
         self.early_bytes - replaced + bytes <= bytes_max
     }
 
-    /// A send waits for those before it. One of the same number that waits already is replaced, and returned.
-    pub(crate) fn wait(&mut self, n: u64, early: Early) -> Option<Early> {
+    /// A send waits for those before it. Where one of the same number waits already, its commands are replaced, and
+    /// both requests get the answer.
+    pub(crate) fn wait(&mut self, n: u64, early: Early) {
         self.early_bytes += early.send.bytes;
-        let replaced = self.early.insert(n, early)?;
-        self.early_bytes -= replaced.send.bytes;
-        Some(replaced)
+        match self.early.entry(n) {
+            Entry::Vacant(entry) => drop(entry.insert(early)),
+            Entry::Occupied(mut entry) => {
+                let waiting = entry.get_mut();
+                self.early_bytes -= waiting.send.bytes;
+                waiting.send = early.send;
+                waiting.to.extend(early.to);
+            }
+        }
     }
 
     /// The next one, if it waits.
@@ -253,7 +264,8 @@ mod tests {
         }
         assert_eq!(
             (code(sends.take(12)), code(sends.take(0))),
-            (Some(ErrorCode::OutOfOrder), Some(ErrorCode::OutOfOrder))
+            (Some(ErrorCode::Unknown), Some(ErrorCode::Unknown)),
+            "to send them again is of no use"
         );
     }
 
@@ -272,20 +284,20 @@ mod tests {
         let mut sends = after(1, 1, 1_000);
         let early = |bytes| Early {
             send: SendRequest { n: None, requests: Vec::new(), bytes },
-            to: ReplyAddress { shard: crate::ids::ShardId(0), token: token(9) },
+            to: smallvec::smallvec![crate::peer::ReplyAddress { shard: crate::ids::ShardId(0), token: token(9) }],
         };
         assert!(matches!(sends.take(10), Taken::Early));
         assert_eq!(code(sends.take(11)), Some(ErrorCode::OutOfOrder));
         assert_eq!(code(sends.take(u64::MAX)), Some(ErrorCode::OutOfOrder));
         assert!(sends.has_room(3, 1_000, 1_000) && !sends.has_room(3, 1_001, 1_000));
-        assert!(sends.wait(3, early(600)).is_none());
+        sends.wait(3, early(600));
         assert!(sends.has_room(4, 400, 1_000) && !sends.has_room(4, 500, 1_000));
         assert!(sends.has_room(3, 900, 1_000), "it takes the place of the other one");
-        assert!(sends.wait(3, early(900)).is_some());
+        sends.wait(3, early(900));
         assert_eq!((sends.early_count(), sends.early_bytes), (1, 900));
         assert!(sends.next_early().is_none(), "the second has not come");
         sends.begin(2, token(2));
-        assert!(sends.next_early().is_some());
+        assert_eq!(sends.next_early().map(|early| early.to.len()), Some(2), "both requests get the answer");
         assert_eq!(sends.early_bytes, 0);
     }
 

@@ -332,6 +332,35 @@ fn a_send_without_an_answer_is_sent_again_as_it_was() {
     assert!(outputs.contains(&Output::Answer(call, Ok(Answer::Published(at(1))))), "{outputs:?}");
 }
 
+/// The number is done. A publication goes up again under the next one, because its key makes that harmless; a call does
+/// not.
+#[test]
+fn a_send_whose_answer_is_not_kept_is_never_repeated() {
+    let refused =
+        r#"{"code":"unknown","message":"send 1 has taken effect, and its answer is not kept","retryable":false}"#;
+    let (mut world, _stream) = World::streaming();
+    let (_, outputs) = world.call(publish("c", Some("k")));
+    let send = of(HttpKind::Send, &outputs);
+    assert!(send.body.contains(r#""n":1,"#), "{}", send.body);
+    let outputs = world.answer(send.exchange, 503, refused);
+    assert!(answers(&outputs).is_empty(), "{outputs:?}");
+    let again = world.wait_for(HttpKind::Send);
+    assert!(again.body.contains(r#""n":2,"#) && again.body.contains(r#""idempotency_key":"k""#), "{}", again.body);
+
+    let (mut world, _stream) = World::streaming();
+    let (call, outputs) = world.call(Call::Rpc { method: "m".into(), data: json("1") });
+    let send = of(HttpKind::Send, &outputs);
+    let outputs = world.answer(send.exchange, 503, refused);
+    let found = answers(&outputs);
+    assert!(
+        matches!(&found[..], [(of, Err(CallError::Refused(error)))] if *of == call && &*error.code == "unknown"),
+        "{found:?}"
+    );
+    assert!(world.core.is_online());
+    let (_, outputs) = world.call(publish("c", None));
+    assert!(of(HttpKind::Send, &outputs).body.contains(r#""n":2,"#), "{outputs:?}");
+}
+
 #[test]
 fn a_send_that_overtook_another_waits_and_the_missing_one_is_sent_again() {
     let (mut world, _stream) = World::streaming();

@@ -39,14 +39,15 @@ pub fn encode_results<'a>(out: &mut Vec<u8>, answers: impl IntoIterator<Item = &
 
 /// Appends a refusal: `{code, message, retryable, retry_after?, channel?, rule?}`.
 pub fn encode_error(out: &mut Vec<u8>, error: &Error) {
-    encode_refusal(out, error, None, None);
+    encode_refusal(out, error, error.code.row().retryable, None, None);
 }
 
-/// The same, with `option?`, the option of the configuration that decided, and `limit?`, the limit that it sets.
-pub fn encode_refusal(out: &mut Vec<u8>, error: &Error, option: Option<&str>, limit: Option<u64>) {
+/// The same, with `retryable` as given, `option?`, the option of the configuration that decided, and `limit?`, the limit
+/// that it sets.
+pub fn encode_refusal(out: &mut Vec<u8>, error: &Error, retryable: bool, option: Option<&str>, limit: Option<u64>) {
     let row = error.code.row();
     let mut object = ObjectWriter::plain(out);
-    object.text("code", row.word).text("message", &error.message).flag("retryable", row.retryable);
+    object.text("code", row.word).text("message", &error.message).flag("retryable", retryable);
     if let Some(retry_after_ms) = error.retry_after_ms {
         object.number("retry_after", retry_after_ms);
     }
