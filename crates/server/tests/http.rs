@@ -65,10 +65,9 @@ fn upgrades_are_refused_alike_first_and_later() {
     #[rustfmt::skip]
     let rows: &[(&str, String, u16, &str)] = &[
         ("no such path", good("/nowhere?x=1", &[], &[]), 404, "\"/nowhere\""),
-        ("POST", plain.replace("GET ", "POST "), 405, "POST"),
+        ("POST", plain.replace("GET ", "POST "), 405, "is for WebSockets and has no page"),
         ("version 8", plain.replace("Version: 13", "Version: 8"), 426, "must be 13, this request has 8"),
         ("no version", plain.replace("Sec-WebSocket-Version: 13\r\n", ""), 426, "none"),
-        ("no Connection", plain.replace("Connection: Upgrade\r\n", ""), 426, "does a proxy drop them"),
         ("no key", plain.replace("Sec-WebSocket-Key", "X-Key"), 400, "no Sec-WebSocket-Key"),
         ("a short key", plain.replace("Key: ", "Key: A"), 400, "24 characters"),
         ("a page of another host", header("Origin", "https://evil.example"), 403, "`origins`"),
@@ -104,6 +103,7 @@ fn an_address_for_websockets_alone_says_so() {
         ("with a query", get("/v1/ws?a=1"), 426, "\"/v1/ws\" is for WebSockets"),
         ("two protocols", get("/"), 426, "chat without a subprotocol, a.v1 by the subprotocol a.v1\n"),
         ("another upgrade", get("/echo").replace("Host", "Connection: Upgrade\r\nUpgrade: h2c\r\nHost"), 426, "echo"),
+        ("no `Connection`", get("/v1/ws").replace("Host", "Upgrade: websocket\r\nHost"), 426, "does a proxy drop them"),
         ("another method", get("/v1/ws").replace("GET", "POST"), 405, "\"/v1/ws\" is for WebSockets"),
         ("nothing at all", get("/v1"), 404, "there is nothing at \"/v1\"\n"),
     ];
@@ -119,6 +119,36 @@ fn an_address_for_websockets_alone_says_so() {
             };
             let found = (answer.header("upgrade"), answer.header("connection"), answer.header("allow"));
             assert_eq!(found, expected, "{name}: {}", answer.head);
+        }
+    }
+}
+
+/// RFC 9110 §7.8: an `Upgrade` that `Connection` does not name was passed on by mistake, and is ignored. So is one by a
+/// method that opens no WebSocket.
+#[test]
+fn an_upgrade_that_is_none_does_not_change_the_answer() {
+    let server = server();
+    let bare = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\r\n");
+    let post = |path: &str| {
+        let connection = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{connection}Content-Length: 2\r\n\r\n{{}}")
+    };
+    #[rustfmt::skip]
+    let rows: &[(&str, String, u16, Option<&str>)] = &[
+        ("a probe", bare("GET /healthz"), 200, None),
+        ("a stream", bare("GET /events?channel=a%20b"), 400, None),
+        ("a poll by GET", bare("GET /v1/poll"), 405, Some("OPTIONS, POST")),
+        ("a poll", post("/v1/poll"), 400, None),
+        ("a send", post("/v1/send"), 400, None),
+        ("a stream by POST", post("/v1/sse"), 400, None),
+        ("a WebSocket by POST", post("/v1/ws"), 405, Some("GET")),
+        ("nothing", post("/nowhere"), 404, None),
+    ];
+    for (name, request, status, allow) in rows {
+        for kept_alive in [false, true] {
+            let (_, answer) = ask(&server, request.as_bytes(), kept_alive);
+            let found = (answer.status(), answer.header("allow"));
+            assert_eq!(found, (*status, *allow), "{name}, kept alive: {kept_alive}: {}", answer.body);
         }
     }
 }

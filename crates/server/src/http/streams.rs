@@ -349,6 +349,12 @@ struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     fn of(uri: &Uri) -> Result<Self, HttpRefusal> {
+        // The decoder would put U+FFFD in the place of other bytes. A position that is garbage is the business of `Cursor`.
+        let mut parts = uri.query().unwrap_or_default().split('&').filter(|part| !part.starts_with("lastEventId="));
+        if let Some(part) = parts.find(|part| !is_text(part)) {
+            let reason = format!("the query's {part:?} is not UTF-8, percent-encoded");
+            return Err(HttpRefusal::because(400, reason));
+        }
         match Query::<Vec<(String, String)>>::try_from_uri(uri) {
             Ok(Query(list)) => Ok(Parameters(list)),
             Err(_) => Err(HttpRefusal::because(400, "the query cannot be read")),
@@ -429,10 +435,31 @@ impl Parameters {
     }
 }
 
+/// True for a part of a query that stands for text.
+fn is_text(part: &str) -> bool {
+    let bytes = part.as_bytes();
+    let digit = |at: usize| bytes.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    std::str::from_utf8(&decoded).is_ok()
+}
+
 impl StreamWires {
     /// The `connect` of a native stream: one command, in the body or in the query.
     fn connect(&self, query: &Parameters, body: Option<&str>) -> Result<Box<str>, HttpRefusal> {
         let in_query = query.one("connect")?;
+        let body = body.filter(|body| !body.trim_ascii().is_empty()); // a POST without a body asks as a GET does
         let text = match (body, in_query) {
             (Some(_), Some(_)) => {
                 return Err(HttpRefusal::because(400, "`connect` is in the body and in the query: one is enough"));
@@ -487,7 +514,8 @@ mod tests {
         let names = |request: &EventsRequest| request.channels.iter().map(ToString::to_string).collect::<Vec<_>>();
         let request = events("", &[]).expect("valid");
         assert_eq!((names(&request), request.envelope, request.recent), (vec!["events".to_owned()], false, None));
-        let request = events("channel=chat%3Aa&channel=b&channel=chat:a&envelope=1&recent=5&x=y", &[]).expect("valid");
+        let request = events("channel=chat%3Aa&channel=b&channel=chat:a&envelope=1&recent=5&x=%C3%a9%2&y=%zz", &[])
+            .expect("valid");
         assert_eq!(names(&request), ["chat:a", "b"]);
         assert_eq!((request.envelope, request.recent, request.cursor.is_some()), (true, Some(5), false));
     }
@@ -502,6 +530,7 @@ mod tests {
             (format!("lastEventId={old}"), vec![("last-event-id", "")], Some(old)),
             ("lastEventId=".to_owned(), vec![], None),
             ("lastEventId=garbage".to_owned(), vec![], Some("")),
+            ("lastEventId=%ff".to_owned(), vec![], Some("")),
         ];
         for (query, headers, expected) in rows {
             assert_eq!(shown(&query, &headers), expected.map(Cursor::decode), "{query} {headers:?}");
@@ -519,6 +548,9 @@ mod tests {
         let rows = [
             (many(33), "at most 32 channels"),
             ("channel=a%20b".to_owned(), "`channel` \"a b\""),
+            ("channel=%ff".to_owned(), "\"channel=%ff\" is not UTF-8"),
+            ("channel=%C3&channel=%A9".to_owned(), "\"channel=%C3\" is not UTF-8"),
+            ("token=%ED%A0%80".to_owned(), "is not UTF-8"),
             ("channel=".to_owned(), "`channel` \"\""),
             ("envelope=yes".to_owned(), "`envelope` must be 0 or 1"),
             ("recent=1001".to_owned(), "from 0 to 1000"),

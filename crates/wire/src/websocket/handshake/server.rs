@@ -71,10 +71,16 @@ impl UpgradeRequestError {
     }
 }
 
-/// True when the head asks for a WebSocket at all, so that the server can route before it judges: any `Upgrade` header
-/// that names `websocket`.
+/// True when the head asks for a WebSocket at all, so that the server can route before it judges: an `Upgrade` header
+/// names `websocket`, and `Connection` names `upgrade`. Without that option a proxy has passed on a header that was not
+/// for us, and it is ignored (RFC 9110 §7.8).
 pub fn is_upgrade<'h>(headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> bool {
-    headers.into_iter().any(|(name, value)| name.eq_ignore_ascii_case("upgrade") && names(value, "websocket"))
+    let (mut upgrade, mut connection) = (false, false);
+    for (name, value) in headers {
+        upgrade |= name.eq_ignore_ascii_case("upgrade") && names(value, "websocket");
+        connection |= name.eq_ignore_ascii_case("connection") && names(value, "upgrade");
+    }
+    upgrade && connection
 }
 
 /// Judges a request (§4.2.1). `http_minor` is the x of HTTP/1.x.
@@ -276,8 +282,10 @@ mod tests {
     #[test]
     fn asking_for_a_websocket_at_all() {
         assert!(is_upgrade(pairs(GOOD)));
-        assert!(is_upgrade(pairs(&[("UPGRADE", "h2c, WebSocket")])));
-        assert!(!is_upgrade(pairs(&[("Upgrade", "h2c"), ("Connection", "websocket")])));
+        assert!(is_upgrade(pairs(&[("UPGRADE", "h2c, WebSocket"), ("connection", "keep-alive, UPGRADE")])));
+        assert!(!is_upgrade(pairs(&[("Upgrade", "h2c"), ("Connection", "websocket, upgrade")])));
+        assert!(!is_upgrade(pairs(&[("Upgrade", "websocket")])), "RFC 9110 §7.8: then it is ignored");
+        assert!(!is_upgrade(pairs(&[("Upgrade", "websocket"), ("Connection", "keep-alive")])));
         assert!(!is_upgrade(pairs(&[])));
     }
 }
