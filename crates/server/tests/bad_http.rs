@@ -30,6 +30,8 @@ const PATHS: [(&str, &str); 11] = [
 #[rustfmt::skip]
 const HEADS: &[(&str, &str)] = &[
     ("two lengths that differ", "Content-Length: 5\r\nContent-Length: 6\r\n\r\n"),
+    ("two equal lengths", "Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcde"),
+    ("two equal lengths of nothing", "Content-Length: 0\r\ncontent-length: 0\r\n\r\n"),
     ("two lengths in one header", "Content-Length: 5, 5\r\n\r\n"),
     ("a length and chunks", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     ("chunks and a length", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
@@ -42,6 +44,14 @@ const HEADS: &[(&str, &str)] = &[
     ("another coding", "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
     ("a coding behind the chunks", "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
     ("two codings in two headers", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
+    ("chunks in two headers", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("chunks of chunks", "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+    ("chunks of another coding", "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    ("chunks of nothing that is a coding", "Transfer-Encoding: trailers, chunked\r\n\r\n0\r\n\r\n"),
+    ("an empty coding before the chunks", "Transfer-Encoding: , chunked\r\n\r\n0\r\n\r\n"),
+    ("an empty coding behind the chunks", "Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n"),
+    ("chunks with a parameter", "Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"),
+    ("chunks in quotes", "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"),
     ("white space before the colon", "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
     ("white space before the name", " Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     ("a folded header", "X-Folded: a\r\n b\r\n\r\n"),
@@ -295,7 +305,6 @@ fn what_looks_strange_and_is_allowed_is_served() {
     let server = server(config());
     let rows = [
         ("absolute form", "GET http://localhost/page HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        ("two equal lengths", "POST /page HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx"),
         (
             "an extension of a chunk",
             "POST /page HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0\r\n\r\n",
@@ -314,6 +323,53 @@ fn what_looks_strange_and_is_allowed_is_served() {
                 let answer = response(&mut socket);
                 assert_eq!((answer.status(), &*answer.body), (200, "a page\n"), "{name}: {}", answer.head);
             }
+        }
+    }
+}
+
+/// The body is not read to its end, so the connection ends behind the answer. The answer says so, and for each answer
+/// that says nothing of it the connection goes on.
+#[test]
+fn an_answer_to_a_request_that_is_not_read_says_whether_the_connection_ends() {
+    let admin = AdminOn::Address("127.0.0.1:0".parse().expect("an address"));
+    let server = Server::of(builder(config()).admin(admin));
+    let Some(&Address::Tcp(admin)) = server.running().admin_address() else { panic!("an admin port") };
+    let long = "x".repeat(8 << 20);
+    let lengths = |len: usize| format!("Content-Length: {len}\r\n\r\n");
+    let head = |method: &str, path: &str, more: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n{more}")
+    };
+    #[rustfmt::skip]
+    let rows = [
+        ("a poll", server.address, "POST", "/v1/poll", 413),
+        ("a send", server.address, "POST", "/v1/send", 413),
+        ("a stream", server.address, "POST", "/v1/sse", 413),
+        ("no stream", server.address, "POST", "/events", 405),
+        ("a page's address", server.address, "GET", "/page", 200),
+        ("no page", server.address, "POST", "/nowhere", 404),
+        ("a probe", server.address, "GET", "/healthz", 200),
+        ("the admin port", admin, "GET", "/healthz", 200),
+    ];
+    for (name, address, method, path, status) in rows {
+        // Announced and not sent; sent as far as the server takes it; chunks without an end.
+        let chunk = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20));
+        for more in [lengths(long.len()), lengths(long.len()) + &long, chunk] {
+            let mut socket = connect(address);
+            let _ = socket.write_all(head(method, path, &more).as_bytes()); // the server may have closed
+            let answer = support::head(&mut socket);
+            let says_so = answer.contains("\r\nconnection: close\r\n") && !answer.contains("keep-alive");
+            assert!(says_so && answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+        }
+        // One that has come whole is no reason to close.
+        let mut socket = connect(address);
+        for _ in 0..2 {
+            socket.write_all(head(method, path, &format!("{}abc", lengths(3))).as_bytes()).expect("written");
+            let answer = response(&mut socket);
+            if name == "a stream" {
+                assert_eq!(answer.header("connection"), Some("close"), "a refused stream is the last answer");
+                break;
+            }
+            assert_eq!(answer.header("connection"), None, "{name}: {}", answer.head);
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::config::origin::Origins;
 use crate::config::proxies::TrustedProxy;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, pairs};
+use crate::transport::head::{self, SEVERAL_CODINGS};
 use crate::transport::socket::Ends;
 use axum::body::Body;
 use axum::middleware::{Next, from_fn};
@@ -99,7 +100,22 @@ impl Gate {
         asked: RequestLine<'_>,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<Target, HttpRefusal> {
-        let host = host_of(asked.version, headers)?;
+        let (mut codings, mut odd) = (0, None);
+        let host = host_of(
+            asked.version,
+            headers.inspect(|(name, value)| {
+                if name.eq_ignore_ascii_case("transfer-encoding") {
+                    codings += 1;
+                    odd = odd.or((!head::is_chunked(value)).then_some(value));
+                }
+            }),
+        )?;
+        // Of a head that `head` has not judged.
+        match odd {
+            Some(coding) => return Err(HttpRefusal::because(400, head::not_chunked(coding))),
+            None if codings > 1 => return Err(HttpRefusal::because(400, SEVERAL_CODINGS)),
+            None => {}
+        }
         let (target, authority) = form_of(asked)?;
         let authority = match (authority, host) {
             // RFC 9113 §8.3.1: both may stand there, and say the same.

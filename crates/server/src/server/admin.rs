@@ -17,6 +17,7 @@ use crate::transport::listen::{Listener, listen};
 use crate::transport::pace::{self, ConnectionOptions, Pace, Paced, Times};
 use crate::transport::places::Places;
 use crate::transport::spare::{Answer, Outcome, PAUSE, Spare};
+use crate::transport::unread;
 use crate::watch::metrics::CONTENT_TYPE;
 use crate::watch::{SHARD_PATIENCE, State, Watch};
 use axum::Router;
@@ -245,11 +246,14 @@ impl Port {
             let (version, asked) = (request.version(), ConnectionOptions::of(request.headers()));
             let answering = answering.begin(request.body());
             let id = RequestId::of(request.headers()); // these requests do not count into the metrics of HTTP requests
-            let answer = router.clone().oneshot(request.map(Body::new));
+            let (head, body) = request.into_parts();
+            let (body, end) = unread::watch(body);
+            let answer = router.clone().oneshot(Request::from_parts(head, Body::new(body)));
             async move {
                 answer.await.map(|mut response| {
                     response.headers_mut().insert(REQUEST_ID, id.value());
-                    if response.extensions().get::<LastAnswer>().is_some() {
+                    let is_cut = end.is_given_up() && !answering.is_received();
+                    if is_cut || response.extensions().get::<LastAnswer>().is_some() {
                         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
                     answering.answer(version, &asked, response, None)

@@ -9,6 +9,7 @@ use super::{Shared, Shell};
 use crate::counters::HttpOpen;
 use crate::refusal::LastAnswer;
 use crate::transport::pace::{ConnectionOptions, ResponseGuard};
+use crate::transport::unread::BodyEnd;
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, Version, header};
 use std::cell::{Cell, RefCell};
@@ -80,13 +81,14 @@ impl HttpConnection {
         self.state.speaks.set(if http2 { Spoken::Http2 } else { Spoken::Http1 });
     }
 
-    /// Counts an answer. If the shard ends, the answer says that the connection ends too. HTTP/2 has no such header
-    /// (RFC 9113 §8.2.2): its server waits for [`ending`](Self::ending).
+    /// Counts an answer. If the shard ends, the answer says that the connection ends too. So does one behind which hyper
+    /// closes, because the rest of the request is not read. HTTP/2 has no such header (RFC 9113 §8.2.2): its server
+    /// waits for [`ending`](Self::ending).
     pub(crate) fn counted(
         &self,
         version: Version,
         asked: ConnectionOptions,
-        answering: ResponseGuard,
+        (answering, body): (ResponseGuard, BodyEnd),
         is_last: bool,
         answer: impl Future<Output = Result<Response<Body>, Infallible>> + 'static,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + 'static {
@@ -98,6 +100,7 @@ impl HttpConnection {
             // RFC 9110 §15.5.9: the rest of a request that was too slow may still come, and is not read.
             let is_last = is_last
                 || response.status() == StatusCode::REQUEST_TIMEOUT
+                || (body.is_given_up() && !answering.is_received())
                 || response.extensions().get::<LastAnswer>().is_some();
             if (is_last || shell.borrow().closing) && version != Version::HTTP_2 && !is_upgrade {
                 state.leaving.set(true);

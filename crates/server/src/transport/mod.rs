@@ -17,4 +17,5 @@ pub(crate) mod socket;
 pub(crate) mod spare;
 pub(crate) mod taking;
 pub(crate) mod tls;
+pub(crate) mod unread;
 pub(crate) mod upload;

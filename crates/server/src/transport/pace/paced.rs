@@ -122,7 +122,12 @@ impl<S: AsFd> Paced<S> {
         // A blank line behind a request begins no other one.
         let is_blank = bytes[count..].iter().all(|byte| matches!(byte, b'\r' | b'\n'));
         let count = if count == 0 || is_blank { bytes.len() } else { count }; // nothing would be an end
-        self.pace.count(&bytes[..count]);
+        let received = match (self.left, part) {
+            (Some(Left::Bytes(0)), _) => Some(true),
+            (Some(_), _) | (None, Part::Head | Part::HeadBegins) => Some(false),
+            (None, Part::Other) => None,
+        };
+        self.pace.count(&bytes[..count], received);
         Ok(count)
     }
 
