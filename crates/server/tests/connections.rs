@@ -2,12 +2,14 @@
 
 mod support;
 
-use fanfare::{Address, AdminOn, ApiKey, Config, Echo, Fanfare, FanfareService};
+use fanfare::{Address, AdminOn, ApiKey, Config, Echo, Fanfare, FanfareService, Origins, SocketIoConfig};
+use serde_json::json;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use support::scrape::{Scraped, scrape};
 use support::{Client, DEADLINE, Frame, Response, Server, config, connect, response, upgrade};
+use support::{engine, polls};
 
 const KEY: &str = "a-key-of-sixteen-bytes-or-more";
 
@@ -98,6 +100,66 @@ fn one_more_than_connections_max_is_told_to_come_back_and_probes_and_the_api_go_
     let mut late = Client::open(server.address, "/echo");
     late.text("there is room");
     assert_eq!(late.next(), Frame::Text("there is room".to_owned()));
+}
+
+/// Nothing is accepted for a session that does not exist, and each refusal can be read by a page.
+#[test]
+fn over_a_limit_sessions_that_exist_go_on_and_new_ones_are_told_to_come_back() {
+    const PAGE: &str = "https://app.example";
+    let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
+    let origins = Origins::List(vec![PAGE.parse().expect("an origin")]);
+    let server = server(Config { connections_max: 2, socketio, origins, rules: support::rules(100), ..config() });
+    let (address, admin) = (server.address, admin(&server));
+    let mut native = polls::Poller::connect(address, json!({"subscribe": [{"channel": "chat:a"}]}));
+    let engine = engine::Poller::enter(&server).0;
+    until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 0.0);
+    let open: Vec<Client> = (0..2).map(|_| Client::open(address, "/echo")).collect();
+
+    for n in 1..=3 {
+        let published = native.ask("publish", json!({"channel": "chat:a", "data": n}));
+        assert_eq!(published["type"], "published", "{published}");
+        let heard = std::iter::repeat_with(|| native.message()).find(|message| message["type"] == "message");
+        assert_eq!(heard.expect("endless")["data"], n);
+        engine.post("3");
+        assert_eq!(engine.poll(), "6", "a poll ends soon, so that others have its place");
+        assert_eq!(native.poll(20_000), [] as [serde_json::Value; 0]);
+    }
+
+    let ask = |method: &str, path: &str, headers: &str, body: &str| {
+        let mut socket = connect(address);
+        let headers = format!("Origin: {PAGE}\r\n{headers}");
+        socket.write_all(polls::request(method, path, &headers, body).as_bytes()).expect("the server reads");
+        response(&mut socket)
+    };
+    let readable = |answer: &Response| {
+        assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE), "{}", answer.head);
+        assert!(answer.header("vary").is_some_and(|vary| vary.contains("origin")), "{}", answer.head);
+    };
+    let connect_body = r#"{"type":"connect","id":1}"#;
+    let refused = ask("POST", "/v1/poll", "", connect_body);
+    readable(&refused);
+    assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("5")), "{}", refused.head);
+    assert_eq!(refused.header("content-type"), Some("application/json"));
+    let error: serde_json::Value = serde_json::from_str(&refused.body).expect("JSON");
+    assert_eq!((&error["code"], &error["retryable"]), (&json!("unavailable"), &json!(true)), "{error}");
+    assert_eq!((&error["option"], &error["limit"]), (&json!("limits.connections_max"), &json!(2)), "{error}");
+    let refused = ask("GET", "/socket.io/?EIO=4&transport=polling", "", "");
+    readable(&refused);
+    assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("5")), "{}", refused.head);
+    for (path, body) in [("/v1/poll", r#"{"ticket":"x","ack":1}"#), ("/v1/send", r#"{"ticket":"x","commands":[]}"#)] {
+        let refused = ask("POST", path, "", body);
+        readable(&refused);
+        assert_eq!(refused.status(), 401, "{path}: {}", refused.body);
+    }
+    for path in ["/v1/poll", "/v1/send", "/v1/sse", "/v1/stream", "/events", "/socket.io/?EIO=4&transport=polling"] {
+        let preflight = ask("OPTIONS", path, "Access-Control-Request-Method: POST\r\n", "");
+        readable(&preflight);
+        assert_eq!(preflight.status(), 204, "{path}: {}", preflight.head);
+    }
+    assert_eq!(scrape(admin).get("fanfare_connections_admitted"), 2.0, "they count apart");
+    drop(open);
+    until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 0.0);
+    assert_eq!(native.ask("publish", json!({"channel": "chat:a", "data": 4}))["type"], "published");
 }
 
 /// HTTP connections count, and keep their place when they become WebSockets.
@@ -284,8 +346,14 @@ fn silent_connections_keep_no_probe_out_not_even_one_of_their_own_address() {
     let server = server(Config { connections_max: 1, head_timeout: long, http_idle_timeout: long, ..config() });
     let _open = Client::open(server.address, "/echo");
     type Ask = fn(SocketAddr) -> TcpStream;
-    let asks: [(&str, Ask); 3] = [
+    let asks: [(&str, Ask); 4] = [
         ("silent", connect),
+        ("a poll without its body", |address| {
+            let mut socket = connect(address);
+            let head = "POST /v1/poll HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
+            socket.write_all(head.as_bytes()).expect("the server reads");
+            socket
+        }),
         ("HTTP/2 that asks nothing", http2_without_a_window),
         ("a WebSocket that was told to come back", |address| {
             let mut socket = connect(address);

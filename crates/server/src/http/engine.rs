@@ -15,6 +15,7 @@ use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, Exchange,
 use crate::protocol::socketio::SocketIo;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestId, RequestInfo, pairs};
+use crate::transport::admission::hasten;
 use crate::transport::socket::Ends;
 use crate::watch::request;
 use axum::body::{Body, HttpBody as _};
@@ -90,7 +91,7 @@ impl Routes {
         let path = request.uri().path();
         matches!(*request.method(), Method::GET | Method::POST)
             && self.below(path).is_some_and(|path| self.engine_at(path).is_some())
-            && !self.is_upgrade(http11, path, pairs(request.headers()))
+            && !self.is_upgrade((http11, request.method().as_str()), path, pairs(request.headers()))
     }
 
     /// Answers a request by any other method.
@@ -136,11 +137,11 @@ impl Routes {
         })
     }
 
-    /// Answers a request that is for a shard: `give` gives it to one.
+    /// Answers a request that is for a shard: `give` gives it to one. `is_over`: its connection is over a limit.
     pub(crate) async fn serve_engine(
         &self,
         request: Request<Body>,
-        ends: Ends,
+        (ends, is_over): (Ends, bool),
         give: impl Fn(Exchange, ExchangeAnswer),
     ) -> Response<Body> {
         let serve = async |mut request: Request<Body>| {
@@ -157,6 +158,7 @@ impl Routes {
                 }
                 Ok(Judged::Post { sid, bytes_max, pause_max }) => {
                     let is_short = request.body().size_hint().upper().is_some_and(|bytes| bytes <= SHORT_BYTES_MAX);
+                    let pause_max = if is_over { hasten(pause_max) } else { pause_max };
                     let reading = body::read_whole(request.body_mut(), bytes_max, pause_max, "POST");
                     bring(&give, (sid, is_short), reading).await
                 }
@@ -220,7 +222,7 @@ impl Routes {
             return about(EngineAct::Mismatch);
         }
         if !is_post {
-            return about(EngineAct::Poll);
+            return about(EngineAct::Poll { is_over: false });
         }
         let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
         if kind.is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/octet-stream")) {

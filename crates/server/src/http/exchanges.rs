@@ -14,6 +14,7 @@ use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollReque
 use crate::protocol::stream::{StreamContent, StreamStart};
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{RequestId, RequestInfo, pairs};
+use crate::transport::admission::hasten;
 use crate::transport::socket::Ends;
 use crate::watch::request;
 use axum::body::Body;
@@ -71,18 +72,18 @@ impl Routes {
         self.exchange_at(request.uri().path()).filter(|_| request.method() == Method::POST)
     }
 
-    /// Answers a poll or a send: `give` gives it to a shard.
+    /// Answers a poll or a send: `give` gives it to a shard. `is_over`: its connection is over a limit.
     pub(crate) async fn serve_exchange(
         &self,
         kind: ExchangeKind,
         request: Request<Body>,
-        ends: Ends,
+        (ends, is_over): (Ends, bool),
         give: impl FnOnce(Exchange, ExchangeAnswer),
     ) -> Response<Body> {
         let serve = async |mut request: Request<Body>| {
             let (asker, accepts) = (Asker::of_request(&request), Accepts::of(&request));
             let mut cors = HeaderMap::new();
-            match self.exchange(kind, &mut request, ends, &mut cors, give).await {
+            match self.exchange(kind, &mut request, (ends, is_over), &mut cors, give).await {
                 Ok((body, has_secrets)) => {
                     let mut response = Response::new(Body::from(body));
                     *response.headers_mut() = cors;
@@ -106,11 +107,11 @@ impl Routes {
         &self,
         kind: ExchangeKind,
         request: &mut Request<Body>,
-        ends: Ends,
+        (ends, is_over): (Ends, bool),
         cors: &mut HeaderMap,
         give: impl FnOnce(Exchange, ExchangeAnswer),
     ) -> Result<(Bytes, bool), HttpRefusal> {
-        let read = self.read_exchange(kind, request, ends, cors).await;
+        let read = self.read_exchange(kind, request, (ends, is_over), cors).await;
         let exchange = read.inspect_err(|refused| {
             let (id, path) = (RequestId::of(request.headers()), request.uri().path());
             logs::refused(kind.asked(), &id, &ends.peer, path, refused.status(), refused.reason());
@@ -127,14 +128,15 @@ impl Routes {
         &self,
         kind: ExchangeKind,
         request: &mut Request<Body>,
-        ends: Ends,
+        (ends, is_over): (Ends, bool),
         cors: &mut HeaderMap,
     ) -> Result<Exchange, HttpRefusal> {
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri().path())) };
         *cors = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()))?.headers();
         body::check_type(request.headers())?;
         let max = wires.connect_bytes_max;
-        let read = body::read_whole(request.body_mut(), max, wires.pause_max, kind.word()).await?;
+        let pause_max = if is_over { hasten(wires.pause_max) } else { wires.pause_max };
+        let read = body::read_whole(request.body_mut(), max, pause_max, kind.word()).await?;
         let text = std::str::from_utf8(&read).map_err(|_| HttpRefusal::because(400, "the body is not UTF-8"))?;
         Ok(match kind {
             ExchangeKind::Send => {

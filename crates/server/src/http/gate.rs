@@ -100,19 +100,19 @@ impl Gate {
         asked: RequestLine<'_>,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<Target, HttpRefusal> {
-        let (mut codings, mut odd) = (0, None);
+        let (mut codings, mut problem) = (0, None);
         let host = host_of(
             asked.version,
             headers.inspect(|(name, value)| {
                 if name.eq_ignore_ascii_case("transfer-encoding") {
                     codings += 1;
-                    odd = odd.or((!head::is_chunked(value)).then_some(value));
+                    problem = (!head::is_chunked(value)).then(|| head::not_chunked(value)).or(problem.take());
                 }
             }),
         )?;
         // Of a head that `head` has not judged.
-        match odd {
-            Some(coding) => return Err(HttpRefusal::because(400, head::not_chunked(coding))),
+        match problem {
+            Some(problem) => return Err(HttpRefusal::because(400, problem)),
             None if codings > 1 => return Err(HttpRefusal::because(400, SEVERAL_CODINGS)),
             None => {}
         }

@@ -153,14 +153,15 @@ impl Routes {
     }
 
     /// True for a request whose `Upgrade` counts, from either parser and at any place on its connection. HTTP/1.0's is
-    /// ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers its own paths.
+    /// ignored (RFC 9110 §7.8), HTTP/2 has none, and the API answers its own paths. It is ignored for every method but
+    /// GET, with which alone a WebSocket begins: what is at the path answers.
     pub(crate) fn is_upgrade<'h>(
         &self,
-        http11: bool,
+        (http11, method): (bool, &str),
         path: &str,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
     ) -> bool {
-        http11 && is_upgrade(headers) && !self.is_api(path)
+        http11 && method == Method::GET.as_str() && is_upgrade(headers) && !self.is_api(path)
     }
 
     /// The part of a path that routes are compared with; `None` for a path that is not below the server's own.
@@ -234,9 +235,14 @@ impl Routes {
         })
     }
 
-    /// True for paths that are served beyond the limits of connections too: probes, metrics and the application's API.
-    pub(crate) fn is_vital(&self, path: &str) -> bool {
+    /// True for what is served beyond the limits of connections too: probes, metrics, the application's API, and the
+    /// questions of browsers for polls, sends and streams.
+    pub(crate) fn is_vital(&self, method: &Method, path: &str) -> bool {
         let Some(below) = self.below(path) else { return false };
+        if *method == Method::OPTIONS {
+            let is_of_sessions = self.exchange_at(path).is_some() || self.engine_at(below).is_some();
+            return is_of_sessions || self.stream_at(path).is_some() || self.is_api(path);
+        }
         let probed = below.strip_suffix('/').unwrap_or(below);
         matches!(probed, "/healthz" | "/readyz" | "/metrics") || self.is_api(path)
     }
@@ -364,7 +370,7 @@ pub(crate) fn not_by(method: &Method, path: &str) -> HttpRefusal {
 /// `Upgrade` (RFC 9113 §8.6), so there only the text says it.
 fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) -> HttpRefusal {
     let words = format!(
-        "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` over HTTP/1.1. Protocols here: {spoken}"
+        "{path:?} is for WebSockets and has no page: connect with `Upgrade: websocket` and `Connection: Upgrade` over HTTP/1.1 (does a proxy drop them?). Protocols here: {spoken}"
     );
     let (status, headers): (_, &[(HeaderName, &str)]) = match *method {
         Method::GET | Method::HEAD if version == Version::HTTP_2 => (426, &[]),

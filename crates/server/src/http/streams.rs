@@ -349,7 +349,8 @@ struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     fn of(uri: &Uri) -> Result<Self, HttpRefusal> {
-        // The decoder would put U+FFFD in the place of other bytes. A position that is garbage is the business of `Cursor`.
+        // The decoder would put U+FFFD in the place of other bytes. A position that is garbage is the business of
+        // `Cursor`.
         let mut parts = uri.query().unwrap_or_default().split('&').filter(|part| !part.starts_with("lastEventId="));
         if let Some(part) = parts.find(|part| !is_text(part)) {
             let reason = format!("the query's {part:?} is not UTF-8, percent-encoded");

@@ -52,7 +52,10 @@ pub(crate) struct EngineStart {
 #[derive(Debug)]
 pub(crate) enum EngineAct {
     /// Takes packets.
-    Poll,
+    Poll {
+        /// Its connection is over a limit: the answer comes soon, with packets or without.
+        is_over: bool,
+    },
     /// Brings packets.
     Post(Posted),
     /// Breaks the rules: the session ends, and this is the answer.

@@ -115,7 +115,7 @@ impl Inner {
                     tracing::debug!("a poll or send came after the server had stopped");
                 }
             };
-            return self.routes.serve_exchange(kind, request, ends, give).await;
+            return self.routes.serve_exchange(kind, request, (ends, false), give).await;
         }
         let http11 = request.version() == Version::HTTP_11;
         if self.routes.asks_engine(http11, &request) {
@@ -124,9 +124,10 @@ impl Inner {
                     tracing::debug!("a poll came after the server had stopped");
                 }
             };
-            return self.routes.serve_engine(request, ends, give).await;
+            return self.routes.serve_engine(request, (ends, false), give).await;
         }
-        if !self.routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
+        if !self.routes.is_upgrade((http11, request.method().as_str()), request.uri().path(), pairs(request.headers()))
+        {
             return self.routes.respond(request).await;
         }
         let headers: Vec<_> = pairs(request.headers()).collect();

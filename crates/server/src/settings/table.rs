@@ -193,7 +193,8 @@ settings! {
         "Connections of all kinds at once. 0 means the limit of open files less a reserve of an eighth of it (16 to 1,024). Beyond the \
          limit a WebSocket is closed with code 4004 (come back later) and a page is answered 503; /healthz and the HTTP API still work. \
          Clients that poll have sessions without a socket: as many of these, besides the connections of their requests; a further one \
-         is answered 503.";
+         is answered 503. Polls and sends of sessions that exist are served beyond the limit too, from a reserve of their own (a quarter \
+         of that one); there a poll waits for 2 s at most.";
     "limits.connections_per_address_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_per_address_max) }, ["0"],
         "Connections from one address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. Connections of \
@@ -302,8 +303,8 @@ settings! {
         "The head of a request: its request line and its headers.";
     "limits.head_timeout": ValueKind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.head_timeout) },
         "Time for the whole head of a request to arrive. Also the longest pause in the body of a request while the API or a page waits \
-         for it; a slow body that keeps arriving may take longer. After either time the request is answered 408 and its HTTP/1 \
-         connection is closed.";
+         for it; a body that keeps arriving, at 500 bytes a second or more, may take longer. After either time the request is \
+         answered 408 and its HTTP/1 connection is closed.";
     "limits.http_idle_timeout":
         ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.http_idle_timeout) },
         "How long an HTTP connection may be idle between two requests. Answers announce it (`Keep-Alive: timeout=75`). Make it longer \

@@ -464,7 +464,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
     }
     // As hyper parses it, so that a later request is judged alike. hyper refuses a bad one.
     let Ok(uri) = target.parse::<Uri>() else { return Some(Judged::Http) };
-    let is_upgrade = routes.is_upgrade(http_minor == 1, uri.path(), headers.iter().copied());
+    let is_upgrade = routes.is_upgrade((http_minor == 1, method), uri.path(), headers.iter().copied());
     if (stream.is_none() && !is_upgrade) || head::refuse_whole(&request).is_some() {
         return Some(Judged::Http);
     }

@@ -11,9 +11,10 @@ use crate::http::routes::{Routes, UpgradeRequest, overloaded};
 use crate::protocol::stream::StreamRequest;
 use crate::refusal::Asker;
 use crate::request::{Peer, pairs};
-use crate::transport::admission::Over;
+use crate::transport::admission::Guest;
 use crate::transport::pace::{self, ConnectionOptions, Overdue, Pace, Paced, Times};
 use crate::transport::socket::{Ends, Socket};
+use crate::transport::unread::{self, Watched};
 use crate::watch::request;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -68,7 +69,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     let pace = Pace::new(times, is_http2).at(socket.place().cloned());
     let mut displaced = std::pin::pin!(socket.displaced());
     // A connection over a limit gets one answer and ends.
-    let over = socket.over();
+    let guest = socket.guest();
     let (ends, is_shared) = (socket.ends(), socket.is_shared());
     let asked_once = Notify::new();
     let service = service_fn(|mut request: Request<Incoming>| {
@@ -79,12 +80,15 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         }
         let asked = ConnectionOptions::of(request.headers());
         let answering = pace.begin(request.body());
-        if over.is_some() {
+        let (head, body) = request.into_parts();
+        let (body, end) = unread::watch(body);
+        let request = Request::from_parts(head, body);
+        if guest.is_some() {
             asked_once.notify_one();
         }
         let version = request.version();
-        let answer = answer(shell.clone(), routes.clone(), request, (ends, is_shared), over.clone());
-        connection.counted(version, asked, answering, over.is_some(), answer)
+        let answer = answer(shell.clone(), routes.clone(), request, (ends, is_shared), guest.clone());
+        connection.counted(version, asked, (answering, end), guest.is_some(), answer)
     });
     let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone(), head_bytes_max));
     let served = if is_http2 {
@@ -142,9 +146,9 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
 async fn answer(
     shell: Shared,
     routes: Routes,
-    mut request: Request<Incoming>,
+    mut request: Request<Watched<Incoming>>,
     (ends, is_shared): (Ends, bool),
-    over: Option<Over>,
+    guest: Option<Guest>,
 ) -> Result<Response<Body>, Infallible> {
     let http11 = request.version() == Version::HTTP_11;
     if let Some(kind) = routes.opens_stream(&request) {
@@ -156,7 +160,7 @@ async fn answer(
             Version::HTTP_2 => connections.admit_session(address).ok().map(|session| (None, Some(session))),
             _ => Some((None, None)),
         };
-        let open = |asked: StreamRequest, to| match counted.filter(|_| over.is_none()) {
+        let open = |asked: StreamRequest, to| match counted.filter(|_| guest.is_none()) {
             None => drop(tokio::task::spawn_local(streams::turn_away(shell, asked, to))),
             Some(counted) => drop(tokio::task::spawn_local(async {
                 let _counted = counted;
@@ -165,20 +169,18 @@ async fn answer(
         };
         return Ok(routes.serve_stream(kind, request.map(Body::new), ends, open).await);
     }
-    if over.is_none()
-        && let Some(kind) = routes.exchanges(&request)
-    {
-        let give = |exchange, answer| polls::take(&shell, exchange, answer);
-        return Ok(routes.serve_exchange(kind, request.map(Body::new), ends, give).await);
+    let give = |exchange, answer| polls::take(&shell, exchange, guest.as_ref(), answer);
+    let is_over = guest.is_some();
+    if let Some(kind) = routes.exchanges(&request) {
+        return Ok(routes.serve_exchange(kind, request.map(Body::new), (ends, is_over), give).await);
     }
-    if over.is_none() && routes.asks_engine(http11, &request) {
-        let give = |exchange, answer| polls::take(&shell, exchange, answer);
-        return Ok(routes.serve_engine(request.map(Body::new), ends, give).await);
+    if routes.asks_engine(http11, &request) {
+        return Ok(routes.serve_engine(request.map(Body::new), (ends, is_over), give).await);
     }
-    if !routes.is_upgrade(http11, request.uri().path(), pairs(request.headers())) {
-        return Ok(match over.filter(|_| !routes.is_vital(request.uri().path())) {
-            Some(over) => {
-                let refused = overloaded(&over).to(Asker::of_request(&request));
+    if !routes.is_upgrade((http11, request.method().as_str()), request.uri().path(), pairs(request.headers())) {
+        return Ok(match guest.filter(|_| !routes.is_vital(request.method(), request.uri().path())) {
+            Some(guest) => {
+                let refused = overloaded(&guest.over).to(Asker::of_request(&request));
                 request::identified(&routes.watch, request, async |_| refused.into_response()).await
             }
             None => routes.respond(request).await,

@@ -81,9 +81,9 @@ impl HttpConnection {
         self.state.speaks.set(if http2 { Spoken::Http2 } else { Spoken::Http1 });
     }
 
-    /// Counts an answer. If the shard ends, the answer says that the connection ends too. So does one behind which hyper
-    /// closes, because the rest of the request is not read. HTTP/2 has no such header (RFC 9113 §8.2.2): its server
-    /// waits for [`ending`](Self::ending).
+    /// Counts an answer. If the shard ends, the answer says that the connection ends too. So does one behind which
+    /// hyper closes, because the rest of the request is not read. HTTP/2 has no such header (RFC 9113 §8.2.2): its
+    /// server waits for [`ending`](Self::ending).
     pub(crate) fn counted(
         &self,
         version: Version,

@@ -296,7 +296,7 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
                 })),
                 Err(_) => drop(tokio::task::spawn_local(streams::turn_away(shell.clone(), *request, to))),
             },
-            Control::Exchange(exchange, answer) => polls::take(shell, exchange, answer),
+            Control::Exchange(exchange, answer) => polls::take(shell, exchange, None, answer),
             Control::Advance(ms, done) => {
                 let mut shell = shell.borrow_mut();
                 let target_ms = shell.now().mono_ms.saturating_add(ms);

@@ -15,18 +15,19 @@ use super::engine::EngineErrand;
 use super::engine::upgrade::EngineUpgrade;
 use super::streams::{Admission, Opening};
 use super::{Fatal, Shared, Shell, Sink, wake};
+use crate::http::routes::overloaded;
 use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::native::{open_ticket, renew_ticket};
 use crate::protocol::stream::AdmissionReply;
 use crate::protocol::{Message, Place};
 use crate::refusal::HttpRefusal;
+use crate::transport::admission::{Guest, TIME_OVER};
 use bytes::Bytes;
 use fanfare_hub::{
-    Attempt, ClientId, ConnId, Connected, Disconnect, ErrorCode, HeartbeatKind, Input, Now, PollRoute, Polled, Polls,
-    Resume, SendRequest, ShardId, attempt_shard,
+    Attempt, ClientId, ConnId, Connected, Disconnect, Error, ErrorCode, HeartbeatKind, Input, Now, PollRoute, Polled,
+    Polls, Resume, SendRequest, ShardId, attempt_shard,
 };
 use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
-use http::StatusCode;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -68,23 +69,33 @@ pub(crate) struct PollErrand {
     answer: ExchangeAnswer,
 }
 
-/// Takes a request in that has landed on this shard.
-pub(crate) fn take(shared: &Shared, exchange: Exchange, answer: ExchangeAnswer) {
+/// Takes a request in that has landed on this shard. `guest`: over a connection that is over a limit, which serves
+/// sessions that exist and opens none.
+pub(crate) fn take(shared: &Shared, exchange: Exchange, guest: Option<&Guest>, answer: ExchangeAnswer) {
     let place = shared.borrow().place.clone();
     match exchange {
+        Exchange::Connect(_) if let Some(guest) = guest => refuse(answer, overloaded(&guest.over)),
         Exchange::Connect(connect) => run(shared, Errand::Connect(connect, answer)),
-        Exchange::Engine(request) => super::engine::take(shared, request, answer),
+        Exchange::Engine(request) => super::engine::take(shared, request, guest, answer),
         Exchange::Poll(PollRequest { ticket, ack, wait_ms }) => {
             let now = shared.borrow().now();
             match open_ticket(&place, now, &ticket) {
+                Some(_) if let Some(guest) = guest.filter(|guest| !guest.enter()) => {
+                    refuse(answer, overloaded(&guest.over));
+                }
                 Some(claims) => {
                     let to = claims.resume();
+                    let over_ms = guest.map(|_| TIME_OVER.as_millis() as u64);
+                    let wait_ms = over_ms.map(|ms| wait_ms.map_or(ms, |wait_ms| wait_ms.min(ms))).or(wait_ms);
                     run(shared, Errand::Poll(PollErrand { to, ack, wait_ms, hops: 0, answer }));
                 }
                 None => refuse(answer, no_ticket()),
             }
         }
-        Exchange::Send(send) => drop(tokio::task::spawn_local(bring(shared.clone(), place, send, answer))),
+        Exchange::Send(send) => {
+            let guest = guest.cloned();
+            drop(tokio::task::spawn_local(bring(shared.clone(), place, send, guest, answer)));
+        }
     }
 }
 
@@ -244,13 +255,16 @@ async fn wait(shared: Shared, id: ConnId, ack: u64, wait_ms: Option<u64>, mut an
 }
 
 /// Gives commands to their session, and their answers to the request.
-async fn bring(shared: Shared, place: Place, send: SendCommands, answer: ExchangeAnswer) {
+async fn bring(shared: Shared, place: Place, send: SendCommands, guest: Option<Guest>, answer: ExchangeAnswer) {
     let _fatal = Fatal;
     let SendCommands { ticket, n, requests, bytes } = send;
     let (claims, now, received) = {
         let mut shell = shared.borrow_mut();
         let now = shell.now();
         let Some(claims) = open_ticket(&place, now, &ticket) else { return refuse(answer, no_ticket()) };
+        if let Some(guest) = guest.filter(|guest| !guest.enter()) {
+            return refuse(answer, overloaded(&guest.over));
+        }
         let send = SendRequest { n, requests, bytes };
         (claims, now, shell.forward(now, claims.resume(), send))
     };
@@ -262,6 +276,7 @@ async fn bring(shared: Shared, place: Place, send: SendCommands, answer: Exchang
             let _ = answer.send(Ok(body.into())); // the client may have gone
         }
         Err(error) if error.code == ErrorCode::NotConnected => refuse(answer, gone()),
+        Err(error) if error.code == ErrorCode::Unknown => refuse(answer, HttpRefusal::from(error).for_good()),
         Err(error) => refuse(answer, error.into()),
     }
 }
@@ -282,13 +297,13 @@ fn no_ticket() -> HttpRefusal {
 
 fn gone() -> HttpRefusal {
     let message = format!("the session of this ticket is over, or has no connection; {CONNECT}");
-    HttpRefusal::of(StatusCode::UNAUTHORIZED, ErrorCode::NotConnected, message)
+    Error::new(ErrorCode::NotConnected, message).into()
 }
 
 fn elsewhere() -> HttpRefusal {
     let message = "this session has a connection that is not polled; to poll it, POST a `connect` with its ticket and \
                    `page` to /v1/poll";
-    HttpRefusal::of(StatusCode::CONFLICT, ErrorCode::AlreadyConnected, message)
+    Error::new(ErrorCode::AlreadyConnected, message).into()
 }
 
 impl Shell {

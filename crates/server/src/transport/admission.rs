@@ -10,6 +10,11 @@
 //! room for a newcomer. So silent connections keep no probe out, even from the same address: all clients behind a proxy
 //! have its address.
 //!
+//! Requests for a session that exists (a poll, a send, packets of Engine.IO) are served over a limit too, because a
+//! client that is being served must be able to go on. They have a reserve of their own, half as large: once the seal
+//! of their ticket is found valid, their connection moves there ([`Guest::enter`]). There a poll waits for
+//! [`TIME_OVER`] at most.
+//!
 //! The address is the peer's, as the kernel reports it, and of IPv6 its first 64 bits. Unix sockets have none. A
 //! connection of a trusted proxy may carry the requests of many clients, so it counts for no address; when it becomes
 //! one client's (a WebSocket, a stream, or a PROXY header told it), it counts for that client's
@@ -41,7 +46,7 @@ const FILES_KEPT_MAX: usize = 1024;
 const RESERVE_PARTS: usize = 4;
 /// The longest time that a connection over a limit has for the head of its request, for being idle, and for taking
 /// nothing of its answer.
-const TIME_OVER: Duration = Duration::from_secs(2);
+pub(crate) const TIME_OVER: Duration = Duration::from_secs(2);
 
 /// A time of the configuration, for a connection over a limit.
 pub(crate) fn hasten(time: Duration) -> Duration {
@@ -59,6 +64,8 @@ pub(crate) struct Connections {
     sessions: AtomicUsize,
     sessions_by_address: Mutex<HashMap<Block, usize>>,
     reserve: Arc<Places>,
+    /// For requests of sessions over a limit.
+    session_reserve: Arc<Places>,
     refused: [AtomicU64; REASONS.len()],
     proxy_headers: [AtomicU64; PROXY_HEADERS.len()],
     handshakes: [AtomicU64; HANDSHAKES.len()],
@@ -149,6 +156,25 @@ struct OverLimit {
     place: Arc<Place>,
 }
 
+/// A connection over a limit, on which a request has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Guest {
+    pub(crate) over: Over,
+    connections: Arc<Connections>,
+    place: Arc<Place>,
+}
+
+impl Guest {
+    /// The request is whole, and for a session that exists. False if the reserve for such requests is used up.
+    pub(crate) fn enter(&self) -> bool {
+        let entered = self.place.move_to(&self.connections.session_reserve);
+        if entered.unwrap_or(true) {
+            self.connections.refuse(Reason::NoReserve); // this one, or the one that makes room for it
+        }
+        entered.is_some()
+    }
+}
+
 /// A client that uses the connection of a proxy for a while, counted for its address until this is dropped.
 #[derive(Debug)]
 pub(crate) struct ProxiedClient {
@@ -223,6 +249,7 @@ impl Connections {
             sessions: AtomicUsize::new(0),
             sessions_by_address: Mutex::default(),
             reserve: reserve(kept / 2),
+            session_reserve: reserve(kept / 4),
             refused: Default::default(),
             proxy_headers: Default::default(),
             handshakes: Default::default(),
@@ -385,6 +412,12 @@ impl Admitted {
         Some(self.connections.over(*reason, "connections"))
     }
 
+    /// The same, for a request on it.
+    pub(crate) fn guest(&self) -> Option<Guest> {
+        let (over, place) = (self.over()?, self.place()?.clone());
+        Some(Guest { over, connections: self.connections.clone(), place })
+    }
+
     /// True for the connection of a proxy, until it is one client's.
     pub(crate) fn is_shared(&self) -> bool {
         self.waits.is_some()
@@ -418,10 +451,31 @@ fn files_max() -> usize {
 mod tests {
     use super::*;
 
+    #[test]
+    fn requests_of_sessions_have_a_bounded_reserve_of_their_own() {
+        let connections = connections(1, 0, 8); // and four for sessions
+        let _open = connections.admit(None, Counts::Now).expect("room");
+        let over = || {
+            let admitted = connections.admit(None, Counts::Now).expect("from the reserve");
+            admitted.place().expect("over the limit").serves();
+            admitted
+        };
+        let guests: Vec<_> = (0..4).map(|_| over()).collect();
+        assert!(guests.iter().all(|admitted| admitted.guest().expect("over the limit").enter()));
+        assert_eq!((connections.reserve.used(), connections.session_reserve.used()), (0, 4));
+        let one_more = over();
+        assert!(!one_more.guest().expect("over the limit").enter(), "all of them are being answered");
+        assert_eq!(connections.refused()[Reason::NoReserve as usize], 1);
+        assert_eq!((connections.reserve.used(), connections.session_reserve.used()), (1, 4));
+        drop((guests, one_more));
+        assert_eq!((connections.reserve.used(), connections.session_reserve.used()), (0, 0));
+    }
+
     fn connections(max: usize, per_address_max: usize, reserve_max: usize) -> Arc<Connections> {
         let config = Config { connections_max: max, connections_per_address_max: per_address_max, ..Config::default() };
         let mut connections = Arc::into_inner(Connections::new(&config)).expect("nobody else has it");
         connections.reserve = reserve(reserve_max);
+        connections.session_reserve = reserve(reserve_max / 2);
         Arc::new(connections)
     }
 

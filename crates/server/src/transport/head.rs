@@ -7,10 +7,10 @@
 //!
 //! hyper and `httparse` also accept heads that a proxy in front may read in another way: with bare LFs, with several
 //! lengths, with both a length and a coding, and with codings other than `chunked`. [`judge_lines`] refuses these. It
-//! also finds the end of a request, so that `pace` gives hyper one request at a time and judges the next one too. A head
-//! is not judged while an answer waits for its reader. (There hyper goes by the coding, and ends the connection, as RFC
-//! 9112 §6.1 allows; the gate refuses codings other than `chunked` by [`is_chunked`]; hyper refuses lengths that
-//! differ.)
+//! also finds the end of a request, so that `pace` gives hyper one request at a time and judges the next one too. A
+//! head is not judged while an answer waits for its reader. (There hyper goes by the coding, and ends the connection,
+//! as RFC 9112 §6.1 allows; the gate refuses codings other than `chunked` by [`is_chunked`]; hyper refuses lengths
+//! that differ.)
 
 use crate::config::authority::shown;
 use crate::refusal::{Asker, HttpRefusal};

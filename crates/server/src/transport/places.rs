@@ -4,7 +4,7 @@
 //! *waits* until a whole request has come, and again when the request has been answered. If an address has used its
 //! share, the newcomer takes the place of that address that has waited longest. If all places are used, it takes the
 //! one that has waited longest of all. [`Place::displaced`] tells the displaced connection, and it is closed. A visitor
-//! whose request is being answered is never displaced.
+//! whose request is being answered is never displaced. A visitor may go on to other places ([`Place::move_to`]).
 //!
 //! The places are few, so each newcomer looks at all of them.
 
@@ -43,9 +43,15 @@ struct Visitor {
 /// A place that is held until this is dropped, or until it is given to another visitor.
 #[derive(Debug)]
 pub(crate) struct Place {
+    held: Mutex<Held>,
+    displaced: Arc<Notify>,
+}
+
+/// The place that a visitor has now.
+#[derive(Debug)]
+struct Held {
     places: Arc<Places>,
     id: u64,
-    displaced: Arc<Notify>,
 }
 
 /// A visitor has got a place.
@@ -68,6 +74,14 @@ impl Places {
 
     /// Takes a place. `None` if all are taken and no visitor can be displaced.
     pub(crate) fn enter(self: &Arc<Self>, address: Option<Block>) -> Option<Entered> {
+        let displaced: Arc<Notify> = Arc::default();
+        let (id, displaces) = self.enter_as(address, &displaced)?;
+        let place = Place { held: Mutex::new(Held { places: self.clone(), id }), displaced };
+        Some(Entered { place, displaces })
+    }
+
+    /// The id of a new place, and whether another visitor was displaced for it.
+    fn enter_as(&self, address: Option<Block>, displaced_by: &Arc<Notify>) -> Option<(u64, bool)> {
         let mut state = self.state();
         let is_same = |visitor: &Visitor| address.is_some() && visitor.address == address;
         let has_share = state.visitors.values().filter(|visitor| is_same(visitor)).count() < self.share;
@@ -79,11 +93,16 @@ impl Places {
             displaced.displaced.notify_one();
         }
         state.clock += 1;
-        let (id, displaced) = (state.clock, Arc::new(Notify::new()));
-        state.visitors.insert(id, Visitor { address, waits: Some(id), displaced: displaced.clone() });
-        drop(state);
-        let place = Place { places: self.clone(), id, displaced };
-        Some(Entered { place, displaces: !has_room })
+        let id = state.clock;
+        state.visitors.insert(id, Visitor { address, waits: Some(id), displaced: displaced_by.clone() });
+        Some((id, !has_room))
+    }
+
+    /// A visitor has gone, if it had a place.
+    fn leave(&self, id: u64) {
+        if self.state().visitors.remove(&id).is_some() {
+            self.freed.notify_one();
+        }
     }
 
     /// The same; waits while no visitor can be displaced. For one caller at a time.
@@ -105,19 +124,40 @@ impl Places {
 impl Place {
     /// A whole request has come: until it is answered the place is kept.
     pub(crate) fn serves(&self) {
-        if let Some(visitor) = self.places.state().visitors.get_mut(&self.id) {
+        let held = self.held();
+        if let Some(visitor) = held.places.state().visitors.get_mut(&held.id) {
             visitor.waits = None;
         }
     }
 
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place of `others` in place of this one, for a whole request. `None` if there is none, or this one has
+    /// gone to another visitor. `Some`: whether a visitor was displaced for it.
+    pub(crate) fn move_to(&self, others: &Arc<Places>) -> Option<bool> {
+        let displaces = {
+            let mut held = self.held();
+            let address = held.places.state().visitors.get(&held.id)?.address;
+            let (id, displaces) = others.enter_as(address, &self.displaced)?;
+            let before = std::mem::replace(&mut *held, Held { places: others.clone(), id });
+            before.places.leave(before.id);
+            displaces
+        };
+        self.serves();
+        Some(displaces)
+    }
+
     /// The server waits for the peer again.
     pub(crate) fn waits(&self) {
-        let mut state = self.places.state();
+        let held = self.held();
+        let mut state = held.places.state();
         state.clock += 1;
         let now = state.clock;
-        if let Some(visitor) = state.visitors.get_mut(&self.id) {
+        if let Some(visitor) = state.visitors.get_mut(&held.id) {
             visitor.waits = Some(now);
-            self.places.freed.notify_one();
+            held.places.freed.notify_one();
         }
     }
 
@@ -130,9 +170,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.places.state().visitors.remove(&self.id).is_some() {
-            self.places.freed.notify_one();
-        }
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
+        held.places.leave(held.id);
     }
 }
 
@@ -170,6 +209,23 @@ mod tests {
         assert!(!is_displaced(&other) && !is_displaced(&first) && !is_displaced(&third));
         drop((other, first, third));
         assert_eq!(places.used(), 0);
+    }
+
+    #[test]
+    fn a_visitor_that_moves_leaves_its_place_and_keeps_its_address() {
+        let (first, second) = (Places::new(4, 1), Places::new(4, 1));
+        let visitor = first.enter(of(1)).expect("room").place;
+        assert_eq!(visitor.move_to(&second), Some(false));
+        assert_eq!((first.used(), second.used()), (0, 1));
+        let other = first.enter(of(1)).expect("its place is free").place;
+        assert_eq!(other.move_to(&second), None, "the share of its address is being answered");
+        assert_eq!((first.used(), second.used()), (1, 1), "it keeps the place that it has");
+        visitor.waits();
+        assert_eq!(other.move_to(&second), Some(true));
+        assert!(is_displaced(&visitor) && !is_displaced(&other));
+        assert_eq!(visitor.move_to(&first), None, "it has none to leave");
+        drop((visitor, other));
+        assert_eq!((first.used(), second.used()), (0, 0));
     }
 
     #[test]

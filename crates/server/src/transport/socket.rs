@@ -5,7 +5,7 @@
 //! socket that encrypts is a variant here, and no writer has to know of it.
 
 use crate::request::{Credentials, Peer, RequestInfo};
-use crate::transport::admission::{Admitted, Over};
+use crate::transport::admission::{Admitted, Guest, Over};
 use crate::transport::pace;
 use crate::transport::places::Place;
 use crate::transport::tls::{HandshakeError, TlsSocket};
@@ -211,6 +211,11 @@ impl Socket {
     /// The limit that it exceeds, if any.
     pub(crate) fn over(&self) -> Option<Over> {
         self.admitted.as_ref().and_then(Admitted::over)
+    }
+
+    /// The same, for a request on it.
+    pub(crate) fn guest(&self) -> Option<Guest> {
+        self.admitted.as_ref().and_then(Admitted::guest)
     }
 
     /// Its place of the reserve, if it is over a limit.

@@ -1,8 +1,8 @@
 //! Whether the body of a request was read to its end.
 //!
-//! In: the body of a request. Out: the same body, and a [`BodyEnd`] that tells whether its reader has given it up before
-//! its end. hyper closes a connection of HTTP/1 whose request was not read to its end, unless the rest has come already:
-//! then the answer should say so (RFC 9112 §9.6), and not for how long the connection stays open.
+//! In: the body of a request. Out: the same body, and a [`BodyEnd`] that tells whether its reader has given it up
+//! before its end. hyper closes a connection of HTTP/1 whose request was not read to its end, unless the rest has come
+//! already: then the answer should say so (RFC 9112 §9.6), and not for how long the connection stays open.
 
 use axum::body::HttpBody;
 use http_body::{Frame, SizeHint};

@@ -16,7 +16,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// The least bytes of a body that come in a second, on average: those of a modem. Apache's `mod_reqtimeout` has the same.
+/// The least bytes of a body that come in a second, on average: those of a modem. Apache's `mod_reqtimeout` has the
+/// same.
 pub(crate) const BYTES_PER_S_MIN: u64 = 500;
 
 /// The progress of a body.

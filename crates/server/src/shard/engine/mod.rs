@@ -14,12 +14,13 @@ pub(super) mod upgrade;
 use super::detached::{Detached, keep};
 use super::polls::Errand;
 use super::{Fatal, Shared, Shell, Sink, wake};
-use crate::http::routes::Routes;
+use crate::http::routes::{Routes, overloaded};
 use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer, Posted};
 use crate::protocol::socketio::sid_at;
 use crate::protocol::{Message, Place, Protocol as _};
 use crate::refusal::HttpRefusal;
 use crate::request::Peer;
+use crate::transport::admission::{Guest, TIME_OVER};
 use bytes::Bytes;
 use fanfare_hub::{ConnId, Disconnect, Input};
 use fanfare_wire::engineio::{Packet, Refused, Release, SEPARATOR, Sid, Upgrade};
@@ -66,12 +67,22 @@ pub(crate) struct EngineErrand {
     act: EngineAct,
 }
 
-/// Takes a request in that has landed on this shard.
-pub(super) fn take(shared: &Shared, request: EngineRequest, answer: ExchangeAnswer) {
-    match request {
-        EngineRequest::Handshake(start) => begin(shared, *start, answer),
-        EngineRequest::Session(sid, act) => run(shared, EngineErrand { sid, act }, answer),
+/// Takes a request in that has landed on this shard. `guest`: over a connection that is over a limit.
+pub(super) fn take(shared: &Shared, request: EngineRequest, guest: Option<&Guest>, answer: ExchangeAnswer) {
+    let (sid, mut act) = match (request, guest) {
+        (EngineRequest::Handshake(_), Some(guest)) => return refuse_for_now(answer, overloaded(&guest.over)),
+        (EngineRequest::Handshake(start), None) => return begin(shared, *start, answer),
+        (EngineRequest::Session(sid, act), _) => (sid, act),
+    };
+    if let Some(guest) = guest {
+        if !guest.enter() {
+            return refuse_for_now(answer, overloaded(&guest.over));
+        }
+        if let EngineAct::Poll { is_over } = &mut act {
+            *is_over = true;
+        }
     }
+    run(shared, EngineErrand { sid, act }, answer);
 }
 
 /// Asks whether the session of a WebSocket is there, on whichever shard.
@@ -79,7 +90,7 @@ pub(super) fn take(shared: &Shared, request: EngineRequest, answer: ExchangeAnsw
 /// # Errors
 /// It is not: the upgrade is refused.
 pub(super) async fn find(shared: &Shared, routes: &Routes, peer: &Peer, sid: &str) -> Result<(), HttpRefusal> {
-    let give = |request, answer| take(shared, request, answer);
+    let give = |request, answer| take(shared, request, None, answer);
     routes.find_engine(peer, sid, give).await
 }
 
@@ -104,7 +115,9 @@ pub(super) fn run(shared: &Shared, errand: EngineErrand, answer: ExchangeAnswer)
     drop(shell);
     match act {
         EngineAct::Find => drop(answer.send(Ok(Bytes::new()))), // the client may have gone
-        EngineAct::Poll if is_polling => drop(tokio::task::spawn_local(poll(shared.clone(), conn, answer))),
+        EngineAct::Poll { is_over } if is_polling => {
+            drop(tokio::task::spawn_local(poll(shared.clone(), conn, is_over, answer)));
+        }
         EngineAct::Post(posted) if is_polling => {
             drop(tokio::task::spawn_local(post(shared.clone(), conn, posted, answer)));
         }
@@ -113,7 +126,7 @@ pub(super) fn run(shared: &Shared, errand: EngineErrand, answer: ExchangeAnswer)
             let _ = answer.send(Err(refused)); // the client may have gone
         }
         // The session has a WebSocket, or the request names one without being an upgrade, or another version.
-        EngineAct::Poll | EngineAct::Post(_) | EngineAct::Break(_) | EngineAct::Mismatch => {
+        EngineAct::Poll { .. } | EngineAct::Post(_) | EngineAct::Break(_) | EngineAct::Mismatch => {
             refuse(answer, Refused::BadRequest);
         }
     }
@@ -129,11 +142,7 @@ fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
     }
     let _place = match admit() {
         Ok(place) => Some(place),
-        Err(refused) => {
-            let body = Refused::Forbidden.body_with(refused.reason());
-            let _ = answer.send(Err(refused.in_words(body))); // as above
-            return;
-        }
+        Err(refused) => return refuse_for_now(answer, refused),
     };
     let now = shell.now();
     let engine = Some(EngineState::default());
@@ -151,8 +160,8 @@ fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
     let _ = answer.send(Ok(body)); // as above; then nobody knows the session, and it ends by silence
 }
 
-/// Waits until there are packets for a client, and gives them.
-async fn poll(shared: Shared, id: ConnId, mut answer: ExchangeAnswer) {
+/// Waits until there are packets for a client, and gives them; over a limit not for long.
+async fn poll(shared: Shared, id: ConnId, is_over: bool, mut answer: ExchangeAnswer) {
     let _fatal = Fatal;
     let begun = shared.borrow_mut().begin_request(id, |state| &mut state.is_polled, "two GETs at a time");
     if let Err(refused) = begun {
@@ -163,6 +172,7 @@ async fn poll(shared: Shared, id: ConnId, mut answer: ExchangeAnswer) {
         biased;
         () = ready => {}
         () = released(&shared, id) => {}
+        () = tokio::time::sleep(TIME_OVER), if is_over => {}
         () = answer.closed() => return shared.borrow_mut().given_up(id),
     }
     let mut shell = shared.borrow_mut();
@@ -309,6 +319,12 @@ async fn may_go_on(shared: &Shared, id: ConnId) -> bool {
     .await
 }
 
+/// Refuses a request for which there is no room at the moment, in the form of the reference.
+fn refuse_for_now(answer: ExchangeAnswer, refused: HttpRefusal) {
+    let body = Refused::Forbidden.body_with(refused.reason());
+    let _ = answer.send(Err(refused.in_words(body))); // as below
+}
+
 fn refuse(answer: ExchangeAnswer, refused: Refused) {
     let _ = answer.send(Err(refused.into())); // the client may have gone
 }
@@ -425,7 +441,7 @@ mod tests {
             let admit = Box::new(|| Ok(Box::new(()) as SessionPlace));
             let start = EngineStart { wire: WireId(0), protocol, peer: Peer::Unknown, request: None, admit };
             let (to, opened) = oneshot::channel();
-            take(&shared, EngineRequest::Handshake(Box::new(start)), to);
+            take(&shared, EngineRequest::Handshake(Box::new(start)), None, to);
             assert!(opened.await.is_ok_and(|answer| answer.is_ok()));
             let sid = sid_at(&shared.borrow().place);
             let sid = open_sid(&shared.borrow().place, &sid).expect("an id of this node");
@@ -434,7 +450,7 @@ mod tests {
                 shared.borrow_mut().append(conn, Bytes::from_static(b"2\x1e"));
                 let (to, answered) = oneshot::channel();
                 let answered = (!is_given_up).then_some(answered);
-                take(&shared, EngineRequest::Session(sid, EngineAct::Poll), to);
+                take(&shared, EngineRequest::Session(sid, EngineAct::Poll { is_over: false }), None, to);
                 tokio::task::yield_now().await;
                 if let Some(answered) = answered {
                     assert!(answered.await.is_ok_and(|answer| answer.is_ok_and(|body| body == "2")));

@@ -128,6 +128,8 @@ struct State {
     written: u64,
     /// The head that is on its way began with a read of its own, not behind the request before.
     is_head_known: bool,
+    /// The request that is being answered has come whole.
+    is_received: bool,
     /// hyper may have bytes of the last answer: it lets go of a body before it writes the end.
     is_unwritten: bool,
     /// The status of a refusal that [`Paced`] wrote.
@@ -180,6 +182,7 @@ impl Pace {
             blocked: now,
             written: 0,
             is_head_known: true,
+            is_received: false,
             is_unwritten: false,
             refused: None,
         };
@@ -197,10 +200,11 @@ impl Pace {
 
     /// The head of a request has come. The connection is busy until the answer's body is dropped.
     pub(crate) fn begin(&self, body: &impl HttpBody) -> ResponseGuard {
-        if let Some(place) = &self.place {
+        let mut state = self.state();
+        // Of HTTP/1 the place waits for the whole request.
+        if let Some(place) = self.place.as_ref().filter(|_| self.http2 || body.is_end_stream() || state.is_received) {
             place.serves();
         }
-        let mut state = self.state();
         state.busy += 1;
         state.is_head_known = false;
         let length = match body.size_hint().exact() {
@@ -308,9 +312,13 @@ impl Pace {
         }
     }
 
-    /// Counts bytes that hyper gets.
-    fn count(&self, bytes: &[u8]) {
+    /// Counts bytes that hyper gets. `received` says whether the request is whole with them, where that is known.
+    fn count(&self, bytes: &[u8], received: Option<bool>) {
         let mut state = self.state();
+        state.is_received = received.unwrap_or(state.is_received);
+        if let Some(place) = self.place.as_ref().filter(|_| received == Some(true)) {
+            place.serves();
+        }
         if !self.http2 && !matches!(state.phase, Phase::Upgraded) {
             let in_head = matches!(state.phase, Phase::Head(_));
             state.stream.take(bytes, in_head);
@@ -373,6 +381,11 @@ pub(crate) struct ResponseGuard {
 }
 
 impl ResponseGuard {
+    /// Whether the whole request has come. If not, and nobody reads it any more, hyper closes the connection of HTTP/1.
+    pub(crate) fn is_received(&self) -> bool {
+        self.pace.state().is_received
+    }
+
     /// The answer, with the connection's word on how long it waits for the next request. `alive` goes when its last
     /// byte was taken.
     pub(crate) fn answer(
@@ -431,6 +444,7 @@ impl Drop for ResponseGuard {
         }
         state.busy -= 1;
         state.is_unwritten = true;
+        state.is_received = false;
         if state.busy == 0 && !matches!(state.phase, Phase::Upgraded) {
             let now = Instant::now();
             let has_next_begun = state.stream.next(self.ends) && !self.pace.http2;

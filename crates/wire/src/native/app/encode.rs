@@ -42,8 +42,8 @@ pub fn encode_error(out: &mut Vec<u8>, error: &Error) {
     encode_refusal(out, error, error.code.row().retryable, None, None);
 }
 
-/// The same, with `retryable` as given, `option?`, the option of the configuration that decided, and `limit?`, the limit
-/// that it sets.
+/// The same, with `retryable` as given, `option?`, the option of the configuration that decided, and `limit?`, the
+/// limit that it sets.
 pub fn encode_refusal(out: &mut Vec<u8>, error: &Error, retryable: bool, option: Option<&str>, limit: Option<u64>) {
     let row = error.code.row();
     let mut object = ObjectWriter::plain(out);
