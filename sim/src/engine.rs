@@ -22,6 +22,8 @@ pub(crate) enum EngineStep {
     Says { socket: u64, text: &'static str },
     /// It is cut.
     Cut { socket: u64 },
+    /// A POST before the upgrade took too long.
+    Late,
     /// At the client: its GET has ended, behind its packets.
     Got,
     /// Its POST has.
@@ -37,8 +39,8 @@ pub(crate) enum EngineStep {
 impl EngineStep {
     /// It happens in the process of the shard.
     pub(crate) fn is_at_shard(&self) -> bool {
-        use EngineStep::{Cut, Get, Post, Release, Says};
-        matches!(self, Get | Post(_) | Release | Says { .. } | Cut { .. })
+        use EngineStep::{Cut, Get, Late, Post, Release, Says};
+        matches!(self, Get | Post(_) | Release | Says { .. } | Cut { .. } | Late)
     }
 }
 

@@ -100,6 +100,8 @@ impl World {
                 }
                 Ok(())
             }
+            // A full connection is not read, and the client takes nothing any more: it comes back.
+            EngineStep::Late => self.cut(pipe, false),
             EngineStep::Got => {
                 self.engine(pipe).is_getting = false;
                 self.goes_on(pipe)
@@ -250,6 +252,7 @@ impl World {
             }
             ProbeStep::Upgrade => {
                 engine.is_upgraded = true;
+                self.step_later(pipe, GIVES_UP_MS, EngineStep::Late);
                 self.attach(pipe)
             }
             ProbeStep::Refuse(_) => {
