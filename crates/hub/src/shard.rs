@@ -10,7 +10,7 @@ use crate::effects::{Effect, Effects};
 use crate::forward::{ForwardToken, SendRequest, Whereabouts};
 use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
-use crate::ids::{ClientId, ConnId, OpToken, Seat, SeatId, ShardId, WireId};
+use crate::ids::{ClientId, ConnId, OpToken, Seat, SeatId, ShardId, UserId, WireId};
 use crate::limits::Limits;
 use crate::members::AskToken;
 use crate::message::{Request, Resume};
@@ -262,6 +262,11 @@ impl Shard {
     /// Where the session of a client is, as far as this shard knows.
     pub fn whereabouts(&self, client: ClientId) -> Whereabouts {
         self.sessions.whereabouts(client)
+    }
+
+    /// The client of a connection, and its user; of several the first one. `None` where it has no session.
+    pub fn client_of(&self, conn: ConnId) -> Option<(ClientId, Option<&UserId>)> {
+        self.sessions.client_of(conn)
     }
 
     /// Commands of clients and of the application that wait for their answers. It looks at every session: for the end.

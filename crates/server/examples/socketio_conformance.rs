@@ -3,7 +3,7 @@
 //! `tests/clients/support/node-server.mjs` is the same for the reference server. Arguments: HOST:PORT. Settings come
 //! from the environment, as in `FANFARE__SOCKETIO__PING_INTERVAL=1s`.
 
-use fanfare::socketio::{Ack, Args, Auth, Binary, Data, Io, Socket};
+use fanfare::socketio::{Ack, Args, Auth, Binary, Data, Io, Reason, Socket};
 use fanfare::{Fanfare, Refusal};
 use serde::ser::{Serialize, SerializeMap as _, SerializeTuple as _, Serializer};
 use serde_json::{Value, json};
@@ -98,6 +98,9 @@ async fn main() -> Result<(), Failure> {
                 .on("disconnect-me", async |socket: Socket, Data(close): Data<bool>| {
                     socket.disconnect(close);
                 })
+                .on_disconnect(async |io: Io, Auth(auth): Auth<Value>, reason: Reason| {
+                    io.to("watchers").emit("gone", (&auth["name"], reason.as_str()));
+                })
                 .on("fetch", async |io: Io, Data(room): Data<String>| {
                     let sockets = io.in_(&room).fetch_sockets().await?;
                     let told = sockets.iter().map(|socket| {
@@ -134,7 +137,7 @@ async fn main() -> Result<(), Failure> {
         })
         .build()?;
     let address = std::env::args().nth(1).ok_or("HOST:PORT is missing")?;
-    server.serve(&address).await?;
+    server.serve_until(&address, async { drop(tokio::signal::ctrl_c().await) }).await?;
     Ok(())
 }
 

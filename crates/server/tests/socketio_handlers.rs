@@ -677,11 +677,15 @@ fn each_end_has_its_reason_behind_all_events() {
     drop(client);
     assert_eq!(next(&tells), "transport close 1");
     heard("transport close");
-    let (mut client, _) = enter(&server);
-    client.text("4x");
-    client.closed();
-    assert_eq!(next(&tells), "parse error 1");
-    heard("parse error");
+    for (packet, reason) in
+        [("2", "transport error"), ("x", "parse error"), ("4x", "forced close"), ("40", "forced close")]
+    {
+        let (mut client, _) = enter(&server);
+        client.text(packet);
+        client.closed();
+        assert_eq!(next(&tells), format!("{reason} 1"));
+        heard(reason);
+    }
     drop(server);
     assert_eq!(next(&tells), "server shutting down 2");
 }

@@ -26,7 +26,7 @@ export const servers = {
       cors: { origin: [ORIGIN] },
       ...(recovery !== undefined && { connectionStateRecovery: { maxDisconnectionDuration: recovery } }),
     }),
-  async fanfare({ handlers, parser, pingInterval, pingTimeout, maxPayload, connectTimeout, upgradeTimeout }) {
+  async fanfare({ handlers, parser, pingInterval, pingTimeout, maxPayload, connectTimeout, upgradeTimeout, recovery = 0 }) {
     const env = {
       FANFARE__SOCKETIO__PING_INTERVAL: `${pingInterval}ms`,
       FANFARE__SOCKETIO__PING_TIMEOUT: `${pingTimeout}ms`,
@@ -34,19 +34,19 @@ export const servers = {
       FANFARE__SOCKETIO__MAX_PAYLOAD: String(maxPayload),
       FANFARE__SOCKETIO__CONNECT_TIMEOUT: `${connectTimeout}ms`,
       FANFARE__SOCKETIO__PARSER: parser,
-      FANFARE__SOCKETIO__MAX_DISCONNECTION_DURATION: '0s', // as in the reference by default
+      FANFARE__SOCKETIO__MAX_DISCONNECTION_DURATION: `${recovery}ms`, // 0: as in the reference by default
       FANFARE__ORIGINS: ORIGIN,
     }
     if (handlers === 'all') {
       const server = await startExample('socketio_conformance', env)
-      return { port: Number(new URL(server.url).port), stop: () => server.stop() }
+      return Object.assign(server, { port: Number(new URL(server.url).port) })
     }
     const server = await startServer({ env })
-    return { port: server.port, stop: () => server.stop() }
+    return server
   },
 }
 
-/** `suite(port, name)`: makes the tests; `port()` is known when they run. */
+/** `suite(port, name, server)`: makes the tests; `port()` and `server()` are known when they run. */
 export function conformance(subject, settings, suite) {
   const wanted = process.env.CONFORMANCE
   for (const [name, start] of Object.entries(servers)) {
@@ -55,7 +55,7 @@ export function conformance(subject, settings, suite) {
       let server
       before(async () => (server = await start({ ...DEFAULTS, ...settings })), TEST)
       after(() => server?.stop(), TEST)
-      suite(() => server.port, name)
+      suite(() => server.port, name, () => server)
     })
   }
 }
@@ -66,11 +66,17 @@ export function startNode(options) {
     const child = spawn(process.execPath, [NODE_SERVER, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] })
     process.once('exit', () => child.kill('SIGKILL'))
     const exited = new Promise(done => child.once('exit', done))
+    const end = signal => (child.kill(signal), exited)
     let output = ''
     child.stdout.on('data', chunk => {
       output += chunk
       const port = /listening on \S+:(\d+)\n/.exec(output)?.[1]
-      if (port !== undefined) resolve({ port: Number(port), stop: () => (child.kill('SIGKILL'), exited) })
+      if (port === undefined) return
+      resolve({
+        port: Number(port),
+        terminate: () => end('SIGINT'),
+        stop: () => end('SIGKILL'),
+      })
     })
     child.once('error', reject)
     exited.then(code => reject(new Error(`the reference server ended (${code})`)))

@@ -24,15 +24,16 @@ export async function startExample(name, env = {}) {
   })
   ended.catch(() => {}) // it is looked at while the program starts
   await Promise.race([ended, listens(port)])
+  const closed = new Promise(done => child.once('close', done)) // with all of its output
+  const end = signal => (child.kill(signal), closed)
   return {
     url: `http://127.0.0.1:${port}`,
     get output() {
       return output
     },
-    async stop() {
-      child.kill('SIGKILL')
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
-    },
+    /** Ends it as an operator does. */
+    terminate: () => end('SIGINT'),
+    stop: () => end('SIGKILL'),
   }
 }
 

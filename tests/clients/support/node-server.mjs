@@ -12,6 +12,7 @@ const { parser, handlers, ...options } = JSON.parse(process.argv[2])
 const io = new Server(http, { ...options, ...(parser === 'msgpack' && { parser: msgpack }) })
 if (handlers === 'all') all(io)
 else chat(io)
+process.once('SIGINT', () => io.close())
 http.listen(0, '127.0.0.1', () => console.log(`listening on http://127.0.0.1:${http.address().port}`))
 
 /** The events of a chat room, which Fanfare has built in. */
@@ -76,6 +77,7 @@ function all(io) {
     socket.on('sockets-join', (room, other) => main.in(room).socketsJoin(other))
     socket.on('disconnect-room', (room, close) => main.in(room).disconnectSockets(close))
     socket.on('disconnect-me', close => socket.disconnect(close))
+    socket.on('disconnect', reason => main.to('watchers').emit('gone', socket.handshake.auth.name, reason))
     socket.on('fetch', async (room, ack) => ack((await main.in(room).fetchSockets()).map(({ id, rooms }) => [id, [...rooms].sort()])))
   })
   io.of('/custom').on('connection', socket => {

@@ -26,6 +26,7 @@ use crate::members::AnswerPart;
 use crate::message::{Connect, Connected, Proof, ReplyBody, Resume, SignalPush};
 use crate::peer::{Adopted, Claim, Entered, Found, PeerBody, PendingToken, ToHome};
 use crate::timer::Timer;
+use crate::watch::Noted;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -170,7 +171,7 @@ impl Sessions {
 
     fn resume_here(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, index: u32) {
         if let Some(old) = self.sessions.slab[index as usize].conn {
-            cx.effects.add(Effect::Close { conn: old, reason: Disconnect::Moved });
+            self.moves(cx, old);
             self.let_go(cx, old, index);
             self.detach(cx, index);
         }
@@ -294,7 +295,7 @@ impl Sessions {
         let found = index.map_or(Found::Nothing, |index| {
             let mut attachment = None;
             if let Some(old) = self.sessions.slab[index as usize].conn {
-                cx.effects.add(Effect::Close { conn: old, reason: Disconnect::Moved });
+                self.moves(cx, old);
                 attachment = self.let_go(cx, old, index);
                 self.detach(cx, index);
             }
@@ -408,6 +409,12 @@ impl Sessions {
     /// A connection is gone. `finally` when its client will not come back: then no grace is given.
     pub(crate) fn closed(&mut self, cx: &mut Cx<'_>, id: ConnId, finally: bool) {
         self.over(cx, id, finally.then_some(Ended::Left));
+    }
+
+    /// The session of a connection goes on elsewhere, and the connection ends.
+    fn moves(&mut self, cx: &mut Cx<'_>, old: ConnId) {
+        cx.effects.add(Effect::Close { conn: old, reason: Disconnect::Moved });
+        self.note(cx, Some(old), Noted::Closed(Disconnect::Moved));
     }
 
     /// The client ends its session. Commands of it that have no answer yet may take effect or not.

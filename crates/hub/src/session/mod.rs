@@ -40,7 +40,7 @@ use crate::edge::batch::Reminders;
 use crate::effects::{Effect, Effects};
 use crate::error::{Error, ErrorCode};
 use crate::hook::{Ended, Hooks};
-use crate::ids::{ConnId, Position, SeatId, SessionRef, ShardId, WireId};
+use crate::ids::{ClientId, ConnId, Position, SeatId, SessionRef, ShardId, UserId, WireId};
 use crate::limits::Limits;
 use crate::members::AskToken;
 use crate::message::{Push, Reply, ReplyBody};
@@ -262,6 +262,12 @@ impl Sessions {
 
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
         self.conns.get_mut(conn.index as usize).filter(|c| c.open && c.generation == conn.generation)
+    }
+
+    pub(crate) fn client_of(&self, id: ConnId) -> Option<(ClientId, Option<&UserId>)> {
+        let conn = self.conns.get(id.index as usize).filter(|conn| conn.open && conn.generation == id.generation)?;
+        let session = &self.sessions.slab[conn.sessions().next()? as usize];
+        Some((session.client, session.user()))
     }
 
     /// The peer gave a sign of life: any byte is one.

@@ -167,6 +167,8 @@ pub(crate) enum Received<'a> {
     End {
         /// The bytes to write before the connection ends.
         answer: Bytes,
+        /// Its code, if it has given one.
+        code: Option<u16>,
         /// True if the peer is not expected to come back.
         finally: bool,
     },

@@ -70,8 +70,12 @@ fn received(event: Event<'_>) -> Received<'_> {
         Event::Pong(_) => Received::Pong,
         // §5.5.1: a close is answered by a close, typically with the same code. 1001: the page was left, which a reload
         // does too; it may come back at once.
-        Event::Close(Some(frame)) => Received::End { answer: end(frame.code, ""), finally: frame.code == 1000 },
-        Event::Close(None) => Received::End { answer: websocket::frame(Opcode::Close, b""), finally: false },
+        Event::Close(Some(frame)) => {
+            Received::End { answer: end(frame.code, ""), code: Some(frame.code), finally: frame.code == 1000 }
+        }
+        Event::Close(None) => {
+            Received::End { answer: websocket::frame(Opcode::Close, b""), code: None, finally: false }
+        }
     }
 }
 
@@ -87,15 +91,16 @@ mod tests {
             payload.extend_from_slice(if code.is_some() { b"bye" } else { b"" });
             payload
         };
-        let end = |answer: &'static [u8], finally| Received::End { answer: Bytes::from_static(answer), finally };
+        let end =
+            |answer: &'static [u8], code, finally| Received::End { answer: Bytes::from_static(answer), code, finally };
         let rows = [
             ("text", Opcode::Text, b"hi".to_vec(), Received::Message(Message::Text("hi"))),
             ("binary", Opcode::Binary, b"\xff".to_vec(), Received::Message(Message::Binary(b"\xff"))),
             ("a ping", Opcode::Ping, b"p".to_vec(), Received::Ping(b"p")),
             ("a pong", Opcode::Pong, b"p".to_vec(), Received::Pong),
-            ("an end", Opcode::Close, close(Some(1000)), end(b"\x88\x02\x03\xe8", true)),
-            ("a page that was left", Opcode::Close, close(Some(1001)), end(b"\x88\x02\x03\xe9", false)),
-            ("an end without a code", Opcode::Close, close(None), end(b"\x88\x00", false)),
+            ("an end", Opcode::Close, close(Some(1000)), end(b"\x88\x02\x03\xe8", Some(1000), true)),
+            ("a page that was left", Opcode::Close, close(Some(1001)), end(b"\x88\x02\x03\xe9", Some(1001), false)),
+            ("an end without a code", Opcode::Close, close(None), end(b"\x88\x00", None, false)),
         ];
         for (name, opcode, payload, expected) in rows {
             let mut bytes = Vec::new();

@@ -17,8 +17,9 @@ pub use redact::LogSecrets;
 pub(crate) use setup::flush_last_words;
 pub use setup::{LogError, LogFormat, LogGuard, Logs};
 
+use crate::framing::WireLabel;
 use crate::request::{Peer, RequestId};
-use fanfare_hub::{Caller, Disconnect, Note, Noted};
+use fanfare_hub::{Caller, ClientId, Disconnect, Note, Noted, UserId};
 use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
@@ -146,23 +147,113 @@ pub(crate) fn say(note: &Note, peer: Option<&Peer>) {
         Noted::Behind => {
             limited!(Behind, INFO, client, user, peer, "reads too slowly: it gets missed publications as it reads")
         }
-        Noted::Closed(reason) => {
-            let word = reason.row().word;
-            match reason {
-                Disconnect::Internal => limited!(Closed, ERROR, client, user, peer, reason = word, "disconnected"),
-                Disconnect::Abuse | Disconnect::Overloaded => {
-                    limited!(Closed, WARN, client, user, peer, reason = word, "disconnected");
-                }
-                Disconnect::Slow
-                | Disconnect::Lost
-                | Disconnect::Unauthorized
-                | Disconnect::Kicked
-                | Disconnect::BadProtocol => limited!(Closed, INFO, client, user, peer, reason = word, "disconnected"),
-                _ => limited!(Closed, DEBUG, client, user, peer, reason = word, "disconnected"),
-            }
-        }
-        // `Reloaded` is each shard's part of a line that the node logs once (`crate::server::reload`).
+        // Every end of a connection has its line, by whomever it was caused ([`ended`]). `Reloaded` is each shard's
+        // part of a line that the node logs once (`crate::server::reload`).
         _ => {}
+    }
+}
+
+/// The side that has ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ender {
+    Client,
+    Server,
+    Network,
+    Application,
+}
+
+impl Ender {
+    fn word(self) -> &'static str {
+        match self {
+            Ender::Client => "client",
+            Ender::Server => "server",
+            Ender::Network => "network",
+            Ender::Application => "application",
+        }
+    }
+}
+
+/// A connection that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EndedLine<'a> {
+    pub(crate) by: Ender,
+    /// The word that it has in figures too.
+    pub(crate) reason: &'static str,
+    /// Of the close frame, and of the table of reasons.
+    pub(crate) code: Option<u16>,
+    /// What more is known.
+    pub(crate) why: Option<&'a str>,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) user: Option<&'a UserId>,
+    pub(crate) peer: &'a Peer,
+    pub(crate) label: WireLabel,
+    pub(crate) lived_ms: u64,
+    /// How much a person wants to know of it.
+    pub(crate) weight: EndWeight,
+}
+
+/// How much a person wants to know of an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndWeight {
+    /// The server's own failure.
+    Fault,
+    /// Too much came of a client, or of all.
+    Excess,
+    /// Somebody may ask about it.
+    Notable,
+    /// It happens all the time.
+    Everyday,
+}
+
+impl EndWeight {
+    /// Of an end by the server.
+    pub(crate) fn of(reason: Disconnect) -> Self {
+        match reason {
+            Disconnect::Internal => EndWeight::Fault,
+            Disconnect::Abuse | Disconnect::Overloaded => EndWeight::Excess,
+            Disconnect::Slow
+            | Disconnect::Lost
+            | Disconnect::Unauthorized
+            | Disconnect::Kicked
+            | Disconnect::BadProtocol => EndWeight::Notable,
+            _ => EndWeight::Everyday,
+        }
+    }
+}
+
+/// Logs the end of a connection. Everyday ends are logged one by one, as requests are, at a level that is off unless
+/// somebody wants to see each.
+pub(crate) fn ended(line: &EndedLine<'_>) {
+    let EndedLine { reason, code, why, lived_ms, .. } = *line;
+    let (by, user) = (line.by.word(), line.user.map(|user| &*user.0));
+    let (client, peer) = (line.client.map(display), display(line.peer));
+    let WireLabel { transport, protocol } = line.label;
+    macro_rules! ended {
+        ($level:ident) => {
+            limited!(
+                Closed,
+                $level,
+                by,
+                reason,
+                code,
+                why,
+                client,
+                user,
+                peer,
+                transport,
+                protocol,
+                lived_ms,
+                "disconnected"
+            )
+        };
+    }
+    match line.weight {
+        EndWeight::Fault => ended!(ERROR),
+        EndWeight::Excess => ended!(WARN),
+        EndWeight::Notable => ended!(INFO),
+        EndWeight::Everyday => {
+            tracing::debug!(by, reason, code, why, client, user, peer, transport, protocol, lived_ms, "disconnected");
+        }
     }
 }
 

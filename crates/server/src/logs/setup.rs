@@ -305,10 +305,11 @@ fn coloured(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Asked;
+    use super::super::{Asked, EndWeight, EndedLine, Ender};
     use super::*;
+    use crate::framing::WireLabel;
     use crate::request::{Peer, RequestId};
-    use fanfare_hub::{Caller, ChannelName, ClientId, Disconnect, Error, ErrorCode, Note, Noted, UserId, is_format};
+    use fanfare_hub::{Caller, ChannelName, ClientId, Error, ErrorCode, Note, Noted, UserId, is_format};
 
     fn out(format: LogFormat, room: f64) -> Out {
         let logs = Logs::default().format(format).secret("the-first-key");
@@ -397,21 +398,33 @@ mod tests {
             ..Error::new(ErrorCode::Denied, HOSTILE)
         };
         let channel = || ChannelName::new("a:b").expect("a name");
-        let mut notes = vec![
+        vec![
             note(Noted::Denied(refused())),
             note(Noted::Unsubscribed(refused())),
             note(Noted::NotRecovered { channel: channel() }),
             note(Noted::Gap { channel: channel(), reset: true }),
             note(Noted::Behind),
-        ];
-        let reasons = [Disconnect::Internal, Disconnect::Abuse, Disconnect::Slow, Disconnect::Moved];
-        notes.extend(reasons.map(|reason| note(Noted::Closed(reason))));
-        notes
+        ]
     }
 
     /// Everything that logs a text of a peer or of a handler.
     fn everything_hostile() {
         notes().iter().for_each(|note| super::super::say(note, Some(&Peer::Unknown)));
+        let user = UserId(HOSTILE.into());
+        for weight in [EndWeight::Fault, EndWeight::Excess, EndWeight::Notable, EndWeight::Everyday] {
+            super::super::ended(&EndedLine {
+                by: Ender::Client,
+                reason: "left",
+                code: Some(1000),
+                why: Some(HOSTILE),
+                client: Some(ClientId(7)),
+                user: Some(&user),
+                peer: &Peer::Unknown,
+                label: WireLabel { transport: "websocket", protocol: "native" },
+                lived_ms: 1,
+                weight,
+            });
+        }
         super::super::ignored(&HOSTILE, &Peer::Unknown);
         super::super::request(&RequestId::new(), None, HOSTILE, HOSTILE, 503, Duration::ZERO);
         super::super::request(&RequestId::new(), None, HOSTILE, HOSTILE, 200, Duration::ZERO);

@@ -90,6 +90,17 @@ pub(crate) struct ImmediateAnswer {
     pub(crate) is_text: bool,
 }
 
+/// How a client has broken the rules. Engine.IO's reference server tells these apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Breach {
+    /// Of its transport: frames, requests, heartbeats.
+    Transport,
+    /// By a packet of Engine.IO that is none.
+    Packet,
+    /// By a message of Socket.IO that is none, or that comes at the wrong moment.
+    Message,
+}
+
 /// The actions that a conversation requests after one message.
 #[derive(Debug, Default)]
 pub struct Actions {
@@ -103,6 +114,8 @@ pub struct Actions {
     pub(crate) answer_bytes: Vec<u8>,
     pub(crate) answers: Vec<ImmediateAnswer>,
     pub(crate) close: Option<Disconnect>,
+    /// The client has broken the protocol so, and the words for it.
+    pub(crate) breach: Option<(Breach, String)>,
     pub(crate) ignored: Option<&'static str>,
     /// A client of Socket.IO asks to enter a namespace that has handlers.
     pub(crate) entering: Option<Box<socketio::Entering>>,
@@ -145,6 +158,7 @@ impl Actions {
         self.answer_bytes.clear();
         self.answers.clear();
         self.close = None;
+        self.breach = None;
         self.ignored = None;
         self.entering = None;
         self.busy = false;

@@ -7,11 +7,11 @@
 use super::{Shared, Shell, wake};
 use crate::protocol::socketio::bridge::take_bridged;
 use crate::protocol::socketio::{
-    Client, Decision, MembersQuestion, OnItsWay, Operation, Reason, SocketIo, SocketKey, channel_of,
+    Client, Decision, MembersQuestion, OnItsWay, Operation, SocketIo, SocketKey, channel_of,
 };
 use crate::protocol::{Actions, Conversation};
 use crate::request::Peer;
-use fanfare_hub::{AppCommand, AppToken, ConnId, Disconnect, Input, MembersCommand, Now, Publish, Request, Seat};
+use fanfare_hub::{AppCommand, AppToken, ConnId, Input, MembersCommand, Now, Publish, Request, Seat};
 
 /// The answers to commands without a caller.
 pub(super) const NOBODY: AppToken = AppToken(u64::MAX);
@@ -116,18 +116,7 @@ impl Shell {
     }
 }
 
-/// Tells the handlers that a connection has ended. `why` is its reason in metrics.
-pub(super) fn ended(conversation: &mut dyn Conversation, why: &'static str) {
-    if let Some(client) = client(conversation) {
-        let by_server = fanfare_hub::DISCONNECTS.iter().find(|row| row.word == why);
-        client.ended(match (by_server, why) {
-            (Some(row), _) => Reason::of(row.reason),
-            (None, "protocol_error") => Reason::of(Disconnect::BadProtocol),
-            (None, _) => Reason::TransportClose,
-        });
-    }
-}
-
-fn client(conversation: &mut dyn Conversation) -> Option<&mut Client> {
+/// The conversation as that of Socket.IO, if it is one.
+pub(super) fn client(conversation: &mut dyn Conversation) -> Option<&mut Client> {
     conversation.as_any()?.downcast_mut()
 }

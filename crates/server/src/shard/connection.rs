@@ -1,16 +1,13 @@
-//! A connection as the shell keeps it: from its opening to its end.
+//! A connection as the shell keeps it, and its opening. Its end is in `ends`.
 //!
-//! It has a place in the shell's table, whose generation tells it from earlier ones of the same place. An end is
-//! written behind everything else; the connection is removed when its reader ends or the peer has gone.
+//! It has a place in the shell's table, whose generation tells it from earlier ones of the same place.
 
+use super::Shell;
 use super::detached::Detached;
-use super::{Shell, application, form, wake};
-use crate::protocol::{Actions, Conversation, Encoded, Place};
+use crate::protocol::{Actions, Conversation, Place};
 use crate::request::{Peer, RequestInfo};
 use crate::transport::socket::WriteHalf;
-use fanfare_hub::{
-    Attachment, ConnId, Disconnect, HeartbeatKind, Input, Now, Opened, Outbox, Push, Request, Seat, WireId,
-};
+use fanfare_hub::{Attachment, ConnId, HeartbeatKind, Input, Now, Opened, Outbox, Request, Seat, WireId};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -41,6 +38,10 @@ pub(super) struct Connection {
     pub(super) unread: Option<Box<Unread>>,
     /// The close frame is in the outbox; further input is ignored.
     pub(super) closing: bool,
+    /// The log and the handlers know of its end.
+    pub(super) has_ended: bool,
+    /// On the monotonic clock.
+    pub(super) opened_ms: u64,
     /// The reader, if it waits for something other than bytes.
     pub(super) reader: Option<Waker>,
 }
@@ -140,6 +141,8 @@ impl Shell {
             busy: false,
             unread: None,
             closing: false,
+            has_ended: false,
+            opened_ms: now.mono_ms,
             reader: None,
         });
         self.open += 1;
@@ -154,102 +157,6 @@ impl Shell {
 
     pub(super) fn conn(&mut self, id: ConnId) -> Option<&mut Connection> {
         self.conns.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?.conn.as_mut()
-    }
-
-    /// Sends the reason for the end of a connection as a message of its protocol, if the protocol has one. The close
-    /// code gives the reason too.
-    pub(super) fn last_word(&mut self, now: Now, id: ConnId, reason: Disconnect) {
-        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let push = Push::Disconnect { reason, delay_ms: 0 };
-        let own = self.conn(id).and_then(|conn| conn.conversation.last_words(reason, &mut scratch));
-        let encoded = own.unwrap_or_else(|| self.wire(wire).protocol.encode_push(&push, now, &mut scratch));
-        match form(encoded) {
-            Ok(Some(_)) if encoded == Encoded::Several => self.answer_several(id, &scratch),
-            Ok(Some(form)) => self.answer(id, form, &scratch),
-            _ => {}
-        }
-        self.scratch = scratch;
-    }
-
-    /// Ends a connection whose protocol has no message for a push that the client must not miss. It ends at once: the
-    /// peer must not see later effects of the same input, such as the page after a gap. Otherwise it would miss
-    /// something without notice.
-    pub(super) fn part(&mut self, id: ConnId, reason: Disconnect) {
-        self.end_opening(id, reason);
-        self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
-        self.inputs.push_back(Input::Closed { conn: id, finally: !reason.reconnect() });
-    }
-
-    /// Writes the end of the connection behind everything else. `why` is its reason in metrics.
-    pub(super) fn goodbye(&mut self, id: ConnId, code: u16, reason: &str, why: &'static str) {
-        if let Some(wire) = self.conn(id).map(|conn| conn.wire) {
-            let end = self.wire(wire).framing.end(code, reason);
-            self.append(id, end);
-        }
-        self.begin_closing(id, why);
-    }
-
-    /// Nothing more is appended. The reader waits for the peer's end for `close_timeout`.
-    pub(super) fn begin_closing(&mut self, id: ConnId, why: &'static str) {
-        if let Some(conn) = self.conn(id) {
-            let ends = !std::mem::replace(&mut conn.closing, true);
-            conn.paused = false;
-            conn.choked = false;
-            conn.busy = false;
-            wake(&mut conn.reader);
-            if ends {
-                application::ended(&mut *conn.conversation, why);
-                self.counters.ended(why);
-            }
-        }
-        self.wake_engine(id);
-    }
-
-    /// Removes a connection. Its socket is closed when its reader ends too.
-    pub(super) fn remove(&mut self, id: ConnId) {
-        if let Some(mut conn) = self
-            .conns
-            .get_mut(id.index as usize)
-            .filter(|slot| slot.generation == id.generation)
-            .and_then(|slot| slot.conn.take())
-        {
-            application::ended(&mut *conn.conversation, "gone"); // unless it was told another reason before
-            self.free.push(id.index);
-            self.open -= 1;
-            self.counters.wire(conn.wire).open -= 1;
-            self.counters.outbox_bytes -= conn.outbox.bytes();
-            wake(&mut conn.reader);
-            if let Sink::Detached(mut detached) = conn.sink {
-                wake(&mut detached.fetcher);
-                if let Some(state) = &mut detached.engine {
-                    state.wake();
-                }
-                if let Some(state) = detached.polled.take() {
-                    self.forget_polls(id, state);
-                }
-            }
-        }
-    }
-
-    /// True where the end of a connection ends its sessions too, as its transport says by `finally`.
-    pub(super) fn is_final(&self, id: ConnId, finally: bool) -> bool {
-        let conn = self.conns.get(id.index as usize).filter(|slot| slot.generation == id.generation);
-        let conn = conn.and_then(|slot| slot.conn.as_ref());
-        finally && !conn.is_some_and(|conn| self.wire(conn.wire).protocol.leaves_by_command())
-    }
-
-    /// A connection's socket is gone.
-    pub(super) fn lost(&mut self, now: Now, id: ConnId, finally: bool) {
-        let finally = self.is_final(id, finally);
-        if let Some(conn) = self.conn(id) {
-            if !conn.closing {
-                self.counters.ended("gone");
-            }
-            self.remove(id);
-            self.act(now, Input::Closed { conn: id, finally });
-        }
     }
 }
 

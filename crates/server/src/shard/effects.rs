@@ -1,6 +1,7 @@
 //! The effects of the hub, performed: a push is encoded once for its wire and appended, shared, to the outbox of every
 //! receiver; a reply is encoded for its connection; the others go to readers, handlers and other shards.
 
+use super::ends::End;
 use super::{CHOKED_MARKS, Shell, Sink, wake};
 use crate::framing::{Form, Framing};
 use crate::logs;
@@ -53,11 +54,11 @@ impl Shell {
                             recipients.iter().for_each(|&id| self.poll_directed(id));
                         }
                         if let Encoded::Last(reason) | Encoded::LastBinary(reason) = encoded {
-                            recipients.iter().for_each(|&id| self.part(id, reason));
+                            recipients.iter().for_each(|&id| self.part(now, id, reason));
                         }
                     }
                     Ok(None) => {}
-                    Err(reason) => recipients.iter().for_each(|&id| self.part(id, reason)),
+                    Err(reason) => recipients.iter().for_each(|&id| self.part(now, id, reason)),
                 }
                 self.effects = effects;
                 self.scratch = scratch;
@@ -75,7 +76,7 @@ impl Shell {
                         Ok(Some(_)) if encoded == Encoded::Several => self.answer_several(id, &scratch),
                         Ok(Some(form)) => self.answer(id, form, &scratch),
                         Ok(None) => {}
-                        Err(reason) => self.part(id, reason),
+                        Err(reason) => self.part(now, id, reason),
                     }
                 }
                 self.scratch = scratch;
@@ -95,7 +96,7 @@ impl Shell {
             Effect::Close { conn: id, reason } => {
                 self.last_word(now, id, reason);
                 self.end_opening(id, reason);
-                self.goodbye(id, reason.code(), reason.row().word, reason.row().word);
+                self.goodbye(now, id, (reason.code(), reason.row().word), &End::Closed(reason));
                 if reason == Disconnect::HeartbeatTimeout {
                     self.end_silent(id);
                 }

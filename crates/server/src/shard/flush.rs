@@ -8,6 +8,7 @@
 //! written within a few slices for any number of slow members that drain at the same time, and no connection is
 //! starved.
 
+use super::ends::{End, Loss};
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::transport::taking::Taking;
 use fanfare_hub::{ConnId, Input};
@@ -175,12 +176,12 @@ impl Shell {
                     tokio::task::spawn_local(wait_writable(shared.clone(), id));
                     break;
                 }
-                Err(_) => {
+                Err(error) => {
                     let now = self.now();
                     if let Some(conn) = self.conn(id) {
                         wake(&mut conn.reader);
                     }
-                    return self.lost(now, id, false);
+                    return self.lost(now, id, &End::Gone(error.into()), false);
                 }
             }
         }
@@ -245,7 +246,7 @@ async fn wait_writable(shared: Shared, id: ConnId) {
         }
         wake(&mut conn.reader);
         let now = shell.now();
-        return shell.lost(now, id, false);
+        return shell.lost(now, id, &End::Gone(Loss::Stalled), false);
     }
     conn.blocked = false;
     if !conn.dirty {

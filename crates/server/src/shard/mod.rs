@@ -13,6 +13,7 @@ mod corked;
 mod detached;
 mod drain;
 mod effects;
+mod ends;
 mod engine;
 mod flush;
 mod http;
@@ -259,6 +260,9 @@ impl Shell {
         if let Some(reason) = actions.close {
             self.act(now, Input::Close { conn: id, reason });
         }
+        if let Some((breach, why)) = actions.breach.take() {
+            self.breach(now, id, breach, why);
+        }
         self.settle(now);
     }
 
@@ -346,6 +350,7 @@ impl Shell {
                 judging.done(ended);
             }
         }
+        self.tell_ends(now);
         let mut list = self.effects.take_list();
         for effect in list.drain(..) {
             self.perform(now, effect);

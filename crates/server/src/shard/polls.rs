@@ -11,6 +11,7 @@
 //! and what a client has not acknowledged is bounded with the rest of its outbox.
 
 use super::detached::{Detached, keep};
+use super::ends::{End, Loss};
 use super::engine::EngineErrand;
 use super::engine::upgrade::EngineUpgrade;
 use super::streams::{Admission, Opening};
@@ -182,14 +183,15 @@ async fn let_in(shared: Shared, id: ConnId) {
         (state.connect.take(), state.attempt.is_some(), state.polls.start())
     };
     let Some(answer) = answer else { return };
-    let refused = verdict.refusal().map(HttpRefusal::from);
+    let refused = verdict.refusal();
     // Without a name nobody can come for this session: its request has gone.
     if refused.is_some() || answer.is_closed() && !is_named {
         let mut shell = shared.borrow_mut();
         let now = shell.now();
-        shell.lost(now, id, true);
+        let word = refused.as_ref().map(|error| error.code.row().word);
+        shell.lost(now, id, &word.map_or(End::Gone(Loss::GivenUp), End::Refused), true);
     }
-    match refused {
+    match refused.map(HttpRefusal::from) {
         Some(refused) => refuse(answer, refused),
         None => wait(shared, id, start, Some(0), answer).await,
     }

@@ -4,8 +4,10 @@
 //! while its connection is *paused*, *choked* or *busy*, or the shard is *closing*. Bytes that it has already read wait
 //! in `stash`, at most one buffer full.
 
+use super::ends::{End, Loss};
 use super::{Fatal, Shared, Shell, TURN_WORK};
 use crate::framing::{Deframer, Received};
+use crate::protocol::Breach;
 use crate::transport::socket::ReadHalf;
 use bytes::{Buf as _, BytesMut};
 use fanfare_hub::{ConnId, Input, Now};
@@ -34,7 +36,7 @@ enum ReadOutcome {
     /// The connection is closing, and its last bytes are on their way.
     Closing,
     /// The peer is gone.
-    Gone,
+    Gone(Loss),
 }
 
 /// The result of decoding: all bytes, or so many of them, because the connection is paused or the turn is over.
@@ -60,10 +62,10 @@ impl Future for Reader {
                     tokio::task::spawn_local(end(self.shell.clone(), half, self.id));
                 }
             }
-            ReadOutcome::Gone => {
+            ReadOutcome::Gone(loss) => {
                 let mut shell = self.shell.borrow_mut();
                 let now = shell.now();
-                shell.lost(now, self.id, false);
+                shell.lost(now, self.id, &End::Gone(loss), false);
             }
         }
         if self.half.is_some() {
@@ -111,7 +113,7 @@ impl Reader {
     fn read(&mut self, shell: &mut Shell, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<ReadOutcome> {
         loop {
             let mut into = ReadBuf::new(buffer);
-            let Some(half) = &mut self.half else { return Poll::Ready(ReadOutcome::Gone) };
+            let Some(half) = &mut self.half else { return Poll::Ready(ReadOutcome::Gone(Loss::Ended)) };
             match Pin::new(half).poll_read(cx, &mut into) {
                 Poll::Pending => {
                     // The hub ends connections too: then it wakes the reader.
@@ -122,8 +124,8 @@ impl Reader {
                     }
                     return Poll::Pending;
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(ReadOutcome::Gone),
-                Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(ReadOutcome::Gone),
+                Poll::Ready(Err(error)) => return Poll::Ready(ReadOutcome::Gone(error.into())),
+                Poll::Ready(Ok(())) if into.filled().is_empty() => return Poll::Ready(ReadOutcome::Gone(Loss::Ended)),
                 Poll::Ready(Ok(())) => {}
             }
             let count = into.filled().len();
@@ -215,8 +217,9 @@ impl Shell {
                 Ok(Some(received)) => received,
                 Ok(None) => return Looked::All,
                 Err(broken) => {
-                    tracing::debug!(error = broken.reason, "the peer broke the protocol of its transport");
-                    self.goodbye(id, broken.code, &broken.reason, "protocol_error");
+                    let last = (broken.code, &*broken.reason);
+                    let end = End::Broken(Breach::Transport, broken.reason.clone().into());
+                    self.goodbye(now, id, last, &end);
                     let finally = self.is_final(id, true);
                     self.act(now, Input::Closed { conn: id, finally });
                     return Looked::Closing;
@@ -226,9 +229,9 @@ impl Shell {
                 Received::Message(message) => self.message(now, id, message),
                 Received::Ping(payload) => self.pong(id, payload),
                 Received::Pong => {}
-                Received::End { answer, finally } => {
+                Received::End { answer, code, finally } => {
                     self.append(id, answer);
-                    self.begin_closing(id, "left");
+                    self.begin_closing(now, id, &End::Left(code));
                     let finally = self.is_final(id, finally);
                     self.act(now, Input::Closed { conn: id, finally });
                     return Looked::Closing;

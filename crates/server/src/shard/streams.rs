@@ -15,6 +15,7 @@
 
 use super::accept::{last_words, refuse};
 use super::detached::Detached;
+use super::ends::{End, Loss};
 use super::read::Reader;
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::framing::Wire;
@@ -92,6 +93,9 @@ impl Admission {
     }
 }
 
+/// Its request has gone.
+const GIVEN_UP: End = End::Gone(Loss::GivenUp);
+
 /// The outcome of a request for a stream.
 enum Opened {
     /// The connection goes on, or says its last words.
@@ -140,7 +144,7 @@ pub(super) async fn serve(shared: Shared, socket: Socket, watch: Arc<Watch>, req
             Opened::Gone => {
                 let mut shell = shared.borrow_mut();
                 let now = shell.now();
-                return shell.lost(now, id, true);
+                return shell.lost(now, id, &GIVEN_UP, true);
             }
             opened => (wire, answer, opened),
         }
@@ -176,9 +180,14 @@ async fn stream(
     let head = answer.head();
     let written = tokio::time::timeout(write_timeout, socket.write_all(&head)).await;
     let mut shell = shared.borrow_mut();
-    if !matches!(written, Ok(Ok(()))) {
+    let loss = match written {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.into()),
+        Err(_) => Some(Loss::Stalled),
+    };
+    if let Some(loss) = loss {
         let now = shell.now();
-        return shell.lost(now, id, true);
+        return shell.lost(now, id, &End::Gone(loss), true);
     }
     // The peer sends nothing by itself, and one that has vanished acknowledges nothing.
     socket.give_up_after(write_timeout);
@@ -226,7 +235,7 @@ pub(crate) async fn bridge(shared: Shared, request: StreamRequest, to: oneshot::
         _ => {
             let mut shell = shared.borrow_mut();
             let now = shell.now();
-            shell.lost(now, id, true);
+            shell.lost(now, id, &GIVEN_UP, true);
         }
     }
 }
@@ -269,7 +278,7 @@ async fn pump(shared: &Shared, id: ConnId, sender: mpsc::Sender<Bytes>, _counted
     }
     let mut shell = shared.borrow_mut();
     let now = shell.now();
-    shell.lost(now, id, false);
+    shell.lost(now, id, &GIVEN_UP, false);
 }
 
 /// Makes the connection of a stream, which waits for its verdict.
@@ -292,7 +301,7 @@ async fn verdict(shared: &Shared, id: ConnId) -> Opened {
     let Some(error) = verdict.refusal() else { return Opened::Stream(id) };
     let mut shell = shared.borrow_mut();
     let now = shell.now();
-    shell.lost(now, id, true);
+    shell.lost(now, id, &End::Refused(error.code.row().word), true);
     match error.code.row().retryable {
         true => Opened::NotNow,
         false => Opened::Refused(error.into()),

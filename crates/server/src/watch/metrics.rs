@@ -193,7 +193,7 @@ metrics! {
             let opened = scrape.known().map(|(_, figures)| figures.wires.get(wire).map_or(0, |counts| counts.opened));
             out.whole(&[transport, protocol], opened.sum());
         };
-    Counter "fanfare_connections_ended" ("reason") "Ends of connections. The peer caused `left` (with a closing handshake) and `gone` (without one). The server caused the others, named as its close codes are.";
+    Counter "fanfare_connections_ended" ("reason") "Ends of connections. The peer caused `left` (with a closing handshake) and `gone` (without one). The server caused the others: `protocol_error` (frames or requests that break the rules of the transport), `refused` (a request for a stream or for polls was refused), and those that are named as its close codes are.";
         night "`heartbeat_timeout` and `gone`: the network. `abuse`, `protocol_error`: a broken or hostile client, the log has its id. `slow`, `lost`: readers that cannot keep up. `overloaded`, `internal`: the server.";
         |scrape, out| for (_, figures) in scrape.known() {
             figures.ended.iter().for_each(|ended| out.whole(&[&ended.reason], ended.count));

@@ -73,8 +73,8 @@ impl Client {
 
     /// The connection has ended.
     pub(crate) fn ended(&mut self, reason: Reason) {
-        for handled in self.sockets.iter_mut().filter_map(|socket| socket.handled.take()) {
-            handled.left(reason); // nothing more is read anyway
+        for socket in &mut self.sockets {
+            socket.tell_left(reason); // nothing more is read anyway
         }
     }
 

@@ -10,7 +10,7 @@ use super::publish::{data_of, put_publication};
 use super::recovery::{self, Auth, Returning};
 use super::seam::{HandledSocket, Opaque};
 use super::{MESSAGE, Parts, Reason};
-use crate::protocol::{Actions, Conversation, Encoded, Message, Place, put_message};
+use crate::protocol::{Actions, Breach, Conversation, Encoded, Message, Place, put_message};
 use crate::request::RequestInfo;
 use fanfare_hub::{
     ClientId, Command, Connect, Disconnect, Now, PageId, Position, Push, Reply, ReplyBody, Request, RequestId, Room,
@@ -26,6 +26,9 @@ use std::sync::Arc;
 
 /// The command whose answer matters, as its id. Calls have the number of their ack.
 const CONNECT: &str = "connect";
+
+/// The cause of packets that come at the wrong moment.
+const OUT_OF_PLACE: &str = "packet_out_of_place";
 
 /// The longest `auth` of a client. Guards and handlers keep it.
 const AUTH_BYTES_MAX: usize = 16 << 10;
@@ -92,12 +95,14 @@ impl Conversation for Client {
                     return actions.requests.extend(self.parts.recovers().then(|| silent(Command::Pong)));
                 }
                 // In version 4 the server pings.
-                Ok(EnginePacket::Ping(_)) => return broken(actions, "heartbeat_direction", "a ping of a client"),
+                Ok(EnginePacket::Ping(_)) => {
+                    return broken(actions, Breach::Transport, "heartbeat_direction", "a ping of a client");
+                }
                 // The reference takes no notice of these.
                 Ok(EnginePacket::Open(_) | EnginePacket::Close | EnginePacket::Upgrade | EnginePacket::Noop) => {
-                    return actions.ignored("packet_out_of_place");
+                    return actions.ignored(OUT_OF_PLACE);
                 }
-                Err(error) => return broken(actions, error.cause(), &error.to_string()),
+                Err(error) => return broken(actions, Breach::Packet, error.cause(), &error.to_string()),
             },
         };
         match decoded {
@@ -157,7 +162,7 @@ impl Client {
         let Some(at) = at else {
             return match packet.kind {
                 Kind::Connect => self.connect(packet, actions),
-                _ => broken(actions, "packet_out_of_place", "a packet of a namespace that was not entered"),
+                _ => broken(actions, Breach::Message, OUT_OF_PLACE, "a packet of a namespace that was not entered"),
             };
         };
         actions.seat = Seat(at as u16);
@@ -169,7 +174,7 @@ impl Client {
             }
             (Kind::Event, Stage::Inside(client)) => socket.said(client, packet, actions),
             (Kind::Ack, Stage::Inside(_)) => socket.answers(packet, actions),
-            _ => broken(actions, "packet_out_of_place", "a packet at the wrong moment"),
+            _ => broken(actions, Breach::Message, OUT_OF_PLACE, "a packet at the wrong moment"),
         }
     }
 
@@ -310,8 +315,18 @@ impl Socket {
 
     /// It is out. False if the connection must not be read until the handlers have caught up.
     pub(super) fn leave(&mut self, reason: Reason) -> bool {
+        let goes_on = self.tell_left(reason);
         self.stage = Stage::Outside;
         self.rooms = Vec::new();
+        goes_on
+    }
+
+    /// The log and the handlers hear that it has left, or that its connection has ended. False as above.
+    pub(super) fn tell_left(&mut self, reason: Reason) -> bool {
+        if let Stage::Known(client) | Stage::Inside(client) = self.stage {
+            let (namespace, client) = (&*self.namespace.name, tracing::field::display(client));
+            tracing::debug!(namespace, client, reason = reason.as_str(), "a socket of Socket.IO has left");
+        }
         self.handled.take().is_none_or(|handled| handled.left(reason))
     }
 
@@ -357,13 +372,13 @@ pub(super) fn of_room(command: RoomCommand) -> Request {
     silent(Command::Room(Box::new(command)))
 }
 
+/// A message of the client is none.
 pub(super) fn malformed(actions: &mut Actions, error: &DecodeError) {
-    broken(actions, error.cause(), &error.to_string());
+    broken(actions, Breach::Message, error.cause(), &error.to_string());
 }
 
 /// The client has broken the protocol: the connection ends.
-fn broken(actions: &mut Actions, cause: &'static str, error: &str) {
-    tracing::debug!(peer = %actions.peer, error, "a Socket.IO client broke the protocol");
+fn broken(actions: &mut Actions, breach: Breach, cause: &'static str, error: &str) {
     actions.ignored(cause);
-    actions.close(Disconnect::BadProtocol);
+    actions.breach = Some((breach, error.to_owned()));
 }

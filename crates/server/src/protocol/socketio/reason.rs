@@ -17,8 +17,12 @@ pub enum Reason {
     PingTimeout,
     /// The connection was closed, by the client or on the way: `transport close`.
     TransportClose,
-    /// The client has broken the protocol: `parse error`.
+    /// A request was given up, or the client has broken the rules of its transport: `transport error`.
+    TransportError,
+    /// The client has sent a packet of Engine.IO that is none: `parse error`.
     ParseError,
+    /// The client has sent a message of Socket.IO that is none, or one at the wrong moment: `forced close`.
+    ForcedClose,
     /// The server has ended the connection for another reason: `forced server close`.
     Closed(Disconnect),
 }
@@ -32,7 +36,9 @@ impl Reason {
             Reason::ShuttingDown => "server shutting down",
             Reason::PingTimeout => "ping timeout",
             Reason::TransportClose => "transport close",
+            Reason::TransportError => "transport error",
             Reason::ParseError => "parse error",
+            Reason::ForcedClose => "forced close",
             Reason::Closed(_) => "forced server close",
         }
     }

@@ -12,17 +12,18 @@
 pub(super) mod upgrade;
 
 use super::detached::{Detached, keep};
+use super::ends::{End, Loss};
 use super::polls::Errand;
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::http::routes::{Routes, overloaded};
 use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer, Posted};
 use crate::protocol::socketio::sid_at;
-use crate::protocol::{Message, Place, Protocol as _};
+use crate::protocol::{Breach, Message, Place, Protocol as _};
 use crate::refusal::HttpRefusal;
 use crate::request::Peer;
 use crate::transport::admission::{Guest, TIME_OVER};
 use bytes::Bytes;
-use fanfare_hub::{ConnId, Disconnect, Input};
+use fanfare_hub::{ConnId, Input};
 use fanfare_wire::engineio::{Packet, Refused, Release, SEPARATOR, Sid, Upgrade};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -254,7 +255,7 @@ async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer
             }
             // It ends already, and its client does not wait for the last packets.
             Ok(Packet::Close) => {
-                shell.lost(now, id, true);
+                shell.lost(now, id, &End::Left(None), true);
                 break;
             }
             _ if !goes_on => continue,
@@ -358,9 +359,8 @@ impl Shell {
 
     /// The client does not wait for the answer to its request: the session is lost.
     fn given_up(&mut self, id: ConnId) {
-        tracing::debug!(peer = self.peer(id).map(tracing::field::display), "a client gave a request up");
         let now = self.now();
-        self.lost(now, id, true);
+        self.lost(now, id, &End::Gone(Loss::GivenUp), true);
     }
 
     /// The packets that wait, as a payload. They are gone from here. A packet to close stays if there are others:
@@ -378,10 +378,9 @@ impl Shell {
 
     /// The client has broken the rules: the session is over at once. A GET that waits is answered by a packet to close.
     fn break_off(&mut self, id: ConnId, why: &'static str) {
-        tracing::debug!(peer = self.peer(id).map(tracing::field::display), why, "a client broke the rules of polling");
         let now = self.now();
-        self.act(now, Input::Close { conn: id, reason: Disconnect::BadProtocol });
-        self.lost(now, id, true);
+        self.breach(now, id, Breach::Transport, why);
+        self.remove(id);
     }
 
     /// The same for a client that was silent for too long: no GET will come for the last packets.
@@ -393,19 +392,14 @@ impl Shell {
 
     /// The client ends its session: a GET that waits is released.
     fn leave(&mut self, id: ConnId) {
-        tracing::debug!(peer = self.peer(id).map(tracing::field::display), "a client that polls has left");
         let now = self.now();
         if self.engine_state(id).is_some_and(|state| state.is_polled) {
             self.answer(id, crate::framing::Form::Text, b"6");
-            self.begin_closing(id, "left");
+            self.begin_closing(now, id, &End::Left(None));
             let finally = self.is_final(id, true);
             return self.act(now, Input::Closed { conn: id, finally });
         }
-        self.lost(now, id, true);
-    }
-
-    fn peer(&mut self, id: ConnId) -> Option<Peer> {
-        self.conn(id).map(|conn| conn.peer)
+        self.lost(now, id, &End::Left(None), true);
     }
 
     /// The requests of a session of Engine.IO look at it anew: it is resumed, or ends.
