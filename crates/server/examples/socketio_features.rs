@@ -91,6 +91,10 @@ fn features(io: Namespace<()>) -> Namespace<()> {
     .on("tell now", async |socket: Socket, Data(what): Data<Value>| {
         socket.broadcast().volatile().emit("told", what);
     })
+    // Once, although its client may say it again: `{ retries: 10, ackTimeout: 10_000 }`.
+    .on("say once", async |io: Io, Data((what, id)): Data<(Value, String)>| {
+        io.idempotency_key(id).emit("said", what);
+    })
     // Other sockets.
     .on("list", async |io: Io, Data(room): Data<String>| {
         let name = |user: Option<&fanfare::UserId>| user.map(|user| user.0.to_string());

@@ -29,12 +29,14 @@ pub(super) fn operate(shared: &Shared, from: Option<SocketKey>, on_its_way: OnIt
         });
     }
     match left {
-        Some(Operation::Emit(payload, audience)) => {
+        Some(Operation::Emit { payload, audience, key }) => {
             let config = shell.config.clone();
             let publish = |command| shell.act(now, Input::App { token: NOBODY, command });
-            let rest = take_bridged(&config.socketio.bridge, &namespace, &payload, audience, publish);
+            let keyed = (&payload, key.as_deref());
+            let rest = take_bridged(&config.socketio.bridge, &namespace, keyed, audience, publish);
             let Some(audience) = rest else { return };
             let Some(publish) = SocketIo::publication(&namespace, payload) else { return };
+            let publish = Publish { idempotency_key: key, ..publish };
             let (publish, audience) = (Box::new(publish), Some(Box::new(audience)));
             shell.act(now, Input::App { token: NOBODY, command: AppCommand::Publish { publish, audience, by: None } });
         }

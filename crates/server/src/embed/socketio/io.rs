@@ -62,6 +62,11 @@ impl Io {
         self.all().volatile()
     }
 
+    /// An event that takes effect once: see [`BroadcastOperator::idempotency_key`].
+    pub fn idempotency_key(&self, key: impl Into<Box<str>>) -> BroadcastOperator {
+        self.all().idempotency_key(key)
+    }
+
     /// Only the sockets of this node. There is one node today, so this changes nothing.
     pub fn local(&self) -> BroadcastOperator {
         self.all()

@@ -6,7 +6,10 @@ use super::sequence::Sending;
 use super::socket::Socket;
 use super::sockets::{Changing, RemoteSocket};
 use crate::protocol::socketio::{Operation, Payload};
-use fanfare_hub::{AppAnswer, Audience, ClientId, Error, ErrorCode, MemberInfo, MembersOp, ROOM_BYTES_MAX, Room};
+use fanfare_hub::{
+    AppAnswer, Audience, ClientId, Error, ErrorCode, IDEMPOTENCY_KEY_BYTES_MAX, MemberInfo, MembersOp, ROOM_BYTES_MAX,
+    Room,
+};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -17,6 +20,7 @@ pub struct BroadcastOperator {
     io: Io,
     audience: Audience,
     is_volatile: bool,
+    key: Option<Box<str>>,
     wrong: Option<Error>,
 }
 
@@ -41,7 +45,7 @@ pub(super) fn rooms_of(rooms: impl IntoRooms) -> Result<Vec<Room>, Error> {
 impl BroadcastOperator {
     /// All sockets.
     pub(super) fn all(io: &Io) -> Self {
-        BroadcastOperator { io: io.clone(), audience: Audience::default(), is_volatile: false, wrong: None }
+        BroadcastOperator { io: io.clone(), audience: Audience::default(), is_volatile: false, key: None, wrong: None }
     }
 
     /// All sockets but one.
@@ -96,6 +100,20 @@ impl BroadcastOperator {
         self
     }
 
+    /// The event takes effect once: a later one with this key, of any socket of the namespace, is dropped for 2 minutes.
+    /// A client that says its events again until they are acknowledged (`retries`) sends an id with each, and the
+    /// handler gives it here. It has 1 to 64 bytes. Volatile events and questions have none.
+    pub fn idempotency_key(mut self, key: impl Into<Box<str>>) -> Self {
+        let key = key.into();
+        if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+            let message =
+                format!("an idempotency key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, found {}", key.len());
+            self.wrong = Some(Error::new(ErrorCode::BadRequest, message));
+        }
+        self.key = Some(key);
+        self
+    }
+
     /// Sends the event.
     pub fn emit(self, event: &str, args: impl Serialize) -> Sending {
         let sequence = self.io.sequence();
@@ -107,7 +125,7 @@ impl BroadcastOperator {
             let op = |payload: Payload| MembersOp::Volatile { data: payload.into_data() };
             return sequence.put_made(payload.map(|payload| Operation::Members(self.audience, op(payload), None)));
         }
-        sequence.put_made(payload.map(|payload| Operation::Emit(payload, self.audience)))
+        sequence.put_made(payload.map(|payload| Operation::Emit { payload, audience: self.audience, key: self.key }))
     }
 
     /// Sends the event to each socket when it is awaited, and waits for their acks.

@@ -115,7 +115,9 @@ impl Operation {
         let of = |audience: &Audience| audience.rooms.iter().chain(&audience.except_rooms).map(room).sum::<usize>();
         match self {
             Operation::Join(rooms) => rooms.iter().map(room).sum(),
-            Operation::Emit(payload, audience) => payload.bytes() + of(audience),
+            Operation::Emit { payload, audience, key } => {
+                payload.bytes() + of(audience) + key.as_deref().map_or(0, str::len)
+            }
             Operation::Ack(_, payload) | Operation::Ask(_, payload, ..) => payload.bytes(),
             Operation::AskAll(_, payload, audience, ..) => payload.bytes() + of(audience),
             Operation::Members(audience, op, _) => {

@@ -7,6 +7,7 @@
 
 use super::Reason;
 use super::bridge::take_bridged;
+use super::builtin::Asked;
 use super::conversation::{Client, Socket, Stage, of_room, refuse};
 use super::namespaces::Namespace;
 use super::seam::{
@@ -119,11 +120,13 @@ impl Socket {
                 }
                 actions.requests.push(of_room(RoomCommand::Leave { channel, room }));
             }
-            Operation::Emit(payload, audience) => {
+            // Repeats come from any socket, so a key is unique in the namespace: the application publishes it.
+            Operation::Emit { key: Some(_), .. } => return Some(operation),
+            Operation::Emit { payload, audience, key: None } => {
                 let publish = |command| actions.operations.push(command);
-                let rest = take_bridged(&self.parts.bridge, &self.namespace.name, &payload, audience, publish);
+                let rest = take_bridged(&self.parts.bridge, &self.namespace.name, (&payload, None), audience, publish);
                 if let Some(audience) = rest {
-                    self.publish(payload.json, &payload.attachments, audience, actions);
+                    self.publish(payload.json, &payload.attachments, audience, &Asked::default(), actions);
                 }
             }
             Operation::Ask(key, payload, timeout_ms, to) => {

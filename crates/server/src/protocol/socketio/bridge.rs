@@ -10,6 +10,7 @@
 //! application.
 
 use super::MESSAGE;
+use super::builtin::Asked;
 use super::conversation::{Socket, silent};
 use super::publish::put_data;
 use super::seam::Payload;
@@ -59,9 +60,9 @@ impl Socket {
     }
 
     /// Enters a bridged room.
-    pub(super) fn enter_channel(&self, client: ClientId, channel: ChannelName, actions: &mut Actions) {
+    pub(super) fn enter_channel(&self, client: ClientId, channel: ChannelName, asked: &Asked, actions: &mut Actions) {
         let options = SubOptions { presence: true, ..SubOptions::new(channel.clone()) };
-        actions.requests.push(silent(Command::Subscribe { subs: vec![options], many: false }));
+        actions.requests.push(asked.request(Command::Subscribe { subs: vec![options], many: false }));
         let mut data = b"{".to_vec();
         self.put_user(client, &mut data);
         data.push(b'}');
@@ -73,7 +74,7 @@ impl Socket {
         let Some(channel) = self.bridged(room) else { return false };
         if !self.rooms.contains(room) && self.rooms.len() < self.parts.rooms_max {
             self.rooms.push(room.clone());
-            self.enter_channel(client, channel, actions);
+            self.enter_channel(client, channel, &Asked::default(), actions);
         }
         true
     }
@@ -88,31 +89,41 @@ impl Socket {
         true
     }
 
-    /// Says something in a bridged room.
+    /// Says something in a bridged room: a `message`.
     pub(super) fn say_in_channel(
         &self,
         channel: ChannelName,
-        name: &str,
         data: &str,
         attachments: &[Bytes],
+        asked: &Asked,
         actions: &mut Actions,
     ) {
-        let own = if name == UNNAMED { without_user(data) } else { None };
-        match publication(channel, name, own.as_deref().unwrap_or(data), attachments) {
-            Some(publish) => actions.requests.push(silent(Command::Publish(Box::new(publish)))),
+        let own = without_user(data);
+        match publication(channel, UNNAMED, own.as_deref().unwrap_or(data), attachments) {
+            Some(publish) => {
+                let publish = Publish { idempotency_key: asked.key.clone(), ..publish };
+                actions.requests.push(asked.request(Command::Publish(Box::new(publish))));
+            }
             None => actions.ignored("bridged_event"),
         }
     }
 
     /// Types in a bridged room, or does not any more.
-    pub(super) fn type_in_channel(&self, client: ClientId, channel: ChannelName, typing: &str, actions: &mut Actions) {
+    pub(super) fn type_in_channel(
+        &self,
+        client: ClientId,
+        channel: ChannelName,
+        typing: &str,
+        asked: &Asked,
+        actions: &mut Actions,
+    ) {
         let mut data = b"{".to_vec();
         self.put_user(client, &mut data);
         data.extend_from_slice(b",\"isTyping\":");
         data.extend_from_slice(typing.as_bytes());
         data.push(b'}');
         let signal = Signal { channel, event: TYPING.into(), data: data.into(), to: None };
-        actions.requests.push(silent(Command::Signal(Box::new(signal))));
+        actions.requests.push(asked.request(Command::Signal(Box::new(signal))));
     }
 }
 
@@ -121,7 +132,7 @@ impl Socket {
 pub(crate) fn take_bridged(
     bridge: &[Pattern],
     namespace: &str,
-    payload: &Payload,
+    (payload, key): (&Payload, Option<&str>),
     mut audience: Audience,
     mut publish: impl FnMut(AppCommand),
 ) -> Option<Audience> {
@@ -147,6 +158,7 @@ pub(crate) fn take_bridged(
         };
         let others = Audience { except: audience.except.clone(), ..Audience::default() };
         let audience = (others != Audience::default()).then(|| Box::new(others));
+        let made = Publish { idempotency_key: key.map(Into::into), ..made };
         publish(AppCommand::Publish { publish: Box::new(made), audience, by: None });
     }
     (!audience.rooms.is_empty()).then_some(audience)

@@ -13,8 +13,8 @@ use super::{MESSAGE, Parts, Reason};
 use crate::protocol::{Actions, Breach, Conversation, Encoded, Message, Place, put_message};
 use crate::request::RequestInfo;
 use fanfare_hub::{
-    ClientId, Command, Connect, Disconnect, Now, PageId, Position, Push, Reply, ReplyBody, Request, RequestId, Room,
-    RoomCommand, Seat, SubOptions, Subscribed, UserToken,
+    ClientId, Command, Connect, Disconnect, ErrorCode, Now, PageId, Position, Push, Reply, ReplyBody, Request,
+    RequestId, Room, RoomCommand, Seat, SubOptions, Subscribed, UserToken,
 };
 use fanfare_wire::engineio::Packet as EnginePacket;
 use fanfare_wire::socketio::{
@@ -273,9 +273,24 @@ impl Socket {
                 }
                 _ => Encoded::Nothing,
             },
+            // An event of the client has taken effect, now or when it was said first. Its repeats have another
+            // `timestamp`, so that the hub takes them for other publications by the same id.
+            (ReplyBody::Published { .. } | ReplyBody::Done | ReplyBody::Subscribed(_), Stage::Inside(_)) => {
+                self.put_ack(reply, out)
+            }
+            (ReplyBody::Error(error), Stage::Inside(_)) if error.code == ErrorCode::KeyConflict => {
+                self.put_ack(reply, out)
+            }
             (ReplyBody::Error(_), _) => Encoded::Ignored,
             _ => Encoded::Nothing,
         }
+    }
+
+    /// The ack of an event of the client, if it wants one.
+    fn put_ack(&self, reply: &Reply, out: &mut Vec<u8>) -> Encoded {
+        let Some(RequestId::Number(id)) = reply.id else { return Encoded::Nothing };
+        self.put_done(id, out);
+        Encoded::Text
     }
 
     /// It is in the namespace: tells its id, behind the events that it missed where it goes on after a cut.

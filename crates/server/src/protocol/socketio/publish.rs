@@ -3,27 +3,35 @@
 //! Without attachments a publication is the event's JSON array. With attachments it is a bundle of the array and them
 //! (`fanfare_wire::socketio::bundle`).
 
-use super::conversation::{Socket, of_room};
+use super::builtin::Asked;
+use super::conversation::Socket;
 use super::namespaces::channel_of;
 use super::recovery::put_offset;
 use super::seam::Payload;
 use super::{MESSAGE, SocketIo};
 use crate::protocol::{Actions, Encoded, Message, put_message};
 use bytes::Bytes;
-use fanfare_hub::{Act, Audience, Data, Position, Publication, Publish, RoomCommand};
+use fanfare_hub::{Act, Audience, Command, Data, Position, Publication, Publish, RoomCommand};
 use fanfare_wire::json;
 use fanfare_wire::socketio::{self, Kind, put_head};
 
 impl Socket {
-    pub(super) fn publish(&self, data: Vec<u8>, attachments: &[Bytes], audience: Audience, actions: &mut Actions) {
+    pub(super) fn publish(
+        &self,
+        data: Vec<u8>,
+        attachments: &[Bytes],
+        audience: Audience,
+        asked: &Asked,
+        actions: &mut Actions,
+    ) {
         // The parts are valid JSON, so the whole is too; it may be one level deeper.
         if json::payload(&data).is_err() {
             return actions.ignored("too_deep");
         }
         let Some(data) = data_of(data, attachments) else { return actions.ignored("packet_size") };
         let channel = self.namespace.channel.clone();
-        let publish = Publish { channel, data, event: None, idempotency_key: None, echo: true };
-        actions.requests.push(of_room(RoomCommand::Publish { publish, audience }));
+        let publish = Publish { channel, data, event: None, idempotency_key: asked.key.clone(), echo: true };
+        actions.requests.push(asked.request(Command::Room(Box::new(RoomCommand::Publish { publish, audience }))));
     }
 }
 

@@ -128,8 +128,8 @@ pub(crate) enum Operation {
     Join(Vec<Room>),
     /// The socket leaves a room.
     Leave(Room),
-    /// An event to an audience of the namespace.
-    Emit(Payload, Audience),
+    /// An event to an audience of the namespace. `key`: one with this key has no effect if there was one before.
+    Emit { payload: Payload, audience: Audience, key: Option<Box<str>> },
     /// An event to the socket that asks for an ack, for so many ms.
     Ask(AskKey, Payload, u64, AckSender),
     /// The answer to an event of the socket's client.
