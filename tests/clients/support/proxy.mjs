@@ -1,20 +1,22 @@
 // A proxy between clients and a server, as a company or a mobile network has one.
 //
-// In: the port of a server. `websockets: false` blocks WebSockets as such proxies do: they forward the request without
-// its upgrade, and the answer of the server to that. Out: a port for clients; `cut()` ends all connections without a
-// word; `stall()` lets no byte pass any more, in either direction, until `heal()`, which ends what was stalled; `mute()`
-// loses all that the server says by the WebSockets that are open; `seen` counts requests by their transport.
+// In: the port of a server. `websockets: false` blocks WebSockets as such proxies do: they forward the request
+// without its upgrade, and the answer of the server to that. `page` is the HTML at `/page`, of the same origin. Out:
+// a port for clients; `cut()` ends all connections without a word, `down()` new ones too, until `up()`; `stall()`
+// lets no byte pass any more, in either direction, until `heal()`, which ends what was stalled; `mute()` loses all
+// that the server says by the WebSockets that are open; `seen` counts requests by their transport.
 
 import { once } from 'node:events'
 import http from 'node:http'
 import net from 'node:net'
 
-export async function startProxy(port, { websockets = true } = {}) {
+export async function startProxy(port, { websockets = true, page } = {}) {
   const seen = { polling: 0, websocket: 0 }
   const open = new Set()
   const stalled = new WeakSet()
   const tunnels = new Set()
   let isStalled = false
+  let isDown = false
   const stall = socket => {
     socket.unpipe()
     socket.pause()
@@ -46,17 +48,19 @@ export async function startProxy(port, { websockets = true } = {}) {
   }
 
   const server = http.createServer((request, answer) => {
+    if (page !== undefined && request.url === '/page') return void answer.writeHead(200, { 'Content-Type': 'text/html' }).end(page)
     seen.polling++
     forward(request, answer)
   })
   server.on('connection', socket => {
     track(socket)
+    if (isDown) socket.destroy()
     if (isStalled) stall(socket)
   })
   server.on('upgrade', (request, socket, head) => {
     seen.websocket++
     if (stalled.has(request.socket)) return
-    if (!server.passes) {
+    if (!websockets) {
       const answer = new http.ServerResponse(request)
       answer.assignSocket(socket)
       answer.shouldKeepAlive = false
@@ -75,25 +79,28 @@ export async function startProxy(port, { websockets = true } = {}) {
     onward.once('close', () => socket.destroy())
     socket.once('close', () => onward.destroy())
   })
-  server.passes = websockets
+  const cut = () => {
+    for (const socket of open) socket.destroy()
+  }
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     port: server.address().port,
     seen,
-    /** From now on WebSockets pass. */
-    allow() {
-      server.passes = true
-    },
     mute() {
       for (const { socket, onward } of tunnels) {
         onward.unpipe(socket)
         onward.resume()
       }
     },
-    cut() {
-      for (const socket of open) socket.destroy()
+    cut,
+    down() {
+      isDown = true
+      cut()
+    },
+    up() {
+      isDown = false
     },
     stall() {
       isStalled = true
@@ -107,7 +114,7 @@ export async function startProxy(port, { websockets = true } = {}) {
       agent.destroy()
       server.close()
       server.closeAllConnections()
-      for (const socket of open) socket.destroy()
+      cut()
     },
   }
 }
