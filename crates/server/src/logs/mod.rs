@@ -17,7 +17,6 @@ pub use redact::LogSecrets;
 pub(crate) use setup::flush_last_words;
 pub use setup::{LogError, LogFormat, LogGuard, Logs};
 
-use crate::framing::WireLabel;
 use crate::request::{Peer, RequestId};
 use fanfare_hub::{Caller, ClientId, Disconnect, Note, Noted, UserId};
 use std::cell::RefCell;
@@ -147,7 +146,7 @@ pub(crate) fn say(note: &Note, peer: Option<&Peer>) {
         Noted::Behind => {
             limited!(Behind, INFO, client, user, peer, "reads too slowly: it gets missed publications as it reads")
         }
-        // Every end of a connection has its line, by whomever it was caused ([`ended`]). `Reloaded` is each shard's
+        // Every end of a connection has its line, also one that no note tells ([`ended`]). `Reloaded` is each shard's
         // part of a line that the node logs once (`crate::server::reload`).
         _ => {}
     }
@@ -186,7 +185,9 @@ pub(crate) struct EndedLine<'a> {
     pub(crate) client: Option<ClientId>,
     pub(crate) user: Option<&'a UserId>,
     pub(crate) peer: &'a Peer,
-    pub(crate) label: WireLabel,
+    /// The labels of its wire.
+    pub(crate) transport: &'static str,
+    pub(crate) protocol: &'static str,
     pub(crate) lived_ms: u64,
     /// How much a person wants to know of it.
     pub(crate) weight: EndWeight,
@@ -224,10 +225,9 @@ impl EndWeight {
 /// Logs the end of a connection. Everyday ends are logged one by one, as requests are, at a level that is off unless
 /// somebody wants to see each.
 pub(crate) fn ended(line: &EndedLine<'_>) {
-    let EndedLine { reason, code, why, lived_ms, .. } = *line;
+    let EndedLine { reason, code, why, transport, protocol, lived_ms, .. } = *line;
     let (by, user) = (line.by.word(), line.user.map(|user| &*user.0));
     let (client, peer) = (line.client.map(display), display(line.peer));
-    let WireLabel { transport, protocol } = line.label;
     macro_rules! ended {
         ($level:ident) => {
             limited!(

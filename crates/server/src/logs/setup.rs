@@ -307,7 +307,6 @@ fn coloured(line: &str) -> String {
 mod tests {
     use super::super::{Asked, EndWeight, EndedLine, Ender};
     use super::*;
-    use crate::framing::WireLabel;
     use crate::request::{Peer, RequestId};
     use fanfare_hub::{Caller, ChannelName, ClientId, Error, ErrorCode, Note, Noted, UserId, is_format};
 
@@ -420,7 +419,8 @@ mod tests {
                 client: Some(ClientId(7)),
                 user: Some(&user),
                 peer: &Peer::Unknown,
-                label: WireLabel { transport: "websocket", protocol: "native" },
+                transport: "websocket",
+                protocol: "native",
                 lived_ms: 1,
                 weight,
             });

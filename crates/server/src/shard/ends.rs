@@ -164,8 +164,20 @@ impl Shell {
         let label = self.wire(wire).label();
         let why = end.why();
         let (by, reason, code, why) = (end.by(label), end.word(), end.code(), why.as_deref());
-        let weight = end.weight();
-        logs::ended(&EndedLine { by, reason, code, why, client, user, peer: &peer, label, lived_ms, weight });
+        let (WireLabel { transport, protocol }, weight) = (label, end.weight());
+        logs::ended(&EndedLine {
+            by,
+            reason,
+            code,
+            why,
+            client,
+            user,
+            peer: &peer,
+            transport,
+            protocol,
+            lived_ms,
+            weight,
+        });
         self.counters.ended(reason);
     }
 

@@ -100,7 +100,7 @@ impl BroadcastOperator {
         self
     }
 
-    /// The event takes effect once: a later one with this key, of any socket of the namespace, is dropped for 2 minutes.
+    /// The event takes effect once: for 2 minutes a later one with this key, of any socket here, is dropped.
     /// A client that says its events again until they are acknowledged (`retries`) sends an id with each, and the
     /// handler gives it here. It has 1 to 64 bytes. Volatile events and questions have none.
     pub fn idempotency_key(mut self, key: impl Into<Box<str>>) -> Self {
