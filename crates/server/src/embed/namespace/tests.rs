@@ -245,6 +245,7 @@ fn what_is_volatile_goes_to_those_that_wait_for_it() {
     let lost = world.namespace.emit_volatile(Audience::default(), event(r#"["lost"]"#));
     world.runtime.block_on(lost).expect("it is sent");
     world.emit(Audience::default(), r#"["kept"]"#);
+    world.list(Audience::default()); // all shards have had both
     assert_eq!(ada.next(), r#"42/admin,["kept"]"#);
     let polling = std::thread::spawn(move || ada.next());
     // It comes as soon as the poll waits.
