@@ -455,7 +455,10 @@ pub(super) const STATUSES: &[(u16, &str)] = &[
     (403, "The key does not allow this command or channel."),
     (404, "No rule matches the channel, or the client does not exist."),
     (405, "The method is not POST."),
-    (408, "The body paused for longer than `limits.head_timeout`."),
+    (
+        408,
+        "The body paused for longer than `limits.head_timeout`, or came more slowly than 500 bytes a second for so long.",
+    ),
     (409, "The idempotency key was used for another payload."),
     (413, "The body, a payload or a text is too long; the message gives the limit."),
     (415, "The content type is not JSON in UTF-8. Parameters that change nothing are ignored."),
