@@ -76,14 +76,14 @@ impl Edge {
                 self.flush_batches(to);
             }
             let busy = self.busy.as_deref_mut()?;
-            let Busy { waiting, bytes, cursor: interrupted, whole, told, rooms } = busy;
+            let Busy { waiting, bytes, cursor: interrupted, served, whole, told, rooms } = busy;
             let Some(item) = waiting.front() else { break };
             if slice.is_spent() || (interrupted.is_none() && !slice.take_bytes(item.bytes())) {
                 return None;
             }
             slice.spend(1); // also where no member takes it
             let begins = interrupted.is_none().then(|| out.mark());
-            let telling = Telling { item, channel: &self.name, edge: index, now_ms, page_bytes };
+            let telling = Telling { item, served, channel: &self.name, edge: index, now_ms, page_bytes };
             let cursor = interrupted.take().unwrap_or_else(|| match Targets::of(item, rooms.as_deref(), sessions) {
                 Some(targets) => Cursor::Targets(targets),
                 None => Cursor::Members(MemberCursor { group: item.first_group(), member: 0 }),
@@ -105,6 +105,7 @@ impl Edge {
             if interrupted.is_some() {
                 return to_do(false);
             }
+            served.clear();
             if let Some(item) = waiting.pop_front() {
                 *told = item.ends_at().or(*told);
                 if !matches!(item, Item::Batch(_)) {
@@ -128,6 +129,8 @@ impl Edge {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Telling<'a> {
     pub(super) item: &'a Item,
+    /// These sessions have had it in the group of another wire.
+    served: &'a [u32],
     pub(super) channel: &'a ChannelName,
     /// The place of the channel's edge.
     pub(super) edge: u32,
@@ -158,7 +161,11 @@ impl Telling<'_> {
             let members = &mut group.members[from..];
             // At least one, so that a slice of one step comes to something.
             let served = members.len().min(slice.steps().max(1));
-            self.item.tell(&mut members[..served], sessions, out, (self.channel, group.variant.wire));
+            let wire = group.variant.wire;
+            // All at once, but for those in between that have had it.
+            for members in members[..served].split_mut(|member| self.served.contains(&member.session)) {
+                self.item.tell(members, sessions, out, (self.channel, wire));
+            }
             slice.spend(served);
             if served < members.len() {
                 return Some(Cursor::Members(MemberCursor { group: cursor.group, member: (from + served) as u32 }));

@@ -112,6 +112,18 @@ impl Edge {
         (group.members.len() - 1) as u32
     }
 
+    /// A member is about to go to another group. An interrupted fan-out does not come to it again there.
+    pub(crate) fn leaves_group(&mut self, variant: Variant, index: u32) {
+        let Some(at) = self.groups.iter().position(|g| g.variant == variant) else { return };
+        let Some(busy) = self.busy.as_mut() else { return };
+        let Some(Cursor::Members(cursor)) = &busy.cursor else { return };
+        let session = self.groups[at].members[index as usize].session;
+        let is_served = (at as u32, index) < (cursor.group, cursor.member);
+        if is_served && !busy.served.contains(&session) {
+            busy.served.push(session);
+        }
+    }
+
     /// Takes a member out. Returns the members that moved by it, with their new places: at most two.
     pub(crate) fn take(&mut self, variant: Variant, index: u32) -> SmallVec<[MovedMember; 2]> {
         let mut moved = SmallVec::new();

@@ -25,6 +25,9 @@ pub(super) struct Busy {
     pub(super) bytes: usize,
     /// Where the fan-out of the first item was interrupted.
     pub(super) cursor: Option<Cursor>,
+    /// Sessions whose members have had the first item, and have gone to another group, to which its fan-out may still
+    /// come. Each had to change its wire within one fan-out, so mostly there are none.
+    pub(super) served: Vec<u32>,
     /// While items wait: the place in the channel up to which everything has been told.
     pub(super) told: Option<Position>,
     /// The rooms with their members.

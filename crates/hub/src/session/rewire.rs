@@ -2,8 +2,8 @@
 //!
 //! In: the connection and its new wire. Out: nothing to the client. Its members stand in the groups of the new wire
 //! from here on. A fan-out that is under way may have passed the new group by, or may still come to it; so a member
-//! that does not have everything is *behind* and pulls what is newer than its position: nothing is lost, and no
-//! publication comes twice. A signal of an interrupted fan-out is not repeated by a pull: it may be missed.
+//! that does not have everything is *behind* and pulls what is newer than its position: no publication is lost, and
+//! nothing comes twice. A signal of an interrupted fan-out is not repeated by a pull: it may be missed.
 
 use super::{Cx, Sessions};
 use crate::edge::MemberState;
@@ -29,6 +29,7 @@ impl Sessions {
             let sub = &session.subs[slot];
             let Some(place) = sub.membership().map(|membership| membership.place) else { continue };
             let (edge, from, to) = (sub.edge, sub.variant(session.wire), sub.variant(wire));
+            self.edges.edges[edge as usize].leaves_group(from, place);
             let mut member = *self.edges.edges[edge as usize].settled(from, place);
             self.take_member(edge, from, place);
             let edge = &mut self.edges.edges[edge as usize];
