@@ -84,7 +84,6 @@ impl CoreClient {
             publish_give_up_ms: 20_000,
             in_flight_max: 4,
             waiting_max: 64,
-            ..Config::default()
         };
         CoreClient {
             number,

@@ -191,7 +191,6 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sse;
     use proptest::prelude::*;
 
     fn read(form: StreamForm, pieces: &[&[u8]]) -> Result<Vec<String>, StreamError> {

@@ -204,10 +204,10 @@ impl Checker {
         let doubts: Vec<Change> = before.changes_on(channel).filter(|change| change.is_given()).cloned().collect();
         let named: BTreeSet<&Room> =
             stays.iter().map(Stay::room).chain(doubts.iter().map(|doubt| &doubt.room)).collect();
-        if let Some(room) = rooms.iter().find(|room| !named.contains(room)) {
-            if before.keeping.knows_rooms(channel) {
-                return Err(format!("kept: {channel}: {:?} goes on in {room:?}, where it never was", view.client));
-            }
+        if let Some(room) = rooms.iter().find(|room| !named.contains(room))
+            && before.keeping.knows_rooms(channel)
+        {
+            return Err(format!("kept: {channel}: {:?} goes on in {room:?}, where it never was", view.client));
         }
         let is_leaving = before.is_leaving(channel);
         if is_leaving || !before.keeping.knows_rooms(channel) {

@@ -136,7 +136,7 @@ impl World {
         const TOO_LARGE: u16 = 1009;
         let max = self.plan.limits.message_bytes_max;
         let said = self.pipes[pipe].chat.as_mut().and_then(|end| end.sent.pop_front());
-        if code != TOO_LARGE || !said.as_ref().is_some_and(|say| say.text().len() > max) {
+        if code != TOO_LARGE || said.as_ref().is_none_or(|say| say.text().len() <= max) {
             return Err(format!("wire: chat: pipe {pipe} is closed with {code} for {said:?}"));
         }
         self.counts.chat_too_large += 1;

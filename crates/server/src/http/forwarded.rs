@@ -221,7 +221,7 @@ fn parse_element(mut line: &[u8]) -> Option<(Hop, &[u8])> {
 /// `:`, `[` and `]` count as parts of a token: nothing else can be meant, and the host is not read.
 fn parse_value(text: &[u8], is_host: bool) -> Option<(Vec<u8>, &[u8])> {
     let Some(mut quoted) = text.strip_prefix(b"\"") else {
-        let end = text.iter().position(|byte| !is_of_token(*byte) && !(is_host && b":[]".contains(byte)));
+        let end = text.iter().position(|byte| !(is_of_token(*byte) || is_host && b":[]".contains(byte)));
         let end = end.unwrap_or(text.len());
         return (end > 0).then(|| (text[..end].to_vec(), &text[end..]));
     };
