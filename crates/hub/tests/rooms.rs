@@ -261,6 +261,39 @@ fn one_that_begins_anew_stays_in_its_rooms() {
     }
 }
 
+/// The same of a subscription that is kept, with a position and without one. It is in the list of its room once: the
+/// end of its session takes it out, and another one's place there stays true.
+#[test]
+fn one_that_is_kept_and_begins_anew_stays_in_its_rooms() {
+    for (shards, names_position) in shard_counts().into_iter().flat_map(|shards| [(shards, false), (shards, true)]) {
+        let mut net = Net::new(shards);
+        let (ada, bob, eve) = (net.connect(0), net.connect(shards - 1), net.connect(0));
+        net.subscribe_with(ada, SubOptions { keep: true, ..SubOptions::new(channel(CHANNEL)) });
+        net.subscribe(eve, CHANNEL);
+        let options = Box::new(SubOptions::new(channel(CHANNEL)));
+        let command = AppCommand::Subscribe { whom: Whom::Client(net.client(ada)), options };
+        assert_eq!(net.app(0, command), AppAnswer::Concerned(1));
+        net.ask(ada, join("red"));
+        net.ask(eve, join("red"));
+        let ReplyBody::Published { position, .. } = net.ask(bob, to("1", Audience::default())) else {
+            panic!("not published");
+        };
+        net.take(ada);
+        let options = if names_position { since(CHANNEL, position) } else { SubOptions::new(channel(CHANNEL)) };
+        let again = net.subscribe_with(ada, options);
+        assert_eq!(again.recovered, names_position.then_some(true));
+        net.ask(bob, to_rooms("2", &["red"]));
+        assert_eq!(net.take_messages(ada), ["2"], "with {shards} shards");
+        net.ask(ada, Command::Unsubscribe { channel: channel(CHANNEL) });
+        net.take(eve);
+        net.ask(bob, to_rooms("3", &["red"]));
+        assert_eq!(net.take_messages(eve), ["3"], "with {shards} shards");
+        net.ask(eve, leave("red"));
+        net.ask(bob, to_rooms("4", &["red"]));
+        assert_eq!(net.take_messages(eve), [""; 0], "with {shards} shards");
+    }
+}
+
 #[test]
 fn a_publication_that_the_application_must_be_asked_about_takes_nothing_of_its_rate() {
     let rate = Some(RateLimit { count_max: 1, window_ms: 60_000 });

@@ -24,6 +24,8 @@ pub(crate) struct Keeps {
     pinged: Option<Position>,
     /// It began anew where its client wanted to go on, and the client may not know that.
     is_unheard: bool,
+    /// Its subscription is live, or was on this connection.
+    pub(super) is_begun: bool,
     /// A stay that ended here was forgotten: from before this place nothing can be recovered.
     pub(super) forgotten: u64,
     /// Changes of rooms of which the home has not named the place yet, oldest first.
@@ -38,7 +40,8 @@ impl Keeps {
 
     /// It begins here.
     pub(super) fn since(at: Position) -> Self {
-        Keeps { confirmed: at, reached: at, pinged: None, is_unheard: false, forgotten: 0, asked: Vec::new() }
+        let (pinged, asked) = (None, Vec::new());
+        Keeps { confirmed: at, reached: at, pinged, is_unheard: false, is_begun: false, forgotten: 0, asked }
     }
 
     /// It begins, anew where its client wanted to go on (`is_unheard`). Until the client shows that it knows of that,

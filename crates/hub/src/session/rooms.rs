@@ -275,6 +275,19 @@ impl Rooms {
         *self = Rooms { keeps: Some(keeps.begins(at, is_unheard)), ..Rooms::default() };
     }
 
+    /// It is kept, and its subscription begins on this connection. False where it has begun here before: then it goes
+    /// on in its rooms.
+    pub(super) fn begins_here(&self) -> bool {
+        self.keeps.as_ref().is_some_and(|keeps| !keeps.is_begun)
+    }
+
+    /// Its subscription has begun on this connection.
+    pub(super) fn has_begun(&mut self) {
+        if let Some(keeps) = &mut self.keeps {
+            keeps.is_begun = true;
+        }
+    }
+
     /// It has another place in the list of a room.
     fn moved(&mut self, RoomPlace { room, place }: &RoomPlace) {
         let earlier = self.earlier.iter_mut().flat_map(|earlier| &mut earlier.stays);

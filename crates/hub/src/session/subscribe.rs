@@ -304,12 +304,13 @@ impl Sessions {
             start.publications.clear();
         }
         let begins_at = Position { epoch: start.top.epoch, offset: start.end };
-        if let Some(rooms) = session.subs[slot].rooms.as_mut().filter(|rooms| rooms.keeps.is_some()) {
+        if let Some(rooms) = session.subs[slot].rooms.as_mut().filter(|rooms| rooms.begins_here()) {
             let listed = self.edges.edges[edge as usize].rooms_or_insert(hasher);
             match start.recovered {
                 Some(true) => rooms.back(|room| listed.add(room, at.index)),
                 recovered => rooms.begin_anew(begins_at, recovered.is_some()),
             }
+            rooms.has_begun();
             self.edges.edges[edge as usize].tidy();
         }
         start
