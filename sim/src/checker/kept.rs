@@ -10,7 +10,7 @@ use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Verdict};
 use crate::model::Policy;
 use crate::store::Stores;
-use fanfare_hub::{ChannelName, ClientId, Connected, Now, Position, Reply, ReplyBody, Room, Subscribed};
+use fanfare_hub::{ChannelName, ClientId, Connected, Error, Now, Position, Reply, ReplyBody, Room, Subscribed};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,6 +110,10 @@ impl Checker {
         stores: &Stores,
         policy: &Policy,
     ) -> Verdict {
+        // One that is refused when its client comes back is not kept any more, and the client may not hear of it.
+        if let (ReplyBody::Error(Error { channel: Some(channel), .. }), None) = (&reply.body, &reply.id) {
+            self.end_sent(pipe, channel);
+        }
         let (ReplyBody::Subscribed(subscribed), Some(view)) = (&reply.body, self.views.get_mut(&pipe)) else {
             return Ok(());
         };
@@ -189,7 +193,8 @@ impl Checker {
         let Subscribed { channel, position, publications, rooms, .. } = subscribed;
         let client = view.client.unwrap_or(ClientId(0));
         let Some(before) = self.had(view, client, channel) else {
-            // Its client never knew of it.
+            // Its client never knew of it, was refused when it asked again, or had one of the application begin anew.
+            view.keeping.unjudged.insert(channel.clone());
             let begun = publications.first().map_or(position.offset, |first| first.prev);
             let kept = KeptSub::new(Position { offset: begun, ..*position }, view);
             return Ok(GoesOn { at: None, kept });
