@@ -65,9 +65,11 @@ pub(crate) struct Engine {
     pub(crate) sockets: u64,
     pub(crate) is_getting: bool,
     pub(crate) is_posting: bool,
+    /// When the last POST comes to the server.
+    pub(crate) post_comes_ms: u64,
     /// Its WebSocket is cut, so it does not go on over that.
     pub(crate) is_doomed: bool,
-    /// It does not wait for the end of its POST before it goes on.
+    /// It does not wait for the answer to its POST before it goes on.
     pub(crate) is_hasty: bool,
     /// Texts that wait for the end of the POST before.
     pub(crate) to_post: Vec<String>,

@@ -246,6 +246,11 @@ impl World {
         self.overhears(index, message);
         let pipe = &mut self.pipes[index];
         if let Some(end) = &mut pipe.chat {
+            // The application can only subscribe somebody who is not subscribed: earlier leaves are done.
+            if let ToClient::Push(Push::Subscribed(subscribed)) = &**message {
+                let done: Vec<_> = end.leaves.extract_if(.., |(of, _)| *of == subscribed.channel).collect();
+                end.said.extend(done.into_iter().map(|(channel, _)| Said::Left(channel)));
+            }
             end.said.push_back(Said::Message { message: message.clone(), form });
         }
         if let Some(frame) = frame {

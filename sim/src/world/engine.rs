@@ -160,7 +160,9 @@ impl World {
         }
         let body = wire::write_post(&std::mem::take(&mut engine.to_post));
         self.counts.engine_posts += 1;
-        self.travels(pipe, EngineStep::Post(body));
+        let late_ms = 1 + self.pipes[pipe].rng.below(12);
+        self.engine(pipe).post_comes_ms = self.now_ms + late_ms;
+        self.step_later(pipe, late_ms, EngineStep::Post(body));
     }
 
     /// The client opens a WebSocket for its session, and sends its probe or something else.
@@ -219,9 +221,11 @@ impl World {
         }
         engine.way = Way::Moved;
         let (waiting, is_before) = (std::mem::take(&mut engine.to_post), engine.is_posting);
+        // A POST that comes behind the `5` is refused, and lost: no client goes on before its POST has come.
+        let behind_ms = engine.post_comes_ms + 1;
         self.counts.upgrades_before_post += u64::from(is_before);
         let of = &mut self.pipes[pipe];
-        of.up_last_ms = of.up_last_ms.max(self.now_ms + 1 + of.rng.below(12));
+        of.up_last_ms = of.up_last_ms.max(self.now_ms + 1 + of.rng.below(12)).max(behind_ms);
         let at_ms = of.up_last_ms;
         self.at(at_ms, Event::Engine { pipe, step: EngineStep::Says { socket, text: UPGRADE } });
         waiting.iter().try_for_each(|text| self.carry_up(pipe, text))
