@@ -82,4 +82,5 @@ function emitted(request, response) {
   })
 }
 
+http.keepAliveTimeout = 120_000 // a busy server would close the application's connection between two requests
 http.listen({ port, host: hostname, backlog: 4096 })

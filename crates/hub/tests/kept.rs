@@ -231,6 +231,28 @@ fn an_answer_to_an_earlier_ping_confirms_nothing() {
     }
 }
 
+/// The ping had been sent before the publication, so its answer says nothing about that.
+#[test]
+fn an_answer_confirms_what_came_before_its_ping_and_nothing_newer() {
+    for shards in shard_counts() {
+        let limits = Limits { grace_ms: 60_000, heartbeat_ms: 25_000, ..Limits::default() };
+        let mut net = Net::with(shards, limits, open_rules());
+        net.heartbeat = HeartbeatKind::Waits;
+        let (ada, bob) = begin(&mut net);
+        say(&mut net, bob, "1", "red");
+        for _ in 0..2 {
+            net.pass(20_000); // a ping comes after 25 s of silence at the earliest
+            net.all_alive();
+        }
+        say(&mut net, bob, "2", "red"); // sent, and lost
+        net.send_only(ada, Command::Pong);
+        net.settle();
+        net.cut(ada);
+        let (_, missed, recovered) = back(&mut net, ada, 1, None);
+        assert_eq!((missed, recovered), (numbers(2..=2), Some(true)), "{shards} shards");
+    }
+}
+
 #[test]
 fn a_place_that_cannot_be_is_a_new_beginning() {
     for shards in shard_counts() {
