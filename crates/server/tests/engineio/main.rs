@@ -9,6 +9,7 @@ mod support;
 mod upgrades;
 
 use fanfare::hub::{Disconnect, Limits, Whom};
+use fanfare::socketio::Data;
 use fanfare::{Builder, Config, Fanfare, Json, SocketIoConfig};
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};

@@ -409,3 +409,127 @@ fn a_client_that_was_slow_catches_up_by_its_websocket() {
     client.text(&message(MESSAGES));
     assert_eq!(number(&text(&mut client)), MESSAGES as u64);
 }
+
+/// A POST with these packets, whose answer is read later.
+fn posting(bob: &Poller, packets: &[String]) -> std::net::TcpStream {
+    let mut socket = connect(bob.address);
+    let body = packets.join("\u{1e}");
+    let head =
+        format!("POST /socket.io/?{} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", bob.query(), body.len());
+    socket.write_all(head.as_bytes()).unwrap();
+    socket
+}
+
+/// Each of these messages comes back to its sender, and so many do not fit into an outbox of 4 KiB.
+fn filling(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!(r#"42["message",{{"n":{n},"long":"{}"}}]"#, "a".repeat(100))).collect()
+}
+
+fn with_small_outbox() -> Server {
+    let limits = Limits { outbox_bytes_max: 4_096, connect_timeout_ms: 600_000, ..Limits::default() };
+    Server::of(Fanfare::builder(()).config(Config { socketio: socketio(), limits, ..config() }))
+}
+
+/// Clients stop to poll when their probe is answered, and send their `5` when their POST is. So a POST that waits until
+/// its client polls is answered.
+#[test]
+fn a_post_that_waits_for_room_does_not_hold_the_upgrade() {
+    const MESSAGES: usize = 300;
+    let server = with_small_outbox();
+    for round in 0..ROUNDS {
+        let bob = listener(&server, &format!("full {round}"));
+        let mut posts = posting(&bob, &filling(MESSAGES));
+        let mut client = bob.probed();
+        let posted = response(&mut posts);
+        assert_eq!((posted.status(), &*posted.body), (200, "ok"));
+        client.text("5");
+        client.text(&message(MESSAGES));
+        for n in 0..=MESSAGES as u64 {
+            assert_eq!(number(&text(&mut client)), n);
+        }
+        is_silent(&mut client);
+    }
+}
+
+/// The same where handlers have not caught up with the client.
+#[test]
+fn a_post_that_waits_for_handlers_does_not_hold_the_upgrade() {
+    const EVENTS: usize = 100;
+    let runtime = support::runtime();
+    let _entered = runtime.enter();
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let limits = Limits { connect_timeout_ms: 600_000, hook_timeout_ms: 600_000, ..Limits::default() };
+    let builder = Fanfare::builder(()).config(Config { socketio: socketio(), limits, ..config() });
+    let server = Server::of(builder.socketio("/", move |io| {
+        io.on("say", move |Data(n): Data<u64>| {
+            let held = held.clone();
+            async move {
+                held.acquire().await.unwrap().forget();
+                n
+            }
+        })
+    }));
+    for _ in 0..ROUNDS {
+        let (bob, _) = Poller::enter(&server);
+        let events: Vec<String> = (0..EVENTS).map(|n| format!(r#"42{n}["say",{n}]"#)).collect();
+        let mut posts = posting(&bob, &events);
+        let mut client = bob.probed();
+        assert_eq!(&*response(&mut posts).body, "ok");
+        client.text("5");
+        client.text(&format!(r#"42{EVENTS}["say",{EVENTS}]"#));
+        gate.add_permits(EVENTS + 1);
+        for n in 0..=EVENTS {
+            assert_eq!(text(&mut client), format!("43{n}[{n}]"));
+        }
+    }
+}
+
+/// The packets behind the early answer are judged as all are.
+#[test]
+fn a_post_that_was_answered_early_may_still_break_the_rules_or_end_the_session() {
+    let server = with_small_outbox();
+    for (last, code) in [("x", Some(Disconnect::BadProtocol.code())), ("2", Some(4504)), ("1", None)] {
+        let bob = listener(&server, "ends");
+        let mut posts = posting(&bob, &[filling(300), vec![last.to_owned()]].concat());
+        let mut client = bob.probed();
+        assert_eq!(&*response(&mut posts).body, "ok");
+        client.text("5");
+        assert_eq!(number(&text(&mut client)), 0, "{last}");
+        let end = loop {
+            match client.next() {
+                Frame::Close(code, _) => break code,
+                Frame::End => break None,
+                _ => {}
+            }
+        };
+        assert_eq!(end, code, "{last}");
+        while !bob.is_over() {}
+    }
+    // A client that is cut there reads nothing.
+    let bob = listener(&server, "ends");
+    let mut posts = posting(&bob, &filling(300));
+    let mut client = bob.probed();
+    assert_eq!(&*response(&mut posts).body, "ok");
+    client.text("5");
+    drop(client);
+    while !bob.is_over() {}
+}
+
+/// The WebSocket fails after a POST was answered early: the client polls on, and its next POST comes behind.
+#[test]
+fn posts_keep_their_order_where_an_upgrade_fails() {
+    const MESSAGES: usize = 300;
+    let server = with_small_outbox();
+    let bob = listener(&server, "fails");
+    let mut posts = posting(&bob, &filling(MESSAGES));
+    let mut client = bob.probed();
+    assert_eq!(&*response(&mut posts).body, "ok");
+    client.text("no probe");
+    assert_eq!(client.closed(), Some(Disconnect::BadProtocol.code()));
+    let mut posts = posting(&bob, &[message(MESSAGES)]);
+    let packets = bob.until(&format!("\"n\":{MESSAGES},"));
+    assert_eq!(&*response(&mut posts).body, "ok");
+    let numbers: Vec<u64> = packets.iter().filter(|packet| packet.contains("\"n\"")).map(|it| number(it)).collect();
+    assert_eq!(numbers, (0..=MESSAGES as u64).collect::<Vec<_>>());
+}

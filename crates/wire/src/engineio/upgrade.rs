@@ -50,6 +50,11 @@ impl Upgrade {
         is_new
     }
 
+    /// The client has sent its probe, and goes on when its GET and its POST are answered.
+    pub fn is_probed(&self) -> bool {
+        matches!(self.0, State::Probed { .. })
+    }
+
     /// Whether a GET that waits is let go.
     pub fn release(&mut self) -> Option<Release> {
         let State::Probed { has_released } = &mut self.0 else { return None };
@@ -72,8 +77,8 @@ mod tests {
         assert!(!upgrade.probed(), "nobody has come");
         for _ in 0..2 {
             assert!(upgrade.begin());
-            assert_eq!((upgrade.begin(), upgrade.release()), (false, None));
-            assert!(upgrade.probed());
+            assert_eq!((upgrade.begin(), upgrade.release(), upgrade.is_probed()), (false, None, false));
+            assert!(upgrade.probed() && upgrade.is_probed());
             assert_eq!((upgrade.release(), upgrade.release()), (Some(Release::Now), Some(Release::Later)));
             assert_eq!((upgrade.probed(), upgrade.release()), (false, Some(Release::Later)), "a second probe");
             assert!(!upgrade.begin());

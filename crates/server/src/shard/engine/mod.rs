@@ -7,7 +7,9 @@
 //! at a time: a second one ends the session, and so does a request that is given up. A session whose client has broken
 //! the rules is unknown from then on; one that the server ends waits for the GET that takes its last packets, and for
 //! the next one, which takes the packet to close. Packets that were given to a GET are gone: the protocol has no
-//! acknowledgement. A POST waits while the hub has paused its connection.
+//! acknowledgement. A POST waits while the hub has paused its connection, or handlers have not caught up with it. Where
+//! its client goes over to a WebSocket it is answered before that: that client does not poll until the answer comes, so
+//! nothing would make room.
 
 pub(super) mod upgrade;
 
@@ -25,6 +27,7 @@ use crate::transport::admission::{Guest, TIME_OVER};
 use bytes::Bytes;
 use fanfare_hub::{ConnId, Input};
 use fanfare_wire::engineio::{Packet, Refused, Release, SEPARATOR, Sid, Upgrade};
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Poll, Waker};
@@ -47,12 +50,17 @@ pub(super) struct EngineState {
     is_posted: bool,
     /// A request with packets that waits until the connection is not paused.
     poster: Option<Waker>,
+    /// A POST was answered early, and its packets are still being taken in. Those that come after it wait.
+    earlier: Option<Earlier>,
     upgrade: Upgrade,
     /// The WebSocket that waits for its session.
     upgrader: Option<Waker>,
     /// The task that runs as long as the connection has no socket.
     keeper: Option<AbortHandle>,
 }
+
+/// Ends when the packets of a POST that was answered early are taken in.
+type Earlier = oneshot::Receiver<Infallible>;
 
 impl EngineState {
     /// The requests of the session look at it anew.
@@ -240,11 +248,16 @@ async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer
         shared.borrow_mut().break_off(id, "a POST that is no text");
         return refuse(answer, Refused::BadRequest);
     };
+    let earlier = shared.borrow_mut().engine_state(id).and_then(|state| state.earlier.take());
+    if let Some(earlier) = earlier {
+        let _ = earlier.await;
+    }
+    let mut posting = Posting { answer: Some(answer), _taken: None };
     for (index, packet) in text.split(SEPARATOR).enumerate() {
         if index % PACKETS_AT_ONCE == PACKETS_AT_ONCE - 1 {
             tokio::task::yield_now().await; // half a million packets fit into a POST
         }
-        let goes_on = may_go_on(&shared, id).await;
+        let goes_on = may_go_on(&shared, id, &mut posting).await;
         let mut shell = shared.borrow_mut();
         let now = shell.now();
         let decoded = Packet::decode(packet);
@@ -265,16 +278,45 @@ async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer
         shell.message(now, id, Message::Text(packet));
         if matches!(decoded, Err(_) | Ok(Packet::Ping(_))) {
             shell.break_off(id, "a packet that is none, or a ping");
-            return refuse(answer, Refused::BadRequest);
+            if let Some(answer) = posting.answer {
+                refuse(answer, Refused::BadRequest);
+            }
+            return;
         }
     }
-    may_go_on(&shared, id).await; // the commands of the last packet are done too
-    let mut shell = shared.borrow_mut();
-    if let Some(state) = shell.engine_state(id) {
-        state.is_posted = false;
-        wake(&mut state.upgrader);
+    may_go_on(&shared, id, &mut posting).await; // the commands of the last packet are done too
+    posting.accept(shared.borrow_mut().engine_state(id));
+}
+
+/// A POST whose packets are being taken in.
+struct Posting {
+    /// `None` where it is answered already.
+    answer: Option<ExchangeAnswer>,
+    /// Tells those that wait behind a POST which was answered early that it is over.
+    _taken: Option<oneshot::Sender<Infallible>>,
+}
+
+impl Posting {
+    /// Answers it, unless it is answered. The upgrade does not wait for it any more.
+    fn accept(&mut self, state: Option<&mut EngineState>) {
+        let Some(answer) = self.answer.take() else { return };
+        if let Some(state) = state {
+            state.is_posted = false;
+            wake(&mut state.upgrader);
+        }
+        let _ = answer.send(Ok(Bytes::from_static(b"ok"))); // the client may have gone
     }
-    let _ = answer.send(Ok(Bytes::from_static(b"ok"))); // the client may have gone
+
+    /// It must wait. A client that goes over to a WebSocket waits for the answer with that, and polls no more. So it is
+    /// answered; and the packets of the WebSocket, or of the next POST, wait until those of this one are taken in. Only
+    /// one POST of a session is kept in this way.
+    fn wait(&mut self, state: &mut EngineState) {
+        if state.upgrade.is_probed() && self.answer.is_some() {
+            let (taken, earlier) = oneshot::channel();
+            (self._taken, state.earlier) = (Some(taken), Some(earlier));
+            self.accept(Some(state));
+        }
+    }
 }
 
 /// Waits for the body of a POST. `None`: the session has ended before.
@@ -297,7 +339,7 @@ async fn arrived<T>(shared: &Shared, id: ConnId, coming: &mut oneshot::Receiver<
 }
 
 /// Waits until the next packet of a POST may be taken in. False if the session takes no more.
-async fn may_go_on(shared: &Shared, id: ConnId) -> bool {
+async fn may_go_on(shared: &Shared, id: ConnId, posting: &mut Posting) -> bool {
     poll_fn(|cx| {
         let mut shell = shared.borrow_mut();
         loop {
@@ -305,8 +347,15 @@ async fn may_go_on(shared: &Shared, id: ConnId) -> bool {
                 None => return Poll::Ready(false),
                 Some(conn) if conn.closing => return Poll::Ready(false),
                 Some(conn) if conn.paused || conn.busy => {
-                    if let Some(state) = shell.engine_state(id) {
-                        state.poster = Some(cx.waker().clone());
+                    match &mut conn.sink {
+                        Sink::Detached(detached) => {
+                            if let Some(state) = &mut detached.engine {
+                                state.poster = Some(cx.waker().clone());
+                                posting.wait(state);
+                            }
+                        }
+                        // Its reader waits for this POST.
+                        Sink::Socket(_) => conn.reader = Some(cx.waker().clone()),
                     }
                     return Poll::Pending;
                 }
@@ -377,10 +426,13 @@ impl Shell {
     }
 
     /// The client has broken the rules: the session is over at once. A GET that waits is answered by a packet to close.
+    /// A WebSocket that the session has by now is closed in good order.
     fn break_off(&mut self, id: ConnId, why: &'static str) {
         let now = self.now();
         self.breach(now, id, Breach::Transport, why);
-        self.remove(id);
+        if self.engine_state(id).is_some() {
+            self.remove(id);
+        }
     }
 
     /// The same for a client that was silent for too long: no GET will come for the last packets.

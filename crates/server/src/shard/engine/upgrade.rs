@@ -4,7 +4,8 @@
 //! session stays where it is: nothing of its state moves, and no packet is forwarded afterwards. (The handshakes of
 //! clients are spread over the shards, and so are their WebSockets then.) There the client sends its probe, ends its
 //! GET and sends its `5` ([`Probe`]). Out: the connection has a socket and a reader. Packets that waited for the
-//! next GET are written there, in order, and a POST that was under way is taken in first.
+//! next GET are written there, in order, and a POST that was under way is taken in first. (One that waits for room is
+//! answered early, and what comes by the WebSocket waits for its packets.)
 //!
 //! Until the `5` nothing but the answer to the probe is written, and the session polls as before: a WebSocket that says
 //! something else, is cut, or is too slow costs it nothing. One WebSocket at a time: another one is closed, and so is
@@ -14,7 +15,7 @@ use super::super::accept::last_words;
 use super::super::polls::Errand;
 use super::super::read::Reader;
 use super::super::{Fatal, Shared, Shell, Sink, wake};
-use super::{EngineState, open_sid};
+use super::open_sid;
 use crate::framing::{Deframer, Form, Framing, Received};
 use crate::protocol::Message;
 use crate::request::Peer;
@@ -261,12 +262,13 @@ async fn read(socket: &Socket, into: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 impl Shell {
-    /// The client of a session has sent its probe: a GET that waits is let go.
+    /// The client of a session has sent its probe: a GET that waits is let go, and a POST that waits is answered.
     fn probed(&mut self, id: ConnId) {
         let Some(Sink::Detached(detached)) = self.conn(id).map(|conn| &mut conn.sink) else { return };
         let Some(state) = &mut detached.engine else { return };
         if state.upgrade.probed() {
             wake(&mut detached.fetcher);
+            wake(&mut state.poster);
         }
     }
 
@@ -294,8 +296,13 @@ impl Shell {
         self.counters.outbox_bytes = self.counters.outbox_bytes - held.bytes() + bytes;
         self.counters.rewired(before, wire, rest.len());
         wake(&mut detached.fetcher);
-        if let Some(EngineState { keeper: Some(keeper), .. }) = detached.engine {
-            keeper.abort(); // it counts as a reader; the reader of the socket takes its place
+        let mut earlier = None;
+        if let Some(mut state) = detached.engine {
+            wake(&mut state.poster);
+            earlier = state.earlier;
+            if let Some(keeper) = state.keeper {
+                keeper.abort(); // it counts as a reader; the reader of the socket takes its place
+            }
         }
         self.act(now, Input::Rewired { conn: id, wire });
         match (held.is_full(), becomes_full) {
@@ -305,7 +312,14 @@ impl Shell {
         }
         self.is_dirty(id);
         let stash = BytesMut::from(&rest[..]);
-        tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, deframer, stash });
+        let reader = Reader { shell: shared.clone(), half: Some(half), id, deframer, stash };
+        match earlier {
+            None => drop(tokio::task::spawn_local(reader)),
+            Some(earlier) => drop(tokio::task::spawn_local(async move {
+                let _ = earlier.await;
+                reader.await;
+            })),
+        }
     }
 }
 
