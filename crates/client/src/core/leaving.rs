@@ -4,18 +4,19 @@
 //! `unsubscribe` like any other command. The subscription would then go on for as long as the connection, and nobody
 //! would read its messages, so the command is sent again later.
 //!
-//! Over HTTP messages of the subscription may come long after the answer, when the channel is followed again. In one
-//! epoch their offsets tell them from newer ones. So the epoch is remembered in which a channel was left.
+//! Over HTTP messages of the subscription may come long after the answer, when the channel is followed again. Their
+//! offsets tell them from newer ones if the new subscription begins at the newest position, in the epoch in which the
+//! channel was left. So this epoch is remembered.
 
 use super::out::Out;
 use super::publishes::rest_ms;
 use fanfare_hub::Rng;
-use fanfare_wire::native::client::{ClientCommand, Position, ServerMessage};
+use fanfare_wire::native::client::{ClientCommand, Position, ServerMessage, Subscribed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// So many epochs are remembered.
-const EPOCHS_MAX: usize = 1024;
+/// So many channels are remembered.
+const LEFT_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
@@ -23,18 +24,19 @@ pub(super) struct Leaving {
     asked: BTreeMap<u64, (Arc<str>, u32)>,
     /// To be sent again: when, and how often it was refused.
     later: BTreeMap<Arc<str>, (u64, u32)>,
-    /// The epochs of channels that were left on this connection.
-    epochs: BTreeMap<Arc<str>, Arc<str>>,
+    /// Channels that were left on this connection, with their epochs as far as these were known.
+    left: BTreeMap<Arc<str>, Option<Arc<str>>>,
 }
 
 impl Leaving {
     /// Sends it. `known`: the place at which the subscription was.
     pub(super) fn ask(&mut self, channel: &Arc<str>, known: Option<Position>, out: &mut Out) {
+        let left_in = self.left.entry(channel.clone()).or_default();
         if let Some(Position { epoch, .. }) = known {
-            self.epochs.insert(channel.clone(), epoch);
+            *left_in = Some(epoch);
         }
-        if self.epochs.len() > EPOCHS_MAX {
-            self.epochs.pop_first();
+        if self.left.len() > LEFT_MAX {
+            self.left.pop_first();
         }
         let retries = self.later.remove(channel).map_or(0, |(_, retries)| retries);
         let id = out.next_id();
@@ -52,9 +54,11 @@ impl Leaving {
         }
     }
 
-    /// True where the channel was left in another epoch than that of its new subscription.
-    pub(super) fn is_in_another_epoch(&self, channel: &str, position: &Position) -> bool {
-        self.epochs.get(channel).is_some_and(|epoch| *epoch != position.epoch)
+    /// True where a late message of the subscription before may pass for one of the new subscription: the channel was
+    /// left in another epoch, or pages follow that are older than such a message.
+    pub(super) fn is_ambiguous(&self, channel: &str, subscribed: &Subscribed) -> bool {
+        let Some(left_in) = self.left.get(channel) else { return false };
+        subscribed.more || left_in.as_ref().is_some_and(|epoch| *epoch != subscribed.position.epoch)
     }
 
     /// True where an `unsubscribe` from this channel has no answer.

@@ -372,7 +372,7 @@ impl Subscriptions {
                 }
                 match message {
                     ServerMessage::Subscribed(subscribed)
-                        if out.over_http && self.leaving.is_in_another_epoch(&channel, &subscribed.position) =>
+                        if out.over_http && self.leaving.is_ambiguous(&channel, &subscribed) =>
                     {
                         self.ambiguous = Some(channel);
                     }

@@ -429,8 +429,9 @@ pub enum Setback {
     /// The server said something that cannot be understood.
     #[error("the server sent an invalid message")]
     Nonsense,
-    /// The channel was left and followed again, and has a new epoch since: messages of the earlier subscription that
-    /// are still on their way, by polls or a stream, cannot be told from newer ones.
+    /// The channel was left and followed again, and has a new epoch since, or more to recover than fits into one page:
+    /// messages of the earlier subscription that are still on their way, by polls or a stream, cannot be told from
+    /// newer ones.
     #[error("messages about {channel} that are on their way may be of an earlier subscription")]
     Ambiguous {
         /// The channel.

@@ -93,3 +93,33 @@ fn a_channel_that_is_followed_again_in_a_new_epoch_is_followed_on_a_new_connecti
         }
     }
 }
+
+/// The first page ends before the newest publication, so the offset of a late message of the subscription before may lie
+/// above the place: it would hide the pages that follow.
+#[test]
+fn a_channel_that_is_followed_again_and_has_pages_to_come_is_followed_on_a_new_connection() {
+    let (mut world, poll) = World::polling();
+    let answer = |world: &mut World, outputs: &[Output], reply: &str| {
+        let send = of(HttpKind::Send, outputs);
+        world.reply(&send, &reply.replace("ID", &id_in(&send.body).to_string()))
+    };
+    let outputs = world.call(subscribe("c")).1;
+    answer(
+        &mut world,
+        &outputs,
+        r#"{"type":"subscribed","id":ID,"channel":"c","epoch":"e","offset":2,"publications":[]}"#,
+    );
+    let outputs = world.call(Call::Unsubscribe("c".into())).1;
+    answer(&mut world, &outputs, r#"{"type":"unsubscribed","id":ID,"channel":"c","code":"requested"}"#);
+    let again = Subscribe { since: Some(at(2)), ..Subscribe::new("c") };
+    let outputs = world.call(Call::Subscribe(Box::new(again))).1;
+    let page = r#"{"type":"subscribed","id":ID,"channel":"c","epoch":"e","offset":3,"recovered":true,"more":true,
+        "publications":[{"offset":3,"data":3,"ts":1}]}"#;
+    let outputs = answer(&mut world, &outputs, page);
+    let is_left = |it: &Output| matches!(it, Output::State(State::Waiting { why: Setback::Ambiguous { .. }, .. }));
+    assert!(outputs.iter().any(is_left), "{outputs:?}");
+    let late = r#"{"n":2,"messages":[{"type":"message","channel":"c","offset":5,"data":5,"ts":1}]}"#;
+    assert_eq!(events(&world.answer(poll.exchange, 200, late)), [], "of the earlier subscription");
+    let connect = world.wait_for(HttpKind::Poll);
+    assert!(connect.body.contains(r#""since":{"epoch":"e","offset":2}"#), "{}", connect.body);
+}
