@@ -423,3 +423,37 @@ fn sessions_that_are_away_take_a_bounded_room() {
         assert!(net.shards.iter().all(|shard| shard.stats().away_bytes == 0), "their grace is over");
     }
 }
+
+/// The store did not say whether it took a publication, so the home has told nothing since, and a leave stands beyond
+/// that. The client comes back before the home has found out.
+#[test]
+fn a_stay_that_ends_beyond_what_the_home_has_told_goes_on_until_then() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let (ada, bob) = (net.connect(0), net.connect(0));
+    net.send_only(ada, Command::Subscribe { subs: vec![kept(None)], many: false });
+    net.subscribe_late(bob, CHANNEL);
+    net.send_only(ada, join("red"));
+    net.send_only(bob, to_rooms("1", &["red"]));
+    net.settle();
+    let (shard, token, _) = net.late.borrow_mut().pop_front().expect("an append");
+    net.input(shard, Input::Answer { token, answer: StoreAnswer::Unknown });
+    let read = net.late.borrow_mut().pop_front().expect("the home reads whether it was taken");
+    net.send_only(bob, to_rooms("2", &["red"]));
+    net.answer_all();
+    let asked = net.send(ada, leave("red"));
+    net.settle();
+    assert_eq!(net.answer_to(ada, asked), Some(ReplyBody::Done));
+    net.cut(ada);
+    let (ada, missed, recovered) = back(&mut net, ada, 0, None);
+    assert_eq!((missed.len(), recovered), (0, Some(true)));
+    net.late.borrow_mut().push_back(read);
+    net.answer_all();
+    net.send_only(bob, to_rooms("3", &["red"]));
+    net.answer_all();
+    assert_eq!(net.take_messages(ada), ["1", "2"]);
+    // It is in no list any more.
+    net.send_only(bob, publish(CHANNEL, "4"));
+    net.answer_all();
+    assert_eq!(net.take_messages(ada), ["4"]);
+    assert_eq!(net.shards[0].held().room_places, 0);
+}

@@ -230,6 +230,17 @@ impl Rooms {
         self.earlier.is_some() || self.stays.iter().any(|stay| stay.is_listed() && !stay.is_open())
     }
 
+    /// True where it is in lists for what its edge has not had.
+    fn waits_beyond(&self, at: Position) -> bool {
+        let ends_later = |stay: &Stay| stay.is_listed() && !stay.is_open() && stay.left_at > at.offset;
+        self.epoch == Some(at.epoch) && self.stays.iter().any(ends_later)
+    }
+
+    /// True where its edge is to look at it when all that waits there has been told: it will not by itself.
+    pub(super) fn asks_for_look(&mut self) -> bool {
+        self.waits() && !std::mem::replace(&mut self.is_looked_at_later, true)
+    }
+
     /// True where some of it is kept only for what its subscription has not reached, or may have to be told again.
     fn has_past(&self) -> bool {
         self.earlier.is_some() || self.stays.iter().any(|stay| !stay.is_open())
@@ -258,9 +269,11 @@ impl Rooms {
         self.stays.iter().filter(|stay| stay.is_open()).map(|stay| stay.at.room.clone()).collect()
     }
 
-    /// Its session goes on: the stays that last are listed again.
-    pub(super) fn back(&mut self, mut add: impl FnMut(Room) -> RoomPlace) {
-        for index in (0..self.stays.len()).filter(|&index| self.stays[index].is_open()).collect::<Vec<_>>() {
+    /// Its session goes on, and the home has told everything up to `top`: the stays that last are listed again. One
+    /// that is over may end beyond that, behind publications that the home has still to read.
+    pub(super) fn back(&mut self, top: Position, mut add: impl FnMut(Room) -> RoomPlace) {
+        let lasts = |stay: &Stay| stay.is_open() || self.epoch == Some(top.epoch) && stay.left_at > top.offset;
+        for index in (0..self.stays.len()).filter(|&index| lasts(&self.stays[index])).collect::<Vec<_>>() {
             let (before, rest) = self.stays.split_at_mut(index);
             let stay = &mut rest[0];
             // One that joined twice has two open stays, and one place in the list.
@@ -422,7 +435,7 @@ impl Sessions {
                 listed_at.map_or_else(|| listed.add(room, at.index), |listed_at| gone.swap_remove(listed_at))
             }),
         };
-        if rooms.waits() && !std::mem::replace(&mut rooms.is_looked_at_later, true) {
+        if rooms.asks_for_look() {
             listed.look_later(at.index);
         }
         sub.rooms.take_if(|rooms| rooms.is_empty());
@@ -434,14 +447,22 @@ impl Sessions {
         ReplyBody::Error(Error::new(ErrorCode::LimitExceeded, message).on(channel))
     }
 
-    /// All that waited on an edge has been told: the stays that were kept for it are forgotten.
+    /// All that waited on an edge has been told: the stays that were kept for it are forgotten. The home may have named
+    /// places that it has not reached: a stay that ends there is looked at again.
     pub(super) fn look_at_leaving(&mut self, edge: u32) {
+        let at = self.edges.edges[edge as usize].at;
         let Some(rooms) = self.edges.edges[edge as usize].rooms() else { return };
         for session in rooms.take_leaving() {
             if let Some(rooms) = self.rooms_on(session, edge) {
                 rooms.is_looked_at_later = false;
             }
             self.forget_stays(session, edge);
+            let waits_beyond = |rooms: &mut Rooms| at.is_some_and(|at| rooms.waits_beyond(at)) && rooms.asks_for_look();
+            if self.rooms_on(session, edge).is_some_and(waits_beyond)
+                && let Some(rooms) = self.edges.edges[edge as usize].rooms()
+            {
+                rooms.look_later(session);
+            }
         }
     }
 
@@ -572,7 +593,7 @@ mod tests {
         join(&mut rooms, "b", at(3), at(3), 10);
         let mut added = Vec::new();
         rooms.stays.iter_mut().for_each(|stay| stay.at.place = UNLISTED);
-        rooms.back(|room| {
+        rooms.back(at(9), |room| {
             added.push(room.as_str().to_owned());
             RoomPlace { room, place: 7 }
         });

@@ -307,7 +307,12 @@ impl Sessions {
         if let Some(rooms) = session.subs[slot].rooms.as_mut().filter(|rooms| rooms.begins_here()) {
             let listed = self.edges.edges[edge as usize].rooms_or_insert(hasher);
             match start.recovered {
-                Some(true) => rooms.back(|room| listed.add(room, at.index)),
+                Some(true) => {
+                    rooms.back(start.top, |room| listed.add(room, at.index));
+                    if rooms.asks_for_look() {
+                        listed.look_later(at.index);
+                    }
+                }
                 recovered => rooms.begin_anew(begins_at, recovered.is_some()),
             }
             rooms.has_begun();
