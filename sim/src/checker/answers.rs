@@ -2,7 +2,7 @@
 
 use super::deliveries::is_place;
 use super::kept::KeptSub;
-use super::view::{PendingCommand, Sub, View, Want};
+use super::view::{FirstPage, PendingCommand, Sub, View, Want};
 use super::{Checker, Verdict};
 use crate::store::Stores;
 use fanfare_hub::{ChannelName, ErrorCode, Position, ReplyBody, SubOptions, Subscribed};
@@ -254,7 +254,8 @@ impl Checker {
         let at = Position { epoch: position.epoch, offset: from };
         let mut want = want;
         want.options.keep = is_kept;
-        let mut sub = Sub { at, want, recovered: *recovered, presence, signals, kept };
+        let first_page = if *more { FirstPage::More } else { FirstPage::Whole { up_to: *position } };
+        let mut sub = Sub { at, want, recovered: *recovered, first_page, presence, signals, kept };
         view.is_recent = *recovered != Some(true);
         for publication in publications {
             self.message(view, &channel, &mut sub, publication, stores)?;

@@ -1,7 +1,7 @@
 //! Messages to subscribers: each once, in order, with none left out (promises 1 to 3 and 7).
 
 use super::rooms::Known;
-use super::view::{PendingCommand, Sub, View, Want};
+use super::view::{FirstPage, PendingCommand, Sub, View, Want};
 use super::{Checker, Directed, HadByPoll, Verdict};
 use crate::application::plain;
 use crate::ledger::Kept;
@@ -73,8 +73,7 @@ impl Checker {
                         {
                             let after = floor.max(from.offset);
                             let over = stores.ledger.between(channel, position.epoch, after, position.offset + 1);
-                            let newest =
-                                over.iter().rev().find(|kept| required(view, channel, sub, kept, true, stores));
+                            let newest = over.iter().rev().find(|kept| is_told(view, channel, sub, kept, stores));
                             view.owed = newest.map(|kept| (channel.clone(), kept.publication.offset));
                         }
                         return Ok(());
@@ -215,12 +214,11 @@ impl Checker {
         before: u64,
         stores: &Stores,
     ) -> Verdict {
-        let late = stores.answers_late || stores.silences > 0;
         let missed = stores
             .ledger
             .between(channel, sub.at.epoch, sub.at.offset, before)
             .iter()
-            .find(|k| required(view, channel, sub, k, late, stores));
+            .find(|k| required(view, channel, sub, k, stores));
         match missed {
             None => Ok(()),
             Some(kept) => Err(format!(
@@ -294,19 +292,40 @@ pub(super) fn is_place(stores: &Stores, channel: &ChannelName, position: Positio
     }
 }
 
-/// Whether the client must get an entry: all but its own that it does not want, unless it is recovering.
-fn required(view: &View, channel: &ChannelName, sub: &Sub, kept: &Kept, late: bool, stores: &Stores) -> bool {
+/// Whether the client must get an entry: all that is told when it happens, and in a recovery also its own copies that
+/// it does not want.
+fn required(view: &View, channel: &ChannelName, sub: &Sub, kept: &Kept, stores: &Stores) -> bool {
     if view.means(channel, sub.at.epoch, kept, stores) != Known::Yes {
         return false;
     }
-    let own = view.client.is_some() && kept.client() == view.client;
-    if !own || kept.publication.echo {
-        return true;
-    }
     // It may have passed its own one live, and confirmed that.
-    if sub.want.options.keep {
-        return false;
+    !is_own_copy(view, kept) || !sub.want.options.keep && recovers(sub, kept, stores)
+}
+
+/// Whether the client must get an entry that happens now.
+fn is_told(view: &View, channel: &ChannelName, sub: &Sub, kept: &Kept, stores: &Stores) -> bool {
+    view.means(channel, sub.at.epoch, kept, stores) == Known::Yes && !is_own_copy(view, kept)
+}
+
+/// True for a publication of the client's own of which it wants no copy.
+fn is_own_copy(view: &View, kept: &Kept) -> bool {
+    view.client.is_some() && kept.client() == view.client && !kept.publication.echo
+}
+
+/// True if the entry is part of what the subscription recovers, and does not just happen. A store may have accepted it
+/// long before the client came back, and the home may not know of it, because the store has answered late, never, or
+/// without saying whether it did: then it is told as if it happened when the home finds it.
+fn recovers(sub: &Sub, kept: &Kept, stores: &Stores) -> bool {
+    match (sub.recovered, sub.first_page) {
+        // What comes in another epoch has happened since.
+        (Some(true), FirstPage::Whole { up_to }) => {
+            sub.at.epoch == up_to.epoch && kept.publication.offset <= up_to.offset
+        }
+        // Nobody says how far the home was. It had all that a store has confirmed at once.
+        (Some(true), FirstPage::More) => {
+            let is_found_later = stores.answers_late || stores.silences > 0 || stores.unknowns > 0;
+            kept.order <= sub.want.order && !is_found_later
+        }
+        _ => false,
     }
-    // If the store answers late, its newest entry is new to the home, and live for a client that has just subscribed.
-    sub.recovered == Some(true) && kept.order <= sub.want.order && !late
 }

@@ -118,9 +118,19 @@ pub(super) struct Sub {
     pub(super) at: Position,
     pub(super) want: Want,
     pub(super) recovered: Option<bool>,
+    pub(super) first_page: FirstPage,
     pub(super) presence: bool,
     pub(super) signals: bool,
     pub(super) kept: KeptSub,
+}
+
+/// How far the publications go that came with `subscribed`.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum FirstPage {
+    /// To the newest position that the channel's home knew.
+    Whole { up_to: Position },
+    /// Others follow.
+    More,
 }
 
 impl PendingCommand {
