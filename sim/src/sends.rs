@@ -337,9 +337,9 @@ impl SendJudge {
         Ok(Some(open))
     }
 
-    /// A request that was never answered.
-    pub(crate) fn verdict(&self) -> Result<(), String> {
-        match self.open.iter().next() {
+    /// A request that was given to a shard before this time, and was never answered.
+    pub(crate) fn verdict_before(&self, before_ms: u64) -> Result<(), String> {
+        match self.open.iter().find(|(_, open)| open.since_ms < before_ms) {
             None => Ok(()),
             Some((token, open)) => Err(format!("send: {token} was never answered: {open:?}")),
         }

@@ -94,8 +94,8 @@ fn a_channel_that_is_followed_again_in_a_new_epoch_is_followed_on_a_new_connecti
     }
 }
 
-/// The first page ends before the newest publication, so the offset of a late message of the subscription before may lie
-/// above the place: it would hide the pages that follow.
+/// The first page ends before the newest publication, so a late message of the subscription before may lie above the
+/// place: it would hide the pages that follow.
 #[test]
 fn a_channel_that_is_followed_again_and_has_pages_to_come_is_followed_on_a_new_connection() {
     let (mut world, poll) = World::polling();
