@@ -2,51 +2,10 @@
 
 mod common;
 
+use common::kept::*;
 use common::rooms::*;
 use common::*;
 use fanfare_hub::*;
-
-fn say(net: &mut Net, peer: usize, json: &str, name: &str) {
-    net.ask(peer, to_rooms(json, &[name]));
-}
-
-fn kept(since: Option<Position>) -> SubOptions {
-    SubOptions { since, keep: true, signals: false, ..SubOptions::new(channel(CHANNEL)) }
-}
-
-/// A client with kept subscription, in `red`, and another one that speaks.
-fn begin(net: &mut Net) -> (usize, usize) {
-    let (ada, bob) = (net.connect(0), net.connect(1));
-    net.subscribe_with(ada, kept(None));
-    net.subscribe(bob, CHANNEL);
-    net.ask(ada, join("red"));
-    (ada, bob)
-}
-
-/// The client comes back on this shard: what it missed, in the answer and after it, and whether it goes on.
-fn back(net: &mut Net, peer: usize, shard: usize, last: Option<Position>) -> (usize, Vec<String>, Option<bool>) {
-    let peer = net.resume(peer, shard, vec![kept(last)]);
-    let received = net.take(peer);
-    let mut subscribed = received.iter().filter_map(|received| match received {
-        Received::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => Some(subscribed.clone()),
-        _ => None,
-    });
-    let subscribed = subscribed.next().expect("subscribed");
-    let mut missed = texts(&subscribed.publications);
-    missed.extend(messages(&received));
-    (peer, missed, subscribed.recovered)
-}
-
-/// The place of the last message that came.
-fn last(net: &mut Net, peer: usize) -> Option<Position> {
-    let received = net.take(peer);
-    received.iter().rev().find_map(|received| match received {
-        Received::Push(Push::Message { epoch, publication, .. }) => {
-            Some(Position { epoch: *epoch, offset: publication.offset })
-        }
-        _ => None,
-    })
-}
 
 #[test]
 fn a_client_goes_on_again_and_again_on_any_shard_in_its_rooms() {

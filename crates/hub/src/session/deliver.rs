@@ -41,7 +41,7 @@ impl Sessions {
             },
             ToEdge::Marked { token, result } => {
                 if let Some(Pending::Room { session, sub, reply, change }) = self.pending.take(token) {
-                    self.room_answered(session, sub);
+                    self.room_answered(session, token);
                     let body = match result {
                         Ok(place) => self.room_changed(cx, &channel, (session, sub), change, place),
                         Err(error) => ReplyBody::Error(error),

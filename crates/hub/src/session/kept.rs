@@ -11,7 +11,7 @@ use super::table::Session;
 use super::{Cx, Sessions};
 use crate::ids::{ConnId, Epoch, Position};
 use crate::name::ChannelName;
-use crate::peer::{KeptStay, KeptSub};
+use crate::peer::{KeptStay, KeptSub, PendingToken};
 
 /// What a subscription remembers so that it can be kept.
 #[derive(Debug, Clone)]
@@ -28,8 +28,8 @@ pub(crate) struct Keeps {
     pub(super) is_begun: bool,
     /// A stay that ended here was forgotten: from before this place nothing can be recovered.
     pub(super) forgotten: u64,
-    /// Changes of rooms of which the home has not named the place yet, oldest first.
-    pub(super) asked: Vec<RoomChange>,
+    /// Changes of rooms of which the home has not named the place yet, oldest first, and the question about each.
+    pub(super) asked: Vec<(PendingToken, RoomChange)>,
 }
 
 impl Keeps {
@@ -118,7 +118,7 @@ impl Sessions {
         let known = known.max(reached.offset);
         let (mut epoch, mut stays) = rooms.away();
         // The answer to a join that is under way will find nobody: it takes effect behind all that is known here.
-        for change in &keeps.asked {
+        for (_, change) in &keeps.asked {
             epoch.get_or_insert(reached.epoch);
             let (RoomChange::Join(room) | RoomChange::Leave(room) | RoomChange::LeaveByAct(room)) = change;
             let mut open = stays.iter_mut().filter(|stay| stay.room == *room && stay.left_at == u64::MAX).peekable();
@@ -162,7 +162,7 @@ impl Sessions {
                 let variant = sub.variant(wire);
                 let Some(place) = sub.live().map(|live| live.place) else { continue };
                 let reached = self.edges.edges[sub.edge as usize].reached(variant, place);
-                if let Some(keeps) = sub.rooms.as_mut().and_then(|rooms| rooms.keeps.as_mut()) {
+                if let Some(keeps) = sub.keeps_mut() {
                     act(keeps, reached);
                 }
             }

@@ -9,13 +9,14 @@
 
 use super::kept::Keeps;
 use super::pending::{Pending, ReplyTo};
+use super::table::Sub;
 use super::{Cx, Sessions};
 use crate::edge::rooms::RoomPlace;
 use crate::error::{Error, ErrorCode};
 use crate::ids::{Epoch, Position, Room, SessionRef};
 use crate::message::{Audience, Publication, ReplyBody, RoomCommand};
 use crate::name::ChannelName;
-use crate::peer::{KeptStay, ToHome};
+use crate::peer::{KeptStay, PendingToken, ToHome};
 use smallvec::SmallVec;
 
 /// A join or a leave that waits for its place.
@@ -366,23 +367,22 @@ impl Sessions {
             let message = format!("a room of {channel:?} needs a live subscription to it");
             return Err(Error::new(ErrorCode::NotSubscribed, message).on(&channel));
         };
-        let sub = &mut session.subs[slot];
-        if let Some(keeps) = sub.rooms.as_mut().and_then(|rooms| rooms.keeps.as_mut()) {
-            keeps.asked.push(change.clone());
-        }
-        let sub = sub.id;
+        let (sub, asked) = (session.subs[slot].id, change.clone());
         let token = self.pending.insert(Pending::Room { session: at, sub, reply: reply.clone(), change });
+        if let Some(keeps) = session.subs[slot].keeps_mut() {
+            keeps.asked.push((token, asked));
+        }
         self.tell_home(cx, &channel, ToHome::Mark { token });
         Ok(())
     }
 
-    /// The home has answered the oldest change of rooms that it was asked about.
-    pub(super) fn room_answered(&mut self, at: SessionRef, sub: u32) {
+    /// The home has answered a question about a change of rooms. One that it refuses at once overtakes others, which
+    /// wait for the store.
+    pub(super) fn room_answered(&mut self, at: SessionRef, token: PendingToken) {
         let Some(session) = self.sessions.get(at) else { return };
-        let Some(sub) = session.subs.iter_mut().find(|it| it.id == sub) else { return };
-        if let Some(keeps) = sub.rooms.as_mut().and_then(|rooms| rooms.keeps.as_mut()).filter(|it| !it.asked.is_empty())
-        {
-            keeps.asked.remove(0);
+        // The subscription may have begun anew meanwhile, and has another id.
+        for keeps in session.subs.iter_mut().filter_map(Sub::keeps_mut) {
+            keeps.asked.retain(|(asked, _)| *asked != token);
         }
     }
 

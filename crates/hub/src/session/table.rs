@@ -6,6 +6,7 @@
 
 use super::HeartbeatKind;
 use super::away::Away;
+use super::kept::Keeps;
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
@@ -343,6 +344,11 @@ impl Sub {
             SubState::Pending { .. } => None,
             SubState::Gathering { membership, .. } | SubState::Live(membership) => Some(membership),
         }
+    }
+
+    /// What it remembers so that it can be kept.
+    pub(super) fn keeps_mut(&mut self) -> Option<&mut Keeps> {
+        self.rooms.as_mut()?.keeps.as_mut()
     }
 
     /// Its membership, once it is answered.

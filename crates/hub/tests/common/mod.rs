@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file is a crate of its own and uses its part
 
+pub mod kept;
 mod messages;
 pub mod rooms;
 
