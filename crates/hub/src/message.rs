@@ -354,7 +354,7 @@ pub struct SubOptions {
     /// subscription of the same session that asks for this too goes on with them. `since` is then the last publication
     /// that the client has had, however long ago: publications that were not for it count for nothing, and those before
     /// its last answer to a ping are known to have arrived. `recovered` is true where it goes on; else it begins here,
-    /// in no room.
+    /// in no room. A refusal as `unavailable` changes nothing: another try goes on.
     pub keep: bool,
 }
 

@@ -74,3 +74,106 @@ fn a_change_of_a_room_is_over_when_its_subscription_begins_anew() {
     assert_eq!((told.recovered, told.rooms), (Some(true), vec![room("red")]));
     assert_eq!(told.missed, numbers(3..=3));
 }
+
+/// The store cannot be asked when it comes back. It goes on when it asks again, on this connection or the next one.
+#[test]
+fn a_return_that_is_unavailable_may_be_tried_again() {
+    for (comes_back, is_refused_twice) in [(false, false), (true, false), (true, true)] {
+        let (mut net, mut ada, bob) = begin_late(Limits::default());
+        net.cut(ada);
+        say_late(&mut net, bob, "1", "red");
+        for _ in 0..=usize::from(is_refused_twice) {
+            ada = net.resume(ada, 0, vec![kept(None)]);
+            answer_next(&mut net, StoreAnswer::Unavailable);
+            let refusal = net.take(ada).into_iter().find_map(|received| match received {
+                Received::Reply(Reply { id: None, body, .. }) => Some(error_code(&body)),
+                _ => None,
+            });
+            assert_eq!(refusal, Some(ErrorCode::Unavailable));
+        }
+        say_late(&mut net, bob, "2", "red");
+        if comes_back {
+            net.cut(ada);
+            ada = net.resume(ada, 0, vec![kept(None)]);
+        } else {
+            net.send(ada, Command::Subscribe { subs: vec![kept(None)], many: false });
+        }
+        net.answer_all();
+        let told = subscription(&mut net, ada);
+        assert_eq!((told.missed, told.recovered, told.rooms), (numbers(1..=2), Some(true), vec![room("red")]));
+        say_late(&mut net, bob, "3", "red");
+        assert_eq!(net.take_messages(ada), ["3"]);
+    }
+}
+
+/// After a refusal its client has given it up.
+#[test]
+fn one_that_is_left_after_a_refusal_is_not_kept() {
+    let (mut net, ada, bob) = begin_late(Limits::default());
+    net.cut(ada);
+    say_late(&mut net, bob, "1", "red");
+    let ada = net.resume(ada, 0, vec![kept(None)]);
+    answer_next(&mut net, StoreAnswer::Unavailable);
+    assert_eq!(error_code(&net.ask(ada, Command::Unsubscribe { channel: channel(CHANNEL) })), ErrorCode::NotSubscribed);
+    net.take(ada);
+    net.send(ada, Command::Subscribe { subs: vec![kept(None)], many: false });
+    net.answer_all();
+    let told = subscription(&mut net, ada);
+    assert_eq!((told.missed, told.recovered, told.rooms), (vec![], None, vec![]));
+}
+
+/// Its subscription has ended, or was refused, and the answer that it begins anew was lost. The client knows of
+/// neither, and must not be told that it goes on.
+#[test]
+fn a_new_beginning_after_an_end_that_was_never_heard_is_told_again() {
+    for shards in shard_counts() {
+        for way in ["rules", "refused", "application", "application, while away"] {
+            let mut net = Net::new(shards);
+            net.heartbeat = HeartbeatKind::Waits;
+            let (mut ada, bob) = begin(&mut net);
+            let end = |net: &mut Net, peer: usize| {
+                let whom = Whom::Client(net.client(peer));
+                net.app(0, AppCommand::Unsubscribe { whom, channel: channel(CHANNEL) });
+            };
+            let closed = || Rules::new(vec![Rule { subscribe: vec![Who::Nobody], ..open_rule("**") }]);
+            match way {
+                "rules" => net.reload(closed()),
+                "application" => end(&mut net, ada),
+                _ => {}
+            }
+            net.cut(ada);
+            match way {
+                "refused" => {
+                    net.reload(closed());
+                    ada = net.resume(ada, 1, vec![kept(None)]);
+                    net.cut(ada);
+                }
+                "application, while away" => end(&mut net, ada),
+                _ => {}
+            }
+            net.reload(open_rules());
+            say(&mut net, bob, "1", "red");
+            let (again, missed, recovered) = back(&mut net, ada, 1, None);
+            if way == "refused" {
+                // No place in the log was lost by that: it may go on.
+                assert_eq!((missed, recovered), (numbers(1..=1), Some(true)));
+                continue;
+            }
+            assert_ne!(recovered, Some(true), "{way}");
+            net.cut(again); // it never had that answer
+            let (again, _, recovered) = back(&mut net, again, 0, None);
+            assert_ne!(recovered, Some(true), "{way}, {shards} shards");
+            // It answers a ping, so it has heard of the new beginning.
+            for _ in 0..2 {
+                net.pass(net.limits.heartbeat_ms);
+                net.all_alive();
+            }
+            net.send_only(again, Command::Pong);
+            net.settle();
+            net.cut(again);
+            say(&mut net, bob, "2", "red");
+            let (_, missed, recovered) = back(&mut net, again, 0, None);
+            assert_eq!((missed.len(), recovered), (0, Some(true)), "{way}, {shards} shards");
+        }
+    }
+}

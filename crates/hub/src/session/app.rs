@@ -266,6 +266,7 @@ impl Sessions {
         let waiting = session.extra.as_mut().map(|extra| extra.lanes.take_counted(channel)).unwrap_or_default();
         let slot = edge.and_then(|edge| session.sub_on(edge));
         let is_away = session.conn.is_none();
+        drop(session.take_kept(channel));
         let entered = session.extra.as_mut().filter(|_| is_away).is_some_and(|extra| {
             let before = extra.entered.len();
             extra.entered.retain(|entered| entered.channel != *channel);

@@ -85,10 +85,11 @@ impl Sessions {
         let kept_sub = session.take_kept(&options.channel).filter(|_| options.keep);
         let mut rooms = None;
         if options.keep {
-            let was_kept = kept_sub.is_some();
+            // The client had it on an earlier connection, perhaps, and does not know that it has ended since.
+            let is_unheard = session.incarnation > 0;
             let back = kept_sub.and_then(|kept| kept::back(kept, options.since));
             options.since = back.as_ref().map(|(_, from)| *from);
-            let keeps = Keeps::new().begins(start_of(Epoch(0)), was_kept);
+            let keeps = Keeps::new().begins(start_of(Epoch(0)), is_unheard);
             let begins = || Rooms::kept(None, Vec::new(), keeps);
             rooms = Some(Box::new(back.map_or_else(begins, |(rooms, _)| rooms)));
         }
@@ -158,7 +159,7 @@ impl Sessions {
         let channel = entry.name.clone();
         self.recount(cx, edge);
         match slot {
-            Some(slot) if self.take_sub(cx, at.index, slot) => self.leave_presence(cx, at, &channel),
+            Some(slot) if self.refuse_sub(cx, at, slot, &error) => self.leave_presence(cx, at, &channel),
             Some(_) => {}
             None => self.linger(cx, edge),
         }
@@ -264,7 +265,7 @@ impl Sessions {
         });
         match result {
             Err(error) => {
-                self.take_sub(cx, at.index, slot);
+                self.refuse_sub(cx, at, slot, &error);
                 self.leave_presence(cx, at, &channel);
                 self.finish(cx, at, reply, ReplyBody::Error(error));
             }
@@ -272,6 +273,15 @@ impl Sessions {
         }
         self.drain_lane(cx, at, &channel);
         self.run(cx, edge); // a nudge may have come before the place from which to pull
+    }
+
+    /// A subscription is not made. Where that may be tried again, it is kept as it was, and goes on then. True where
+    /// the session had entered the channel.
+    fn refuse_sub(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize, error: &Error) -> bool {
+        if error.code == ErrorCode::Unavailable {
+            self.keep_sub(at.index, slot);
+        }
+        self.take_sub(cx, at.index, slot)
     }
 
     pub(super) fn begin_membership(
@@ -447,6 +457,8 @@ impl Sessions {
     pub(super) fn unsubscribe(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, channel: ChannelName) {
         let slot = self.edges.find(&channel).and_then(|edge| self.sessions.get(at)?.sub_on(edge));
         let Some(slot) = slot else {
+            // Its return was refused, and the client does not try again.
+            self.sessions.get(at).and_then(|session| session.take_kept(&channel));
             let error =
                 Error::new(ErrorCode::NotSubscribed, format!("this connection is not subscribed to {channel:?}"));
             return self.finish(cx, at, reply, ReplyBody::Error(error.on(&channel)));
