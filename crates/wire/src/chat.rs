@@ -11,8 +11,8 @@
 //! A message that is not understood is an [`Ignored`] for the log and the metrics; it never ends the connection by
 //! itself. A field that a message does not need is never a reason to ignore it. Texts that are shown (`content`,
 //! `username`) pass as they came, also with half an emoji (`"\ud83d"`, a lone surrogate, which is JSON); texts that are
-//! compared (`userId`, `roomId`) must be Unicode. A member who came earlier is in the `room_state`, a member who comes
-//! later is announced by a `join`, and no member by both, whichever of the two comes first ([`Chat::takes`]). A
+//! compared (`userId`, `roomId`) must be Unicode. The `room_state` names all other members, a member who comes after it
+//! is announced by a `join`, and no member by both ([`Chat::takes`]): a client may take it for the whole list. A
 //! publication becomes a message by this order: the sender is `from.user`, else `data.userId`, else `from.client`; data
 //! that is a string or holds a string `content` is the content, other data its JSON text.
 //!
@@ -65,9 +65,19 @@ struct Joined {
     channel: ChannelName,
     /// The end of its messages, as JSON: `"userId":…,"username":…}`.
     names: Box<[u8]>,
-    /// The channel's presence number up to which `join` and the `room_state` say the same: of one's own join, as a
-    /// rule.
-    since: Option<u64>,
+    knows: Knows,
+}
+
+/// What a chat knows of the others in its room.
+#[derive(Debug, Clone, Copy)]
+enum Knows {
+    /// It is not subscribed yet. It may still stand in the same room by an earlier join, of which it has heard enough.
+    Nothing,
+    /// It is subscribed and waits for its `room_state`. `own`: the channel's presence number of its own join, once that
+    /// has come.
+    Itself { own: u64 },
+    /// It has the `room_state` as of this presence number.
+    All { since: u64 },
 }
 
 /// The commands of a chat whose answers matter, as their ids.
@@ -321,7 +331,7 @@ impl Chat {
         let names = names(user_id, username)?;
         self.joins += 1;
         let number = self.joins;
-        let joined = Joined { channel: channel.clone(), names, since: None };
+        let joined = Joined { channel: channel.clone(), names, knows: Knows::Nothing };
         if let Some(old) = self.joined.take() {
             out.push(silent(Command::Unsubscribe { channel: old.channel }));
         }
@@ -353,23 +363,36 @@ impl Chat {
                 }
                 Ok(Written::Nothing)
             }
+            ReplyBody::Subscribed(_) => {
+                if about(TrackedCommand::Subscribe) {
+                    self.is_in_room();
+                }
+                Ok(Written::Nothing)
+            }
             ReplyBody::Presence { snapshot, .. } => {
                 // The answer to an earlier join, of a room that was left again meanwhile, is of no use.
                 let Some(joined) = self.joined.as_mut().filter(|_| about(TrackedCommand::RoomState)) else {
                     return Ok(Written::Nothing);
                 };
+                joined.knows = Knows::All { since: snapshot.seq };
                 let entries = snapshot.entries.as_deref().unwrap_or_default();
-                let own = entries.iter().position(|entry| Some(entry.client) == self.client);
-                if own.is_none() {
-                    joined.since = Some(snapshot.seq); // not let in, or nobody is named here: there will be no join of ours
-                }
-                room_state(&joined.user_id(), &entries[..own.unwrap_or(entries.len())], wall_ms, out);
+                room_state((self.client, &joined.user_id()), entries, wall_ms, out);
                 Ok(Written::Message)
             }
             ReplyBody::Error(error) => {
                 // A client that was refused the room is not in it, unless the server has subscribed it.
-                if error.code != ErrorCode::AlreadySubscribed {
+                if error.code == ErrorCode::AlreadySubscribed {
+                    if about(TrackedCommand::Subscribe) {
+                        self.is_in_room();
+                    }
+                } else {
                     self.joined.take_if(|_| about(TrackedCommand::Subscribe));
+                }
+                // No list will come. It hears of those who come after it.
+                if let (true, Some(joined)) = (about(TrackedCommand::RoomState), &mut self.joined)
+                    && let Knows::Itself { own } = joined.knows
+                {
+                    joined.knows = Knows::All { since: own };
                 }
                 Err(error.clone())
             }
@@ -377,23 +400,37 @@ impl Chat {
         }
     }
 
-    /// Whether a push of presence, encoded for all, is for this chat too. In the home's order one's own join parts
-    /// those who were there before, whom the `room_state` lists, from those who come after; but what others do may
-    /// reach a newcomer before it, and after the snapshot what that contains.
+    /// Its last join is done.
+    fn is_in_room(&mut self) {
+        if let Some(joined) = &mut self.joined {
+            joined.knows = Knows::Itself { own: 0 };
+        }
+    }
+
+    /// Whether a push of presence, encoded for all, is for this chat too. Its `room_state` names everybody as of a
+    /// number of the channel's presence, also those who came after it and before that: a client that takes the list
+    /// for the whole would forget somebody whose `join` it had heard before. So it hears of the others after the list
+    /// only. Changes that the list contains may come after it.
     pub fn takes(&mut self, push: &Push) -> bool {
         let Some(joined) = self.joined.as_mut() else { return false };
-        match push {
-            Push::Presence(push) if push.channel != joined.channel => false,
-            Push::Presence(push) if push.kind == PresenceKind::Join && Some(push.entry.client) == self.client => {
-                joined.since = joined.since.max(Some(push.seq));
+        match (push, joined.knows) {
+            (Push::Presence(push), _) if push.channel != joined.channel => false,
+            (Push::PresenceSnapshot { channel, .. }, _) if *channel != joined.channel => false,
+            (Push::Presence(_) | Push::PresenceSnapshot { .. }, Knows::Nothing) => false,
+            (Push::Presence(push), knows)
+                if push.kind == PresenceKind::Join && Some(push.entry.client) == self.client =>
+            {
+                if let Knows::Itself { .. } = knows {
+                    joined.knows = Knows::Itself { own: push.seq };
+                }
                 true
             }
-            Push::Presence(push) => joined.since.is_some_and(|since| push.seq > since),
-            Push::PresenceSnapshot { channel, snapshot } if *channel == joined.channel => {
-                joined.since = joined.since.max(Some(snapshot.seq));
+            (Push::Presence(_) | Push::PresenceSnapshot { .. }, Knows::Itself { .. }) => false,
+            (Push::Presence(push), Knows::All { since }) => push.seq > since,
+            (Push::PresenceSnapshot { snapshot, .. }, Knows::All { since }) => {
+                joined.knows = Knows::All { since: since.max(snapshot.seq) };
                 true
             }
-            Push::PresenceSnapshot { .. } => false,
             _ => true,
         }
     }
@@ -414,7 +451,7 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         Push::Unsubscribed { .. } => return Written::Close(Disconnect::Kicked),
         Push::PresenceSnapshot { snapshot, .. } => {
             // Presence changes were missed: the state of the room, as after a join.
-            room_state(b"", snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
+            room_state((None, b""), snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
         }
         // The application has subscribed the client to a channel besides its room: publications from there are messages
         // like others, and the chat protocol has no message for the beginning.
@@ -634,13 +671,18 @@ fn presence(push: &PresencePush, out: &mut Vec<u8>) -> Written {
 
 /// Everybody but oneself, each person once: at the place of the first entry, under the name of the latest, as who was
 /// here before has heard them join.
-fn room_state(own_user_id: &[u8], entries: &[Arc<PresenceEntry>], wall_ms: u64, out: &mut Vec<u8>) {
+fn room_state(
+    (own, own_user_id): (Option<ClientId>, &[u8]),
+    entries: &[Arc<PresenceEntry>],
+    wall_ms: u64,
+    out: &mut Vec<u8>,
+) {
     let mut people: Vec<(&PresenceEntry, Shown<'_>)> = Vec::with_capacity(entries.len());
     let mut places: HashMap<Cow<'_, [u8]>, usize> = HashMap::with_capacity(entries.len());
     for entry in entries {
         let shown = Shown::of(&entry.data);
         let id = shown.user_id(entry);
-        if *id == *own_user_id {
+        if Some(entry.client) == own || *id == *own_user_id {
             continue;
         }
         match places.entry(id) {

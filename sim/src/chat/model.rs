@@ -9,7 +9,6 @@ use fanfare_hub::{
     ChannelName, ClientId, Command, Data, Disconnect, Error, ErrorCode, PresenceEntry, PresenceKind, Publish, Push,
     Reply, ReplyBody, Request, RequestId, Signal, SubOptions, UserId,
 };
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A message of a client. `content` is a JSON string as it is written, with its quotes.
@@ -77,11 +76,6 @@ pub(crate) struct Mirror {
     joined: Option<Joined>,
     /// How many joins there were.
     pub(crate) joins: u64,
-    /// Of the last join: its `room_state` was told, and its own entry.
-    is_stated: bool,
-    is_announced: bool,
-    /// Rooms that it has left before it had both: an entry of before may still be told.
-    unsettled: BTreeSet<ChannelName>,
 }
 
 #[derive(Debug)]
@@ -119,26 +113,6 @@ impl Mirror {
         self.joined.as_ref().map(|joined| joined.entered.clone())
     }
 
-    /// True if it is in its room anew, and may be told of an entry of before.
-    pub(crate) fn is_hurried(&self) -> bool {
-        self.channel().is_some_and(|channel| self.unsettled.contains(channel))
-    }
-
-    /// It is told of its own entry.
-    pub(crate) fn is_told(&mut self, push: &Push) {
-        if let Push::Presence(change) = push {
-            self.is_announced |= change.kind == PresenceKind::Join && Some(change.entry.client) == self.client;
-        }
-    }
-
-    fn leave(&mut self) -> Option<Joined> {
-        let left = self.joined.take()?;
-        if !(self.is_stated && self.is_announced) {
-            self.unsettled.insert(left.channel.clone());
-        }
-        Some(left)
-    }
-
     /// The server reads a message.
     pub(crate) fn reads(&mut self, say: &Say) -> Meant {
         match say {
@@ -150,9 +124,7 @@ impl Mirror {
                     Joined { channel: channel.clone(), user_id: user_id.clone(), username, entered: Bytes::new() };
                 let data = joined.said(None);
                 joined.entered = data.clone();
-                let left = self.leave();
-                self.joined = Some(joined);
-                (self.is_stated, self.is_announced) = (false, false);
+                let left = self.joined.replace(joined);
                 self.joins += 1;
                 let id = |number| Some(RequestId::Number(2 * self.joins + number));
                 let subs = vec![SubOptions { presence: true, ..SubOptions::new(channel.clone()) }];
@@ -178,7 +150,7 @@ impl Mirror {
                 Ok(vec![silent(Command::Signal(Box::new(signal)))])
             }
             Say::Leave => {
-                let joined = self.leave().ok_or("not_joined")?;
+                let joined = self.joined.take().ok_or("not_joined")?;
                 Ok(vec![silent(Command::Unsubscribe { channel: joined.channel })])
             }
             // A type that needs a room is looked at for that first.
@@ -211,15 +183,14 @@ impl Mirror {
     }
 
     /// In which text a client must read an answer.
-    pub(crate) fn replied(&mut self, reply: &Reply, wall_ms: u64) -> Told {
+    pub(crate) fn replied(&self, reply: &Reply, wall_ms: u64) -> Told {
         match (&reply.body, &self.joined) {
             (ReplyBody::Presence { snapshot, .. }, Some(joined))
                 if reply.id == Some(RequestId::Number(2 * self.joins + 1)) =>
             {
-                self.is_stated = true;
                 let entries = snapshot.entries.as_deref().unwrap_or_default();
-                let before = entries.iter().take_while(|entry| Some(entry.client) != self.client);
-                Told::Text(room_state(before, Some(&joined.user_id), wall_ms))
+                let others = entries.iter().filter(|entry| Some(entry.client) != self.client);
+                Told::Text(room_state(others, Some(&joined.user_id), wall_ms))
             }
             _ => Told::Nothing,
         }

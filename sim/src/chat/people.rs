@@ -1,9 +1,9 @@
 //! The people in a room, as a chat client learns of them.
 //!
-//! In: what the hub says of a room, and whether the client reads it. Out: who stands in the room, by entries: a member
-//! who came earlier is in the `room_state`, one who comes later is announced by a `join`, and none by both. One who was
-//! announced leaves once. A person who stands there by several entries leaves with the last of them. In the end these
-//! are all that stand there.
+//! In: what the hub says of a room, and whether the client reads it. Out: who stands in the room, by entries. The
+//! `room_state` names all others: the client takes it for the whole list. One who comes later is announced by a `join`,
+//! and none by both. One who was announced leaves once. A person who stands there by several entries leaves with the
+//! last of them. In the end these are all that stand there.
 
 use super::Form;
 use super::model::id_of;
@@ -11,7 +11,6 @@ use crate::wire::ToClient;
 use bytes::Bytes;
 use fanfare_hub::{ChannelName, ClientId, PresenceEntry, PresenceKind, Push, ReplyBody};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(crate) struct People {
@@ -32,14 +31,12 @@ pub(crate) struct People {
 #[derive(Debug)]
 struct Known {
     data: Bytes,
-    /// By a `join`, and not by a list.
-    by_join: bool,
     person: String,
 }
 
 impl Known {
-    fn of(entry: &PresenceEntry, by_join: bool) -> Self {
-        Known { data: entry.data.clone(), by_join, person: person_of(entry) }
+    fn of(entry: &PresenceEntry) -> Self {
+        Known { data: entry.data.clone(), person: person_of(entry) }
     }
 }
 
@@ -71,12 +68,11 @@ impl People {
         }
     }
 
-    /// The hub says this to the client, which reads it in this form. `is_hurried`: it has joined the same room twice,
-    /// and may be told of the people as of the first time.
-    pub(crate) fn hears(&mut self, message: &ToClient, form: &Form, is_hurried: bool) -> Result<(), String> {
+    /// The hub says this to the client, which reads it in this form.
+    pub(crate) fn hears(&mut self, message: &ToClient, form: &Form) -> Result<(), String> {
         self.counts(message);
         match self.learns(message, form) {
-            Err(_) if is_hurried || self.is_stale => Ok(()),
+            Err(_) if self.is_stale => Ok(()),
             result => result,
         }
     }
@@ -112,15 +108,16 @@ impl People {
                 }
                 ReplyBody::Presence { channel, snapshot } if form.is_sent() => {
                     self.is_of_room(channel, message)?;
+                    // It takes the list for the whole: somebody announced before could be lost.
+                    if let Some(client) = self.known.keys().next() {
+                        return Err(format!("chat: {client} was announced before the list: {message:?}"));
+                    }
                     let all = snapshot.entries.as_deref().unwrap_or_default();
-                    let own = self.own;
-                    let before = all.iter().take_while(|entry| Some(entry.client) != own);
-                    let twice: Vec<String> =
-                        before.filter_map(|entry| self.comes(entry, false, message).err()).collect();
+                    let others = all.iter().filter(|entry| Some(entry.client) != self.own);
+                    self.known = others.map(|entry| (entry.client, Known::of(entry))).collect();
                     self.is_whole = snapshot.entries.is_some();
                     let own = all.iter().find(|entry| Some(entry.client) == self.own);
                     self.own_person = own.map(|entry| person_of(entry)).or(self.own_person.take());
-                    return twice.into_iter().next().map_or(Ok(()), Err);
                 }
                 _ => {}
             },
@@ -139,11 +136,15 @@ impl People {
                 }
                 let client = change.entry.client;
                 match change.kind {
-                    PresenceKind::Join => self.comes(&change.entry, true, message)?,
+                    PresenceKind::Join => {
+                        if self.known.insert(client, Known::of(&change.entry)).is_some() {
+                            return Err(format!("chat: {client} is announced twice, the second time by {message:?}"));
+                        }
+                    }
                     // One whom it will be told of, or who has left by now.
                     PresenceKind::Update => {
                         if let Some(known) = self.known.get_mut(&client) {
-                            *known = Known::of(&change.entry, known.by_join);
+                            *known = Known::of(&change.entry);
                         }
                     }
                     PresenceKind::Leave => {
@@ -168,7 +169,7 @@ impl People {
                 let own = entries.clone().find(|entry| Some(entry.client) == self.own);
                 self.own_person = own.map(|entry| person_of(entry));
                 let others = entries.filter(|entry| Some(entry.client) != self.own);
-                self.known = others.map(|entry| (entry.client, Known::of(entry, false))).collect();
+                self.known = others.map(|entry| (entry.client, Known::of(entry))).collect();
                 self.is_whole = snapshot.entries.is_some();
             }
             // From here on the room is too large for names.
@@ -187,21 +188,13 @@ impl People {
             false => Err(format!("chat: in {:?} it is told of the people elsewhere: {message:?}", self.channel)),
         }
     }
-
-    fn comes(&mut self, entry: &Arc<PresenceEntry>, by_join: bool, message: &ToClient) -> Result<(), String> {
-        match self.known.insert(entry.client, Known::of(entry, by_join)) {
-            None => Ok(()),
-            // One list replaces another.
-            Some(before) if !before.by_join && !by_join => Ok(()),
-            Some(_) => Err(format!("chat: {} is announced twice, the second time by {message:?}", entry.client)),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use fanfare_hub::{PresencePush, PresenceSnapshot, Reply};
+    use std::sync::Arc;
 
     const OWN: ClientId = ClientId(1);
     const BOB: ClientId = ClientId(2);
@@ -231,10 +224,15 @@ mod tests {
         use PresenceKind::{Join, Leave};
         let text = || Form::Text(String::new());
         type Row = (&'static str, Vec<(ToClient, Form)>, Result<Vec<ClientId>, &'static str>);
-        let rows: [Row; 8] = [
+        let rows: [Row; 9] = [
             ("earlier", vec![(state(&[BOB, OWN]), text())], Ok(vec![BOB])),
-            ("later", vec![(state(&[OWN, EVE]), text()), (change(Join, EVE), text())], Ok(vec![EVE])),
-            ("later, and told first", vec![(change(Join, EVE), text()), (state(&[OWN, EVE]), text())], Ok(vec![EVE])),
+            ("later", vec![(state(&[OWN]), text()), (change(Join, EVE), text())], Ok(vec![EVE])),
+            (
+                "told before the list",
+                vec![(change(Join, EVE), text()), (state(&[OWN, EVE]), text())],
+                Err("before the list"),
+            ),
+            ("between its own entry and the list", vec![(state(&[BOB, OWN, EVE]), text())], Ok(vec![BOB, EVE])),
             ("by both", vec![(state(&[BOB, OWN]), text()), (change(Join, BOB), text())], Err("announced twice")),
             ("of no use", vec![(state(&[BOB, OWN]), text()), (change(Join, BOB), Form::Skipped)], Ok(vec![BOB])),
             (
@@ -247,7 +245,7 @@ mod tests {
         ];
         for (name, told, expected) in rows {
             let mut people = People { own: Some(OWN), channel: Some(room()), ..People::default() };
-            let wrong = told.iter().find_map(|(message, form)| people.hears(message, form, false).err());
+            let wrong = told.iter().find_map(|(message, form)| people.hears(message, form).err());
             match expected {
                 Ok(there) => {
                     assert_eq!(wrong, None, "{name}");

@@ -185,9 +185,6 @@ impl World {
             Told::Ping => Form::Ping,
             Told::Nothing | Told::Close(_) => Form::Nothing,
         };
-        if takes {
-            end.mirror.is_told(said);
-        }
         self.counts.chat_skipped += u64::from(!takes);
         let frame = push.frame.clone().filter(|_| takes);
         self.chat_append(index, message, form, frame, inputs)?;
@@ -340,7 +337,7 @@ impl World {
 
     fn chat_learns(&mut self, index: usize, message: &Rc<ToClient>, form: &Form) -> Verdict {
         if let Some(end) = &mut self.pipes[index].chat {
-            end.people.hears(message, form, end.mirror.is_hurried())?;
+            end.people.hears(message, form)?;
         }
         let now = self.now();
         self.checker.got(now, index, message, &self.stores.borrow(), &self.policy)

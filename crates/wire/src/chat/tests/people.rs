@@ -48,7 +48,7 @@ fn a_room_state_names_each_person_once() {
     ];
     for (name, entries, users) in rows {
         let mut out = Vec::new();
-        room_state(b"u1", entries, 5, &mut out);
+        room_state((None, b"u1"), entries, 5, &mut out);
         let expected = format!(r#"{{"type":"room_state","users":[{users}],"timestamp":5}}"#);
         assert_eq!(String::from_utf8(out).unwrap(), expected, "{name}");
     }
@@ -71,57 +71,105 @@ fn a_person_is_known_by_the_user_id_of_its_data() {
     }
 }
 
-/// The others' joins and leaves may reach a newcomer before its own join, after it, or after its `room_state`.
+fn change(room: &str, kind: PresenceKind, client: u64, seq: u64) -> Push {
+    let (channel, entry) = (channel(room), entry(client, None, "{}"));
+    Push::Presence(Arc::new(PresencePush { channel, kind, entry, still_there: false, seq, ts_ms: 1 }))
+}
+
+fn comes(client: u64, seq: u64) -> Push {
+    change("chat:general", PresenceKind::Join, client, seq)
+}
+
+fn leaves(client: u64, seq: u64) -> Push {
+    change("chat:general", PresenceKind::Leave, client, seq)
+}
+
+fn snapshot(seq: u64, clients: &[u64]) -> PresenceSnapshot {
+    let entries: Vec<_> = clients.iter().map(|&client| entry(client, None, "{}")).collect();
+    PresenceSnapshot { seq, count: clients.len() as u64, entries: Some(entries) }
+}
+
+/// The whole in the place of changes that were missed.
+fn whole(seq: u64) -> Push {
+    Push::PresenceSnapshot { channel: channel("chat:general"), snapshot: Arc::new(snapshot(seq, &[])) }
+}
+
+fn answers(chat: &mut Chat, asked: TrackedCommand, body: ReplyBody) -> Vec<u8> {
+    let mut out = Vec::new();
+    let reply = Reply { id: Some(asked.id()), body };
+    let _ = chat.encode_reply(&reply, 5, &mut out); // a refusal is for the log
+    out
+}
+
+/// The join of this number is done.
+fn lets_in(chat: &mut Chat, join: u64) {
+    let position = Position { epoch: Epoch(1), offset: 0 };
+    let (publications, rooms) = (Vec::new(), Vec::new());
+    let channel = channel("chat:general");
+    let subscribed = Subscribed { channel, position, recovered: None, publications, more: false, rooms };
+    answers(chat, TrackedCommand::Subscribe(join), ReplyBody::Subscribed(Box::new(subscribed)));
+}
+
+/// Whom the `room_state` of this join names.
+fn states(chat: &mut Chat, join: u64, snapshot: PresenceSnapshot) -> Vec<u64> {
+    let channel = channel("chat:general");
+    let out = answers(chat, TrackedCommand::RoomState(join), ReplyBody::Presence { channel, snapshot });
+    let state: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let users = state["users"].as_array().unwrap();
+    users.iter().map(|user| u64::from_str_radix(user["userId"].as_str().unwrap(), 16).unwrap()).collect()
+}
+
+/// A client may take the `room_state` for the whole list, or add to it those whose `join` it heard before: the others'
+/// joins and leaves may reach a newcomer before its own join, after it, or after its `room_state`.
 #[test]
-fn nobody_is_told_by_the_room_state_and_by_a_join() {
-    let push_in = |room: &str, kind, client, seq| {
-        let entry = entry(client, None, "{}");
-        Push::Presence(Arc::new(PresencePush {
-            channel: channel(room),
-            kind,
-            entry,
-            still_there: false,
-            seq,
-            ts_ms: 1,
-        }))
-    };
-    let push = |kind, client, seq| push_in("chat:general", kind, client, seq);
-    let (join, leave) = (PresenceKind::Join, PresenceKind::Leave);
-    let snapshot = |seq, clients: &[u64]| PresenceSnapshot {
-        seq,
-        count: clients.len() as u64,
-        entries: Some(clients.iter().map(|&client| entry(client, None, "{}")).collect()),
-    };
-    let listed = |chat: &mut Chat, snapshot| {
-        let (id, channel, mut out) = (Some(TrackedCommand::RoomState(1).id()), channel("chat:general"), Vec::new());
-        let reply = Reply { id, body: ReplyBody::Presence { channel, snapshot } };
-        assert_eq!(chat.encode_reply(&reply, 5, &mut out), Ok(Written::Message));
-        let state: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        let users = state["users"].as_array().unwrap();
-        users.iter().map(|user| u64::from_str_radix(user["userId"].as_str().unwrap(), 16).unwrap()).collect::<Vec<_>>()
-    };
+fn the_room_state_names_everybody_of_whom_no_join_tells() {
+    let mut chat = joined_as_nine();
+    lets_in(&mut chat, 1);
+    assert!(!chat.takes(&comes(1, 4)), "the room_state will name it");
+    assert!(!chat.takes(&leaves(2, 5)), "the room_state will not");
+    assert!(chat.takes(&comes(9, 6)), "one's own");
+    assert!(!chat.takes(&comes(3, 7)), "between one's own and the question: the room_state will name it");
+    assert!(!chat.takes(&whole(7)), "the room_state is as new");
+    assert_eq!(states(&mut chat, 1, snapshot(8, &[1, 9, 3, 4])), [1, 3, 4]);
+    assert!(!chat.takes(&comes(4, 8)) && !chat.takes(&comes(1, 4)), "late, and named");
+    assert!(chat.takes(&leaves(1, 9)) && chat.takes(&comes(1, 10)));
+    assert!(!chat.takes(&change("chat:other", PresenceKind::Join, 1, 11)), "of no room of ours");
+    assert!(chat.takes(&whole(15)), "changes were missed: the whole in their place");
+    assert!(!chat.takes(&comes(3, 15)) && chat.takes(&comes(3, 16)));
 
     let mut chat = joined_as_nine();
-    assert!(!chat.takes(&push(join, 1, 4)), "the room_state will list it");
-    assert!(!chat.takes(&push(leave, 2, 5)), "the room_state will not");
-    assert!(chat.takes(&push(join, 9, 6)), "one's own");
-    assert!(chat.takes(&push(join, 3, 7)), "after one's own");
-    assert_eq!(listed(&mut chat, snapshot(8, &[1, 9, 3, 4])), [1], "3 was told, 4 will be");
-    assert!(chat.takes(&push(join, 4, 8)));
-    assert!(!chat.takes(&push(join, 1, 4)), "late, and listed");
-    assert!(!chat.takes(&push_in("chat:other", join, 1, 9)), "of no room of ours");
+    lets_in(&mut chat, 1);
+    assert_eq!(states(&mut chat, 1, snapshot(6, &[1, 9])), [1]);
+    assert!(chat.takes(&comes(9, 6)), "one's own, late");
 
-    let mut chat = joined_as_nine();
-    assert_eq!(listed(&mut chat, snapshot(6, &[1, 2])), [1, 2], "we were not let in: all of them");
-    assert!(!chat.takes(&push(join, 2, 6)) && chat.takes(&push(join, 3, 7)));
-
-    let mut chat = joined_as_nine();
-    let whole =
-        |seq| Push::PresenceSnapshot { channel: channel("chat:general"), snapshot: Arc::new(snapshot(seq, &[])) };
-    assert!(chat.takes(&push(join, 9, 1)) && chat.takes(&whole(5)), "changes were missed: the whole in their place");
-    assert!(!chat.takes(&push(join, 3, 5)) && chat.takes(&push(join, 3, 6)));
-
-    assert!(!Chat::default().takes(&push(join, 1, 1)), "who has not joined");
+    assert!(!Chat::default().takes(&comes(1, 1)), "who has not joined");
     assert!(asks(&mut chat, r#"{"type":"join","userId":"u1","username":"Ada","roomId":"b"}"#).is_ok());
-    assert!(!chat.takes(&push(join, 4, 7)), "of the room that was left");
+    assert!(!chat.takes(&comes(4, 7)), "of the room that was left");
+}
+
+/// A `leave` may wait behind other commands, and the next `join` comes.
+#[test]
+fn of_an_earlier_stay_in_the_same_room_nothing_is_told() {
+    let mut chat = joined_as_nine();
+    assert!(asks(&mut chat, r#"{"type":"join","userId":"u1","username":"Ada"}"#).is_ok());
+    lets_in(&mut chat, 1);
+    for push in [comes(9, 1), comes(3, 2), whole(3)] {
+        assert!(!chat.takes(&push), "{push:?}");
+    }
+    lets_in(&mut chat, 2);
+    assert!(chat.takes(&comes(9, 5)), "one's own, of this stay");
+}
+
+#[test]
+fn a_chat_that_gets_no_room_state_hears_of_those_who_come_after_it() {
+    let mut chat = joined_as_nine();
+    lets_in(&mut chat, 1);
+    assert!(chat.takes(&comes(9, 6)));
+    answers(&mut chat, TrackedCommand::RoomState(1), ReplyBody::Error(Error::new(ErrorCode::Unavailable, "no")));
+    assert!(!chat.takes(&comes(3, 5)) && chat.takes(&comes(3, 7)) && chat.takes(&leaves(3, 8)));
+    // The application had subscribed it, and it stays.
+    let mut chat = joined_as_nine();
+    let already = ReplyBody::Error(Error::new(ErrorCode::AlreadySubscribed, "no"));
+    answers(&mut chat, TrackedCommand::Subscribe(1), already);
+    assert!(chat.takes(&comes(9, 6)) && !chat.takes(&comes(3, 7)));
 }
