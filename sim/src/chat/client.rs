@@ -12,6 +12,8 @@ use fanfare_hub::{Rng, UserId};
 const STATE_MS: u64 = 2_500;
 /// So often it does before it connects anew.
 const JOINS_MAX: u32 = 3;
+/// An earlier join is decided by then: in the end all answers come soon. No `room_state` says which join it answers.
+const DECIDED_MS: u64 = 6_000;
 
 /// An action of a chat client.
 #[derive(Debug)]
@@ -31,10 +33,14 @@ pub(crate) struct ChatClient {
     room: Option<Option<String>>,
     /// It has had the `room_state`.
     pub(crate) is_in: bool,
-    /// That was the answer to its only join since the one before.
+    /// That was the answer to its last join.
     is_sure: bool,
     joined_ms: u64,
+    /// When the join before that was sent on the same connection.
+    joined_before_ms: Option<u64>,
     joins: u32,
+    /// On this connection.
+    has_joined: bool,
     pub(crate) retry_ms: u64,
     pub(crate) heard_ms: u64,
 }
@@ -51,7 +57,9 @@ impl ChatClient {
             is_in: false,
             is_sure: false,
             joined_ms: 0,
+            joined_before_ms: None,
             joins: 0,
+            has_joined: false,
             retry_ms: 0,
             heard_ms: 0,
         };
@@ -71,7 +79,8 @@ impl ChatClient {
     /// It has opened a connection.
     pub(crate) fn opened(&mut self, pipe: usize, now_ms: u64) {
         (self.pipe, self.heard_ms, self.is_in, self.joins) = (Some(pipe), now_ms, false, 0);
-        (self.room, self.joined_ms) = (None, now_ms);
+        (self.room, self.joined_ms, self.joined_before_ms) = (None, now_ms, None);
+        self.has_joined = false;
     }
 
     /// The connection is gone.
@@ -84,7 +93,8 @@ impl ChatClient {
     pub(crate) fn reads(&mut self, now_ms: u64, text: &str) {
         self.heard_ms = now_ms;
         if text.starts_with("{\"type\":\"room_state\"") {
-            (self.is_in, self.is_sure, self.joins) = (self.room.is_some(), self.joins == 1, 0);
+            let is_alone = self.joined_before_ms.is_none_or(|before_ms| before_ms + DECIDED_MS < self.joined_ms);
+            (self.is_in, self.is_sure, self.joins) = (self.room.is_some(), is_alone, 0);
         }
     }
 
@@ -100,6 +110,7 @@ impl ChatClient {
             Some(same) if is_calm => same,
             _ => room,
         };
+        self.joined_before_ms = std::mem::replace(&mut self.has_joined, true).then_some(self.joined_ms);
         (self.room, self.is_in, self.joined_ms) = (Some(room.clone()), false, now_ms);
         self.joins += 1;
         ChatAct::Say(Say::Join { user_id: self.user_id.clone(), username: self.username.clone(), room })
@@ -131,7 +142,9 @@ impl ChatClient {
         }
         match self.room {
             // It has joined twice in a row, and the second time may have been refused: there is no word for that.
-            Some(_) if is_calm && self.is_in && !self.is_sure => vec![self.join(now_ms, rng, plan, is_calm)],
+            Some(_) if is_calm && self.is_in && !self.is_sure && now_ms > self.joined_ms + DECIDED_MS => {
+                vec![self.join(now_ms, rng, plan, is_calm)]
+            }
             None if is_calm || rng.below(3) == 0 => vec![self.join(now_ms, rng, plan, is_calm)],
             // Its messages before its first join, and after it has left, are for nobody.
             _ if is_calm || self.room.is_none() && rng.below(6) > 0 => Vec::new(),

@@ -119,6 +119,7 @@ impl Checker {
                     return Err(format!("promise 9: `unsubscribe` from {channel} refused while subscribed: {body:?}"));
                 }
                 self.presences.left(view.client, &channel, place);
+                self.presences.unsubscribed(pipe, &channel);
             }
             (PendingCommand::Publish { channel, data }, body) => {
                 return self.published(view, place, &channel, data, body, stores);

@@ -4,7 +4,7 @@
 //! until then messages of the room are judged as before. It stands in its room when the answer about the room's
 //! presence says so, which a home gives after it was told of the entry.
 
-use super::view::View;
+use super::view::{Early, View};
 use super::{Checker, Verdict};
 use crate::store::Stores;
 use fanfare_hub::{ChannelName, Command, PresenceSnapshot, Request};
@@ -40,15 +40,23 @@ impl Checker {
                 attempt.tries += 1;
                 attempt.unknown += 1;
             }
-            Command::PresenceSet { channel, .. } => {
+            Command::PresenceSet { channel, data, .. } => {
                 view.silent.insert(channel.clone());
                 view.refused.remove(channel);
-                self.presences.doubt(view.client, channel, place);
+                view.entering.insert(channel.clone(), data.to_vec());
+                match view.given {
+                    Some(client) => self.presences.doubt(Some(client), channel, place),
+                    None => drop(view.early.insert(place, Early::Enters(channel.clone()))),
+                }
             }
             Command::Unsubscribe { channel } => {
                 view.silent.insert(channel.clone());
                 view.leaving.insert(channel.clone());
-                self.presences.left(view.client, channel, place);
+                view.entering.remove(channel);
+                match view.given {
+                    Some(client) => self.presences.left(Some(client), channel, place),
+                    None => drop(view.early.insert(place, Early::Leaves(channel.clone()))),
+                }
             }
             _ => {}
         }
@@ -74,9 +82,17 @@ impl Checker {
         place: u64,
         snapshot: &PresenceSnapshot,
     ) -> Verdict {
-        let (Some(client), Some(entries)) = (view.client, snapshot.entries.as_deref()) else { return Ok(()) };
-        match entries.iter().find(|entry| entry.client == client) {
-            Some(entry) => self.presences.entered(Some(client), channel, place, entry.data.to_vec()),
+        let Some(client) = view.client else { return Ok(()) };
+        let is_there = match (snapshot.entries.as_deref(), view.entering.get(channel)) {
+            (Some(entries), _) => entries.iter().find(|entry| entry.client == client).map(|entry| entry.data.to_vec()),
+            // Too many are there for names: it is one of them, as it was let in.
+            (None, Some(data)) if !view.refused.contains(channel) && view.subs.contains_key(channel) => {
+                Some(data.clone())
+            }
+            (None, _) => return Ok(()),
+        };
+        match is_there {
+            Some(data) => self.presences.entered(Some(client), channel, place, data),
             None if view.refused.contains(channel) || view.leaving.contains(channel) => {}
             None if !view.subs.contains_key(channel) => self.presences.left(Some(client), channel, place),
             None => {

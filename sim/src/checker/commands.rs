@@ -1,7 +1,7 @@
 //! The actions of clients: they open connections, send commands and close, and shards resume their sessions.
 
 use super::kept::Keeping;
-use super::view::{PendingCommand, View, Want};
+use super::view::{Early, PendingCommand, View, Want};
 use super::{Checker, Directed};
 use crate::application::{WITH_INFO, user_of};
 use crate::store::Stores;
@@ -16,7 +16,10 @@ impl Checker {
             is_chat: false,
             leaving: BTreeSet::new(),
             refused: BTreeSet::new(),
+            entering: BTreeMap::new(),
+            early: BTreeMap::new(),
             client: None,
+            given: None,
             known: false,
             subs: BTreeMap::new(),
             bare: BTreeMap::new(),
@@ -164,6 +167,8 @@ impl Checker {
         for channel in asked.channels() {
             if subscribes {
                 view.subs.remove(channel);
+                // Whether it is told of changes is not known either.
+                self.presences.unsubscribed(pipe, channel);
             }
             if let Some(client) = view.client {
                 self.presences.stray(client, channel);
@@ -184,18 +189,30 @@ impl Checker {
         let granted = self.grant.iter().filter(|_| view.granted);
         let subscribes = view.bare.keys().chain(granted).cloned().collect();
         self.presences.taken_up(pipe, client, self.sent, &subscribes);
+        view.given = Some(client);
+        // Its earlier commands get new places, in their order.
+        let early = std::mem::take(&mut view.early);
+        let earlier = view.pending.values().map(|(place, _)| *place).chain(early.keys().copied());
+        let order: BTreeSet<u64> = earlier.collect();
+        let new_places: BTreeMap<u64, u64> = order.into_iter().zip(self.sent + 1..).collect();
+        self.sent += new_places.len() as u64;
         for (place, asked) in view.pending.values_mut() {
-            self.sent += 1;
-            *place = self.sent;
+            *place = new_places[place];
             match asked {
-                PendingCommand::Subscribe(wants) => wants.iter_mut().for_each(|want| want.sent = self.sent),
+                PendingCommand::Subscribe(wants) => wants.iter_mut().for_each(|want| want.sent = *place),
                 PendingCommand::Publish { data, .. } => {
-                    view.publishes.insert(data.clone(), self.sent);
+                    view.publishes.insert(data.clone(), *place);
                 }
                 _ => {}
             }
             if let Some(channel) = asked.enters_or_leaves() {
-                self.presences.doubt(Some(client), channel, self.sent);
+                self.presences.doubt(Some(client), channel, *place);
+            }
+        }
+        for (place, early) in early {
+            match early {
+                Early::Enters(channel) => self.presences.doubt(Some(client), &channel, new_places[&place]),
+                Early::Leaves(channel) => self.presences.left(Some(client), &channel, new_places[&place]),
             }
         }
         view.sent = self.sent;

@@ -17,7 +17,14 @@ pub(super) struct View {
     pub(super) leaving: BTreeSet<ChannelName>,
     /// Channels about which an error without an id has come since the chat client entered.
     pub(super) refused: BTreeSet<ChannelName>,
+    /// What a chat client has entered rooms as.
+    pub(super) entering: BTreeMap<ChannelName, Vec<u8>>,
+    /// A chat client's commands about presence of the time before its shard gave it a session, by their places.
+    pub(super) early: BTreeMap<u64, Early>,
+    /// Whose it is, as its client knows.
     pub(super) client: Option<ClientId>,
+    /// Whose it is, as its shard has said; the client may be slow to read that.
+    pub(super) given: Option<ClientId>,
     /// It has a user: the scope of its keys outlives the session.
     pub(super) known: bool,
     pub(super) subs: BTreeMap<ChannelName, Sub>,
@@ -110,6 +117,13 @@ pub(super) enum PendingCommand {
     /// No valid command: it is refused with this error.
     Bad(ErrorCode),
     Other,
+}
+
+/// A command of a chat client that has no session yet.
+#[derive(Debug)]
+pub(super) enum Early {
+    Enters(ChannelName),
+    Leaves(ChannelName),
 }
 
 /// A live subscription.

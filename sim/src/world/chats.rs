@@ -223,6 +223,11 @@ impl World {
             // Commands on one channel are done in their order.
             let before = |(of, joins): &mut (ChannelName, u64)| of == channel && 2 * *joins < *id;
             let done: Vec<_> = end.leaves.extract_if(.., before).collect();
+            // Refused: the earlier subscription is over, and there is none in its place.
+            if matches!(reply.body, ReplyBody::Error(_)) && !done.is_empty() {
+                self.pipes[index].watch.forget(channel);
+            }
+            let Some(end) = &mut self.pipes[index].chat else { return Ok(()) };
             end.said.extend(done.into_iter().map(|(channel, _)| Said::Left(channel)));
             if *id != join {
                 form = Form::Skipped; // it has joined another room since
