@@ -100,6 +100,7 @@ impl Checker {
                 }
             }
             (PendingCommand::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
+                view.keeping.refused(&channel, false);
                 // A request that its client has left behind may have subscribed it on this connection.
                 let is_stray = view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone())));
                 view.stays.remove(&channel);
@@ -113,6 +114,7 @@ impl Checker {
             (PendingCommand::Unsubscribe(_), ReplyBody::Error(error))
                 if view.is_apart && error.code == ErrorCode::Unavailable => {}
             (PendingCommand::Unsubscribe(channel), ReplyBody::Error(_)) => {
+                view.keeping.refused(&channel, false);
                 // A request that its client has left behind may have ended it on this connection.
                 let is_stray = view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone())));
                 if view.subs.remove(&channel).is_some() && !is_stray {
@@ -187,6 +189,7 @@ impl Checker {
                     return Ok(());
                 }
                 let already = error.code == ErrorCode::AlreadySubscribed;
+                view.keeping.refused(&channel, error.code == ErrorCode::Unavailable && want.options.keep);
                 self.counts.slow_refused += u64::from(error.code == ErrorCode::BadRequest);
                 // New rules apply to new commands at once; a subscription that they end ends when its session's turn
                 // comes.
@@ -203,6 +206,7 @@ impl Checker {
             }
             body => return Err(format!("`subscribe` was answered with {body:?}")),
         };
+        view.keeping.refused(&channel, false);
         let told_to = view.subs.get(&channel).map(|sub| sub.at);
         match told_to {
             Some(told_to) => view.begins_anew(&channel, told_to),
@@ -242,13 +246,13 @@ impl Checker {
             (Some(true), Some(since)) if !is_kept => since.offset,
             _ => first,
         };
-        let begun = Position { epoch: position.epoch, offset: first };
         let goes_on = match recovered {
             Some(true) if is_kept => Some(self.goes_on(view, &want, subscribed, stores)?),
             _ => None,
         };
-        let from = goes_on.as_ref().and_then(|goes_on| goes_on.at).map_or(from, |at| at.offset);
-        let kept = goes_on.map_or(KeptSub::new(begun, view), |goes_on| goes_on.kept);
+        let was_at = goes_on.as_ref().and_then(|goes_on| goes_on.at).map(|at| at.offset);
+        let from = was_at.unwrap_or(from);
+        let kept = goes_on.map_or(KeptSub::new(*position, view), |goes_on| goes_on.kept);
         let presence = want.options.presence;
         let signals = want.options.signals;
         let sent = want.sent;
@@ -261,12 +265,18 @@ impl Checker {
         for publication in publications {
             self.message(view, &channel, &mut sub, publication, stores)?;
         }
-        if position.offset < sub.at.offset {
+        // A page may reach beyond what the home has told. A client that comes back then goes on behind its last
+        // publication, and had everything up to where it was.
+        let page_end = publications.last().map_or(position.offset, |last| last.offset);
+        let was_further = was_at.is_some_and(|was_at| position.offset < was_at);
+        if position.offset < page_end || position.offset < sub.at.offset && !was_further {
             return Err(format!("`subscribed` to {channel} names {position:?}, which lies before its page's end"));
         }
         self.nothing_between(view, &channel, &sub, position.offset + 1, stores)?;
         view.is_recent = false;
-        sub.at = *position;
+        if !was_further {
+            sub.at = *position;
+        }
         self.presences.subscribed(pipe, &channel, presence, sent);
         // One that has subscribed anew may be told again of a signal that is still on its way.
         view.undirected.retain(|(of, ..), _| *of != channel);

@@ -3,14 +3,18 @@
 //!
 //! The judge takes over what the client's last connection knew: its position and its stays in rooms. Joins and leaves
 //! whose answers the client never had are settled by the rooms that `subscribed` names. Where the log still has
-//! everything since the client's last publication, it must go on.
+//! everything since the client's last publication, it must go on, unless a shard has ended the subscription since. A
+//! refusal as `unavailable` ends nothing.
 
 use super::rooms::{Change, Stay};
 use super::view::{PendingCommand, Sub, View, Want};
 use super::{Checker, Verdict};
 use crate::model::Policy;
 use crate::store::Stores;
-use fanfare_hub::{ChannelName, ClientId, Connected, Error, Now, Position, Reply, ReplyBody, Room, Subscribed};
+use fanfare_hub::{
+    ChannelName, ClientId, Connected, ErrorCode, Now, Position, Reply, ReplyBody, RequestId, Room, SubOptions,
+    Subscribed,
+};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,15 +25,70 @@ pub(super) struct Keeping {
     actor: usize,
     /// The session that a shard has given it, and whether that goes on.
     session: Option<(ClientId, bool)>,
-    /// How many entries had been accepted anywhere when a shard answered the subscription to each channel.
-    said: BTreeMap<ChannelName, u64>,
-    /// The same when the client left the connection.
+    /// When a shard answered the subscription to each channel.
+    said: BTreeMap<ChannelName, Said>,
+    /// Channels to which the client has no subscription, as the last answer to it was `unavailable`.
+    refused: BTreeSet<ChannelName>,
+    /// How many entries had been accepted anywhere when the client left the connection.
     left: u64,
     /// Channels of which nobody knows the rooms in which it is.
     unjudged: BTreeSet<ChannelName>,
 }
 
+/// The answer of a shard to a subscription.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    /// How many entries had been accepted anywhere.
+    order: u64,
+    /// Its place among all answers and ends.
+    moment: u64,
+}
+
+/// Ends of subscriptions that may be kept.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// Counts answers and ends.
+    moment: u64,
+    /// The last end of each.
+    last: BTreeMap<(ClientId, ChannelName), u64>,
+    /// Commands of the application that are under way, and may end some of each channel at any time.
+    under_way: BTreeMap<ChannelName, usize>,
+}
+
+impl Ends {
+    fn next(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    pub(super) fn ends(&mut self, client: ClientId, channel: &ChannelName) {
+        let moment = self.next();
+        self.last.insert((client, channel.clone()), moment);
+    }
+
+    /// The application asks for ends, or is answered (`is_over`).
+    pub(super) fn asked(&mut self, channel: &ChannelName, is_over: bool) {
+        let count = self.under_way.entry(channel.clone()).or_default();
+        *count = if is_over { count.saturating_sub(1) } else { *count + 1 };
+    }
+
+    /// Whether the subscription may have ended since this answer.
+    fn has_ended(&self, client: ClientId, channel: &ChannelName, since: Option<Said>) -> bool {
+        let since = since.map_or(0, |said| said.moment);
+        self.under_way.get(channel).is_some_and(|count| *count > 0)
+            || self.last.get(&(client, channel.clone())).is_some_and(|end| *end > since)
+    }
+}
+
 impl Keeping {
+    /// The client is told that its subscription is not made now (`is_kept`), or how it is otherwise.
+    pub(super) fn refused(&mut self, channel: &ChannelName, is_kept: bool) {
+        match is_kept {
+            true => self.refused.insert(channel.clone()),
+            false => self.refused.remove(channel),
+        };
+    }
+
     pub(super) fn knows_rooms(&self, channel: &ChannelName) -> bool {
         !self.unjudged.contains(channel)
     }
@@ -43,9 +102,10 @@ impl Keeping {
 /// What is known of a subscription that may be kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeptSub {
-    /// Where it began, on whichever connection.
+    /// Where it began, on whichever connection: behind its first page.
     begun: Position,
-    /// It began in a session that was there before: a client that got nothing since may not know that.
+    /// It began in a session that was there before. A client that got nothing since may not know that; one that names
+    /// a publication of the first page may have it from an earlier life of its subscription.
     is_anew: bool,
     /// How often its client has come back.
     returns: u64,
@@ -97,11 +157,38 @@ impl Checker {
     pub(crate) fn end_sent(&mut self, pipe: usize, channel: &ChannelName) {
         let session = self.views.get(&pipe).and_then(|view| view.keeping.session);
         if let Some((client, _)) = session {
-            self.unkept.insert((client, channel.clone()));
+            self.ends.ends(client, channel);
         }
     }
 
-    /// A shard answers a subscription. One that was kept goes on if the log still has everything that is for it.
+    /// The options of the subscriptions that a shard answers, and what it answers.
+    fn answered_subscriptions<'a>(&self, pipe: usize, reply: &'a Reply) -> Vec<(SubOptions, &'a ReplyBody)> {
+        let Some(view) = self.views.get(&pipe) else { return Vec::new() };
+        let bodies = match &reply.body {
+            ReplyBody::Many(bodies) => bodies.as_slice(),
+            body => std::slice::from_ref(body),
+        };
+        match &reply.id {
+            None => {
+                let channel = match &reply.body {
+                    ReplyBody::Subscribed(subscribed) => Some(&subscribed.channel),
+                    ReplyBody::Error(error) => error.channel.as_ref(),
+                    _ => None,
+                };
+                let options = channel.and_then(|channel| view.unanswered.get(channel));
+                options.map(|options| (options.clone(), &reply.body)).into_iter().collect()
+            }
+            Some(RequestId::Number(id)) => match view.pending.get(id) {
+                Some((_, PendingCommand::Subscribe(wants))) => {
+                    wants.iter().map(|want| want.options.clone()).zip(bodies.iter().cycle()).collect()
+                }
+                _ => Vec::new(),
+            },
+            Some(_) => Vec::new(),
+        }
+    }
+
+    /// A shard answers. A subscription that was kept goes on if the log still has everything that is for it.
     pub(crate) fn said_kept(
         &mut self,
         now: Now,
@@ -110,19 +197,41 @@ impl Checker {
         stores: &Stores,
         policy: &Policy,
     ) -> Verdict {
-        // One that is refused when its client comes back is not kept any more, and the client may not hear of it.
-        if let (ReplyBody::Error(Error { channel: Some(channel), .. }), None) = (&reply.body, &reply.id) {
-            self.end_sent(pipe, channel);
+        for (options, body) in self.answered_subscriptions(pipe, reply) {
+            match body {
+                ReplyBody::Subscribed(subscribed) => {
+                    self.said_subscribed(now, pipe, &options, subscribed, stores, policy)?;
+                }
+                // One that is refused for good is not kept any more, and the client may not hear of it.
+                ReplyBody::Error(error)
+                    if !matches!(error.code, ErrorCode::Unavailable | ErrorCode::AlreadySubscribed) =>
+                {
+                    self.end_sent(pipe, &options.channel);
+                }
+                _ => {}
+            }
         }
-        let (ReplyBody::Subscribed(subscribed), Some(view)) = (&reply.body, self.views.get_mut(&pipe)) else {
-            return Ok(());
-        };
+        Ok(())
+    }
+
+    fn said_subscribed(
+        &mut self,
+        now: Now,
+        pipe: usize,
+        options: &SubOptions,
+        subscribed: &Subscribed,
+        stores: &Stores,
+        policy: &Policy,
+    ) -> Verdict {
+        let moment = self.ends.next();
+        let Some(view) = self.views.get_mut(&pipe) else { return Ok(()) };
         let channel = &subscribed.channel;
-        view.keeping.said.insert(channel.clone(), stores.ledger.order);
-        let Some(options) = view.unanswered.get(channel).filter(|options| options.keep && reply.id.is_none()).cloned()
-        else {
+        view.keeping.said.insert(channel.clone(), Said { order: stores.ledger.order, moment });
+        // One that its client asks for on this connection once more goes on if the last answer was `unavailable`.
+        let is_again = view.keeping.refused.contains(channel) && !view.is_leaving(channel);
+        if !options.keep || !view.unanswered.contains_key(channel) && !is_again {
             return Ok(());
-        };
+        }
         if subscribed.recovered != Some(true) && !subscribed.rooms.is_empty() {
             return Err(format!("kept: {channel} begins anew, in the rooms {:?}", subscribed.rooms));
         }
@@ -153,32 +262,38 @@ impl Checker {
         Ok(())
     }
 
-    /// The last connection on which the client knew of the subscription, if each one since then asked for it again.
+    /// The last connection on which the client knew of the subscription, if each one since then asked for it again, and
+    /// had no answer or was refused for a while.
     fn had(&self, view: &View, client: ClientId, channel: &ChannelName) -> Option<&View> {
         let is_earlier =
             |other: &&View| other.keeping.session.is_some_and(|(of, _)| of == client) && other.taken_up < view.taken_up;
         let mut earlier: Vec<&View> = self.views.values().filter(is_earlier).collect();
         earlier.sort_by_key(|other| Reverse(other.taken_up));
-        let asks = |other: &&View| other.bare.get(channel).is_some_and(|want| want.options.keep);
+        let asks = |other: &&View| {
+            let is_asking = other.bare.get(channel).is_some_and(|want| want.options.keep);
+            (is_asking || other.keeping.refused.contains(channel)) && !other.is_leaving(channel)
+        };
         let has = |other: &View| other.subs.get(channel).is_some_and(|sub| sub.want.options.keep);
         earlier.into_iter().find(|other| !asks(other)).filter(|other| has(other))
     }
 
     /// False where something may have ended the subscription, or its client may say what it never had.
     fn must_go_on(&self, before: &View, view: &View, channel: &ChannelName) -> bool {
-        let client = view.keeping.session.map(|(client, _)| client);
+        let Some((client, _)) = view.keeping.session else { return false };
         let stays = before.stays.get(channel).into_iter().flatten();
         let stays: usize = stays.map(Stay::weight).sum::<usize>() + before.changes_on(channel).count();
-        let is_asking =
-            |asked: &PendingCommand| matches!(asked, PendingCommand::Subscribe(_) | PendingCommand::Refresh(_));
+        // One that the application has made begins anew by its client's `subscribe`.
+        let is_asking = |asked: &PendingCommand| {
+            let is_it = |want: &Want| want.options.channel == *channel;
+            matches!(asked, PendingCommand::Subscribe(wants) if wants.iter().any(is_it))
+        };
         let is_leaving = before.is_leaving(channel) || before.pending.values().any(|(_, asked)| is_asking(asked));
-        let is_ended = client.is_some_and(|client| self.unkept.contains(&(client, channel.clone())));
+        let is_ended = self.ends.has_ended(client, channel, before.keeping.said.get(channel).copied());
         before.keeping.actor == view.keeping.actor
             && !before.is_apart
             && !before.subs[channel].kept.is_gapped
             && !is_leaving
             && !is_ended
-            && self.shut.is_empty()
             && stays < self.rooms_max
     }
 
@@ -204,7 +319,7 @@ impl Checker {
         let is_own = before.keeping.actor == view.keeping.actor && at.epoch == position.epoch && says_all;
         let has_followed = wanted.options.keep && is_own && !kept.is_gapped && !before.is_apart && !view.is_apart;
         let has_followed = has_followed && !before.is_leaving(channel);
-        let order = view.keeping.said.get(channel).copied().unwrap_or(u64::MAX);
+        let order = view.keeping.said.get(channel).map_or(u64::MAX, |said| said.order);
         let mut stays = before.stays.get(channel).cloned().unwrap_or_default();
         let doubts: Vec<Change> = before.changes_on(channel).filter(|change| change.is_given()).cloned().collect();
         let named: BTreeSet<&Room> =

@@ -22,6 +22,7 @@ use crate::plan::Habit;
 use crate::store::Stores;
 use crate::wire::ToClient;
 use fanfare_hub::{ChannelName, ClientId, Error, Now, Position, Reply, ReplyBody, RequestId, SubOptions};
+use kept::Ends;
 use presence::Presences;
 use publications::Attempt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,8 +58,8 @@ pub(crate) struct Checker {
     let_in: BTreeSet<ChannelName>,
     /// Rooms of one subscription.
     rooms_max: usize,
-    /// Subscriptions of sessions that a shard has ended at some time: they are not kept.
-    unkept: BTreeSet<(ClientId, ChannelName)>,
+    /// When shards have ended subscriptions of sessions: they are not kept.
+    ends: Ends,
     /// The newest position of each channel that a shard has acknowledged to somebody.
     acknowledged: BTreeMap<ChannelName, Position>,
     /// A signal after which nothing follows.
@@ -144,9 +145,10 @@ impl Checker {
         self.let_in.contains(channel) || self.grant.as_ref() == Some(channel)
     }
 
-    /// The application ends the subscriptions of these sessions.
-    pub(crate) fn shut_for(&mut self, channel: &ChannelName, clients: &BTreeSet<ClientId>) {
-        self.unkept.extend(clients.iter().map(|client| (*client, channel.clone())));
+    /// The application asks for the ends of the subscriptions of these sessions, or is answered (`is_over`).
+    pub(crate) fn shut_for(&mut self, channel: &ChannelName, clients: &BTreeSet<ClientId>, is_over: bool) {
+        self.ends.asked(channel, is_over);
+        clients.iter().for_each(|client| self.ends.ends(*client, channel));
         for client in self.views.values().filter_map(|view| view.client.filter(|client| clients.contains(client))) {
             self.presences.shut(client, channel, self.sent);
         }

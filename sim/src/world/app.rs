@@ -50,7 +50,7 @@ impl World {
             }
             // Presence ends with it, even if the client does not receive that.
             AppCommand::Unsubscribe { channel, .. } => {
-                self.checker.shut_for(channel, &self.app.sessions_of(token));
+                self.checker.shut_for(channel, &self.app.sessions_of(token), false);
             }
             _ => {}
         }
@@ -95,7 +95,7 @@ impl World {
                 self.app.answered((self.now_ms, token), &answer, |pipe| pipes[pipe].server_open, &mut self.counts)?;
             match (&command, &answer) {
                 // It took effect at some time between the question and the answer.
-                (AppCommand::Unsubscribe { channel, .. }, _) => self.checker.shut_for(channel, &concerned),
+                (AppCommand::Unsubscribe { channel, .. }, _) => self.checker.shut_for(channel, &concerned, true),
                 (AppCommand::Publish { publish, .. }, answer) => {
                     self.checker.app_published(publish, answer, &self.stores.borrow())?;
                 }
