@@ -194,7 +194,7 @@ impl Client {
         let user = self.user.clone();
         let proof = Proof { info, ..Proof::default() };
         let (resume, page) = (self.ticket, self.page.clone());
-        let connect = Connect { token: None, user, proof, resume, page, ack: self.ack, subscribe, program: None };
+        let connect = Connect { user, proof, resume, page, ack: self.ack, subscribe, ..Connect::default() };
         self.request(Command::Connect(Box::new(connect)), PendingCommand::Connect)
     }
 

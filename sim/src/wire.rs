@@ -201,7 +201,7 @@ fn request_of(decoded: Decoded, reading: Reading<'_>) -> Result<Request, String>
             let user = token.as_deref().map(user_of);
             let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
             let proof = Proof { info, ..Proof::default() };
-            let connect = Connect { token: None, user, proof, resume, page, ack, subscribe, program: None };
+            let connect = Connect { user, proof, resume, page, ack, subscribe, ..Connect::default() };
             Ok(Request { id, command: Command::Connect(Box::new(connect)) })
         }
     }

@@ -361,8 +361,11 @@ impl World {
         let resume = client.map(|client| Resume { shard: ShardId(bytes.below(5) as u16), client });
         let subscribe = (0..bytes.below(3)).map(|_| self.options(bytes)).collect();
         let token = (bytes.below(4) == 0).then(|| "token".into());
-        let page = PageId::new(["", "p1", "p2"][bytes.below(3)]);
-        Command::Connect(Box::new(Connect { token, user, resume, page, subscribe, ..Connect::default() }))
+        let page = bytes.below(6);
+        let only_resume = resume.is_some() && page >= 3;
+        let page = PageId::new(["", "p1", "p2"][page % 3]);
+        let connect = Connect { token, user, resume, only_resume, page, subscribe, ..Connect::default() };
+        Command::Connect(Box::new(connect))
     }
 
     fn options(&self, bytes: &mut Take<'_>) -> SubOptions {

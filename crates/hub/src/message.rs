@@ -310,6 +310,9 @@ pub struct Connect {
     /// nobody is asked where no token is shown; when it is gone the ticket is worth nothing, and this is a `connect`
     /// like any first one.
     pub resume: Option<Resume>,
+    /// Only that session is wanted. Where it does not go on no other one begins, and the answer is the error
+    /// `not_connected`: the protocol asks anew, with what it has not shown yet.
+    pub only_resume: bool,
     /// The page that it comes from. A session with an open connection is taken over by the page that opened it and by
     /// no other.
     pub page: Option<PageId>,

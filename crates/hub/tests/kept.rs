@@ -416,3 +416,34 @@ fn a_stay_that_ends_beyond_what_the_home_has_told_goes_on_until_then() {
     assert_eq!(net.take_messages(ada), ["4"]);
     assert_eq!(net.shards[0].held().room_places, 0);
 }
+
+/// A client that shows nothing but its ticket gets its own session or none.
+#[test]
+fn a_client_that_only_resumes_begins_no_session() {
+    for shards in shard_counts() {
+        for shard in 0..shards {
+            let mut net = Net::new(shards);
+            let (ada, _) = begin(&mut net);
+            let was = net.client(ada);
+            let resume = Some(Resume { shard: ShardId(0), client: was });
+            let connect = |resume| {
+                let subscribe = vec![kept(None)];
+                let connect = Connect { resume, only_resume: true, page: the_page(), subscribe, ..Connect::default() };
+                Command::Connect(Box::new(connect))
+            };
+            net.cut(ada);
+            let stranger = net.open(shard);
+            let none = Some(Resume { shard: ShardId(0), client: ClientId(7) });
+            for _ in 0..100 {
+                let refused = net.ask(stranger, connect(none));
+                assert_eq!(error_code(&refused), ErrorCode::NotConnected, "and it is no bad request");
+            }
+            let ReplyBody::Connected(connected) = net.ask(stranger, connect(resume)) else { panic!("connected") };
+            assert_eq!((connected.client, connected.resumed), (was, true));
+            net.send(stranger, Command::Leave);
+            assert_eq!(error_code(&net.ask(stranger, connect(resume))), ErrorCode::NotConnected, "it has left");
+            let begins = net.ask(stranger, Command::Connect(Box::default()));
+            assert!(matches!(begins, ReplyBody::Connected(connected) if connected.client != was));
+        }
+    }
+}

@@ -7,6 +7,8 @@ use fanfare::socketio::{Ack, Args, Auth, Binary, Data, Io, Reason, Socket};
 use fanfare::{Fanfare, Refusal};
 use serde::ser::{Serialize, SerializeMap as _, SerializeTuple as _, Serializer};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 type Failure = Box<dyn std::error::Error>;
@@ -130,6 +132,15 @@ async fn main() -> Result<(), Failure> {
             })
             .on_connect(say_auth)
         })
+        .socketio("/visits", |io| {
+            io.guard(async |Auth(name): Auth<Name>| {
+                *visits().entry(name.name).or_default() += 1;
+            })
+            .on_connect(async |socket: Socket, Auth(name): Auth<Name>| {
+                let visits = visits().get(&name.name).copied();
+                socket.emit("visits", (visits, socket.recovered()));
+            })
+        })
         .socketio("/dynamic-*", |io| {
             io.on_connect(async |socket: Socket| {
                 socket.emit("auth", socket.namespace());
@@ -139,6 +150,17 @@ async fn main() -> Result<(), Failure> {
     let address = std::env::args().nth(1).ok_or("HOST:PORT is missing")?;
     server.serve_until(&address, async { drop(tokio::signal::ctrl_c().await) }).await?;
     Ok(())
+}
+
+#[derive(serde::Deserialize)]
+struct Name {
+    name: String,
+}
+
+/// How often the guard was asked about each name.
+fn visits() -> MutexGuard<'static, BTreeMap<String, u32>> {
+    static VISITS: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+    VISITS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn say_auth(socket: Socket, Auth(auth): Auth<Value>) {

@@ -11,7 +11,7 @@ use fanfare::{Config, Fanfare, Identity, Refusal, SocketIoConfig, State, Token};
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use support::engine::Poller;
 use support::socketio::{open, text};
@@ -286,22 +286,31 @@ fn attachments_come_with_an_offset_and_come_again() {
     assert!(matches!(client.next(), Frame::Text(text) if text.starts_with("40") && text.contains(&known.pid)));
 }
 
+/// As [`recovering`], with guards that are asked each time.
+fn asking() -> Config {
+    let config = recovering();
+    Config { socketio: SocketIoConfig { skip_middlewares: false, ..config.socketio }, ..config }
+}
+
+/// A client that comes with this payload, and the answer to its CONNECT.
+fn enter_as(server: &Server, payload: Value) -> (Link, String) {
+    let mut link = Link::open(server, false);
+    link.send(&format!("40{payload}"));
+    let text = link.next();
+    (link, text)
+}
+
 /// The guard is asked again, and a socket goes on with its own user alone.
 #[test]
-fn a_guard_is_asked_again() {
+fn a_guard_may_be_asked_again() {
     let guard = async |token: Token| match token.as_str() {
         "nobody" => Err(Refusal::denied("no")),
         user => Ok(Identity::user(user)),
     };
     let runtime = support::runtime();
     let _entered = runtime.enter();
-    let server = Server::of(Fanfare::builder(()).config(recovering()).on_connect(guard));
-    let enter_as = |payload: Value| {
-        let mut link = Link::open(&server, false);
-        link.send(&format!("40{payload}"));
-        let text = link.next();
-        (link, text)
-    };
+    let server = Server::of(Fanfare::builder(()).config(asking()).on_connect(guard));
+    let enter_as = |payload| enter_as(&server, payload);
     let (link, connected) = enter_as(json!({"token": "ada"}));
     let known: Value = serde_json::from_str(&connected[2..]).unwrap();
     drop(link);
@@ -309,6 +318,95 @@ fn a_guard_is_asked_again() {
     assert_eq!(enter_as(json!({"token": "nobody", "pid": pid})).1, r#"44{"message":"认证错误"}"#);
     assert_ne!(enter_as(json!({"token": "bob", "pid": pid})).1, connected);
     assert_eq!(enter_as(json!({"token": "ada", "pid": pid})).1, connected);
+}
+
+/// How often the guards were asked, by the token.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// Guards in both ways of the application: the handler of tokens, or the guard of a namespace with handlers.
+fn guarded(config: Config, asked: Asked, has_handlers: bool) -> Server {
+    #[derive(serde::Deserialize)]
+    struct Login {
+        token: String,
+    }
+    fn judge(asked: &Asked, token: &str) -> Result<Identity, Refusal> {
+        asked.lock().unwrap().push(token.to_owned());
+        if token == "nobody" { Err(Refusal::denied("no")) } else { Ok(Identity::user(token)) }
+    }
+    let builder = Fanfare::builder(asked).config(config);
+    Server::of(match has_handlers {
+        false => builder.on_connect(async |State(asked): State<Asked>, token: Token| judge(&asked, token.as_str())),
+        true => builder.socketio("/", |io| {
+            io.guard(async |State(asked): State<Asked>, Auth(Login { token }): Auth<Login>| judge(&asked, &token))
+                .on_connect(async |socket: Socket| {
+                    let user = socket.user().map(|user| user.to_string());
+                    socket.emit("here", (socket.recovered(), user));
+                })
+                .on("message", async |socket: Socket, Data(text): Data<Value>| {
+                    socket.emit("message", text);
+                })
+        }),
+    })
+}
+
+/// As in the reference, whose `skipMiddlewares` is true by default: guards have let the socket in before. They are
+/// asked where the client begins anew after all.
+#[test]
+fn guards_are_not_asked_about_a_socket_that_goes_on() {
+    for has_handlers in [false, true] {
+        let runtime = support::runtime();
+        let _entered = runtime.enter();
+        let asked = Asked::default();
+        let server = guarded(recovering(), asked.clone(), has_handlers);
+        let enter_as = |payload| enter_as(&server, payload);
+        let were_asked = || std::mem::take(&mut *asked.lock().unwrap());
+        // What the socket itself says, with its offset.
+        let says = |link: &mut Link, recovered: bool| {
+            if has_handlers {
+                let (event, offset) = link.event("");
+                assert_eq!(event, json!(["here", recovered, "ada"]));
+                return offset;
+            }
+            link.send(r#"42["join-room","lobby"]"#);
+            say(link, "hello")
+        };
+        let (mut link, connected) = enter_as(json!({"token": "ada"}));
+        let mut offset = says(&mut link, false);
+        assert_eq!(were_asked(), ["ada"]);
+        let known: Value = serde_json::from_str(&connected[2..]).unwrap();
+        let pid = &known["pid"];
+        drop(link);
+        for token in ["ada", "nobody", "bob"] {
+            let (mut link, again) = enter_as(json!({"token": token, "pid": pid, "offset": offset}));
+            assert_eq!(again, connected, "its user is the one of before");
+            offset = says(&mut link, true);
+            assert_eq!(were_asked(), [""; 0]);
+        }
+        // The socket is there, and the client has had an event of later: it begins anew, and the guard may refuse it.
+        let (epoch, _) = offset.split_once('-').unwrap();
+        let later = format!("{epoch}-ffffff");
+        let refusal = if has_handlers { r#"44{"message":"no"}"# } else { r#"44{"message":"认证错误"}"# };
+        let (mut link, refused) = enter_as(json!({"token": "nobody", "pid": pid, "offset": later}));
+        assert_eq!((&*refused, were_asked()), (refusal, vec!["nobody".to_owned()]));
+        // On this connection it tries again. The socket of before has ended.
+        for wrong in [pid, &json!("no pid")] {
+            link.send(&format!("40{}", json!({"token": "nobody", "pid": wrong, "offset": offset})));
+            assert_eq!((&*link.next(), were_asked()), (refusal, vec!["nobody".to_owned()]));
+        }
+        link.send(&format!("40{}", json!({"token": "ada", "pid": pid, "offset": offset})));
+        let connected = link.next();
+        let new: Value = serde_json::from_str(connected.strip_prefix("40").expect(&connected)).unwrap();
+        assert!(new["sid"] != known["sid"] && new["pid"] != known["pid"]);
+        says(&mut link, false);
+        assert_eq!(were_asked(), ["ada"]);
+        // A user whom the application lets in begins anew at once.
+        drop(link);
+        let (mut link, anew) = enter_as(json!({"token": "ada", "pid": new["pid"], "offset": later}));
+        let newer: Value = serde_json::from_str(&anew[2..]).unwrap();
+        assert!(newer["sid"] != new["sid"] && newer["pid"] != new["pid"]);
+        says(&mut link, false);
+        assert_eq!(were_asked(), ["ada"]);
+    }
 }
 
 #[test]
@@ -356,7 +454,7 @@ fn handlers_know_a_socket_that_goes_on() {
         let (told, tells) = mpsc::channel::<String>();
         let gate = Arc::new(Semaphore::new(0));
         let limits = Limits { hook_timeout_ms: 600_000, ..Limits::default() };
-        let config = Config { limits, ..recovering() };
+        let config = Config { limits, ..asking() };
         let builder = Fanfare::builder(Stage(told, gate.clone())).config(config).socketio("/", |io| {
             io.guard(async |Auth(Visit { visit }): Auth<Visit>, data: SocketExtensions| {
                 if let Some(visit) = visit {

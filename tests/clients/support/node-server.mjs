@@ -93,5 +93,12 @@ function all(io) {
       next(error)
     })
     .on('connection', socket => socket.emit('auth', socket.handshake.auth))
+  const visits = new Map()
+  io.of('/visits')
+    .use(({ handshake: { auth } }, next) => {
+      visits.set(auth.name, (visits.get(auth.name) ?? 0) + 1)
+      next()
+    })
+    .on('connection', socket => socket.emit('visits', visits.get(socket.handshake.auth.name), socket.recovered))
   io.of(/^\/dynamic-.*$/).on('connection', socket => socket.emit('auth', socket.nsp.name))
 }

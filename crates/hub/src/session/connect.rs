@@ -112,6 +112,10 @@ impl Sessions {
     }
 
     fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
+        if adopted.is_none() && connecting.connect.only_resume {
+            let error = Error::new(ErrorCode::NotConnected, "the session is over, or goes on elsewhere");
+            return self.connect_refused(cx, connecting, error);
+        }
         if adopted.is_none() && cx.hooks.connect && !connecting.identified {
             // The ticket's facts end with the session: the application may have sent its user away since.
             let Connect { page, subscribe, program, .. } = connecting.connect;

@@ -266,9 +266,10 @@ impl Sessions {
                         connecting.connect.subscribe.iter().all(|options| options.channel != **channel)
                     });
                 let made: Vec<SubOptions> = missing.cloned().map(SubOptions::new).collect();
-                let Connect { resume, page, ack, mut subscribe, program, .. } = connecting.connect;
+                let Connect { resume, only_resume, page, ack, mut subscribe, program, .. } = connecting.connect;
                 subscribe.extend(made);
-                connecting.connect = Connect { token: None, user, proof, resume, page, ack, subscribe, program };
+                let token = None;
+                connecting.connect = Connect { token, user, proof, resume, only_resume, page, ack, subscribe, program };
                 connecting.identified = true;
                 self.take_up(cx, connecting);
             }
@@ -277,8 +278,8 @@ impl Sessions {
 
     /// The connection stays without a session. It may try again within the time that it had from its beginning, unless
     /// its protocol cannot show a refusal: a client that is refused for ever must not stay.
-    fn connect_refused(&mut self, cx: &mut Cx<'_>, connecting: Connecting, error: Error) {
-        let Connecting { at, reply, waiting, .. } = connecting;
+    pub(super) fn connect_refused(&mut self, cx: &mut Cx<'_>, connecting: Connecting, error: Error) {
+        let Connecting { at, reply, connect, waiting, .. } = connecting;
         let id = at.conn;
         let silent = reply == ReplyTo::Silent;
         let comes_back = error.code.row().retryable;
@@ -290,7 +291,7 @@ impl Sessions {
         conn.may_come_back = comes_back;
         // Its timer may have come and gone while the application was asked.
         self.connect_timeout(cx, id);
-        if !comes_back {
+        if !comes_back && !connect.only_resume {
             self.count_bad(cx, id);
         }
         for request in waiting {

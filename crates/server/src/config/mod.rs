@@ -179,6 +179,9 @@ pub struct SocketIoConfig {
     /// How long a client that was cut off may be away and still go on as the same socket (connection state recovery).
     /// Zero: such a client begins anew. Default zero.
     pub max_disconnection_duration: Duration,
+    /// Whether a client that goes on as the same socket is let in without asking the guards of its namespace and the
+    /// `on_connect` handler again: the reference's `skipMiddlewares`. Default true.
+    pub skip_middlewares: bool,
     /// The message for a client that the application does not let in. Default `认证错误` (authentication error).
     pub refusal: String,
 }
@@ -200,6 +203,7 @@ impl Default for SocketIoConfig {
             upgrade_timeout: Duration::from_secs(10),
             cookie: None,
             max_disconnection_duration: Duration::ZERO,
+            skip_middlewares: true,
             refusal: "认证错误".to_owned(),
         }
     }

@@ -145,6 +145,9 @@ settings! {
     "socketio.max_disconnection_duration": ValueKind::Time { min: 0, max: 86_400_000, at: Millis::Duration(|s| &mut s.config.socketio.max_disconnection_duration) },
         "How long a client that was cut off may be away and still go on as the same socket, in its rooms, with the events that it missed. \
          With it each event of the server has its offset as one more argument, as in the reference. 0 turns it off.";
+    "socketio.skip_middlewares": ValueKind::Switch(|s| &mut s.config.socketio.skip_middlewares),
+        "Lets a client that goes on as the same socket in without asking the guards of its namespace and the `on_connect` handler again, \
+         as the reference does by default. Turn it off where a user can lose a right while it is away.";
     "socketio.refusal": ValueKind::Text(|s| &mut s.config.socketio.refusal),
         "The message of the `connect_error` of a client that the application does not let in.";
 

@@ -88,6 +88,7 @@ impl Shell {
                 client.pack_answers(&mut actions);
             }
         }
+        self.tell_handlers(id, &mut actions);
         // Commands of handlers do not wait for room as those of a client do: their sender waits for the shard.
         let requests: Vec<Request> = actions.requests.drain(..).collect();
         self.carry_out(now, id, &mut actions);
@@ -101,6 +102,11 @@ impl Shell {
             self.ask_members(now, question);
         }
         self.actions = actions;
+    }
+
+    /// A reply of the hub has shown that a client does not go on as the socket that it was.
+    pub(super) fn begin_anew(&mut self, now: Now, id: ConnId, seat: Seat) {
+        self.converse(now, id, seat, |client, actions| client.begin_anew(seat, actions));
     }
 
     /// Tells the handlers what a message has led to.

@@ -2,7 +2,7 @@
 //! receiver; a reply is encoded for its connection; the others go to readers, handlers and other shards.
 
 use super::ends::End;
-use super::{CHOKED_MARKS, Shell, Sink, wake};
+use super::{CHOKED_MARKS, Shell, Sink, application, wake};
 use crate::framing::{Form, Framing};
 use crate::logs;
 use crate::protocol::{self, Encoded};
@@ -71,6 +71,11 @@ impl Shell {
                     let encoded = conn.conversation.encode_reply_in(seat, &reply, now, &mut scratch);
                     if let (Encoded::Ignored, ReplyBody::Error(error)) = (encoded, &reply.body) {
                         logs::ignored(error, &conn.peer);
+                    }
+                    if encoded == Encoded::Nothing
+                        && application::client(&mut *conn.conversation).is_some_and(|client| client.begins_anew(seat))
+                    {
+                        self.anew.push_back((id, seat));
                     }
                     match form(encoded) {
                         Ok(Some(_)) if encoded == Encoded::Several => self.answer_several(id, &scratch),

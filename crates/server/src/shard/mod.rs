@@ -73,6 +73,8 @@ pub(crate) struct Shell {
     effects: Effects,
     /// Inputs that arose while effects were performed.
     inputs: VecDeque<Input>,
+    /// Clients of Socket.IO that do not go on as the sockets that they were.
+    anew: VecDeque<(ConnId, Seat)>,
     /// By [`WireId`].
     wires: Vec<Wire>,
     place: Place,
@@ -154,6 +156,7 @@ impl Shell {
             hub,
             effects: Effects::new(),
             inputs: VecDeque::new(),
+            anew: VecDeque::new(),
             corks: Corks::new(wires.len()),
             wires,
             place,
@@ -328,10 +331,14 @@ impl Shell {
         self.act(now, Input::Reload(rules));
     }
 
-    /// Handles the inputs that arose while effects were performed.
+    /// Handles the inputs that arose while effects were performed, and what replies have led to.
     fn settle(&mut self, now: Now) {
-        while let Some(input) = self.inputs.pop_front() {
-            self.step(now, input);
+        loop {
+            while let Some(input) = self.inputs.pop_front() {
+                self.step(now, input);
+            }
+            let Some((id, seat)) = self.anew.pop_front() else { return };
+            self.begin_anew(now, id, seat);
         }
     }
 

@@ -65,7 +65,7 @@ pub(crate) struct Desk {
 impl Desk {
     /// Asks the guards. The decision comes back to the shard.
     pub(crate) fn enter(self: &Arc<Self>, conn: ConnId, peer: Peer, entering: Entering) {
-        let Entering { seat, namespace, handlers, auth, request, of_connection } = entering;
+        let Entering { seat, namespace, handlers, goes_on, auth, request, of_connection } = entering;
         let Ok(handlers) = handlers.downcast() else { return }; // they are of our registry
         let key = SocketKey::new(conn, seat);
         let gate = of_connection.and_then(|gate| gate.downcast().ok());
@@ -87,7 +87,8 @@ impl Desk {
         }));
         let back = self.back.clone();
         let decide = async move {
-            let result = handled.ask_guards().await.map(|identity| Admission { handled: Box::new(handled), identity });
+            let result = handled.ask_guards(goes_on).await;
+            let result = result.map(|identity| Admission { handled: Box::new(handled), identity });
             let decision = Control::SocketIoDecision(conn, Box::new(Decision { seat, result }));
             let _ = back.send(decision); // a shard that has ended needs no answer
         };
@@ -339,12 +340,13 @@ impl Queued {
         acknowledge(socket, &ack, payload);
     }
 
-    async fn ask_guards(&self) -> Result<Option<Box<Identified>>, Unwanted> {
+    /// `goes_on`: the client was let in before, as the socket that it is again, and no guard is asked.
+    async fn ask_guards(&self, goes_on: bool) -> Result<Option<Box<Identified>>, Unwanted> {
         let QueuedParts { desk, handlers, gate, .. } = &*self.0;
         if !desk.places.may_enter() {
             return Err(Unwanted::Overloaded);
         }
-        if handlers.guards.is_empty() {
+        if goes_on || handlers.guards.is_empty() {
             return Ok(None);
         }
         let held = desk.places.guard(&gate.places).await.ok_or(Unwanted::Overloaded)?;

@@ -9,7 +9,6 @@ use super::Reason;
 use super::bridge::take_bridged;
 use super::builtin::Asked;
 use super::conversation::{Client, Socket, Stage, of_room, refuse};
-use super::namespaces::Namespace;
 use super::seam::{
     AckArgs, AckSender, Admission, Decision, Entering, HandledSocket, MembersQuestion, Opaque, Operation, SocketKey,
     Unwanted,
@@ -22,19 +21,14 @@ use fanfare_hub::{
 use fanfare_wire::socketio::{Event, Packet};
 
 impl Client {
-    /// Asks the guards about a client.
-    pub(super) fn ask_guards(
-        &self,
-        seat: Seat,
-        namespace: &Namespace,
-        handlers: Opaque,
-        auth: Option<&str>,
-        actions: &mut Actions,
-    ) {
+    /// Asks the guards about the client in this seat.
+    pub(super) fn ask_guards(&self, seat: Seat, handlers: Opaque, auth: Option<&str>, actions: &mut Actions) {
+        let socket = &self.sockets[usize::from(seat.0)];
         actions.entering = Some(Box::new(Entering {
             seat,
-            namespace: (*namespace.name).into(),
+            namespace: (*socket.namespace.name).into(),
             handlers,
+            goes_on: socket.is_unasked(),
             auth: auth.map(Into::into),
             request: self.request.clone(),
             of_connection: self.of_connection.clone(),

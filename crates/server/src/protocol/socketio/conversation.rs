@@ -46,6 +46,11 @@ pub(super) enum Stage {
     Known(ClientId),
     /// Its events count.
     Inside(ClientId),
+    /// It does not go on as the socket that it was: it begins anew.
+    Anew {
+        /// The hub knows it as that socket.
+        has_session: bool,
+    },
 }
 
 /// One connection.
@@ -191,25 +196,55 @@ impl Client {
         if packet.data.as_deref().is_some_and(|auth| auth.len() > AUTH_BYTES_MAX) {
             return refuse(actions, &packet.namespace, "auth exceeds the limit of 16 KiB", None);
         }
-        let seat = Seat(at as u16);
         let parts = self.parts.clone();
         let (stage, rooms) = (Stage::Asking, Vec::new());
-        let auth = packet.data.as_deref().filter(|_| parts.recovers());
-        let returning = Auth::of(auth).returning(&self.place, &namespace.name, actions.now).map(Box::new);
-        let mut socket = Socket { parts, namespace, stage, user: None, rooms, handled: None, returning };
-        actions.seat = seat;
         let auth = packet.data.as_deref();
-        match socket.namespace.handlers.clone() {
-            Some(handlers) => {
-                socket.stage = Stage::Guarded;
-                self.ask_guards(seat, &socket.namespace, handlers, auth, actions);
-            }
-            None => actions.requests.push(socket.enter(auth, Connect::default())),
+        let pid = Auth::of(auth.filter(|_| parts.recovers()));
+        let mut returning = pid.returning(&self.place, &namespace.name, actions.now).map(Box::new);
+        let is_guarded = parts.has_guard || namespace.handlers.is_some();
+        if let Some(returning) = returning.as_mut().filter(|_| parts.skips_guards || !is_guarded) {
+            returning.unasked = Some(auth.map(Into::into));
         }
+        let socket = Socket { parts, namespace, stage, user: None, rooms, handled: None, returning };
         match free {
             Some(at) => self.sockets[at] = socket,
             None => self.sockets.push(socket),
         }
+        self.ask(at, auth, actions);
+    }
+
+    /// Asks whether the client in this seat may enter: the guards first, where there are some.
+    fn ask(&mut self, at: usize, auth: Option<&str>, actions: &mut Actions) {
+        let seat = Seat(at as u16);
+        actions.seat = seat;
+        let socket = &mut self.sockets[at];
+        match socket.namespace.handlers.clone() {
+            Some(handlers) => {
+                socket.stage = Stage::Guarded;
+                self.ask_guards(seat, handlers, auth, actions);
+            }
+            None => {
+                socket.stage = Stage::Asking;
+                actions.requests.push(socket.enter(auth, Connect::default()));
+            }
+        }
+    }
+
+    /// True if the client in this seat does not go on as the socket that it was: [`Self::begin_anew`] is due.
+    pub(crate) fn begins_anew(&self, Seat(seat): Seat) -> bool {
+        self.sockets.get(usize::from(seat)).is_some_and(|socket| matches!(socket.stage, Stage::Anew { .. }))
+    }
+
+    /// It enters as another socket, with what it has shown. The socket that it was ends, if that is still there.
+    pub(crate) fn begin_anew(&mut self, Seat(seat): Seat, actions: &mut Actions) {
+        let Some(socket) = self.sockets.get_mut(usize::from(seat)) else { return };
+        let Stage::Anew { has_session } = socket.stage else { return };
+        let shown = socket.returning.take().and_then(|returning| returning.unasked).flatten();
+        (socket.user, socket.handled) = (None, None);
+        if has_session {
+            actions.requests.push(silent(Command::Leave));
+        }
+        self.ask(usize::from(seat), shown.as_deref(), actions);
     }
 }
 
@@ -219,17 +254,23 @@ impl Socket {
         self.stage != Stage::Outside && *self.namespace.name == *namespace
     }
 
+    /// No guard was asked, so it may enter only as the socket that it was.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.returning.as_ref().is_some_and(|returning| returning.unasked.is_some())
+    }
+
     /// The command by which it enters.
     pub(super) fn enter(&self, auth: Option<&str>, connect: Connect) -> Request {
         // A token that is no text is none: the guard decides about clients without one.
-        let token = Auth::of(auth.filter(|_| self.parts.has_guard)).token;
+        let only_resume = self.is_unasked();
+        let token = Auth::of(auth.filter(|_| self.parts.has_guard && !only_resume)).token;
         let token = token.as_str().map(UserToken::from);
         let returning = self.returning.as_deref();
         let subscribe = vec![self.parts.options(SubOptions::new(self.namespace.channel.clone()), returning)];
         let resume = returning.map(|returning| returning.resume);
         // A `pid` is known to one page alone: it takes its socket from a connection that is not yet known to be cut.
         let page = PageId::new("pid").filter(|_| self.parts.recovers());
-        let connect = Connect { token, subscribe, resume, page, ..connect };
+        let connect = Connect { token, subscribe, resume, only_resume, page, ..connect };
         Request { id: Some(RequestId::Text(CONNECT.into())), command: Command::Connect(Box::new(connect)) }
     }
 
@@ -247,12 +288,20 @@ impl Socket {
             (ReplyBody::Subscribed(subscribed), Stage::Known(client))
                 if subscribed.channel == self.namespace.channel =>
             {
+                let recovers = self.returning.is_some() && subscribed.recovered == Some(true);
+                if self.is_unasked() && !recovers {
+                    self.stage = Stage::Anew { has_session: true };
+                    return Encoded::Nothing;
+                }
                 self.stage = Stage::Inside(client);
                 if let Some(handled) = &self.handled {
-                    let recovers = self.returning.is_some() && subscribed.recovered == Some(true);
                     handled.entered(recovers.then_some(&subscribed.rooms));
                 }
                 self.put_entered(subscribed, client, (place, now), out)
+            }
+            (ReplyBody::Error(_), Stage::Asking) if is(CONNECT) && self.is_unasked() => {
+                self.stage = Stage::Anew { has_session: false };
+                Encoded::Nothing
             }
             (ReplyBody::Error(_), Stage::Asking) if is(CONNECT) => {
                 self.stage = Stage::Outside;

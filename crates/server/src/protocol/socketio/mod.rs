@@ -76,6 +76,8 @@ struct Parts {
     rooms_max: usize,
     /// How long a socket may be without a connection; 0: not at all.
     grace_ms: u32,
+    /// A client that goes on as the same socket is let in unasked.
+    skips_guards: bool,
     refusal: Box<str>,
     parser: Parser,
     transports: Transports,
@@ -118,6 +120,7 @@ impl SocketIo {
             payload_bytes_max: limits.room_message_bytes_max,
             rooms_max: limits.rooms_max,
             grace_ms: u32::try_from(config.max_disconnection_duration.as_millis()).unwrap_or(u32::MAX),
+            skips_guards: config.skip_middlewares,
             refusal: config.refusal.as_str().into(),
             parser: config.parser,
             transports: Transports { polling: config.polling, websocket: config.websocket },

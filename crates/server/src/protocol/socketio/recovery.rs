@@ -4,6 +4,10 @@
 //! has the events of its namespace, and the `pid` and offsets that are given out. The rest is the hub's: a session
 //! outlives its connection, and its subscription goes on where the client was (`SubOptions::keep`).
 //!
+//! Guards have let the socket in before, so a client that shows its `pid` is first taken at that word, without asking
+//! them (`socketio.skip_middlewares`). Where the socket does not go on, it has not been let in, and begins anew: the
+//! guards are asked then.
+//!
 //! A `pid` is a ticket under a key of its own for each namespace: it opens no other namespace, nothing native, and no
 //! native ticket is one. It names the shard on which the socket began for as long as the socket lives, so the shards
 //! look for the session (`Claim`). An offset is the place of the event in the log of its namespace.
@@ -34,7 +38,12 @@ pub(super) struct Returning {
     pub(super) pid: Box<str>,
     pub(super) resume: Resume,
     last: Option<Position>,
+    /// No guard was asked, so nothing but the socket that it was may be given to it. What it has shown for that case.
+    pub(super) unasked: Option<Shown>,
 }
+
+/// The `auth` of a client: JSON text.
+pub(super) type Shown = Option<Box<str>>;
 
 impl Auth {
     pub(super) fn of(json: Option<&str>) -> Self {
@@ -52,7 +61,7 @@ impl Auth {
             Value::Null => None,
             offset => Some(place_of(offset.as_str()?)?),
         };
-        Some(Returning { pid: pid.into(), resume: claims.resume(), last })
+        Some(Returning { pid: pid.into(), resume: claims.resume(), last, unasked: None })
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) struct Entering {
     pub(crate) seat: Seat,
     pub(crate) namespace: Arc<str>,
     pub(crate) handlers: Opaque,
+    /// Guards are not asked: the socket was let in before, and may only go on.
+    pub(crate) goes_on: bool,
     /// A JSON object.
     pub(crate) auth: Option<Box<str>>,
     pub(crate) request: Option<Arc<RequestInfo>>,
