@@ -447,3 +447,31 @@ fn a_client_that_only_resumes_begins_no_session() {
         }
     }
 }
+
+/// What a client missed comes with the answer, and not behind it, however much there was for others in between.
+#[test]
+fn what_was_missed_among_much_for_others_comes_with_the_answer() {
+    for shards in shard_counts() {
+        for scan_slice in [1, 7, 1024] {
+            let mut net = Net::with(shards, Limits { scan_slice, ..Limits::default() }, open_rules());
+            let (ada, bob) = begin(&mut net);
+            let others = || Audience { only: vec![ClientId(7)], ..Audience::default() };
+            net.cut(ada);
+            for round in 0..3 {
+                for _ in 0..20 {
+                    net.ask(bob, to("\"for others\"", others()));
+                }
+                say(&mut net, bob, &format!("\"missed {round}\""), "red");
+            }
+            let peer = net.resume(ada, shards - 1, vec![kept(None)]);
+            let received = net.take(peer);
+            let subscribed = received.iter().find_map(|received| match received {
+                Received::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => Some(subscribed),
+                _ => None,
+            });
+            let subscribed = subscribed.expect("subscribed");
+            assert_eq!(texts(&subscribed.publications), ["\"missed 0\"", "\"missed 1\"", "\"missed 2\""]);
+            assert_eq!((subscribed.recovered, subscribed.more), (Some(true), false), "{shards} shards, {scan_slice}");
+        }
+    }
+}

@@ -537,3 +537,76 @@ fn handlers_know_a_socket_that_goes_on() {
         assert_eq!(next(), r#"connect false ["own"] None None"#, "it has left for good");
     }
 }
+
+/// All of them are cut at once, and messages go on.
+#[test]
+fn two_thousand_clients_go_on_each_with_all_that_it_missed() {
+    const GROUPS: usize = 20;
+    const CLIENTS: usize = 2_000;
+    let runtime = support::runtime();
+    let _entered = runtime.enter();
+    let server = Server::of(Fanfare::builder(()).config(recovering()).socketio("/", |io| {
+        io.on("join", async |socket: Socket, Data(room): Data<String>| drop(socket.join(&room)))
+            .on("say", async |io: Io, Data(n): Data<u64>| drop(io.to("all").emit("said", json!({"text": n}))))
+    }));
+    let server = &server;
+    let joined = || {
+        let (mut link, known) = begin(server, false);
+        link.send(r#"421["join","all"]"#);
+        assert_eq!(link.next(), "431[]");
+        (link, known)
+    };
+    let (mut ada, _) = joined();
+    let mut say = |n: usize| {
+        ada.send(&format!(r#"42["say",{n}]"#));
+        assert_eq!(ada.event("").0, json!(["said", {"text": n}]));
+    };
+    // The groups come at the same time: one after the other their ways to the server and back would add up.
+    let groups: Vec<Vec<(Link, Known)>> = std::thread::scope(|scope| {
+        let come = || (0..CLIENTS / GROUPS).map(|_| joined()).collect();
+        let groups: Vec<_> = (0..GROUPS).map(|_| scope.spawn(come)).collect();
+        groups.into_iter().map(|group| group.join().unwrap()).collect()
+    });
+    say(0);
+    // All are cut without a word.
+    let groups: Vec<Vec<Known>> =
+        groups.into_iter().map(|group| group.into_iter().map(|(_, known)| known).collect()).collect();
+    (1..=20).for_each(&mut say);
+    std::thread::scope(|scope| {
+        let (is_back, returns) = mpsc::channel::<()>();
+        let back = |group: Vec<Known>, is_back: mpsc::Sender<()>| {
+            let mut links = Vec::new();
+            for known in group {
+                let mut link = Link::open(server, false);
+                let (missed, same) = enter(&mut link, "", &json!({"pid": known.pid}));
+                assert_eq!(same, known);
+                assert!(missed.len() > 20, "they come before the answer: {missed:?}");
+                let heard: Vec<Value> = missed.into_iter().map(|(event, _)| event).collect();
+                links.push((link, heard));
+                is_back.send(()).unwrap();
+            }
+            links
+        };
+        let groups: Vec<_> = groups
+            .into_iter()
+            .map(|group| (group, is_back.clone()))
+            .map(|(group, is_back)| scope.spawn(move || back(group, is_back)))
+            .collect();
+        drop(is_back);
+        // Ada goes on between their returns.
+        let mut last = 20;
+        for (n, ()) in returns.iter().enumerate() {
+            if n % 50 == 49 {
+                last += 1;
+                say(last);
+            }
+        }
+        let all: Vec<Value> = (0..=last).map(|n| json!(["said", {"text": n}])).collect();
+        for group in groups {
+            for (mut link, mut heard) in group.join().unwrap() {
+                heard.extend((heard.len()..all.len()).map(|_| link.event("").0).collect::<Vec<Value>>());
+                assert_eq!(heard, all, "each once, and in order");
+            }
+        }
+    });
+}

@@ -437,7 +437,7 @@ impl Homes {
             (Purpose::Append { to }, StoreAnswer::Duplicate(position)) => {
                 self.published(cx, index, to, position, true);
             }
-            (Purpose::Sub { to, want }, StoreAnswer::Page(page)) => self.start(cx, index, to, want, page),
+            (Purpose::Sub { to, want }, StoreAnswer::Page(page)) => self.begin(cx, index, to, want, page),
             (Purpose::Scan { to, scan }, StoreAnswer::Page(page)) => self.scanned(cx, index, to, scan, page),
             (Purpose::Pull { to, puller, .. }, StoreAnswer::Page(page)) => self.pulled(cx, index, to, puller, page),
             (Purpose::Fill, StoreAnswer::Page(page)) => self.fill(cx, index, page),

@@ -43,6 +43,9 @@ pub(super) enum ScanOf {
     },
     /// The newest of the publications that a subscriber missed.
     Latest,
+    /// The first page of a subscriber whose place is honoured: what it missed comes with the answer, as far as it fits,
+    /// however much there was for others.
+    Sub(Want),
 }
 
 /// One read of the store.
@@ -87,7 +90,7 @@ impl Scan {
     pub(super) fn refused(&self, token: PendingToken, error: Error) -> ToEdge {
         match self.of {
             ScanOf::History => ToEdge::History { token, result: Err(error) },
-            ScanOf::Recent { .. } => ToEdge::Subscribed { token, result: Err(error) },
+            ScanOf::Recent { .. } | ScanOf::Sub(_) => ToEdge::Subscribed { token, result: Err(error) },
             ScanOf::Latest => ToEdge::Pulled { token, result: Err(error) },
         }
     }
@@ -261,6 +264,7 @@ impl Homes {
                 let start = Start { top: home.top(), end: page.end, recovered, publications: page.publications };
                 self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
             }
+            ScanOf::Sub(want) => self.start(cx, index, to, want, page),
             ScanOf::Latest => {
                 let Some(Reader { client, .. }) = scan.reader else { return };
                 let puller = Puller::Latest(client);
@@ -285,8 +289,17 @@ impl Homes {
         }
     }
 
+    /// The first step after a subscriber's place has been read.
+    pub(super) fn begin(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want, page: Page) {
+        let Some(since) = want.since.filter(|_| page.complete && page.rest == Rest::Unseen) else {
+            return self.start(cx, index, to, want, page);
+        };
+        let scan = Scan::new(Range::After(since), Some(Reader::of(want.client)), usize::MAX, ScanOf::Sub(want));
+        self.scanned(cx, index, to, scan, page);
+    }
+
     /// The first page after a subscriber's place has been read.
-    pub(super) fn start(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want, page: Page) {
+    fn start(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want, page: Page) {
         let top = self.homes[index as usize].top();
         let start = match (page.complete, want.recent) {
             (true, _) => Start { top, end: page.end, recovered: Some(true), publications: page.publications },
