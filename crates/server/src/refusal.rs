@@ -219,6 +219,12 @@ impl HttpRefusal {
         self
     }
 
+    /// For a client of Engine.IO that may not connect, or not now: in the form of the reference, with code 4.
+    pub(crate) fn forbidden_in_engine(self) -> Self {
+        let words = Refused::Forbidden.body_with(self.reason());
+        self.in_words(words)
+    }
+
     /// With this body, which is JSON, in place of the sentence.
     pub(crate) fn in_words(mut self, words: String) -> Self {
         self.0.words = Some(words);

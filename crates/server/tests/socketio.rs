@@ -6,6 +6,7 @@
 mod support;
 
 use fanfare::hub::{Disconnect, Limits};
+use fanfare::socketio::Auth;
 use fanfare::{Builder, Config, Fanfare, Identity, Json, Refusal, SocketIoConfig, Token};
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
@@ -150,6 +151,64 @@ fn a_guard_refuses_in_its_words_and_names_the_user() {
     client.text(r#"42["join-room","lobby"]"#);
     client.text(r#"42["message",{}]"#);
     assert_eq!(event(&mut client, true), json!(["message", {"userId": "ada \"the first\""}]));
+}
+
+/// A client that nobody could judge is told that it may try again, and not that it is unwelcome. By `on_connect` and
+/// by the guard of a namespace.
+#[test]
+fn a_refusal_that_is_none_for_ever_says_so() {
+    async fn judge(token: &str) -> Result<Identity, Refusal> {
+        match token {
+            "busy" => Err(Refusal::unavailable("the database is busy", Duration::from_millis(1_500))),
+            "slow" => std::future::pending().await,
+            "broken" => Err(Refusal::internal("a secret")),
+            "panics" => panic!("another secret"),
+            "with data" => Err(Refusal::unavailable("later", Duration::ZERO).with_data(&7)),
+            _ => Err(Refusal::denied("no")),
+        }
+    }
+    #[derive(serde::Deserialize)]
+    struct Login {
+        token: String,
+    }
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let limits = Limits { hook_timeout_ms: 50, ..Limits::default() };
+    let server = Server::of(
+        Fanfare::builder(())
+            .config(Config {
+                socketio: SocketIoConfig { enabled: true, ..SocketIoConfig::default() },
+                limits,
+                ..config()
+            })
+            .on_connect(async |token: Token| judge(token.as_str()).await)
+            .socketio("/guarded", |io| io.guard(async |Auth(login): Auth<Login>| judge(&login.token).await)),
+    );
+    let (busy, failed) = ("the database is busy", "the server failed; its log has the reason");
+    let again = |code: &str| json!({"code": code, "retryable": true});
+    let rows = [
+        ("busy", busy, json!({"code": "unavailable", "retryable": true, "retry_after": 1_500}), true),
+        ("slow", "", again("timeout"), true),
+        ("broken", failed, again("internal"), true),
+        ("panics", failed, again("internal"), true),
+        ("with data", "later", json!(7), false),
+        ("no", "no", Value::Null, false),
+    ];
+    let mut client = open(&server);
+    for (token, message, data, both) in rows {
+        for namespace in ["/guarded,", ""] {
+            client.text(&format!("40{namespace}{}", json!({"token": token})));
+            let answer = text(&mut client);
+            let error = answer.strip_prefix(&format!("44{namespace}")).expect(&answer);
+            let error: Value = serde_json::from_str(error).expect("JSON");
+            if token == "no" && namespace.is_empty() {
+                assert_eq!(error, json!({"message": "认证错误"}));
+            } else if both || !namespace.is_empty() {
+                assert_eq!(error["data"], data, "{token} {namespace}");
+                assert!(error["message"] == message || token == "slow", "{token} {namespace}: {error}");
+            }
+        }
+    }
 }
 
 #[test]

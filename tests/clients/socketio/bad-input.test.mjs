@@ -36,6 +36,23 @@ conformance('bad input', {}, port => {
       }))
   }
 
+  for (const [name, packet] of [
+    ['an event', '42["message",{}]'],
+    ['an event with an ack', '421["message",{}]'],
+    ['an ack', '431[]'],
+    ['a DISCONNECT', '41'],
+    ['a CONNECT_ERROR', '44{"message":"no"}'],
+    ['an event with an attachment', '450-["message"]'],
+    ['bytes', Buffer.from([1])],
+  ]) {
+    test(`${name} before CONNECT closes the connection`, () =>
+      witness(`before ${name}`, async () => {
+        const bad = await Frames.session(port())
+        bad.send(packet)
+        assert.deepEqual(await bad.rest(), [])
+      }))
+  }
+
   test('a huge name of a namespace is refused or closes the connection', () =>
     witness('namespace', async () => {
       const bad = await Frames.session(port())

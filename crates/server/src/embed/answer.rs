@@ -5,6 +5,7 @@ use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
 use crate::clock::Clock;
 use crate::embed::payload;
 use crate::logs;
+use crate::protocol::socketio::retry_data;
 use axum::Json;
 use bytes::Bytes;
 use fanfare_hub::{ChannelName, Error, ErrorCode, HookAnswer, Identified, Publish, UserId};
@@ -133,9 +134,11 @@ impl Refusal {
         }
     }
 
-    /// The message and the data for a client.
+    /// The message and the data for a client. Without data of its own, a refusal after which the client may try again
+    /// says so.
     pub(super) fn into_message(self) -> (Box<str>, Option<Bytes>) {
-        (self.error.message, self.data.map(|data| *data))
+        let data = self.data.map(|data| *data).or_else(|| retry_data(&self.error).map(Bytes::from));
+        (self.error.message, data)
     }
 
     /// The same as the argument of an ack.

@@ -196,7 +196,10 @@ impl Routes {
     fn judge_engine(&self, request: &Request<Body>, ends: Ends, cors: &mut HeaderMap) -> Result<Judged, HttpRefusal> {
         let nothing = || super::routes::nothing_at(request.uri().path());
         let engine = self.engine_of(request.uri().path()).ok_or_else(nothing)?;
-        *cors = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()))?.headers();
+        let page = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()));
+        let page =
+            page.map_err(|refused| if refused.status() == 403 { refused.forbidden_in_engine() } else { refused });
+        *cors = page?.headers();
         let is_post = request.method() == Method::POST;
         let query = request.uri().query().unwrap_or_default();
         let query = Query::judge(query, request.method().as_str(), false, engine.protocol.transports())?;

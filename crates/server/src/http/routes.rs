@@ -208,7 +208,10 @@ impl Routes {
             let reason = format!("there is no protocol at {path:?}");
             return Err(HttpRefusal::because(404, reason));
         }
-        self.gate.admit_page(authority.as_ref(), headers())?;
+        self.gate.admit_page(authority.as_ref(), headers()).map_err(|refused| {
+            let is_engine = offered.iter().any(|upgrade| upgrade.engine_io.is_some());
+            if is_engine { refused.forbidden_in_engine() } else { refused }
+        })?;
         // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
         let named = |name: &str| offered.iter().find(|upgrade| upgrade.protocol.subprotocol() == Some(name));
         let asked = accepted.protocols.iter().find_map(|name| named(name));

@@ -13,7 +13,7 @@ use super::{MESSAGE, Parts, Reason};
 use crate::protocol::{Actions, Breach, Conversation, Encoded, Message, Place, put_message};
 use crate::request::RequestInfo;
 use fanfare_hub::{
-    ClientId, Command, Connect, Disconnect, ErrorCode, Now, PageId, Position, Push, Reply, ReplyBody, Request,
+    ClientId, Command, Connect, Disconnect, Error, ErrorCode, Now, PageId, Position, Push, Reply, ReplyBody, Request,
     RequestId, Room, RoomCommand, Seat, SubOptions, Subscribed, UserToken,
 };
 use fanfare_wire::engineio::Packet as EnginePacket;
@@ -303,10 +303,13 @@ impl Socket {
                 self.stage = Stage::Anew { has_session: false };
                 Encoded::Nothing
             }
-            (ReplyBody::Error(_), Stage::Asking) if is(CONNECT) => {
+            (ReplyBody::Error(error), Stage::Asking) if is(CONNECT) => {
                 self.stage = Stage::Outside;
                 out.push(MESSAGE);
-                put_connect_error(out, &self.namespace.name, &self.parts.refusal, None);
+                // Nobody has judged a client that may try again: it is told so, and not that it is unwelcome.
+                let data = retry_data(error);
+                let message = if data.is_some() { &error.message } else { &self.parts.refusal };
+                put_connect_error(out, &self.namespace.name, message, data.as_deref());
                 Encoded::Text
             }
             // It has a session and no subscription, which is the server's fault.
@@ -419,6 +422,14 @@ pub(super) fn refuse(actions: &mut Actions, namespace: &str, message: &str, data
     let mut out = vec![MESSAGE];
     put_connect_error(&mut out, namespace, message, data);
     actions.answer(Message::written(&out));
+}
+
+/// The `data` of a `connect_error` after which the client may try again, unchanged: JSON with the words of the error
+/// in the native protocol. `None` for other errors.
+pub(crate) fn retry_data(error: &Error) -> Option<Vec<u8>> {
+    let row = error.code.row();
+    let retry_after = error.retry_after_ms.map(|ms| format!(",\"retry_after\":{ms}")).unwrap_or_default();
+    row.retryable.then(|| format!("{{\"code\":\"{}\",\"retryable\":true{retry_after}}}", row.word).into())
 }
 
 fn quoted(text: &str) -> String {

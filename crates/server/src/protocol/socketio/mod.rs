@@ -18,7 +18,7 @@ mod reason;
 mod recovery;
 mod seam;
 
-pub(crate) use conversation::Client;
+pub(crate) use conversation::{Client, retry_data};
 pub(crate) use namespaces::{Namespaces, channel_of};
 #[cfg(test)]
 pub(crate) use publish::data_of;

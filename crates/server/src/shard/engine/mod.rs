@@ -371,8 +371,7 @@ async fn may_go_on(shared: &Shared, id: ConnId, posting: &mut Posting) -> bool {
 
 /// Refuses a request for which there is no room at the moment, in the form of the reference.
 fn refuse_for_now(answer: ExchangeAnswer, refused: HttpRefusal) {
-    let body = Refused::Forbidden.body_with(refused.reason());
-    let _ = answer.send(Err(refused.in_words(body))); // as below
+    let _ = answer.send(Err(refused.forbidden_in_engine())); // as below
 }
 
 fn refuse(answer: ExchangeAnswer, refused: Refused) {
