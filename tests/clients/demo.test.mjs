@@ -3,28 +3,19 @@
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { after, afterEach, before, describe, test } from 'node:test'
+import { afterEach, describe, test } from 'node:test'
 import WebSocket from 'ws'
-import { launchBrowser, watch } from './support/browser.mjs'
+import { watch } from './support/browser.mjs'
 import { ChatClient, freshRoom } from './support/chat.mjs'
-import { startServer } from './support/server.mjs'
+import { browser, server, share } from './support/shared.mjs'
 
 const options = { timeout: 120_000 }
 const DESK = { viewport: { width: 1180, height: 760 }, locale: 'en-GB' }
 const PHONE = { viewport: { width: 360, height: 700 }, isMobile: true, hasTouch: true, locale: 'en-GB' }
 
-let server
-let browser
+share(options, { withBrowser: true })
 let pages = []
 
-before(async () => {
-  server = await startServer()
-  browser = await launchBrowser()
-}, options)
-after(async () => {
-  await browser?.close()
-  await server?.stop()
-}, options)
 afterEach(async () => {
   const ending = pages
   pages = []

@@ -7,20 +7,14 @@ import { spawn } from 'node:child_process'
 import { transform } from 'esbuild'
 import { EventSource } from 'eventsource'
 import { readFile } from 'node:fs/promises'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { launchBrowser } from './support/browser.mjs'
 import { serveApp } from './support/react-page.mjs'
-import { startServer } from './support/server.mjs'
+import { server, share } from './support/shared.mjs'
 
 const options = { timeout: 120_000 }
 
-let server
-before(async () => {
-  server = await startServer()
-}, options)
-after(async () => {
-  await server?.stop()
-}, options)
+share(options)
 
 /** A command of the HTTP API. */
 async function api(command, body) {

@@ -4,22 +4,16 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { launchBrowser, watch } from './support/browser.mjs'
 import { ChatClient } from './support/chat.mjs'
-import { startServer } from './support/server.mjs'
+import { server, share } from './support/shared.mjs'
 
 const options = { timeout: 120_000 }
 const run = promisify(execFile)
 
-let server
-before(async () => {
-  server = await startServer()
-}, options)
-after(async () => {
-  await server?.stop()
-}, options)
+share(options)
 
 /** The server's own key, as it says at its start. */
 const key = () => /^API key: (\S+)$/m.exec(server.output)[1]

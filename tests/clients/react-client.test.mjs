@@ -11,11 +11,10 @@
 //   - the component as it stands: for Fanfare this is a storm of half-open handshakes, which must not affect others.
 
 import assert from 'node:assert/strict'
-import { after, afterEach, before, describe, test } from 'node:test'
-import { launchBrowser } from './support/browser.mjs'
+import { afterEach, describe, test } from 'node:test'
 import { ChatClient, freshRoom, stillChats } from './support/chat.mjs'
 import { bundle, serveApp } from './support/react-page.mjs'
-import { startServer } from './support/server.mjs'
+import { browser, server, share } from './support/shared.mjs'
 
 const options = { timeout: 120_000 }
 
@@ -57,17 +56,8 @@ function Chat() {
 createRoot(document.getElementById('root')).render(<Chat />)
 `
 
-let server
-let browser
+share(options, { withBrowser: true })
 const opened = []
-before(async () => {
-  server = await startServer()
-  browser = await launchBrowser()
-}, options)
-after(async () => {
-  await browser?.close()
-  await server?.stop()
-}, options)
 afterEach(async () => {
   for (const thing of opened.splice(0).reverse()) await thing.close()
 }, options)

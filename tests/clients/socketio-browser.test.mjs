@@ -2,26 +2,17 @@
 
 import assert from 'node:assert/strict'
 import { fileURLToPath } from 'node:url'
-import { after, before, test } from 'node:test'
-import { launchBrowser, watch } from './support/browser.mjs'
+import { after, test } from 'node:test'
+import { watch } from './support/browser.mjs'
 import { startProxy } from './support/proxy.mjs'
-import { startServer } from './support/server.mjs'
+import { browser, server, share } from './support/shared.mjs'
 
 const options = { timeout: 120_000 }
 const SCRIPT = fileURLToPath(new URL('node_modules/socket.io-client/dist/socket.io.min.js', import.meta.url))
 
-let server
-let browser
+share(options, { withBrowser: true })
 const proxies = []
-before(async () => {
-  server = await startServer()
-  browser = await launchBrowser()
-}, options)
-after(async () => {
-  await browser?.close()
-  await Promise.all(proxies.map(proxy => proxy.stop()))
-  await server?.stop()
-}, options)
+after(() => Promise.all(proxies.map(proxy => proxy.stop())), options)
 
 async function proxied(settings) {
   const proxy = await startProxy(server.port, { ...settings, page: '<!doctype html><title>page</title>' })
@@ -73,9 +64,11 @@ test('behind a proxy that blocks WebSockets, two pages talk by polling, and go o
   await ada.hears('message', 'text', '你好')
 
   for (const round of ['first', 'second']) {
-    await bob.page.evaluate(() => void (window.back = new Promise(resolve => socket.once('connect', resolve))))
-    proxy.cut()
-    await bob.page.evaluate(() => back)
+    // Both are surely cut, and know it: what a page says before that may be lost.
+    proxy.down()
+    await Promise.all([ada, bob].map(({ page }) => page.waitForFunction(() => !socket.connected)))
+    proxy.up()
+    await Promise.all([ada, bob].map(({ page }) => page.waitForFunction(() => socket.connected)))
     await ada.emit('message', { text: `${round} live` })
     await Promise.all([ada, bob].map(client => client.hears('message', 'text', `${round} live`)))
   }

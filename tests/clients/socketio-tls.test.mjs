@@ -5,20 +5,17 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { after, before, test } from 'node:test'
+import { after, test } from 'node:test'
 import { NodeWebSocket } from 'engine.io-client'
 import { io } from 'socket.io-client'
-import { launchBrowser } from './support/browser.mjs'
 import { connect, polling } from './support/http2.mjs'
-import { startServer } from './support/server.mjs'
+import { browser, server, share } from './support/shared.mjs'
 import { join, next } from './support/socketio.mjs'
 
 const options = { timeout: 120_000 }
 const SCRIPT = fileURLToPath(new URL('node_modules/socket.io-client/dist/socket.io.min.js', import.meta.url))
 
-let server
-before(async () => (server = await startServer('--tls')), options)
-after(() => server?.stop(), options)
+share(options, { args: ['--tls'], withBrowser: true })
 
 const clients = []
 after(() => clients.forEach(client => client.disconnect()))
@@ -81,35 +78,30 @@ test('a client that polls over HTTP/2 goes on with a WebSocket over HTTP/1.1', o
 
 test('a page of Chromium polls over HTTP/2, goes on with a WebSocket, and talks to a client that only polls', options, async () => {
   const session = await connect(server.url)
-  const browser = await launchBrowser()
-  try {
-    const page = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage()
-    await page.goto(`${server.url}/healthz`)
-    await page.addScriptTag({ path: SCRIPT })
-    await page.evaluate(() => {
-      window.heard = []
-      window.socket = io()
-      socket.on('message', ({ text }) => heard.push(text))
-      return new Promise(resolve => socket.once('connect', resolve))
-    })
-    await page.waitForFunction(() => socket.io.engine.transport.name === 'websocket')
-    const protocols = await page.evaluate(() =>
-      performance.getEntriesByType('resource').filter(({ name }) => name.includes('transport=polling')).map(entry => entry.nextHopProtocol))
-    assert.ok(protocols.length > 0)
-    assert.deepEqual([...new Set(protocols)], ['h2'])
-    const ada = await open([polling(session)], { upgrade: false })
-    await join(ada, 'page')
-    const greeting = new Promise(resolve => ada.on('message', ({ text }) => text === 'from the page' && resolve()))
-    await page.evaluate(() => {
-      socket.emit('join-room', 'page')
-      socket.emit('message', { text: 'from the page' })
-    })
-    await greeting
-    ada.emit('message', { text: 'to the page' })
-    await page.waitForFunction(() => heard.includes('to the page'))
-    ada.disconnect()
-  } finally {
-    await browser.close()
-    session.close()
-  }
+  const page = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage()
+  await page.goto(`${server.url}/healthz`)
+  await page.addScriptTag({ path: SCRIPT })
+  await page.evaluate(() => {
+    window.heard = []
+    window.socket = io()
+    socket.on('message', ({ text }) => heard.push(text))
+    return new Promise(resolve => socket.once('connect', resolve))
+  })
+  await page.waitForFunction(() => socket.io.engine.transport.name === 'websocket')
+  const protocols = await page.evaluate(() =>
+    performance.getEntriesByType('resource').filter(({ name }) => name.includes('transport=polling')).map(entry => entry.nextHopProtocol))
+  assert.ok(protocols.length > 0)
+  assert.deepEqual([...new Set(protocols)], ['h2'])
+  const ada = await open([polling(session)], { upgrade: false })
+  await join(ada, 'page')
+  const greeting = new Promise(resolve => ada.on('message', ({ text }) => text === 'from the page' && resolve()))
+  await page.evaluate(() => {
+    socket.emit('join-room', 'page')
+    socket.emit('message', { text: 'from the page' })
+  })
+  await greeting
+  ada.emit('message', { text: 'to the page' })
+  await page.waitForFunction(() => heard.includes('to the page'))
+  ada.disconnect()
+  session.close()
 })
