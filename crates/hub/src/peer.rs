@@ -125,6 +125,8 @@ pub(crate) struct KeptSub {
     pub(crate) forgotten: u64,
     /// Its client may not know that it has begun anew.
     pub(crate) is_unheard: bool,
+    /// The last publication that its client had when it asked for it.
+    pub(crate) asked_with: Option<Position>,
     /// The epoch of the stays.
     pub(crate) epoch: Option<Epoch>,
     pub(crate) stays: Vec<KeptStay>,

@@ -122,6 +122,30 @@ fn one_that_is_left_after_a_refusal_is_not_kept() {
     assert_eq!((told.missed, told.recovered, told.rooms), (vec![], None, vec![]));
 }
 
+/// A client that was told of its new beginning, and has read the newest publications with it, goes on from there. One
+/// that names what it had before may not have heard of it.
+#[test]
+fn who_has_read_the_first_page_of_a_new_beginning_goes_on() {
+    for shards in shard_counts() {
+        for had_it_before in [false, true] {
+            let mut net = Net::new(shards);
+            let (ada, bob) = begin(&mut net);
+            let at = net.publish(bob, CHANNEL, "1");
+            let had = had_it_before.then_some(at);
+            let whom = Whom::Client(net.client(ada));
+            net.app(0, AppCommand::Unsubscribe { whom, channel: channel(CHANNEL) });
+            net.cut(ada);
+            let options = SubOptions { recent: Some(5), ..kept(had) };
+            let again = net.resume(ada, 1, vec![options]);
+            let told = subscription(&mut net, again);
+            assert_eq!((told.missed, told.recovered), (numbers(1..=1), None));
+            net.cut(again);
+            let (_, _, recovered) = back(&mut net, again, 0, Some(at));
+            assert_eq!(recovered == Some(true), !had_it_before, "{shards} shards");
+        }
+    }
+}
+
 /// Its subscription has ended, or was refused, and the answer that it begins anew was lost. The client knows of
 /// neither, and must not be told that it goes on.
 #[test]

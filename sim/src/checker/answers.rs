@@ -252,7 +252,7 @@ impl Checker {
         };
         let was_at = goes_on.as_ref().and_then(|goes_on| goes_on.at).map(|at| at.offset);
         let from = was_at.unwrap_or(from);
-        let kept = goes_on.map_or(KeptSub::new(*position, view), |goes_on| goes_on.kept);
+        let kept = goes_on.map_or(KeptSub::new(*position, want.options.since, view), |goes_on| goes_on.kept);
         let presence = want.options.presence;
         let signals = want.options.signals;
         let sent = want.sent;

@@ -104,9 +104,11 @@ impl Keeping {
 pub(super) struct KeptSub {
     /// Where it began, on whichever connection: behind its first page.
     begun: Position,
-    /// It began in a session that was there before. A client that got nothing since may not know that; one that names
-    /// a publication of the first page may have it from an earlier life of its subscription.
+    /// It began in a session that was there before, and its client has not come back since. One that got nothing since
+    /// may not know of the beginning.
     is_anew: bool,
+    /// The last publication that its client had when it asked.
+    asked_with: Option<Position>,
     /// How often its client has come back.
     returns: u64,
     /// The place of the last publication that its client has had.
@@ -116,9 +118,9 @@ pub(super) struct KeptSub {
 }
 
 impl KeptSub {
-    pub(super) fn new(begun: Position, view: &View) -> Self {
+    pub(super) fn new(begun: Position, asked_with: Option<Position>, view: &View) -> Self {
         let is_anew = view.keeping.session.is_some_and(|(_, is_resumed)| is_resumed);
-        KeptSub { begun, is_anew, returns: 0, had: None, is_gapped: false }
+        KeptSub { begun, is_anew, asked_with, returns: 0, had: None, is_gapped: false }
     }
 
     pub(super) fn told_gap(&mut self) {
@@ -249,7 +251,9 @@ impl Checker {
         }
         let from = options.since.filter(|since| since.epoch == top.epoch).map_or(0, |since| since.offset);
         let from = from.max(begun.offset);
-        if floor > from || sub.kept.is_anew && from == begun.offset {
+        let has_heard =
+            options.since != sub.kept.asked_with && options.since.is_some_and(|since| since.epoch == top.epoch);
+        if floor > from || sub.kept.is_anew && !has_heard {
             return Ok(());
         }
         self.counts.kept_required += 1;
@@ -311,7 +315,7 @@ impl Checker {
             // Its client never knew of it, was refused when it asked again, or had one of the application begin anew.
             view.keeping.unjudged.insert(channel.clone());
             let begun = publications.first().map_or(position.offset, |first| first.prev);
-            let kept = KeptSub::new(Position { offset: begun, ..*position }, view);
+            let kept = KeptSub::new(Position { offset: begun, ..*position }, want.options.since, view);
             return Ok(GoesOn { at: None, kept });
         };
         let Sub { at, kept, want: wanted, .. } = &before.subs[channel];
@@ -346,7 +350,8 @@ impl Checker {
         };
         let was_lost = publications.iter().any(|publication| was_sent(publication.offset));
         let has_moved = before.shard != view.shard;
-        let kept = KeptSub { returns: kept.returns + 1, is_gapped: false, had: want.options.since, ..*kept };
+        let kept =
+            KeptSub { returns: kept.returns + 1, is_anew: false, is_gapped: false, had: want.options.since, ..*kept };
         let at = has_followed.then_some(*at);
         let counts = [
             (&mut self.counts.kept_on, true),

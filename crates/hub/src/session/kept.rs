@@ -24,6 +24,8 @@ pub(crate) struct Keeps {
     pinged: Option<Position>,
     /// It began anew where its client wanted to go on, and the client may not know that.
     is_unheard: bool,
+    /// The last publication that its client had when it asked. One that names another has heard the answer since.
+    asked_with: Option<Position>,
     /// Its subscription is live, or was on this connection.
     pub(super) is_begun: bool,
     /// A stay that ended here was forgotten: from before this place nothing can be recovered.
@@ -38,16 +40,30 @@ impl Keeps {
         Keeps::since(Position { epoch: Epoch(0), offset: 0 })
     }
 
+    /// The same, asked for by a client with this last publication, which may not hear of the beginning (`is_unheard`).
+    pub(super) fn asked_with(last: Option<Position>, is_unheard: bool) -> Self {
+        Keeps { asked_with: last, is_unheard, ..Keeps::new() }
+    }
+
     /// It begins here.
     pub(super) fn since(at: Position) -> Self {
         let (pinged, asked) = (None, Vec::new());
-        Keeps { confirmed: at, reached: at, pinged, is_unheard: false, is_begun: false, forgotten: 0, asked }
+        Keeps {
+            confirmed: at,
+            reached: at,
+            pinged,
+            is_unheard: false,
+            asked_with: None,
+            is_begun: false,
+            forgotten: 0,
+            asked,
+        }
     }
 
     /// It begins, anew where its client wanted to go on (`is_unheard`). Until the client shows that it knows of that,
     /// it does not go on from here: the client would not learn that it has missed something.
     pub(super) fn begins(&self, at: Position, is_unheard: bool) -> Self {
-        Keeps { is_unheard: self.is_unheard || is_unheard, ..Keeps::since(at) }
+        Keeps { is_unheard: self.is_unheard || is_unheard, asked_with: self.asked_with, ..Keeps::since(at) }
     }
 
     /// An act at this place was done before the session lost its last connection.
@@ -70,12 +86,13 @@ impl Keeps {
     /// The place from which its client is to be told, where it has had the publication at `last`, or none.
     fn goes_on_from(&self, last: Option<Position>) -> Option<Position> {
         let confirmed = self.confirmed()?;
+        let has_heard = last != self.asked_with && last.is_some_and(|last| last.epoch == confirmed.epoch);
+        if self.is_unheard && !has_heard {
+            return None;
+        }
         let last = last.filter(|last| last.epoch == confirmed.epoch).unwrap_or(confirmed);
         let from = Position { offset: confirmed.offset.max(last.offset), ..confirmed };
         // It cannot have had more than was sent.
-        if self.is_unheard && from == confirmed {
-            return None;
-        }
         let was_sent = self.reached.epoch != from.epoch || from.offset <= self.reached.offset;
         (was_sent && from.offset >= self.forgotten).then_some(from)
     }
@@ -84,10 +101,10 @@ impl Keeps {
 /// A subscription goes on where the client was: its rooms, and the place from which it is to be told. `None`: it begins
 /// anew.
 pub(super) fn back(kept: KeptSub, last: Option<Position>) -> Option<(Rooms, Position)> {
-    let KeptSub { confirmed, reached, forgotten, is_unheard, epoch, stays, .. } = kept;
-    let keeps = Keeps { reached, forgotten, is_unheard, ..Keeps::since(confirmed) };
+    let KeptSub { confirmed, reached, forgotten, is_unheard, asked_with, epoch, stays, .. } = kept;
+    let keeps = Keeps { reached, forgotten, is_unheard, asked_with, ..Keeps::since(confirmed) };
     let from = keeps.goes_on_from(last)?;
-    Some((Rooms::kept(epoch, stays, Keeps { confirmed: from, is_unheard: false, ..keeps }), from))
+    Some((Rooms::kept(epoch, stays, Keeps { confirmed: from, is_unheard: false, asked_with: last, ..keeps }), from))
 }
 
 impl Session {
@@ -113,7 +130,8 @@ impl Sessions {
         let Some(confirmed) = keeps.confirmed().or(keeps.is_unheard.then_some(keeps.confirmed)) else { return };
         // One that was not answered yet is kept as it was before.
         let reached = reached.unwrap_or(keeps.reached);
-        let (channel, forgotten, is_unheard) = (edge.name.clone(), keeps.forgotten, keeps.is_unheard);
+        let &Keeps { forgotten, is_unheard, asked_with, .. } = keeps;
+        let channel = edge.name.clone();
         let known = edge.at.filter(|at| at.epoch == reached.epoch).map_or(reached.offset, |at| at.offset);
         let known = known.max(reached.offset);
         let (mut epoch, mut stays) = rooms.away();
@@ -131,7 +149,8 @@ impl Sessions {
                 RoomChange::Leave(_) | RoomChange::LeaveByAct(_) => open.for_each(|stay| stay.left_at = known),
             }
         }
-        session.extra().kept.push(KeptSub { channel, confirmed, reached, forgotten, is_unheard, epoch, stays });
+        let kept = KeptSub { channel, confirmed, reached, forgotten, is_unheard, asked_with, epoch, stays };
+        session.extra().kept.push(kept);
     }
 
     /// The client of this connection is pinged: if it answers, it has had everything up to here.
@@ -196,8 +215,14 @@ mod tests {
         let forgets = Keeps { forgotten: 12, ..keeps.clone() };
         assert_eq!((forgets.goes_on_from(None), forgets.goes_on_from(Some(at(12)))), (None, Some(at(12))));
         assert_eq!(Keeps::new().goes_on_from(None), None);
-        let unheard = Keeps { reached: at(20), ..Keeps::new().begins(at(10), true) };
-        let from = [None, Some(at(4)), Some(other), Some(at(11))].map(|last| unheard.goes_on_from(last));
-        assert_eq!(from, [None, None, None, Some(at(11))], "it has had something since the beginning");
+        for (before, expected) in [
+            (None, [None, Some(at(10)), None, Some(at(11))]),
+            (Some(at(4)), [None, None, None, Some(at(11))]),
+            (Some(other), [None, Some(at(10)), None, Some(at(11))]),
+        ] {
+            let unheard = Keeps { reached: at(20), ..Keeps::asked_with(before, true).begins(at(10), false) };
+            let from = [None, Some(at(4)), Some(other), Some(at(11))].map(|last| unheard.goes_on_from(last));
+            assert_eq!(from, expected, "it had {before:?}, and has had something since or not");
+        }
     }
 }

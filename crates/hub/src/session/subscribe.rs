@@ -87,9 +87,9 @@ impl Sessions {
         if options.keep {
             // The client had it on an earlier connection, perhaps, and does not know that it has ended since.
             let is_unheard = session.incarnation > 0;
+            let keeps = Keeps::asked_with(options.since, is_unheard);
             let back = kept_sub.and_then(|kept| kept::back(kept, options.since));
             options.since = back.as_ref().map(|(_, from)| *from);
-            let keeps = Keeps::new().begins(start_of(Epoch(0)), is_unheard);
             let begins = || Rooms::kept(None, Vec::new(), keeps);
             rooms = Some(Box::new(back.map_or_else(begins, |(rooms, _)| rooms)));
         }
