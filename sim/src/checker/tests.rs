@@ -13,6 +13,7 @@ use fanfare_hub::{
     SubOptions, Subscribed, UserId, UserToken,
 };
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -36,6 +37,11 @@ impl Court {
         let request = Request { id: Some(RequestId::Number(self.asked)), command };
         self.checker.sent(pipe, &request, &self.stores.borrow());
         self.asked
+    }
+
+    /// A command that gets at most an error as an answer.
+    fn says(&mut self, pipe: usize, command: Command) {
+        self.checker.sent(pipe, &Request { id: None, command }, &self.stores.borrow());
     }
 
     fn hears(&mut self, pipe: usize, id: Option<u64>, body: ReplyBody) {
@@ -490,5 +496,33 @@ fn a_stay_that_was_over_when_the_subscription_began_anew_may_be_forgotten_as_far
             Ok(()) => assert_eq!(verdict, Ok(()), "{name}"),
             Err(part) => assert!(verdict.as_ref().is_err_and(|wrong| wrong.contains(part)), "{name}: {verdict:?}"),
         }
+    }
+}
+
+/// A chat client enters and leaves before its shard has given it a session. (whether it leaves again, whether the
+/// answer about the room names anybody, whether it stands there)
+#[test]
+fn what_a_chat_client_does_before_it_has_a_session_counts_from_the_session_on() {
+    let data = || bytes::Bytes::from_static(b"{}");
+    for (leaves, is_named, is_there) in [(false, true, true), (false, false, true), (true, true, false)] {
+        let mut court = Court::new(None);
+        court.checker.opened(1, 0);
+        court.checker.is_chat(1);
+        let connect = court.sends(1, Command::Connect(Box::default()));
+        let subscribe = court.sends(1, subscribe());
+        court.says(1, Command::PresenceSet { channel: chat(), data: data(), person: None });
+        let asks = court.sends(1, Command::Presence { channel: chat() });
+        if leaves {
+            court.says(1, Command::Unsubscribe { channel: chat() });
+        }
+        court.checker.taken_up(1, ADA);
+        court.hears(1, Some(connect), connected(false, None));
+        court.hears(1, Some(subscribe), subscribed());
+        let entry = Arc::new(PresenceEntry { client: ADA, user: None, info: None, data: data(), person: None });
+        let snapshot = PresenceSnapshot { seq: 1, count: 1, entries: is_named.then(|| vec![entry]) };
+        court.hears(1, Some(asks), ReplyBody::Presence { channel: chat(), snapshot });
+        let present = BTreeMap::from([(ADA, data().to_vec())]);
+        let agrees = [BTreeMap::new(), present].map(|names| court.checker.presence_agrees(&chat(), &names).is_ok());
+        assert_eq!(agrees, [!is_there, is_there], "leaves: {leaves}, named: {is_named}");
     }
 }
