@@ -89,6 +89,7 @@ impl Checker {
                     had.filter(|had| Some(had.client) == view.resumed_from).for_each(|had| had.may_return = true);
                 }
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
+                view.keeping.connects(&connect.subscribe);
                 for options in &connect.subscribe {
                     view.unanswered.insert(options.channel.clone(), options.clone());
                     view.bare.insert(options.channel.clone(), Want { options: options.clone(), order, sent: place });

@@ -27,7 +27,9 @@ pub(super) struct Keeping {
     session: Option<(ClientId, bool)>,
     /// When a shard answered the subscription to each channel.
     said: BTreeMap<ChannelName, Said>,
-    /// Channels to which the client has no subscription, as the last answer to it was `unavailable`.
+    /// Channels to which `connect` asked for a subscription that is kept: others that were kept have ended with it.
+    asked: BTreeSet<ChannelName>,
+    /// Those of them to which the client has no subscription, as the last answer to it was `unavailable`.
     refused: BTreeSet<ChannelName>,
     /// How many entries had been accepted anywhere when the client left the connection.
     left: u64,
@@ -81,9 +83,14 @@ impl Ends {
 }
 
 impl Keeping {
+    /// The client connects, and asks for these subscriptions.
+    pub(super) fn connects(&mut self, subscribe: &[SubOptions]) {
+        self.asked.extend(subscribe.iter().filter(|options| options.keep).map(|options| options.channel.clone()));
+    }
+
     /// The client is told that its subscription is not made now (`is_kept`), or how it is otherwise.
     pub(super) fn refused(&mut self, channel: &ChannelName, is_kept: bool) {
-        match is_kept {
+        match is_kept && self.asked.contains(channel) {
             true => self.refused.insert(channel.clone()),
             false => self.refused.remove(channel),
         };
@@ -246,7 +253,7 @@ impl Checker {
         let Some((floor, top)) = stores.kept(now, channel, policy.history(channel)) else { return Ok(()) };
         let sub = &before.subs[channel];
         let begun = sub.kept.begun;
-        if stores.losses + stores.silences + stores.unknowns > 0 || [sub.at.epoch, begun.epoch] != [top.epoch; 2] {
+        if [sub.at.epoch, begun.epoch] != [top.epoch; 2] {
             return Ok(());
         }
         let from = options.since.filter(|since| since.epoch == top.epoch).map_or(0, |since| since.offset);
@@ -295,7 +302,6 @@ impl Checker {
         let is_ended = self.ends.has_ended(client, channel, before.keeping.said.get(channel).copied());
         before.keeping.actor == view.keeping.actor
             && !before.is_apart
-            && !before.subs[channel].kept.is_gapped
             && !is_leaving
             && !is_ended
             && stays < self.rooms_max
