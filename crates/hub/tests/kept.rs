@@ -332,6 +332,30 @@ fn changes_of_rooms_that_are_under_way_at_the_cut_take_effect() {
     }
 }
 
+/// Joins that are under way at the cut take effect within the bound of all rooms, however often that happens.
+#[test]
+fn joins_under_way_at_the_cut_are_bounded() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, Limits { rooms_max: 3, ..Limits::default() }, open_rules());
+        let (mut ada, bob) = begin(&mut net);
+        for round in 0..3 {
+            for name in ["blue", "green", "grey", "red", "black"] {
+                net.send_only(ada, join(name));
+            }
+            let Peer { shard, conn, .. } = net.peers[ada];
+            net.input(shard, Input::Closed { conn, finally: false });
+            net.settle();
+            ada = net.resume(ada, round, vec![kept(None)]);
+            let told = subscription(&mut net, ada);
+            assert_eq!((told.recovered, told.rooms.len()), (Some(true), 3), "{shards} shards, {round}");
+            say(&mut net, bob, "1", "green");
+            say(&mut net, bob, "2", "black");
+            assert_eq!(net.take_messages(ada), ["1"], "{shards} shards, {round}");
+            net.take(ada);
+        }
+    }
+}
+
 /// Sessions whose clients may come back take a bounded room. The one that has been away for longest goes first, and
 /// what the program keeps of a session goes where that goes.
 #[test]

@@ -493,7 +493,7 @@ impl Sessions {
                 let channel = edge.name.clone();
                 self.sessions.slab[index as usize].extra().entered.push(Entered { channel, entry });
             }
-            self.keep_sub(index, slot);
+            self.keep_sub(cx, index, slot);
             self.take_sub(cx, index, slot);
         }
         self.drop_queued_questions(cx, queued_questions);

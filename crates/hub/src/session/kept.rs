@@ -118,7 +118,7 @@ impl Session {
 
 impl Sessions {
     /// The session loses its connection: what its subscription in this slot remembers is kept.
-    pub(super) fn keep_sub(&mut self, index: u32, slot: usize) {
+    pub(super) fn keep_sub(&mut self, cx: &Cx<'_>, index: u32, slot: usize) {
         let session = &mut self.sessions.slab[index as usize];
         let wire = session.wire;
         let sub = &mut session.subs[slot];
@@ -134,7 +134,7 @@ impl Sessions {
         let channel = edge.name.clone();
         let known = edge.at.filter(|at| at.epoch == reached.epoch).map_or(reached.offset, |at| at.offset);
         let known = known.max(reached.offset);
-        let (mut epoch, mut stays) = rooms.away();
+        let (mut epoch, mut stays) = rooms.away(reached.epoch);
         // The answer to a join that is under way will find nobody: it takes effect behind all that is known here.
         for (_, change) in &keeps.asked {
             epoch.get_or_insert(reached.epoch);
@@ -143,7 +143,10 @@ impl Sessions {
             match change {
                 RoomChange::Join(_) if open.peek().is_none() => {
                     drop(open);
-                    stays.push(KeptStay { room: room.clone(), joined_at: known, left_at: u64::MAX });
+                    // Else it would have been refused.
+                    if stays.len() < cx.limits.rooms_max {
+                        stays.push(KeptStay { room: room.clone(), joined_at: known, left_at: u64::MAX });
+                    }
                 }
                 RoomChange::Join(_) => {}
                 RoomChange::Leave(_) | RoomChange::LeaveByAct(_) => open.for_each(|stay| stay.left_at = known),

@@ -247,11 +247,16 @@ impl Rooms {
         self.earlier.is_some() || self.stays.iter().any(|stay| !stay.is_open())
     }
 
-    /// The stays, for the time in which its session has no connection.
-    pub(super) fn away(&self) -> (Option<Epoch>, Vec<KeptStay>) {
+    /// The stays, for the time in which its session has no connection, of a subscription that has reached this epoch.
+    pub(super) fn away(&self, reached: Epoch) -> (Option<Epoch>, Vec<KeptStay>) {
         let kept =
             |stay: &Stay| KeptStay { room: stay.at.room.clone(), joined_at: stay.joined_at, left_at: stay.left_at };
-        (self.epoch, self.stays.iter().map(kept).collect())
+        if self.earlier.is_some() || self.epoch.is_none_or(|epoch| epoch == reached) {
+            return (self.epoch, self.stays.iter().map(kept).collect());
+        }
+        // It has not changed rooms since the epoch began.
+        let open = self.stays.iter().filter(|stay| stay.is_open()).map(|stay| KeptStay { joined_at: 0, ..kept(stay) });
+        (Some(reached), open.collect())
     }
 
     /// The same stays again, in no list.
@@ -637,6 +642,24 @@ mod tests {
         let next = |offset| Position { epoch: Epoch(2), offset };
         assert!(join(&mut rooms, "b", next(1), at(2), 2), "it is in one room");
         assert!(!join(&mut rooms, "c", next(1), at(2), 2));
+    }
+
+    /// Else a change that is under way at the cut would have its place in the epoch before.
+    #[test]
+    fn who_loses_its_connection_takes_the_stays_of_its_epoch_along() {
+        let mut rooms = Rooms::default();
+        join(&mut rooms, "a", at(3), at(3), 10);
+        join(&mut rooms, "b", at(4), at(3), 10);
+        rooms.leave(&room("b"), at(7));
+        let away = |rooms: &Rooms, epoch| {
+            let (epoch, stays) = rooms.away(Epoch(epoch));
+            let stays = stays.iter().map(|stay| (stay.room.as_str().to_owned(), stay.joined_at, stay.left_at));
+            (epoch, stays.collect::<Vec<_>>())
+        };
+        let [a, b] = ["a", "b"].map(str::to_owned);
+        assert_eq!(away(&rooms, 1), (Some(Epoch(1)), vec![(a.clone(), 3, OPEN), (b, 4, 7)]));
+        assert_eq!(away(&rooms, 2), (Some(Epoch(2)), vec![(a, 0, OPEN)]), "it has reached the next epoch");
+        assert_eq!(away(&Rooms::default(), 2), (None, vec![]));
     }
 
     #[test]

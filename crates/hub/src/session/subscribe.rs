@@ -279,7 +279,7 @@ impl Sessions {
     /// the session had entered the channel.
     fn refuse_sub(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize, error: &Error) -> bool {
         if error.code == ErrorCode::Unavailable {
-            self.keep_sub(at.index, slot);
+            self.keep_sub(cx, at.index, slot);
         }
         self.take_sub(cx, at.index, slot)
     }
