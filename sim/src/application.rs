@@ -158,7 +158,7 @@ impl Application {
         let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
         let expires_ms = ends_after_ms.map(|after_ms| now.wall_ms + after_ms);
         let subscribe = token.and_then(|token| self.tokens.of(token)).cloned().into_iter().collect();
-        HookAnswer::Identity(Identified { user, info, expires_ms, subscribe })
+        HookAnswer::Identity(Identified { user, info, expires_ms, subscribe, ..Identified::default() })
     }
 
     /// Its answer goes to the hub now.

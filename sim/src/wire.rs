@@ -498,6 +498,9 @@ fn agrees_reply(read: &ServerMessage, reply: &Reply) -> bool {
         (ServerMessage::Result { id, data: None, expires_ms }, ReplyBody::Refreshed { expires_in_ms, .. }) => {
             *id == reply.id && expires_ms == expires_in_ms
         }
+        (ServerMessage::TokenExpiring { expires_ms }, ReplyBody::Expiring { expires_in_ms }) => {
+            reply.id.is_none() && expires_ms == expires_in_ms
+        }
         (ServerMessage::Error(read), ReplyBody::Error(said)) => {
             read.id == reply.id
                 && *read.code == *said.code.row().word

@@ -41,7 +41,8 @@ error_codes! {
     UnknownCommand, "unknown_command", 400, false, "There is no command of this type.";
     NotConnected, "not_connected", 401, false, "The first command must be `connect`; or a poll or send came for a session that is over or has no connection.";
     AlreadyConnected, "already_connected", 409, false, "`connect` was sent twice on one connection; or a poll came for a session with another connection.";
-    Unauthorized, "unauthorized", 401, false, "The token or key is missing, wrong or expired.";
+    Unauthorized, "unauthorized", 401, false, "The token or key is missing or wrong.";
+    TokenExpired, "token_expired", 401, false, "The token has expired; connect again, or refresh, with a new one.";
     Denied, "denied", 403, false, "A rule or a handler does not allow this; `rule` names the rule.";
     NoRule, "no_rule", 404, false, "No rule of the configuration matches the channel, so it cannot be used.";
     NotFound, "not_found", 404, false, "The channel, client, method or publication does not exist.";

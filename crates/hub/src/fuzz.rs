@@ -309,6 +309,8 @@ impl World {
                     user: (how & 8 == 8).then(|| UserId(["u1", "u2"][usize::from(how >> 4) & 1].into())),
                     info: None,
                     expires_ms: (how & 64 == 64).then(|| self.now.wall_ms + u64::from(how) * 20),
+                    grants: Vec::new(),
+                    claims: None,
                     subscribe: CHANNELS[..granted].iter().filter_map(|name| ChannelName::new(name).ok()).collect(),
                 })
             }

@@ -11,7 +11,7 @@
 //! handler still runs, so their number is bounded.
 //!
 //! An identity holds until its `expires_ms`: then the connection is closed ([`Disconnect::Expired`]) and the session
-//! ends, unless a `refresh` has brought a newer token of the same user.
+//! ends, unless a `refresh` has brought a newer token of the same user. Half a minute before, the client is reminded.
 
 use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::ids::{ClientId, UserId};
 use crate::message::{Publish, SubOptions};
 use crate::name::ChannelName;
-use crate::rules::Pattern;
+use crate::rules::{Grant, Pattern};
 use crate::token::UserToken;
 use bytes::Bytes;
 
@@ -127,6 +127,10 @@ pub struct Identified {
     /// may again on later connections of the session; a newer answer replaces the list, and ends subscriptions to
     /// channels that are not on it.
     pub subscribe: Vec<ChannelName>,
+    /// What it may do where rules say `grant`. At most `Limits::grants_max`.
+    pub grants: Vec<Grant>,
+    /// Other trusted facts, which only the server sees: a JSON object, kept as long as the identity holds.
+    pub claims: Option<Bytes>,
 }
 
 /// A notification to the application, which needs no answer.

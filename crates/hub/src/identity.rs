@@ -10,4 +10,6 @@ pub(crate) struct Identity {
     pub(crate) proof: Proof,
     /// Counts what was set for `expires_ms`: an earlier timer is ignored.
     pub(crate) watch: u32,
+    /// The client knows that it expires soon.
+    pub(crate) is_reminded: bool,
 }

@@ -73,7 +73,8 @@ pub use polls::{Attempt, PollRoute, PollTable, Polled, Polls, attempt_shard};
 pub use reach::example_name;
 pub use rng::Rng;
 pub use rules::{
-    Action, Denial, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Rules, Slow, Verdict, Who,
+    Action, Denial, Entitlement, Grant, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Rules, Slow,
+    Verdict, Who,
 };
 pub use session::{HeartbeatKind, Opened};
 pub use shard::{Input, Shard, ShardConfig, Stats};

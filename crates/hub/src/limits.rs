@@ -13,6 +13,8 @@ pub struct Limits {
     pub outbox_bytes_max: ByteCount,
     /// Subscriptions of one connection. Default 128.
     pub subscriptions_max: usize,
+    /// Grants of one identity.
+    pub grants_max: usize,
     /// Rooms of one subscription, with those that it has left and may still read from. Default 1024.
     pub rooms_max: usize,
     /// One publication with an audience of rooms. The protocol that has rooms bounds its messages by it. Default 1 MB.
@@ -122,6 +124,7 @@ impl Default for Limits {
             message_bytes_max: 64 << 10,
             outbox_bytes_max: 256 << 10,
             subscriptions_max: 128,
+            grants_max: 128,
             rooms_max: 1024,
             room_message_bytes_max: 1_000_000,
             outstanding_max: 32,

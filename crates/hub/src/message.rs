@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, Room, UserId};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
-use crate::rules::Slow;
+use crate::rules::{Grant, Slow};
 use crate::token::UserToken;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -569,6 +569,11 @@ pub enum ReplyBody {
         /// How many ms the token holds from now on; `None` is without end.
         expires_in_ms: Option<u64>,
     },
+    /// Unasked: the token expires soon, and no newer one was shown.
+    Expiring {
+        /// In how many ms.
+        expires_in_ms: u64,
+    },
     /// Done, and there is nothing to say.
     Done,
     /// To a `subscribe` of several channels: `subscribed` or `error` each, in the order asked.
@@ -607,6 +612,10 @@ pub struct Proof {
     pub expires_ms: Option<u64>,
     /// Channels that it may subscribe to whatever their rules say.
     pub granted: Vec<ChannelName>,
+    /// What it may do where rules say `grant`.
+    pub grants: Arc<[Grant]>,
+    /// Other trusted facts that only the server sees: a JSON object.
+    pub claims: Option<Bytes>,
 }
 
 impl Proof {

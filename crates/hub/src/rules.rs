@@ -129,8 +129,8 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Who may do something. A rule holds a list of these and any of them suffices. More words will come (a grant, a
-/// claim of the token).
+/// Who may do something. A rule holds a list of these and any of them suffices. More words will come (a claim of the
+/// token).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Who {
@@ -140,6 +140,8 @@ pub enum Who {
     Authenticated,
     /// Clients that this rule allows to subscribe.
     Subscriber,
+    /// Callers whose identity has a [`Grant`] for it.
+    Grant,
     /// Callers that the application's handler lets in. The rule alone lets nobody in by it: see [`Verdict`].
     Hook,
     /// Only the application, through its API.
@@ -155,10 +157,48 @@ impl Who {
             Who::Anyone => "anyone",
             Who::Authenticated => "authenticated",
             Who::Subscriber => "subscriber",
+            Who::Grant => "grant",
             Who::Hook => "hook",
             Who::Server => "server",
             Who::Nobody => "nobody",
         }
+    }
+}
+
+/// A permission that an identity carries: what its caller may do on some channels, where their rules say `grant`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Which channels. A `{user}` stands for the caller's user.
+    pub pattern: Pattern,
+    /// What it may do there.
+    pub allow: Vec<Action>,
+}
+
+impl Grant {
+    fn is_for(&self, name: &str, action: Action, user: Option<&UserId>) -> bool {
+        self.allow.contains(&action) && self.pattern.matches(name) && self.pattern.captures_are(name, user)
+    }
+}
+
+/// What the rules know of a caller.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Entitlement<'c> {
+    /// Its user.
+    pub user: Option<&'c UserId>,
+    /// Its permissions.
+    pub grants: &'c [Grant],
+}
+
+impl Entitlement<'_> {
+    pub(crate) fn grant(&self, name: &str, action: Action) -> bool {
+        self.grants.iter().any(|grant| grant.is_for(name, action, self.user))
+    }
+}
+
+impl<'c> From<Option<&'c UserId>> for Entitlement<'c> {
+    /// A caller without permissions of its own.
+    fn from(user: Option<&'c UserId>) -> Self {
+        Entitlement { user, grants: &[] }
     }
 }
 
@@ -289,6 +329,9 @@ pub enum Action {
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Action; 4] = [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter];
+
     /// The option of a rule that decides it.
     pub fn option(self) -> &'static str {
         match self {
@@ -403,12 +446,12 @@ impl Rules {
         self.0.iter().find(|rule| rule.pattern.matches(name))
     }
 
-    /// Whether a caller with this user (or none) may do this by the rules alone, without asking the application.
+    /// Whether a caller may do this by the rules alone, without asking the application.
     ///
     /// # Errors
     /// [`Denial`] names the rule and the option. Where the application would decide it is [`Denial::NoHook`].
-    pub fn judge(&self, name: &str, action: Action, user: Option<&UserId>) -> Result<&Rule, Denial> {
-        match self.verdict(name, action, user)? {
+    pub fn judge<'c>(&self, name: &str, action: Action, caller: impl Into<Entitlement<'c>>) -> Result<&Rule, Denial> {
+        match self.verdict(name, action, caller)? {
             Verdict::Allowed(rule) => Ok(rule),
             Verdict::AskHook(rule) => Err(Denial::NoHook { rule: rule.pattern.as_str().into(), action }),
             Verdict::IfSubscribed(rule) => {
@@ -417,15 +460,21 @@ impl Rules {
         }
     }
 
-    /// Whether a caller with this user (or none) may do this, or the application has to be asked.
+    /// Whether a caller may do this, or the application has to be asked.
     ///
     /// # Errors
     /// [`Denial`] names the rule and the option.
-    pub fn verdict(&self, name: &str, action: Action, user: Option<&UserId>) -> Result<Verdict<'_>, Denial> {
+    pub fn verdict<'c>(
+        &self,
+        name: &str,
+        action: Action,
+        caller: impl Into<Entitlement<'c>>,
+    ) -> Result<Verdict<'_>, Denial> {
+        let caller = caller.into();
         let rule = self.of(name).ok_or(Denial::NoRule)?;
         let words = rule.who(action);
-        let authenticated = user.is_some();
-        let verdict = if allows(rule, action, user) {
+        let authenticated = caller.user.is_some();
+        let verdict = if allows(rule, name, action, &caller) {
             Verdict::Allowed(rule)
         } else if words.contains(&Who::Hook) {
             Verdict::AskHook(rule)
@@ -439,7 +488,7 @@ impl Rules {
             return Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, authenticated });
         };
         // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
-        if !rule.pattern.captures_are(name, user) {
+        if !rule.pattern.captures_are(name, caller.user) {
             return Err(Denial::Capture { rule: rule.pattern.as_str().into(), action, authenticated });
         }
         Ok(verdict)
@@ -456,12 +505,13 @@ fn in_words(who: &[Who]) -> String {
     }
 }
 
-fn allows(rule: &Rule, action: Action, user: Option<&UserId>) -> bool {
+fn allows(rule: &Rule, name: &str, action: Action, caller: &Entitlement<'_>) -> bool {
     rule.who(action).iter().any(|who| match who {
         Who::Anyone => true,
-        Who::Authenticated => user.is_some(),
+        Who::Authenticated => caller.user.is_some(),
         // `subscribe = "subscriber"` would ask itself; it lets nobody in.
-        Who::Subscriber => action != Action::Subscribe && allows(rule, Action::Subscribe, user),
+        Who::Subscriber => action != Action::Subscribe && allows(rule, name, Action::Subscribe, caller),
+        Who::Grant => caller.grant(name, action),
         Who::Hook | Who::Server | Who::Nobody => false,
     })
 }

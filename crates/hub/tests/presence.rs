@@ -527,7 +527,7 @@ fn connect_with_token(net: &mut Net, shard: usize, connect: Connect, granted: &[
 
 fn good_for(granted: &[&str]) -> Identified {
     let subscribe = granted.iter().map(|name| channel(name)).collect();
-    Identified { user: Some(UserId("ada".into())), info: None, expires_ms: None, subscribe }
+    Identified { user: Some(UserId("ada".into())), subscribe, ..Identified::default() }
 }
 
 /// The entry ends with its subscription even if the client does not learn of that. The client then enters again, which

@@ -2,11 +2,12 @@
 //!
 //! The model shares no code with the hub: it expands patterns to segments by hand and reads the words one by one.
 
-use fanfare_hub::{Action, Denial, Pattern, Rule, Rules, UserId, Verdict, Who, example_name};
+use fanfare_hub::{Action, Denial, Entitlement, Grant, Pattern, Rule, Rules, UserId, Verdict, Who, example_name};
 use proptest::prelude::*;
 
 const SEGMENTS: [&str; 4] = ["a", "b", "ada", "bob"];
-const WORDS: [Who; 6] = [Who::Anyone, Who::Authenticated, Who::Subscriber, Who::Hook, Who::Server, Who::Nobody];
+const WORDS: [Who; 7] =
+    [Who::Anyone, Who::Authenticated, Who::Subscriber, Who::Grant, Who::Hook, Who::Server, Who::Nobody];
 const ACTIONS: [Action; 4] = [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter];
 
 /// The outcome for a caller.
@@ -47,6 +48,12 @@ fn name() -> impl Strategy<Value = String> {
 
 fn user() -> impl Strategy<Value = Option<String>> {
     prop::option::of(prop::sample::select(&["ada", "bob", "a", "*", "{user}", "a:b"][..]).prop_map(str::to_owned))
+}
+
+/// Patterns with the actions that they allow.
+fn grants() -> impl Strategy<Value = Vec<(String, Vec<Action>)>> {
+    let allow = prop::collection::vec(prop::sample::select(&ACTIONS[..]), 0..3);
+    prop::collection::vec((pattern(), allow), 0..3)
 }
 
 /// Whether a name matches the pattern, and the user ids that its captures demand.
@@ -119,6 +126,47 @@ proptest! {
             prop_assert_eq!(found, model(rule, captured, action, user.as_deref()), "{:?} of {}", action, rule.pattern);
             let alone = Rules::new(vec![(*rule).clone()]);
             prop_assert_eq!(found, gets(&alone, &name, action, user.as_deref()));
+        }
+    }
+
+    /// A grant lets in whom its pattern and its actions name, where the rule has the word, and nobody else.
+    #[test]
+    fn a_grant_counts_where_a_rule_asks_for_it(
+        rule in rule(), name in name(), user in user(), grants in grants(),
+    ) {
+        let granted = |action| {
+            grants.iter().any(|(pattern, allow)| {
+                let captured = model_match(pattern, &name);
+                allow.contains(&action)
+                    && captured.is_some_and(|captured| captured.iter().all(|it| user.as_deref() == Some(it)))
+            })
+        };
+        let of_rule = model_match(rule.pattern.as_str(), &name);
+        let id = user.as_deref().map(|user| UserId(user.into()));
+        let kept: Vec<Grant> = grants
+            .iter()
+            .map(|(pattern, allow)| Grant { pattern: Pattern::new(pattern).expect("valid"), allow: allow.clone() })
+            .collect();
+        for action in ACTIONS {
+            let caller = Entitlement { user: id.as_ref(), grants: &kept };
+            let found = Rules::new(vec![rule.clone()]).judge(&name, action, caller).is_ok();
+            let words = |action| match action {
+                Action::Subscribe => &rule.subscribe,
+                Action::Publish => &rule.publish,
+                Action::Signal => &rule.signal,
+                Action::Enter => &rule.enter,
+            };
+            let by_grant = words(action).contains(&Who::Grant) && granted(action);
+            let as_subscriber = action != Action::Subscribe
+                && words(action).contains(&Who::Subscriber)
+                && words(Action::Subscribe).contains(&Who::Grant)
+                && granted(Action::Subscribe);
+            let expected = of_rule.as_ref().is_some_and(|captured| {
+                let without = model(&rule, captured, action, user.as_deref()) == Gets::In;
+                let is_theirs = captured.iter().all(|it| user.as_deref() == Some(it));
+                without || is_theirs && (by_grant || as_subscriber)
+            });
+            prop_assert_eq!(found, expected, "{:?}", action);
         }
     }
 

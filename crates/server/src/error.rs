@@ -56,6 +56,9 @@ pub enum ServeError {
         /// Why it is none.
         source: PatternError,
     },
+    /// Both a handler and the configuration would identify clients.
+    #[error("`on_connect` and the section [auth] of the configuration both identify clients: leave one out")]
+    TwoIdentities,
     /// A handler was given twice.
     #[error("there are two {kind} handlers for {name:?}")]
     TwoHandlers {

@@ -15,6 +15,7 @@
 //! ```
 
 mod api;
+pub mod auth;
 mod clock;
 mod config;
 mod control;

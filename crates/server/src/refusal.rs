@@ -9,6 +9,7 @@
 //! they are known, on the API's paths and for a client whose `Accept` names JSON before text. A head that could not
 //! be read names neither.
 
+use crate::config::auth::ANONYMOUS;
 use crate::request::{REQUEST_ID, RequestId, is_api_path, pairs};
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -16,7 +17,9 @@ use fanfare_hub::{Error, ErrorCode};
 use fanfare_wire::engineio::Refused;
 use fanfare_wire::native::app::encode_refusal;
 use fanfare_wire::websocket;
-use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use std::convert::Infallible;
 use std::time::SystemTime;
@@ -95,6 +98,22 @@ fn prefers_json<'h>(accepts: impl Iterator<Item = &'h [u8]>) -> bool {
         }
     }
     json > 0.0 && json >= text
+}
+
+/// A challenge of RFC 6750 §3. The description has only the characters that it may have.
+fn challenge(error: Option<&'static str>, words: &str) -> HeaderValue {
+    const CHARS_MAX: usize = 300;
+    const PLAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"fanfare\"");
+    let Some(error) = error else { return PLAIN };
+    let allowed = |c: char| match c {
+        '"' => '\'',
+        '\\' => '/',
+        ' '..='~' => c,
+        _ => '?',
+    };
+    let words: String = words.chars().take(CHARS_MAX).map(allowed).collect();
+    let text = format!("Bearer realm=\"fanfare\", error=\"{error}\", error_description=\"{words}\"");
+    HeaderValue::try_from(text).unwrap_or(PLAIN)
 }
 
 /// The general code for a status.
@@ -181,6 +200,12 @@ impl HttpRefusal {
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.insert(name, value);
         self
+    }
+
+    /// With the challenge of RFC 6750 that names this error.
+    pub(crate) fn challenged(self, error: &'static str) -> Self {
+        let challenge = challenge(Some(error), self.reason());
+        self.with(WWW_AUTHENTICATE, challenge)
     }
 
     /// With these headers too.
@@ -274,6 +299,12 @@ impl HttpRefusal {
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) && !is_final {
             let seconds = error.retry_after_ms.map_or(1, |ms| ms.div_ceil(1000).max(1));
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // RFC 9110 §15.5.2. Without a token no error is named (RFC 6750 §3.1).
+        if status == StatusCode::UNAUTHORIZED && !headers.contains_key(WWW_AUTHENTICATE) {
+            let is_wrong = matches!(error.code, ErrorCode::Unauthorized | ErrorCode::TokenExpired);
+            let named = (is_wrong && error.option != Some(ANONYMOUS)).then_some("invalid_token");
+            headers.insert(WWW_AUTHENTICATE, challenge(named, &error.message));
         }
         if let Some(id) = id {
             headers.insert(REQUEST_ID, id.value());

@@ -33,7 +33,11 @@ fn pages() -> Vec<(String, String)> {
 /// Whether this is a setting, or a table whose names are free.
 fn is_known(key: &str) -> bool {
     let is_free = |table: &str| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
-    Setting::of(key).is_some() || is_free("api_keys") || SETTINGS.iter().any(|setting| setting.section() == key)
+    Setting::of(key).is_some()
+        || is_free("api_keys")
+        || is_free("auth.keys")
+        || key == "auth.keys"
+        || SETTINGS.iter().any(|setting| setting.section() == key)
 }
 
 #[test]
@@ -54,7 +58,8 @@ fn every_setting_that_a_page_names_is_in_the_table() {
                 let key = &quoted[..end];
                 let (section, name) = key.split_once('.')?;
                 let is_section = SECTIONS.iter().any(|(known, _)| *known == section) && !section.is_empty();
-                let is_setting = is_section && !name.is_empty() && name != "rs"; // `limits.rs` is a file
+                // `limits.rs` is a file, and `auth.token` is of the clients of Socket.IO.
+                let is_setting = is_section && !matches!(name, "" | "rs") && key != "auth.token";
                 (is_whole && is_setting).then(|| key.to_owned())
             });
             for key in variables.chain(quoted) {

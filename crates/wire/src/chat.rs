@@ -252,6 +252,11 @@ impl Chat {
         Request { id: Some(TrackedCommand::Connect.id()), command: Command::Connect(Box::new(connect)) }
     }
 
+    /// True for the answer to a client that is not let in: the connection can do nothing more.
+    pub fn is_refused(reply: &Reply) -> bool {
+        reply.id == Some(TrackedCommand::Connect.id()) && matches!(reply.body, ReplyBody::Error(_))
+    }
+
     /// Reads one message and appends its commands, or [`Command::Invalid`] for a message that no chat client would
     /// send: the hub counts it, and ends the connection after too many. A chat has no message for an error.
     ///

@@ -57,7 +57,7 @@ const SERVER: House = House {
     floors: &[
         &["clock", "config", "counters", "request"],
         &["error", "logs", "refusal", "settings"],
-        &["random"],
+        &["auth", "random"],
         &["protocol", "transport"],
         &["control", "framing"],
         &["watch"],

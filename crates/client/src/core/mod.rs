@@ -444,8 +444,10 @@ impl Core {
     }
 
     fn connect_refused(&mut self, now_ms: u64, error: Box<ErrorReply>) {
-        let another = &*error.code == "unauthorized" && self.config.token_provider && self.tokens.refused();
-        let too_many = *error.code == *ErrorCode::LimitExceeded.row().word && self.subscriptions.too_many();
+        let is = |code: ErrorCode| *error.code == *code.row().word;
+        let is_token = is(ErrorCode::Unauthorized) || is(ErrorCode::TokenExpired);
+        let another = is_token && self.config.token_provider && self.tokens.refused();
+        let too_many = is(ErrorCode::LimitExceeded) && self.subscriptions.too_many();
         if error.retryable || another || too_many {
             self.lost(now_ms, error.retry_after_ms, Setback::Refused(error));
         } else {
@@ -534,11 +536,13 @@ impl Core {
             | ServerMessage::PresenceChange(_)
             | ServerMessage::PresenceCount { .. }
             | ServerMessage::Signal(_)) => subscriptions.presence(now_ms, message, out),
-            // Without an id these answer nothing of ours; and a newer server may say more than we know.
+            // Without an id these answer nothing of ours; and a newer server may say more than we know. A token is
+            // renewed before its reminder, by the time that the answer to `connect` told.
             ServerMessage::Connected(_)
             | ServerMessage::Published { .. }
             | ServerMessage::History(_)
             | ServerMessage::Result { .. }
+            | ServerMessage::TokenExpiring { .. }
             | ServerMessage::Unknown { .. } => {}
         }
     }

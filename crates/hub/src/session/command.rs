@@ -11,7 +11,7 @@ use crate::ids::{SeatId, SessionRef};
 use crate::message::{Audience, Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{RateWindow, ToHome};
-use crate::rules::{Action, Denial, RateLimit, Rule, Verdict, Who};
+use crate::rules::{Action, Denial, Entitlement, RateLimit, Rule, Verdict, Who};
 use crate::store::{Entry, Reader};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -171,7 +171,7 @@ impl Sessions {
         let gone = || Error::new(ErrorCode::Unavailable, "the session is gone");
         let session = self.sessions.get(at).ok_or_else(gone)?;
         let is_granted = session.is_granted(channel);
-        let verdict = match cx.rules.verdict(channel, action, session.user()) {
+        let verdict = match cx.rules.verdict(channel, action, session.entitlement()) {
             Ok(verdict) => verdict,
             Err(denial) => match cx.rules.of(channel).filter(|_| action == Action::Subscribe && is_granted) {
                 Some(rule) => Verdict::Allowed(rule),
@@ -191,7 +191,7 @@ impl Sessions {
             }
             (Verdict::Allowed(_), _) => {
                 asks(&cx.hooks.subscribe, channel)
-                    && (action == Action::Subscribe || only_as_subscriber(rule, action, session))
+                    && (action == Action::Subscribe || only_as_subscriber(rule, channel, action, session))
             }
         };
         if needs_subscription && !is_granted {
@@ -258,9 +258,9 @@ impl Sessions {
             let message = format!("`data` of {len} bytes exceeds the limit (room_message_bytes_max) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
         }
-        let user = self.sessions.get(at).and_then(|session| session.user());
+        let caller = self.sessions.get(at).map_or(Entitlement::default(), |session| session.entitlement());
         // Before its rate: a publication that is refused takes nothing of it.
-        if let Ok(Verdict::AskHook(_)) = cx.rules.verdict(&publish.channel, Action::Publish, user) {
+        if let Ok(Verdict::AskHook(_)) = cx.rules.verdict(&publish.channel, Action::Publish, caller) {
             let message = "the application is not asked about publications to rooms";
             return Err(Error::new(ErrorCode::Denied, message).on(&publish.channel));
         }
@@ -384,7 +384,7 @@ impl Sessions {
 }
 
 /// True where a rule lets this session in only because it lets it subscribe.
-fn only_as_subscriber(rule: &Rule, action: Action, session: &Session) -> bool {
+fn only_as_subscriber(rule: &Rule, channel: &ChannelName, action: Action, session: &Session) -> bool {
     let who = match action {
         Action::Subscribe => return false,
         Action::Publish => &rule.publish,
@@ -394,6 +394,7 @@ fn only_as_subscriber(rule: &Rule, action: Action, session: &Session) -> bool {
     !who.iter().any(|who| match who {
         Who::Anyone => true,
         Who::Authenticated => session.user().is_some(),
+        Who::Grant => session.entitlement().grant(channel, action),
         _ => false,
     })
 }

@@ -222,7 +222,7 @@ impl Sessions {
         let before = std::mem::replace(&mut session.program, connect.program.clone());
         let connected = Connected { client, user, resumed, incarnation, ping_ms, proof, expires_in_ms, before };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
-        self.watch_expiry(cx, at);
+        self.begin_expiry(cx, at);
         if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
             extra.granted.retain(|granted| connect.subscribe.iter().any(|options| options.channel == *granted));
             extra.kept.retain(|kept| connect.subscribe.iter().any(|it| it.keep && it.channel == kept.channel));
@@ -232,7 +232,7 @@ impl Sessions {
         for Entered { channel, entry } in entered {
             let Some(session) = self.sessions.get(at) else { return };
             let subscribes = connect.subscribe.iter().any(|options| options.channel == channel);
-            if subscribes && may_enter(cx, &channel, session.user()) {
+            if subscribes && may_enter(cx, &channel, session.entitlement()) {
                 // The home gets a new entry with the current facts: it ignores messages of the earlier shard from here
                 // on.
                 let entry = Arc::new(session.presence_entry(entry.data.clone(), entry.person.clone()));
@@ -554,5 +554,5 @@ impl Sessions {
 fn identity_of(connecting: &mut Connecting, resumed: bool) -> Option<Identity> {
     let Connect { user, proof, .. } = &mut connecting.connect;
     let replaces = connecting.identified || (!resumed && (user.is_some() || *proof != Proof::default()));
-    replaces.then(|| Identity { user: user.take(), proof: std::mem::take(proof), watch: 0 })
+    replaces.then(|| Identity { user: user.take(), proof: std::mem::take(proof), ..Identity::default() })
 }

@@ -24,6 +24,8 @@ use crate::token::UserToken;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
+/// A client is reminded so long before its token expires.
+const REMIND_MS: u64 = 30_000;
 /// Beyond the bound of questions: when to try again, at the earliest, and over how long tries are spread.
 const RETRY_MS: u64 = 500;
 
@@ -224,9 +226,9 @@ impl Sessions {
     ) {
         let Some(session) = self.sessions.get(at) else { return self.not_done(cx, reply) };
         session.extra().lanes.unblock(channel);
-        let user = session.user();
+        let caller = session.entitlement();
         let result = result.and_then(|mut publish| {
-            cx.rules.verdict(channel, Action::Publish, user).map_err(|denial| denial.into_error(channel))?;
+            cx.rules.verdict(channel, Action::Publish, caller).map_err(|denial| denial.into_error(channel))?;
             // Without it a second attempt would stand beside the first.
             publish.idempotency_key = key.or(publish.idempotency_key);
             check_edited(&publish, channel, cx.limits.message_bytes_max)?;
@@ -356,16 +358,17 @@ impl Sessions {
         *applied = number;
         let mut identity = session.identity().cloned().unwrap_or_default();
         let informs = identity.proof.info != proof.info;
+        let other_grants = identity.proof.grants != proof.grants;
         identity.proof = proof.clone();
         self.sessions.identify(at.index, identity);
         if informs {
             self.inform(cx, at, &proof);
         }
         let granted = proof.granted.clone();
-        self.watch_expiry(cx, at);
+        self.begin_expiry(cx, at);
         let body = identity_reply(cx, &proof);
         self.finish(cx, at, reply, body);
-        self.grants_changed(cx, at, granted);
+        self.grants_changed(cx, at, granted, other_grants);
     }
 
     /// Where it has entered, others see the trusted facts about it.
@@ -380,8 +383,9 @@ impl Sessions {
         }
     }
 
-    /// Subscriptions whose grant is gone are judged by their rule; those newly granted are made.
-    fn grants_changed(&mut self, cx: &mut Cx<'_>, at: SessionRef, granted: Vec<ChannelName>) {
+    /// Subscriptions whose grant is gone are judged by their rule; those newly granted are made. `other_grants`: a rule
+    /// that asks for a grant may decide otherwise now.
+    fn grants_changed(&mut self, cx: &mut Cx<'_>, at: SessionRef, granted: Vec<ChannelName>, other_grants: bool) {
         let mut slot = 0;
         while let Some(session) = self.sessions.get(at) {
             let Some(sub) = session.subs.get(slot) else { break };
@@ -395,9 +399,13 @@ impl Sessions {
                 session.subs[slot].by = AdmittedBy::Grant; // from here on its rule cannot end it
             }
             // One that is not answered yet is judged again with its answer.
-            if !(lost && is_answered && self.judge_again(cx, at, slot)) {
+            let is_doubtful = lost || other_grants && by == AdmittedBy::Rule;
+            if !(is_doubtful && is_answered && self.judge_again(cx, at, slot)) {
                 slot += 1;
             }
+        }
+        if other_grants {
+            self.judge_presence(cx, at);
         }
         for channel in granted {
             let edge = self.edges.find(&channel);
@@ -408,14 +416,21 @@ impl Sessions {
         }
     }
 
-    /// Starts the clock of a session's identity.
-    pub(super) fn watch_expiry(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+    /// Starts the clock of a session's identity, of which its client has just been told how long it holds.
+    pub(super) fn begin_expiry(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let Some(identity) = self.sessions.get(at).and_then(|session| session.identity_mut()) else { return };
+        identity.is_reminded = identity.proof.expires_in_ms(cx.now.wall_ms).is_some_and(|left_ms| left_ms <= REMIND_MS);
+        self.watch_expiry(cx, at);
+    }
+
+    fn watch_expiry(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         /// The wall clock may jump: it is looked at no later than this.
         const LOOK_MS: u64 = 60_000;
         let Some(identity) = self.sessions.get(at).and_then(|session| session.identity_mut()) else { return };
         identity.watch = identity.watch.wrapping_add(1);
-        if let Some(expires_ms) = identity.proof.expires_ms {
-            let wait_ms = expires_ms.saturating_sub(cx.now.wall_ms).min(LOOK_MS);
+        if let Some(left_ms) = identity.proof.expires_in_ms(cx.now.wall_ms) {
+            let next_ms = if identity.is_reminded { left_ms } else { left_ms.saturating_sub(REMIND_MS) };
+            let wait_ms = next_ms.min(LOOK_MS);
             let timer = Timer::Expiry { session: at.index, life: at.life, watch: identity.watch };
             cx.wheel.add(cx.now.mono_ms + wait_ms, timer);
         }
@@ -425,12 +440,17 @@ impl Sessions {
     pub(crate) fn expired(&mut self, cx: &mut Cx<'_>, index: u32, life: u32, watch: u32) {
         let at = SessionRef { index, life };
         let Some(session) = self.sessions.get(at) else { return };
-        let Some(identity) = session.identity().filter(|identity| identity.watch == watch) else { return };
-        match (identity.proof.expires_ms, session.conn) {
-            (Some(expires_ms), Some(_)) if cx.now.wall_ms < expires_ms => self.watch_expiry(cx, at),
-            (Some(_), Some(conn)) => self.close(cx, conn, Disconnect::Expired),
-            _ => {}
+        let (conn, seat) = (session.conn, session.seat_id());
+        let Some(identity) = session.identity_mut().filter(|identity| identity.watch == watch) else { return };
+        let left_ms = identity.proof.expires_in_ms(cx.now.wall_ms);
+        let (Some(left_ms), Some(conn)) = (left_ms, conn) else { return };
+        if left_ms == 0 {
+            return self.close(cx, conn, Disconnect::Expired);
         }
+        if left_ms <= REMIND_MS && !std::mem::replace(&mut identity.is_reminded, true) {
+            self.reply(cx, seat, ReplyTo::Bare, ReplyBody::Expiring { expires_in_ms: left_ms });
+        }
+        self.watch_expiry(cx, at);
     }
 }
 
@@ -441,10 +461,10 @@ fn identity_reply(cx: &Cx<'_>, proof: &Proof) -> ReplyBody {
 
 /// The application's statement about a caller, checked.
 fn proven(cx: &Cx<'_>, identified: Identified) -> Result<(Option<UserId>, Proof), Error> {
-    let Identified { user, info, expires_ms, subscribe } = identified;
+    let Identified { user, info, expires_ms, subscribe, grants, claims } = identified;
     if let Some(expires_ms) = expires_ms.filter(|&at| at <= cx.now.wall_ms) {
         let message = format!("the token expired {} ms ago", cx.now.wall_ms - expires_ms);
-        return Err(Error::new(ErrorCode::Unauthorized, message));
+        return Err(Error::new(ErrorCode::TokenExpired, message));
     }
     let (len, max) = (info.as_ref().map_or(0, Bytes::len), cx.limits.presence_bytes_max);
     if len > max {
@@ -457,7 +477,12 @@ fn proven(cx: &Cx<'_>, identified: Identified) -> Result<(Option<UserId>, Proof)
             format!("the application grants {} subscriptions, the limit (subscriptions_max) is {max}", subscribe.len());
         return Err(Error::new(ErrorCode::LimitExceeded, message));
     }
-    Ok((user, Proof { info, expires_ms, granted: subscribe }))
+    let (len, max) = (grants.len(), cx.limits.grants_max);
+    if len > max {
+        let message = format!("the identity has {len} grants, the limit (grants_max) is {max}");
+        return Err(Error::new(ErrorCode::LimitExceeded, message));
+    }
+    Ok((user, Proof { info, expires_ms, granted: subscribe, grants: grants.into(), claims }))
 }
 
 fn identity(answer: HookAnswer) -> Result<Identified, Error> {

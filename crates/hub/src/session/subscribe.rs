@@ -15,11 +15,11 @@ use crate::edge::batch;
 use crate::edge::{EdgeRef, Member, MemberState, MovedMember, Variant};
 use crate::error::{Error, ErrorCode};
 use crate::hook::Question;
-use crate::ids::{Epoch, Position, SessionRef, UserId};
+use crate::ids::{Epoch, Position, SessionRef};
 use crate::message::{PresenceEntry, Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::name::ChannelName;
 use crate::peer::{Entered, PendingToken, Start, ToHome, Want};
-use crate::rules::{Action, Denial, PresenceMode, Slow, Verdict};
+use crate::rules::{Action, Denial, Entitlement, PresenceMode, Slow, Verdict};
 use crate::slice::Slice;
 use crate::timer::Timer;
 use crate::watch::Noted;
@@ -184,7 +184,7 @@ impl Sessions {
             let by = if by_app || !session.is_granted_by_token(channel) { AdmittedBy::App } else { AdmittedBy::Grant };
             cx.rules.of(channel).map(|_| by).ok_or(Denial::NoRule)
         } else {
-            cx.rules.verdict(channel, Action::Subscribe, session.user()).map(|verdict| match verdict {
+            cx.rules.verdict(channel, Action::Subscribe, session.entitlement()).map(|verdict| match verdict {
                 Verdict::Allowed(_) if !asks(&cx.hooks.subscribe, channel) => AdmittedBy::Rule,
                 _ => AdmittedBy::Hook,
             })
@@ -261,7 +261,7 @@ impl Sessions {
         // The rules may have changed since it was asked.
         let result = result.and_then(|start| {
             let Some(session) = self.sessions.get(at) else { return Ok(start) };
-            judge(cx, &channel, &session.subs[slot], session.user()).map(|()| start)
+            judge(cx, &channel, &session.subs[slot], session.entitlement()).map(|()| start)
         });
         match result {
             Err(error) => {
@@ -586,8 +586,9 @@ impl Sessions {
     /// Ends the presence of a session where it may not enter any more, also while it is away.
     pub(super) fn judge_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
-        let user = session.user().cloned();
-        let may_enter = |channel: &ChannelName| may_enter(cx, channel, user.as_ref());
+        let (user, grants) = (session.user().cloned(), session.proof().grants);
+        let caller = Entitlement { user: user.as_ref(), grants: &grants };
+        let may_enter = |channel: &ChannelName| may_enter(cx, channel, caller);
         let mut ended = Vec::new();
         for sub in session.subs.iter_mut().filter(|sub| sub.entered.is_some()) {
             let channel = &self.edges.edges[sub.edge as usize].name;
@@ -616,7 +617,7 @@ impl Sessions {
     pub(super) fn judge_again(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize) -> bool {
         let Some(session) = self.sessions.get(at) else { return false };
         let channel = self.edges.edges[session.subs[slot].edge as usize].name.clone();
-        match judge(cx, &channel, &session.subs[slot], session.user()) {
+        match judge(cx, &channel, &session.subs[slot], session.entitlement()) {
             Ok(()) => false,
             Err(error) => {
                 self.end_subscription(cx, at, slot, error);
@@ -626,9 +627,9 @@ impl Sessions {
     }
 }
 
-/// Whether a session of this user may stand in the presence of a channel.
-pub(super) fn may_enter(cx: &Cx<'_>, channel: &ChannelName, user: Option<&UserId>) -> bool {
-    match cx.rules.verdict(channel, Action::Enter, user) {
+/// Whether this caller may stand in the presence of a channel.
+pub(super) fn may_enter(cx: &Cx<'_>, channel: &ChannelName, caller: Entitlement<'_>) -> bool {
+    match cx.rules.verdict(channel, Action::Enter, caller) {
         Ok(Verdict::Allowed(rule) | Verdict::IfSubscribed(rule)) => rule.presence != PresenceMode::Off,
         Ok(Verdict::AskHook(_)) | Err(_) => false,
     }
@@ -650,14 +651,14 @@ fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
 /// rule, which says how much history is kept. The rule may leave the decision to the application since a reload, or
 /// after the end of a grant that was given before the application had to be asked. Then a session about which the
 /// application was not asked must subscribe again.
-fn judge(cx: &Cx<'_>, channel: &ChannelName, sub: &Sub, user: Option<&UserId>) -> Result<(), Error> {
+fn judge(cx: &Cx<'_>, channel: &ChannelName, sub: &Sub, caller: Entitlement<'_>) -> Result<(), Error> {
     if sub.is_refused() {
         return Err(ended_by_app(channel));
     }
     let judged = match sub.by {
         AdmittedBy::Grant | AdmittedBy::App => cx.rules.of(channel).map(|_| ()).ok_or(Denial::NoRule),
-        AdmittedBy::Hook => cx.rules.verdict(channel, Action::Subscribe, user).map(|_| ()),
-        AdmittedBy::Rule => match cx.rules.verdict(channel, Action::Subscribe, user) {
+        AdmittedBy::Hook => cx.rules.verdict(channel, Action::Subscribe, caller).map(|_| ()),
+        AdmittedBy::Rule => match cx.rules.verdict(channel, Action::Subscribe, caller) {
             Ok(Verdict::Allowed(_)) if !asks(&cx.hooks.subscribe, channel) => Ok(()),
             Ok(verdict) => {
                 let message = format!("the application decides now who may subscribe to {channel:?}: subscribe again");

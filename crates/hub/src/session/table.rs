@@ -25,7 +25,7 @@ use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::peer::{Entered, KeptSub, LastDirected, PendingToken, RateWindow};
 use crate::rng::Keyed;
-use crate::rules::{Rule, Slow};
+use crate::rules::{Entitlement, Rule, Slow};
 use crate::store::Reader;
 use crate::watch::{Note, Noted};
 use bytes::Bytes;
@@ -397,6 +397,12 @@ impl Session {
 
     pub(crate) fn user(&self) -> Option<&UserId> {
         self.identity().and_then(|identity| identity.user.as_ref())
+    }
+
+    /// What the rules know of it.
+    pub(crate) fn entitlement(&self) -> Entitlement<'_> {
+        let grants = self.identity().map_or(&[][..], |identity| &identity.proof.grants);
+        Entitlement { user: self.user(), grants }
     }
 
     pub(crate) fn identity_mut(&mut self) -> Option<&mut Identity> {

@@ -8,6 +8,7 @@ mod commands;
 mod common;
 mod connect;
 mod ends;
+mod grants;
 mod limits;
 mod tokens;
 

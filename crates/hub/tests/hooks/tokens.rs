@@ -99,7 +99,7 @@ fn a_token_ends_its_session_unless_it_is_refreshed_by_the_same_user() {
         let past = Identified { expires_ms: Some(net.now.wall_ms), ..ada() };
         let id = net.send(peer, refresh("old"));
         net.answer(HookAnswer::Identity(past));
-        assert_eq!(error_code(&net.answer_to(peer, id).unwrap()), ErrorCode::Unauthorized);
+        assert_eq!(error_code(&net.answer_to(peer, id).unwrap()), ErrorCode::TokenExpired);
         // Two refreshes are open, and their answers arrive in the other order: the token that was sent last holds.
         let ids = [net.send(peer, refresh("1")), net.send(peer, refresh("2"))];
         let answers = [until(&net, 60_000), until(&net, 20_000)];

@@ -5,6 +5,7 @@
 pub(crate) mod acme;
 pub(crate) mod address;
 pub(crate) mod api_key;
+pub(crate) mod auth;
 pub(crate) mod authority;
 pub(crate) mod base_path;
 pub(crate) mod cookie;
@@ -17,6 +18,7 @@ pub(crate) mod tls;
 
 use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
+use crate::config::auth::AuthConfig;
 use crate::config::base_path::BasePath;
 use crate::config::hosts::Hosts;
 use crate::config::namespace::NamespacePattern;
@@ -36,6 +38,8 @@ pub struct Config {
     pub shards: usize,
     /// The rules. Default: none, so no channel can be used; [`open`](Self::open) allows every client everything.
     pub rules: Arc<Rules>,
+    /// How clients are identified by tokens. Default: no keys, and every client is anonymous.
+    pub auth: AuthConfig,
     /// The keys of the HTTP API, `/api/v1/`. Default: none; then there is no API.
     pub api_keys: Vec<ApiKey>,
     /// The bounds of connections, channels and memory.
@@ -119,6 +123,7 @@ impl Default for Config {
         Config {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             rules: Arc::default(),
+            auth: AuthConfig::default(),
             api_keys: Vec::new(),
             limits: Limits::default(),
             origins: Origins::default(),

@@ -8,7 +8,7 @@ use crate::logs;
 use crate::protocol::socketio::retry_data;
 use axum::Json;
 use bytes::Bytes;
-use fanfare_hub::{ChannelName, Error, ErrorCode, HookAnswer, Identified, Publish, UserId};
+use fanfare_hub::{Action, ChannelName, Error, ErrorCode, Grant, HookAnswer, Identified, Pattern, Publish, UserId};
 use serde::Serialize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -212,6 +212,13 @@ impl Identity {
     #[must_use]
     pub fn expires_in(mut self, time: Duration) -> Self {
         self.expires_in = Some(time);
+        self
+    }
+
+    /// Allows these actions on the channels of a pattern, where their rules say `grant` ([`Who::Grant`](crate::Who)).
+    #[must_use]
+    pub fn grant(mut self, pattern: Pattern, allow: &[Action]) -> Self {
+        self.identified.grants.push(Grant { pattern, allow: allow.to_vec() });
         self
     }
 

@@ -3,6 +3,7 @@
 use super::extract::{Call, Subject, Token};
 use super::handler::Erased;
 use super::news::{News, Place};
+use crate::auth::{Authenticator, Verdict};
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::embed::handle::Handle;
@@ -172,11 +173,20 @@ pub(crate) struct Dispatcher {
     pub(crate) back: UnboundedSender<Control>,
     /// Runs the handlers of Socket.IO.
     pub(crate) desk: Arc<Desk>,
+    /// Identifies clients by the configuration, where it does.
+    pub(crate) authenticator: Option<Arc<Authenticator>>,
 }
 
 impl Dispatcher {
     /// Has a question answered. Returns at once.
     pub(crate) fn ask(&self, token: HookToken, question: Question, attachment: Option<&Attachment>) {
+        if let Some(authenticator) = &self.authenticator {
+            match &question {
+                Question::Connect { token: shown } => return self.identify(authenticator, token, shown.as_deref()),
+                Question::Refresh { token: shown, .. } => return self.identify(authenticator, token, Some(shown)),
+                _ => {}
+            }
+        }
         let call = call(question, attachment, self.handle.clone(), self.clock.clone());
         let (handlers, deadline, back) = (self.handlers.clone(), self.deadline, self.back.clone());
         let watch = self.watch.clone();
@@ -186,6 +196,28 @@ impl Dispatcher {
             watch.hooks.done(hook, &answer, begin.elapsed());
             let _ = back.send(Control::HookAnswer(token, Box::new(answer))); // a shard that has ended needs no answer
         });
+    }
+
+    /// Identifies a client by its token, or without one. It is counted as a call of `on_connect`, whose place it takes.
+    fn identify(&self, authenticator: &Authenticator, token: HookToken, shown: Option<&str>) {
+        /// The place of `on_connect` in [`HOOKS`](crate::watch::HOOKS).
+        const CONNECT: usize = 0;
+        let begin = Instant::now();
+        let (back, watch, deadline) = (self.back.clone(), self.watch.clone(), self.deadline);
+        let done = move |answer: HookAnswer| {
+            watch.hooks.done(CONNECT, &answer, begin.elapsed());
+            let _ = back.send(Control::HookAnswer(token, Box::new(answer))); // a shard that has ended needs no answer
+        };
+        match authenticator.answer(shown) {
+            Verdict::Now(answer) => done(answer),
+            Verdict::Later(answer) => {
+                self.runtime.spawn(async move {
+                    let late =
+                        |_| HookAnswer::Refused(Error::new(ErrorCode::Timeout, "the issuer's keys came too late"));
+                    done(tokio::time::timeout(deadline, answer).await.unwrap_or_else(late));
+                });
+            }
+        }
     }
 
     /// Calls a handler for an event. Returns at once.

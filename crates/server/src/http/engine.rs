@@ -198,18 +198,19 @@ impl Routes {
         let engine = self.engine_of(request.uri().path()).ok_or_else(nothing)?;
         let page = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()));
         let page =
-            page.map_err(|refused| if refused.status() == 403 { refused.forbidden_in_engine() } else { refused });
-        *cors = page?.headers();
+            page.map_err(|refused| if refused.status() == 403 { refused.forbidden_in_engine() } else { refused })?;
+        *cors = page.headers();
         let is_post = request.method() == Method::POST;
         let query = request.uri().query().unwrap_or_default();
         let query = Query::judge(query, request.method().as_str(), false, engine.protocol.transports())?;
         let Some(sid) = query.sid else {
+            let token = self.gate.token(&page, request.uri(), || pairs(request.headers()))?;
             let kept = || {
                 let headers: Vec<_> = pairs(request.headers()).collect();
                 let head = UpgradeRequest::of(request, &headers, ends.peer);
                 let headers = headers.iter().copied();
                 let info = RequestInfo::of(head.method, head.uri, request.version(), headers, ends.peer);
-                Arc::new(ends.complete(info))
+                Arc::new(ends.complete(info.carrying(token)))
             };
             return Ok(Judged::Whole(EngineRequest::Handshake(Box::new(EngineStart {
                 wire: engine.wire,

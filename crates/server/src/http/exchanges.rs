@@ -2,7 +2,7 @@
 //!
 //! In: a request that hyper has read. Out: an [`Exchange`] for a shard, any one, and its answer as JSON; or a refusal:
 //! 400 for a body that cannot be understood, 403 for a page that may not connect. The shard checks the ticket. Cookies
-//! mean nothing here, so no page can send in another's name.
+//! mean nothing to polls and sends, so no page can send in another's name; a `connect` may have one with a token.
 
 use super::gate::RequestLine;
 use super::gzip::Accepts;
@@ -13,7 +13,7 @@ use crate::logs::{self, Asked};
 use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::stream::{StreamContent, StreamStart};
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::{RequestId, RequestInfo, pairs};
+use crate::request::{CarriedToken, RequestId, RequestInfo, pairs};
 use crate::transport::admission::hasten;
 use crate::transport::socket::Ends;
 use crate::watch::request;
@@ -132,7 +132,8 @@ impl Routes {
         cors: &mut HeaderMap,
     ) -> Result<Exchange, HttpRefusal> {
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri().path())) };
-        *cors = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()))?.headers();
+        let page = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()))?;
+        *cors = page.headers();
         body::check_type(request.headers())?;
         let max = wires.connect_bytes_max;
         let pause_max = if is_over { hasten(wires.pause_max) } else { wires.pause_max };
@@ -147,7 +148,8 @@ impl Routes {
                 PollBody::Poll { ticket, ack, wait_ms } => Exchange::Poll(PollRequest { ticket, ack, wait_ms }),
                 PollBody::Connect { is_named } => {
                     let attempt = is_named.then(|| Sha256::digest(text).into());
-                    let start = start(wires, text, request, ends)?;
+                    let token = self.gate.token(&page, request.uri(), || pairs(request.headers()))?;
+                    let start = start(wires, text, (request, token), ends)?;
                     let admit = self.admit(ends.peer);
                     Exchange::Connect(Box::new(PollConnect { wire: wires.polls(), start, attempt, admit }))
                 }
@@ -157,14 +159,19 @@ impl Routes {
 }
 
 /// The question of a `connect` for a poll session to the hub.
-fn start(wires: &StreamWires, text: &str, request: &Request<Body>, ends: Ends) -> Result<StreamStart, HttpRefusal> {
+fn start(
+    wires: &StreamWires,
+    text: &str,
+    (request, token): (&Request<Body>, Option<CarriedToken>),
+    ends: Ends,
+) -> Result<StreamStart, HttpRefusal> {
     let connect = wires.connect_of(text)?;
     let kept = || {
         let headers: Vec<_> = pairs(request.headers()).collect();
         let head = UpgradeRequest::of(request, &headers, ends.peer);
         let headers = headers.iter().copied();
         let info = RequestInfo::of(head.method, head.uri, request.version(), headers, ends.peer);
-        Arc::new(ends.complete(info))
+        Arc::new(ends.complete(info.carrying(token)))
     };
     Ok(StreamStart {
         content: StreamContent::Native(connect),

@@ -11,6 +11,7 @@
 
 use super::cors::Page;
 use super::forwarded::{ends_of_client, trusts};
+use super::token::Carriers;
 use crate::config::Config;
 use crate::config::authority::{Authority, shown};
 use crate::config::base_path::BasePath;
@@ -37,6 +38,8 @@ pub(crate) struct Gate {
     origins: Origins,
     proxies: Vec<TrustedProxy>,
     pub(crate) base_path: BasePath,
+    /// Where requests may carry tokens; `None` where the configuration has no keys to check them.
+    pub(super) carriers: Option<Carriers>,
 }
 
 /// The part of a head that is judged here.
@@ -69,6 +72,7 @@ impl Gate {
             origins: config.origins.clone(),
             proxies: config.trusted_proxies.clone(),
             base_path: config.base_path.clone(),
+            carriers: config.auth.is_on().then(|| Carriers { cookie: config.auth.cookie.clone() }),
         }
     }
 

@@ -12,7 +12,7 @@
 //! limit, and the pings of the connection show that the peer is alive.
 
 use crate::embed::panic_text;
-use crate::embed::runtime::runtime_of_handlers;
+use crate::embed::runtime::{runtime_of_handlers, runtime_on_a_thread};
 use crate::error::ServeError;
 use crate::logs;
 use crate::refusal::{Asker, HttpRefusal};
@@ -60,7 +60,7 @@ impl Pages {
         let (runtime, thread) = match runtime_of_handlers() {
             Ok(runtime) => (runtime, None),
             Err(_) => {
-                let (runtime, stop) = thread_of_pages()?;
+                let (runtime, stop) = runtime_on_a_thread("pages")?;
                 (runtime, Some(Arc::new(stop)))
             }
         };
@@ -139,19 +139,6 @@ impl Service<Request<Body>> for Pages {
         let this = self.clone();
         Box::pin(async move { Ok(this.answer(request).await) })
     }
-}
-
-/// A runtime on a thread of its own, which ends with the sender.
-fn thread_of_pages() -> Result<(runtime::Handle, oneshot::Sender<()>), ServeError> {
-    let failed = |source| ServeError::System { what: "thread", source };
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let handle = runtime.handle().clone();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let body = move || {
-        let _ = runtime.block_on(stopped); // it ends when its sender is dropped
-    };
-    std::thread::Builder::new().name("pages".to_owned()).spawn(body).map_err(failed)?;
-    Ok((handle, stop))
 }
 
 /// A head on its way to the shard; with frames where the body is not in it. Then its body only tells how long it is.

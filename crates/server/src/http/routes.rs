@@ -208,10 +208,11 @@ impl Routes {
             let reason = format!("there is no protocol at {path:?}");
             return Err(HttpRefusal::because(404, reason));
         }
-        self.gate.admit_page(authority.as_ref(), headers()).map_err(|refused| {
+        let page = self.gate.admit_page(authority.as_ref(), headers()).map_err(|refused| {
             let is_engine = offered.iter().any(|upgrade| upgrade.engine_io.is_some());
             if is_engine { refused.forbidden_in_engine() } else { refused }
         })?;
+        let token = self.gate.token(&page, request.uri, headers)?;
         // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
         let named = |name: &str| offered.iter().find(|upgrade| upgrade.protocol.subprotocol() == Some(name));
         let asked = accepted.protocols.iter().find_map(|name| named(name));
@@ -226,7 +227,7 @@ impl Routes {
             None => None,
         };
         tracing::debug!(peer = %request.peer, path, protocol = upgrade.protocol.name(), "a WebSocket was opened");
-        let kept = || RequestInfo::of(request.method, request.uri, version, headers(), request.peer);
+        let kept = || RequestInfo::of(request.method, request.uri, version, headers(), request.peer).carrying(token);
         let (wire, extensions) = upgrade.wire_for(&accepted.extensions);
         Ok(Granted {
             wire,

@@ -19,7 +19,7 @@ use crate::protocol::Protocol;
 use crate::protocol::events::{Events, EventsRequest};
 use crate::protocol::stream::{Bridged, StreamAnswer, StreamContent, StreamRequest, StreamStart};
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::{RequestId, RequestInfo, pairs, path_as_sent};
+use crate::request::{CarriedToken, RequestId, RequestInfo, pairs, path_as_sent};
 use crate::transport::socket::Ends;
 use crate::watch::request;
 use axum::body::Body;
@@ -162,7 +162,7 @@ impl Routes {
         let asker = Asker::of(request.method, request.uri.path(), request.headers.iter().copied());
         let mut cors = HeaderMap::new();
         let judged = self.judge_stream(kind, request, version, body, &mut cors);
-        let (content, wires) = match judged {
+        let (content, token, wires) = match judged {
             Ok(judged) => judged,
             Err(refused) => {
                 let (status, why) = (refused.status(), refused.reason());
@@ -172,7 +172,8 @@ impl Routes {
         };
         let kept = || {
             let headers = request.headers.iter().copied();
-            Arc::new(ends.complete(RequestInfo::of(request.method, request.uri, version, headers, request.peer)))
+            let info = RequestInfo::of(request.method, request.uri, version, headers, request.peer);
+            Arc::new(ends.complete(info.carrying(token)))
         };
         let lines = kind.lines();
         Ok(StreamRequest {
@@ -194,10 +195,12 @@ impl Routes {
         version: Version,
         body: Option<&str>,
         cors: &mut HeaderMap,
-    ) -> Result<(StreamContent, &StreamWires), HttpRefusal> {
+    ) -> Result<(StreamContent, Option<CarriedToken>, &StreamWires), HttpRefusal> {
         let headers = || request.headers.iter().copied();
         let asked = RequestLine { method: request.method, version, uri: request.uri };
-        *cors = self.gate.admit_with_page(self.via, asked, headers)?.headers();
+        let page = self.gate.admit_with_page(self.via, asked, headers)?;
+        *cors = page.headers();
+        let token = self.gate.token(&page, request.uri, headers)?;
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri.path())) };
         let query = Parameters::of(request.uri)?;
         let content = match kind {
@@ -207,7 +210,7 @@ impl Routes {
             }
             StreamKind::Native(_) => StreamContent::Native(wires.connect(&query, body)?),
         };
-        Ok((content, wires))
+        Ok((content, token, wires))
     }
 
     /// The `connect` in the body of a POST whose head has been read, and the length of the body. `None`: the body is

@@ -40,9 +40,10 @@ pub(crate) enum LineKind {
     Request,
     Accept,
     Handler,
+    Keys,
 }
 
-const KINDS: usize = LineKind::Handler as usize + 1;
+const KINDS: usize = LineKind::Keys as usize + 1;
 /// Lines of one kind that may come at once.
 const BURST: f64 = 10.0;
 /// Lines of one kind in a second, in the long run.

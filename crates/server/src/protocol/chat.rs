@@ -2,7 +2,7 @@
 
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
-use fanfare_hub::{Connect, Now, Push, Reply};
+use fanfare_hub::{Connect, Disconnect, Now, Push, Reply};
 use fanfare_wire::chat::{self, Written};
 use std::sync::Arc;
 
@@ -73,6 +73,11 @@ impl Conversation for chat::Chat {
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
         match chat::Chat::encode_reply(self, reply, now.wall_ms, out) {
             Ok(written) => encoded(written),
+            // The code of the close is the only word for it.
+            Err(error) if chat::Chat::is_refused(reply) => Encoded::Close(match error.code.row().retryable {
+                true => Disconnect::Overloaded,
+                false => Disconnect::Unauthorized,
+            }),
             Err(_) => Encoded::Ignored,
         }
     }

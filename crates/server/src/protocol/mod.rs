@@ -254,6 +254,12 @@ pub trait Protocol: Send + Sync + 'static {
         false
     }
 
+    /// Whether a connection has several sessions, one after the other or at a time.
+    #[doc(hidden)]
+    fn has_seats(&self) -> bool {
+        false
+    }
+
     /// How long a session outlives its connection, in ms; 0 ends both together.
     fn grace_ms(&self) -> u32 {
         0

@@ -4,6 +4,7 @@
 //! Its texts are copies: it holds no buffer of the reader. Its size is bounded by `limits.head_bytes_max`. `Debug`
 //! shows neither headers nor the query: both may hold secrets.
 
+use fanfare_hub::UserToken;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
@@ -30,6 +31,16 @@ pub struct RequestInfo {
     pub scheme: Scheme,
     /// The version of HTTP.
     pub version: Version,
+    /// The token that it carries, for the `connect` of its connection.
+    pub(crate) token: Option<CarriedToken>,
+}
+
+/// A token that came with a request, and not in a `connect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CarriedToken {
+    pub(crate) token: UserToken,
+    /// The browser has added it: any other token counts before it.
+    pub(crate) is_cookie: bool,
 }
 
 /// The other end of a connection.
@@ -103,7 +114,13 @@ impl RequestInfo {
             local: None,
             scheme: uri.scheme().cloned().unwrap_or(Scheme::HTTP),
             version,
+            token: None,
         }
+    }
+
+    /// With the token that was found in it.
+    pub(crate) fn carrying(self, token: Option<CarriedToken>) -> Self {
+        RequestInfo { token, ..self }
     }
 
     /// A request for a test: `GET` of this target over HTTP/1.1, without headers, with an unknown peer.
@@ -130,7 +147,11 @@ impl RequestInfo {
     pub(crate) fn cost(&self) -> usize {
         const OF_HEADER: usize = 128;
         let headers = self.headers.iter().map(|(name, value)| OF_HEADER + name.as_str().len() + value.len());
-        size_of::<Self>() + self.uri.path().len() + self.uri.query().map_or(0, str::len) + headers.sum::<usize>()
+        size_of::<Self>()
+            + self.uri.path().len()
+            + self.uri.query().map_or(0, str::len)
+            + headers.sum::<usize>()
+            + self.token.as_ref().map_or(0, |it| it.token.len())
     }
 
     /// A header's value, where it is there and visible ASCII; of several the first.

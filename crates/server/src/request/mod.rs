@@ -6,6 +6,7 @@
 
 mod info;
 
+pub(crate) use info::CarriedToken;
 pub use info::{Credentials, Peer, RequestInfo};
 
 use axum::extract::OriginalUri;

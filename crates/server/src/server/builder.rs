@@ -121,7 +121,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     }
 
     /// Calls `handler` to identify a connection by its token (or without one), and again when the client sends a newer
-    /// one. Without such a handler every client is anonymous, and a token is refused.
+    /// one. Without such a handler, and without keys in [`Config::auth`], every client is anonymous, and a token is
+    /// refused.
     ///
     /// The handler is not called if a client resumes its living session by the ticket alone. To exclude a user for
     /// good, refuse its tokens here. Then [`Handle::disconnect`] it for a reason that does not let it come back, which
@@ -263,6 +264,9 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
+        if self.handlers.connect.is_some() && self.config.auth.is_on() {
+            return Err(ServeError::TwoIdentities);
+        }
         self.config.socketio.enabled |= !self.handlers.socketio.is_empty();
         if self.config.socketio.enabled {
             self.channels.push(SocketIo::rule(&self.config.socketio, &self.config.limits));
@@ -285,7 +289,8 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
             self.protocols.push(ProtocolAtPath { path, protocol, engine_io: None });
         }
         if self.config.socketio.enabled {
-            let asks = Asks { guard: self.handlers.connect.is_some(), calls: !self.handlers.rpc.is_empty() };
+            let guard = self.handlers.connect.is_some() || self.config.auth.is_on();
+            let asks = Asks { guard, calls: !self.handlers.rpc.is_empty() };
             let namespaces =
                 Namespaces::new(&self.config.socketio.namespaces, Arc::new(self.handlers.socketio.clone()));
             let socketio = SocketIo::new(&self.config.socketio, &self.config.limits, asks, namespaces);

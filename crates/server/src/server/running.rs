@@ -2,6 +2,7 @@
 
 use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
+use crate::config::auth::AuthConfig;
 use crate::config::tls::Tls;
 use crate::control::Control;
 use crate::embed::handle::Handle;
@@ -186,6 +187,15 @@ impl Running {
     /// [`ServeError::SameApiKey`]: then nothing has changed.
     pub fn reload_api_keys(&self, keys: &[ApiKey]) -> Result<(), ServeError> {
         self.reloader.api_keys(keys)
+    }
+
+    /// Tokens are judged by these settings from now on: keys, `iss`, `aud`, the leeway, and whether clients may come
+    /// without one. Sessions that exist go on. The address of keys and the cookie stay as they are. False, and nothing
+    /// has changed, where the server was started without [`Config::auth`](crate::Config::auth): it asks about no token.
+    pub fn reload_auth(&self, config: &AuthConfig) -> bool {
+        let Some(authenticator) = &self.started.authenticator else { return !config.is_on() };
+        authenticator.replace(config);
+        true
     }
 
     /// Later TLS handshakes get this certificate; open connections keep theirs. A server that was started without TLS

@@ -6,6 +6,7 @@
 //! of sockets, which costs a task, two buffers of 8 KiB and two more system calls for each batch of frames.
 
 use crate::control::{self, Control};
+use crate::http::gate::Gate;
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::protocol::exchange::Exchange;
 use crate::protocol::stream::StreamRequest;
@@ -60,6 +61,11 @@ struct Inner {
 }
 
 impl FanfareService {
+    /// What its requests pass.
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        self.0.routes.gate.clone()
+    }
+
     pub(crate) fn new(routes: Routes, shards: Vec<UnboundedSender<Control>>) -> Self {
         FanfareService(Arc::new(Inner { routes, shards, next: AtomicUsize::new(0) }))
     }

@@ -1,10 +1,11 @@
 //! Starting: a thread for each shard, all of which begin together or none does.
 
+use crate::auth::Authenticator;
 use crate::config::hosts::Via;
 use crate::config::{AdminOn, Config};
 use crate::control::Control;
 use crate::counters::TimedStore;
-use crate::embed::runtime::runtime_of_handlers;
+use crate::embed::runtime::{runtime_of_handlers, runtime_on_a_thread};
 use crate::embed::socketio::desk::Desk;
 use crate::embed::socketio::places::Places;
 use crate::embed::{Dispatcher, News};
@@ -46,6 +47,9 @@ pub(super) struct Started {
     pub(super) watch: Arc<Watch>,
     pub(super) _stop: StopWithMe,
     pub(super) admin: Option<AdminServer>,
+    pub(super) authenticator: Option<Arc<Authenticator>>,
+    /// Ends the thread that fetches keys, if there is one.
+    pub(super) _own_thread: Option<oneshot::Sender<()>>,
     #[cfg(feature = "acme")]
     pub(super) _ordering: Option<Ordering>,
     /// No message comes: the channel closes with the last shard.
@@ -101,7 +105,8 @@ impl Fanfare {
         let over = |at: &ProtocolAtPath, framing| Wire { protocol: at.protocol.clone(), framing };
         let mut wires: Vec<Wire> = self.protocols.iter().map(|at| over(at, Framing::WebSocket)).collect();
         let compression = &self.config.compression;
-        let handlers_need_request = self.handlers.need_request();
+        // A request may carry a token. (A handler looks at the request itself, if it wants.)
+        let handlers_need_request = self.handlers.need_request() || self.config.auth.is_on();
         let upgrades = self.protocols.iter().enumerate().map(|(wire, at)| {
             let mut deflated = |window| {
                 let deflate = Deflate { window, message_bytes_min: compression.bytes_min };
@@ -171,10 +176,27 @@ impl Fanfare {
             pages,
             gzip: self.config.compression.http.then_some(Gzip { bytes_min: self.config.compression.bytes_min }),
         };
-        let runtime = if self.handlers.is_empty() { None } else { Some(runtime_of_handlers()?) };
+        let is_on = self.config.auth.is_on();
+        let mut own_thread = None;
+        let runtime = match (self.handlers.is_empty(), is_on) {
+            (true, false) => None,
+            (false, _) => Some(runtime_of_handlers()?),
+            // Keys of an address are fetched; the program need not have a runtime for that.
+            (true, true) => Some(runtime_of_handlers().or_else(|_| {
+                let (runtime, stop) = runtime_on_a_thread("tokens")?;
+                own_thread = Some(stop);
+                Ok::<_, ServeError>(runtime)
+            })?),
+        };
+        let authenticator = runtime.as_ref().filter(|_| is_on).map(|runtime| {
+            let Config { auth, limits, .. } = &*self.config;
+            Arc::new(Authenticator::start(auth, limits, self.clock.clone(), runtime))
+        });
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
-        let hooks = Arc::new(self.handlers.hooks());
+        let mut hooks = self.handlers.hooks();
+        hooks.connect |= authenticator.is_some();
+        let hooks = Arc::new(hooks);
         let news = Arc::new(News::default());
         let mut starting = Starting::default();
         let barrier = DrainBarrier::of(shards);
@@ -206,6 +228,7 @@ impl Fanfare {
                 news: news.clone(),
                 watch: watch.clone(),
                 back: self.handle.controls()[index].clone(),
+                authenticator: authenticator.clone(),
             });
             let seeds = (random()?, random()?);
             let (config, wires, shard_routes) = (self.config.clone(), wires.clone(), routes.clone());
@@ -255,6 +278,8 @@ impl Fanfare {
                 watch,
                 _stop,
                 admin,
+                authenticator,
+                _own_thread: own_thread,
                 #[cfg(feature = "acme")]
                 _ordering,
                 gone,

@@ -31,8 +31,10 @@
 use crate::control::{Control, Upgraded};
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
+use crate::http::cors::Page;
+use crate::http::gate::Gate;
 use crate::protocol::ProtocolAtPath;
-use crate::request::RequestInfo;
+use crate::request::{RequestInfo, pairs};
 use crate::server::{Fanfare, Running};
 use crate::transport::socket::LooseSocket;
 use fanfare_hub::WireId;
@@ -57,6 +59,7 @@ const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 pub struct TestServer {
     handle: Handle,
     protocols: Vec<ProtocolAtPath>,
+    gate: Arc<Gate>,
     /// Stops the server when it is dropped.
     _running: Running,
 }
@@ -97,8 +100,8 @@ impl Fanfare {
     pub fn test(mut self) -> Result<TestServer, ServeError> {
         self.on_manual_clock();
         let (handle, protocols) = (self.handle(), self.protocols().to_vec());
-        let (_, running) = self.into_service()?;
-        Ok(TestServer { handle, protocols, _running: running })
+        let (service, running) = self.into_service()?;
+        Ok(TestServer { handle, protocols, gate: service.gate(), _running: running })
     }
 }
 
@@ -159,10 +162,10 @@ impl TestServer {
         self.open_with(RequestInfo::get(path), subprotocol)
     }
 
-    /// The same by a request with a query and headers.
+    /// The same by a request with a query and headers. A token in them counts.
     ///
     /// # Panics
-    /// There is no protocol at its path.
+    /// There is no protocol at its path, or it shows two different tokens.
     pub fn open_with(&self, request: RequestInfo, subprotocol: Option<&str>) -> TestClient {
         let path = request.uri.path();
         let wire = self.protocols.iter().position(|at| at.is(path, subprotocol));
@@ -172,6 +175,8 @@ impl TestServer {
         near.set_nonblocking(true).and_then(|()| far.set_nonblocking(true)).expect("sockets can be non-blocking");
         let (socket, wire) = (LooseSocket::from(far), WireId(wire as u8));
         let peer = request.peer;
+        let token = self.gate.token(&Page::None, &request.uri, || pairs(&request.headers));
+        let request = request.carrying(token.expect("a request shows one token"));
         let upgraded = Upgraded { socket, peer, wire, rest: Vec::new(), request: Some(Arc::new(request)), sid: None };
         let adopt = Control::Adopt(Box::new(upgraded));
         assert!(self.handle.controls()[0].send(adopt).is_ok(), "the server has stopped");

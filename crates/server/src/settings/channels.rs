@@ -25,10 +25,12 @@ pub struct RuleOption {
     pub doc: &'static str,
 }
 
-const SUBSCRIBE_WORDS: &str = "\"anyone\", \"authenticated\", \"hook\", \"server\", \"nobody\", or a list of them";
+const SUBSCRIBE_WORDS: &str =
+    "\"anyone\", \"authenticated\", \"grant\", \"hook\", \"server\", \"nobody\", or a list of them";
 const PUBLISH_WORDS: &str =
-    "\"subscriber\", \"anyone\", \"authenticated\", \"hook\", \"server\", \"nobody\", or a list of them";
-const OTHER_WORDS: &str = "\"subscriber\", \"anyone\", \"authenticated\", \"server\", \"nobody\", or a list of them";
+    "\"subscriber\", \"anyone\", \"authenticated\", \"grant\", \"hook\", \"server\", \"nobody\", or a list of them";
+const OTHER_WORDS: &str =
+    "\"subscriber\", \"anyone\", \"authenticated\", \"grant\", \"server\", \"nobody\", or a list of them";
 
 /// The options of a rule.
 pub const RULE_OPTIONS: &[RuleOption] = &[
@@ -371,7 +373,8 @@ fn who(value: &Written, action: Action) -> Result<Vec<Who>, Wrong> {
 }
 
 fn word(text: &str, action: Action) -> Result<Who, Wrong> {
-    const ALL: [Who; 6] = [Who::Anyone, Who::Authenticated, Who::Subscriber, Who::Hook, Who::Server, Who::Nobody];
+    const ALL: [Who; 7] =
+        [Who::Anyone, Who::Authenticated, Who::Subscriber, Who::Grant, Who::Hook, Who::Server, Who::Nobody];
     let may = |who: &Who| {
         !matches!((who, action), (Who::Subscriber, Action::Subscribe) | (Who::Hook, Action::Signal | Action::Enter))
     };
@@ -385,10 +388,6 @@ fn word(text: &str, action: Action) -> Result<Who, Wrong> {
         Some(_) => Err(wrong(
             format!("no handler is asked about {}", action.option()),
             "write \"subscriber\": the clients that the handler of `subscribe` allows",
-        )),
-        None if text == "grant" => Err(wrong(
-            "\"grant\" is not available yet; grants come with tokens (JWT)".to_owned(),
-            "the application can subscribe a client by its API, which needs no word here",
         )),
         None => {
             let known = ALL.iter().filter(|who| may(who)).map(|who| who.word());

@@ -18,6 +18,8 @@ pub(super) struct Beside {
     pub(super) has_keys: bool,
     /// Whether handlers in Rust can answer.
     pub(super) has_handlers: bool,
+    /// Whether callers can have users and grants.
+    pub(super) has_users: bool,
 }
 
 /// A rule, and where the file has it.
@@ -59,7 +61,7 @@ pub(super) fn rules(rules: &[RuleAt<'_>], beside: &Beside) -> Vec<Problem> {
             });
         }
         if !beside.has_handlers {
-            problems.extend(nobody_known(rule, place, &mut reported));
+            problems.extend(nobody_known(rule, place, beside.has_users, &mut reported));
             if !beside.has_keys {
                 problems.extend(nobody_publishes(rule, place, &mut reported));
             }
@@ -188,7 +190,7 @@ fn level(rule: &Rule, action: Action, is_known: bool) -> u8 {
     let one = |who: &Who| match who {
         Who::Anyone => 2,
         Who::Authenticated if is_known => 2,
-        Who::Hook => 1,
+        Who::Grant | Who::Hook => 1,
         Who::Subscriber if action != Action::Subscribe => level(rule, Action::Subscribe, is_known),
         _ => 0,
     };
@@ -211,8 +213,8 @@ struct Reported {
     publishers: bool,
 }
 
-/// The binary knows no users and has no handlers yet. Each kind is reported once.
-fn nobody_known(rule: &Rule, place: &RulePlace, reported: &mut Reported) -> Vec<Problem> {
+/// The binary knows no users without tokens, and has no handlers yet. Each kind is reported once.
+fn nobody_known(rule: &Rule, place: &RulePlace, has_users: bool, reported: &mut Reported) -> Vec<Problem> {
     let warn = |at: &Source, option: &str, value: String, problem: &str, hint: &str| Problem {
         severity: Severity::Warning,
         at: at.clone(),
@@ -225,14 +227,20 @@ fn nobody_known(rule: &Rule, place: &RulePlace, reported: &mut Reported) -> Vec<
     let mut problems = Vec::new();
     let option_with =
         |who: Who| ACTIONS.into_iter().find(|action| words(rule, *action).contains(&who)).map(Action::option);
-    let users = option_with(Who::Authenticated).or(rule.pattern.as_str().contains("{user}").then_some("match"));
-    if let Some(option) = users.filter(|_| !std::mem::replace(&mut reported.users, true)) {
+    let users = option_with(Who::Authenticated).or(option_with(Who::Grant)).or(rule
+        .pattern
+        .as_str()
+        .contains("{user}")
+        .then_some("match"));
+    if let Some(option) = users.filter(|_| !has_users && !std::mem::replace(&mut reported.users, true)) {
         let value = match option {
             "match" => format!("{:?}", rule.pattern.as_str()),
+            _ if option_with(Who::Authenticated).is_none() => "\"grant\"".to_owned(),
             _ => "\"authenticated\"".to_owned(),
         };
-        let problem = "`fanfare serve` knows no users yet, so this allows no client; tokens (JWT) come later";
-        let hint = "embed Fanfare and identify users in `on_connect`; the application's API always may";
+        let problem =
+            "without a key no token can be checked, so nobody has a user or a grant, and this allows no client";
+        let hint = "add [auth.keys] and below it: main = { secret_file = \"…\" }; the application's API always may";
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, value, problem, hint));
     }
     let hook = option_with(Who::Hook);

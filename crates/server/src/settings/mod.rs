@@ -4,6 +4,7 @@
 //! each with place, key, value, allowed values and a hint. A flag overrides the environment, the environment overrides
 //! the file, and the file overrides the default. [`SETTINGS`] is the one definition of all settings.
 
+mod auth;
 mod channels;
 mod keys;
 mod kind;
@@ -18,6 +19,7 @@ mod tls;
 mod units;
 mod written;
 
+pub use auth::AuthSettings;
 pub use channels::{PlacedRule, RULE_OPTIONS, RuleOption, RulePlace, show_rule};
 pub use keys::{NamedKey, Secret};
 pub use problem::{Problem, Problems, Severity, Source};
@@ -27,6 +29,7 @@ pub use table::{SECTIONS, SETTINGS, Setting};
 use crate::config::AdminOn;
 use crate::config::Config;
 use crate::config::address::Address;
+use crate::config::auth::TokenKey;
 use crate::config::hosts::{HostPattern, Hosts};
 use crate::config::origin::Origins;
 use channels::WrittenRule;
@@ -59,6 +62,8 @@ pub struct Settings {
     pub chat: ChatSettings,
     /// The files for TLS; their contents are in `config.tls`.
     pub tls: TlsFiles,
+    /// The address of keys of tokens; what was made of it is in `config.auth`.
+    pub auth: AuthSettings,
     /// The log.
     pub log: LogSettings,
     /// The keys of the HTTP API.
@@ -171,6 +176,7 @@ impl Default for Settings {
             config: Config { admin: AdminOn::default_address(), ..Config::default() },
             chat: ChatSettings { enabled: false, heartbeat_ms: 30_000 },
             tls: TlsFiles::default(),
+            auth: AuthSettings::default(),
             log: LogSettings { level: "info".to_owned(), format: "text".to_owned() },
             api_keys: Vec::new(),
             places: Vec::new(),
@@ -189,6 +195,7 @@ impl Settings {
         settings.config.origins = Origins::Localhost;
         settings.config.hosts = Hosts::List(vec![HostPattern::localhost()]); // whatever address it listens on
         settings.config.admin = AdminOn::MainPort;
+        settings.auth.stays_open = true;
         settings.chat.enabled = true;
         settings.config.socketio.enabled = true;
         settings.config.socketio.max_disconnection_duration = Duration::from_secs(120);
@@ -240,6 +247,7 @@ impl Settings {
             loading.take_dev_key(at, &key);
         }
         loading.load_tls();
+        loading.load_auth();
         loading.check_proxies();
         loading.check(file.as_ref().map(|file| file.path.as_str()), has_handlers);
         let Loading { mut settings, mut problems } = loading;
@@ -267,16 +275,28 @@ impl Settings {
         setting.kind.show(&mut self.clone())
     }
 
+    /// The keys of tokens, each with the place where it was written.
+    pub fn token_keys(&self) -> impl Iterator<Item = (&TokenKey, &Source)> {
+        self.config.auth.keys.iter().zip(&self.auth.places)
+    }
+
     /// The rules in their order.
     pub fn rules(&self) -> impl Iterator<Item = PlacedRule<'_>> {
         self.config.rules.iter().enumerate().map(|(at, rule)| PlacedRule { rule, place: self.places.get(at) })
     }
 
     /// Keys of the settings whose values differ from those of `running`: they need a restart. Rules and API keys do
-    /// not, nor does another certificate where there was one.
+    /// not, nor does another certificate where there was one, nor what a token must say where tokens were checked.
     pub fn differing(&self, running: &Settings) -> Vec<&'static str> {
         let is_renewed = self.config.tls.is_some() && running.config.tls.is_some();
-        let needs_restart = |setting: &Setting| !(is_renewed && matches!(setting.key, "tls.certificate" | "tls.key"));
+        let were_checked = running.config.auth.is_on();
+        let needs_restart = |setting: &Setting| match setting.key {
+            "tls.certificate" | "tls.key" => !is_renewed,
+            "auth.anonymous" | "auth.issuer" | "auth.audience" | "auth.leeway" | "auth.token_bytes_max" => {
+                !were_checked
+            }
+            _ => true,
+        };
         let differ = |setting: &&Setting| needs_restart(setting) && self.shown(setting) != running.shown(setting);
         SETTINGS.iter().filter(differ).map(|setting| setting.key).collect()
     }
@@ -306,6 +326,14 @@ pub fn read_file(path: &str) -> Result<String, Problems> {
             },
         }])
     })
+}
+
+/// Reads a time as settings have it: `10s`, `5m`, `24h`.
+///
+/// # Errors
+/// What is wrong with it, and how it is written.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    units::millis(text).map(Duration::from_millis).map_err(|Wrong { problem, hint }| format!("{problem}: {hint}"))
 }
 
 /// The variables of the process. Bytes that are not UTF-8 become U+FFFD, and a setting that uses such a value is
@@ -353,6 +381,12 @@ impl Loading {
                 }
                 (section, Raw::Table(inner)) if is_section(section) => {
                     for field in inner {
+                        if let ("auth", "keys", Raw::Table(keys)) = (section, &*field.key, &field.value.raw) {
+                            for key in keys {
+                                self.take_token_key(&key.key, &key.value, folder);
+                            }
+                            continue;
+                        }
                         self.take(&format!("{section}.{}", field.key), &field.at, &field.value);
                     }
                 }
@@ -411,6 +445,9 @@ impl Loading {
         if let Some(key) = key.strip_prefix("api_keys.") {
             return self.take_key(key, &written, Path::new(""));
         }
+        if let Some(key) = key.strip_prefix("auth.keys.") {
+            return self.take_token_key(key, &written, Path::new(""));
+        }
         if key == "channels" || key.starts_with("channels.") {
             let (problem, hint) = ("rules stand in the file only", "write [[channels]] into the file");
             return self.refuse(&key, &at, None, problem, "no variable sets rules", hint);
@@ -465,7 +502,7 @@ impl Loading {
         if let Some((later, what)) = LATER.iter().find(|(later, _)| *later == bare) {
             let problem = format!("this version does not have it; it comes later ({what})");
             let hint = match *later {
-                "auth" | "hooks" => {
+                "hooks" => {
                     "a program that embeds Fanfare knows its users by `on_connect` and decides by `on_subscribe` and `on_publish`"
                 }
                 _ => "remove it; CHANGELOG.md tells when it comes",
@@ -482,6 +519,10 @@ impl Loading {
                 _ => "write [api_keys] and below it: backend = \"key\"".to_owned(),
             };
             return self.refuse(key, at, None, problem, "[api_keys] with a key for each name", &hint);
+        }
+        if key == "auth.keys" {
+            let hint = "write [auth.keys] and below it: main = { secret_file = \"…\" }";
+            return self.refuse(key, at, None, "it is no table of keys", "a table: name = \"key\"", hint);
         }
         if first == "api_keys" {
             let hint = "write [api_keys] and below it: name = \"key\"";
@@ -602,6 +643,7 @@ impl Loading {
                 .then_some(self.settings.config.limits.history_bytes_max),
             has_keys: !self.settings.api_keys.is_empty() || self.is_wrong("api_keys"),
             has_handlers,
+            has_users: has_handlers || self.settings.config.auth.has_keys() || self.is_wrong("auth"),
         };
         let mut found = lint::rules(&rules, &beside);
         if let Some(path) = file

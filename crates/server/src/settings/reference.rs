@@ -65,6 +65,9 @@ pub fn commented_file(backend: &str) -> String {
                 None => writeln!(file, "#{} = {}", setting.name(), setting.default_shown()),
             };
         }
+        if *section == "auth" {
+            file.push_str(FILE_TOKENS);
+        }
     }
     let _ = writeln!(file, "{FILE_KEYS}backend = {backend}");
     file.push_str(FILE_RULES);
@@ -216,8 +219,9 @@ work without the secrets of production.
 | rate | `"20/s"` or `"100/10s"` |
 
 On SIGHUP the server reads the file again, and the files that it names (`key_file`). If they have no mistake, the new
-**rules** and **API keys** are in force at once. Subscriptions that the new rules refuse are ended, and a removed key
-is refused from the next request on. Other clients do not notice. All other settings need a restart: the log names each
+**rules**, **API keys** and **keys of tokens** are in force at once, and so are `issuer`, `audience`, `leeway`,
+`token_bytes_max` and `anonymous` of `[auth]`. Subscriptions that the new rules refuse are ended, and a removed key is
+refused from the next request or token on; sessions that a token began go on. Other clients do not notice. All other settings need a restart: the log names each
 changed setting, the value that stays in force and its source. If there is a mistake, nothing changes, and the log names
 the mistake. Environment variables keep the values that they had when the process started.
 "#;
@@ -281,8 +285,9 @@ rate      = "20/s"
 | word | allowed callers |
 |---|---|
 | `anyone` | every client, with or without a user |
-| `authenticated` | every client with a user. So far only a program that embeds Fanfare knows users; tokens come later |
+| `authenticated` | every client with a user: by its [token](auth.md), or by the embedding program's `on_connect` |
 | `subscriber` | every client that this rule allows to subscribe |
+| `grant` | every client whose [token](auth.md) grants this action on this channel |
 | `hook` | the clients that the embedding program's `on_subscribe` or `on_publish` allows |
 | `server` | only the application, by its API. The application is always allowed; the word says that no client is |
 | `nobody` | no client |
@@ -300,12 +305,33 @@ subscribe = "authenticated"
 publish   = "server"
 ```
 
-The handlers of a program that [embeds Fanfare](../README.md#within-your-rust-program) identify users; the program reads
-this file by `Builder::config_file`. `fanfare serve` knows no users yet: there such a rule allows no client, and `check`
-and `serve` warn of it.
+Users are known by their [tokens](auth.md), or by the handlers of a program that
+[embeds Fanfare](../README.md#within-your-rust-program). Without keys in `[auth.keys]`, and without such a program, such
+a rule allows no client, and `check` and `serve` warn of it.
 "#;
 
 const PAGE_KEYS: &str = r#"
+## `[auth.keys]`
+
+The keys that tokens are signed with; [auth.md](auth.md) has the claims and the places for a token. A token is taken if
+it is signed with one of the keys, so you can replace a key while both work.
+
+```toml
+[auth.keys]
+main = { secret_file = "/run/secrets/jwt" }
+old  = { algorithm = "ES256", kid = "2025-11", public_key_file = "old.pem" }
+```
+
+| option | meaning |
+|---|---|
+| `secret`, `secret_file` | a secret that issuer and server share, of 32 bytes or more; a relative path begins at the configuration's own folder |
+| `public_key`, `public_key_file` | a public key in PEM: RSA of 2,048 bits or more, P-256, P-384 or Ed25519 |
+| `algorithm` | the one algorithm of its tokens. Default: HS256 for a secret, RS256 for RSA, ES256, ES384 or EdDSA by the curve. Also HS384, HS512, RS384, RS512, PS256, PS384, PS512 |
+| `kid` | the `kid` of its tokens. A key without one is for tokens whose `kid` no other key has |
+
+`main = "text"` is short for a secret or a public key. `FANFARE__AUTH__KEYS__MAIN=…` sets the key `main` by the
+environment, in place of that of the file; in a PEM text `\n` may stand for a line break.
+
 ## `[api_keys]`
 
 An application sends its key to the HTTP API as `Authorization: Bearer KEY`. Each key has a name, which appears in logs
@@ -336,6 +362,13 @@ const FILE_HEAD: &str = "\
 # A flag (--listen) overrides the environment (FANFARE__LISTEN), and the environment overrides this file. ${NAME} in a
 # string stands for the environment variable NAME.
 ";
+
+const FILE_TOKENS: &str = r##"
+# The keys that tokens are signed with, each with a name: a secret of 32 bytes or more, or a public key in PEM.
+#
+#     [auth.keys]
+#     main = { secret_file = "/run/secrets/jwt" }
+"##;
 
 const FILE_KEYS: &str = r##"
 # The keys with which an application uses the HTTP API. Each has a name. `fanfare init` made this one;

@@ -22,6 +22,11 @@ pub struct Setting {
 /// The sections of the file, with their descriptions.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("", "The addresses of the server, and the clients that it accepts."),
+    (
+        "auth",
+        "The identity of clients, by tokens (JWT) that your application signs: see auth.md. Without a key every client is \
+         anonymous, and a token is refused.",
+    ),
     ("session", "The time that clients have to connect, to come back, and to leave a server that stops."),
     ("heartbeat", "How the native protocol detects that a client is gone."),
     ("chat", "The chat protocol on `/`. A room `general` is the channel `chat:general`, so a rule must match it."),
@@ -45,7 +50,6 @@ pub const SECTIONS: &[(&str, &str)] = &[
 /// Settings of later versions. The server knows their keys, so the error is better than that for a misspelt name.
 pub(super) const LATER: &[(&str, &str)] = &[
     ("secret", "a secret that several nodes share"),
-    ("auth", "tokens (JWT), HTTP hooks and `anonymous`"),
     ("hooks", "HTTP hooks"),
     ("webrtc", "WebRTC signalling helpers"),
     ("store", "history on disk"),
@@ -94,6 +98,28 @@ settings! {
         "How long a server that is asked to stop continues to serve while `/readyz` answers 503, so that a load balancer sends \
          no new clients. Then the server asks its clients to come back. Choose at least the balancer's probe interval times the \
          failures that it waits for.";
+
+    "auth.anonymous": ValueKind::Switch(|s| &mut s.config.auth.anonymous),
+        "Whether clients may connect without a token. They have the rights that rules give to `anyone`. With a key the default is `false`.";
+    "auth.issuer": ValueKind::Texts(|s| &mut s.config.auth.issuers),
+        "The accepted values of the claim `iss`. With an empty list it is not looked at.";
+    "auth.audience": ValueKind::Texts(|s| &mut s.config.auth.audiences),
+        "The accepted values of the claim `aud`: one of them must be in the token. With an empty list it is not looked at.";
+    "auth.leeway": ValueKind::Time { min: 0, max: 300_000, at: Millis::Duration(|s| &mut s.config.auth.leeway) },
+        "By how much the clocks of the issuer and of this server may differ: a token is taken so long before `nbf` and after `exp`.";
+    "auth.token_bytes_max": ValueKind::Bytes { min: 256, max: 64 << 10, at: |s| &mut s.config.auth.token_bytes_max },
+        "The longest token. One in a header must fit into `limits.head_bytes_max` too.";
+    "auth.cookie": ValueKind::Text(|s| &mut s.config.auth.cookie),
+        "The cookie that may hold the token. It counts only for pages that `origins` names and for pages of the same host, and \
+         where the client shows no other token.";
+    "auth.jwks_url": ValueKind::Text(|s| &mut s.auth.jwks_url),
+        "The address at which your issuer publishes its keys (a JWK set). They are fetched at the start, when they are old, and at \
+         most once a minute for a token with an unknown `kid`. While the address does not answer, the last good keys stay.";
+    "auth.jwks_allow": ValueKind::Texts(|s| &mut s.auth.jwks_allow),
+        "What that address may be besides: `http` (without TLS), `private` (on this machine or in a private network), `redirects` \
+         (it may send the server to another address).";
+    "auth.jwks_refresh": ValueKind::Time { min: 10_000, max: 604_800_000, at: Millis::Duration(|s| &mut s.auth.jwks_refresh) },
+        "How old these keys may become before they are fetched again.";
 
     "session.grace": ValueKind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.grace_ms) },
         "How long a session outlives its connection. A client that comes back in this time keeps its session and its presence.";
@@ -209,6 +235,8 @@ settings! {
         "Bytes that wait for one connection. Beyond this the connection is behind: it gets the rest from the history as it reads.";
     "limits.subscriptions_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.subscriptions_max) },
         "Subscriptions of one connection.";
+    "limits.grants_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.grants_max) },
+        "Grants of one identity: the `channels` of a token. A token with more is refused as `limit_exceeded`.";
     "limits.outstanding_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.outstanding_max) },
         "Commands of one connection that wait for an answer. At this number the server stops reading from the connection.";
     "limits.asked_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.asked_max) },

@@ -583,3 +583,113 @@ fn listeners_for_proxies_are_listened_on_and_have_a_trusted_proxy() {
     let settings = Settings::load(Sources { environment: by_variable, ..sources("") }).expect("good");
     assert_eq!((settings.config.trusted_proxies.len(), settings.config.base_path.to_string()), (2, "/b".to_owned()));
 }
+
+fn loaded(file: &str) -> Result<Settings, Problems> {
+    Settings::load(Sources { has_handlers: false, ..sources(file) })
+}
+
+const TOKEN_SECRET: &str = "an-example-of-a-secret-of-enough-bytes!";
+
+#[test]
+fn keys_of_tokens_come_from_the_file_and_the_environment() {
+    let file = format!(
+        "[auth]\nissuer = \"https://id.example\"\naudience = [\"chat\", \"news\"]\n[auth.keys]\nmain = \"{TOKEN_SECRET}\"\nold = {{ \
+         algorithm = \"HS384\", kid = \"2025\", secret = \"{TOKEN_SECRET}-and-some-more-of-it\" }}\n"
+    );
+    let settings = load(&file);
+    let auth = &settings.config.auth;
+    let keys: Vec<_> = auth.keys.iter().map(|key| (key.name(), key.kid(), key.algorithm().name())).collect();
+    assert_eq!(keys, [("main", None, "HS256"), ("old", Some("2025"), "HS384")]);
+    assert_eq!((&auth.issuers[..], auth.audiences.len()), (&["https://id.example".to_owned()][..], 2));
+    assert!(!auth.anonymous, "with a key everybody has to be somebody");
+    assert!(load("").config.auth.anonymous, "without one nobody could connect");
+    let open = load(&format!("[auth]\nanonymous = true\nkeys.main = \"{TOKEN_SECRET}\"\n"));
+    assert!(open.config.auth.anonymous);
+    let in_dev = Sources { defaults: Settings::dev(), ..sources(&file) };
+    assert!(Settings::load(in_dev).expect("valid").config.auth.anonymous, "`fanfare dev` lets everybody in");
+    assert!(!format!("{settings:?}").contains("an-example"), "no secret is printed");
+
+    let other = "another-example-of-a-secret-of-enough-bytes";
+    let environment = [("FANFARE__AUTH__KEYS__MAIN", other), ("FANFARE__AUTH__ANONYMOUS", "true")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let settings = Settings::load(Sources { environment, ..sources(&file) }).expect("valid");
+    let secrets: Vec<_> = settings.config.auth.keys.iter().map(|key| key.expose_secret().map(<[u8]>::len)).collect();
+    assert_eq!((secrets, settings.config.auth.anonymous), (vec![Some(other.len()), Some(59)], true));
+    let places: Vec<_> = settings.token_keys().map(|(key, at)| format!("{} {at}", key.name())).collect();
+    assert_eq!(places, ["main environment variable FANFARE__AUTH__KEYS__MAIN", "old f.toml:6"]);
+}
+
+#[test]
+fn a_key_of_tokens_that_is_none_is_reported_and_not_printed() {
+    let rows = [
+        ("main = \"hunter2\"", "auth.keys.main", "a secret of 7 bytes is too short for HS256"),
+        ("main = { secret = \"hunter2\" }", "auth.keys.main.secret", "a secret of 7 bytes is too short"),
+        ("main = { kid = \"1\" }", "auth.keys.main", "it has no key"),
+        ("main = 7", "auth.keys.main", "it is a number"),
+        ("main = { secret = \"S\", public_key = \"P\" }", "auth.keys.main", "it has two keys"),
+        ("main = { secret = \"S\", algorithm = \"none\" }", "auth.keys.main.algorithm", "\"none\" is not an algorithm"),
+        (
+            "main = { secret = \"S\", algorithm = \"hs256\" }",
+            "auth.keys.main.algorithm",
+            "\"hs256\" is not an algorithm",
+        ),
+        (
+            "main = { secret = \"S\", algorithm = \"RS256\" }",
+            "auth.keys.main.secret",
+            "RS256 is not an algorithm for a secret",
+        ),
+        ("main = { secrte = \"S\" }", "auth.keys.main.secrte", "a key has no such option"),
+        ("Main = \"S\"", "auth.keys.Main", "\"Main\" is not a valid name for a key"),
+        ("main = { secret = \"S\", kid = \"\" }", "auth.keys.main.kid", "a `kid` has 1 to 256 bytes"),
+        ("main = { secret_file = \"nowhere\" }", "auth.keys.main.secret_file", "cannot be read"),
+        ("main = { public_key = \"S\" }", "auth.keys.main.public_key", "it is no key in PEM"),
+        ("main = { secret = \"-----BEGIN PUBLIC KEY-----\" }", "auth.keys.main.secret", "a key in PEM is no secret"),
+        ("main = \"-----BEGIN PUBLIC KEY-----\\nAAAA\"", "auth.keys.main", "it is no public key in PEM"),
+        ("main = \"-----BEGIN PRIVATE KEY-----\\nAAAA\"", "auth.keys.main", "it is a private key"),
+    ];
+    for (line, key, expected) in rows {
+        let line = line.replace("\"S\"", &format!("\"{TOKEN_SECRET}\""));
+        let problems = loaded(&format!("[auth.keys]\n{line}\n")).expect_err(&line);
+        let problem = problems.errors().next().expect("an error");
+        assert_eq!(problem.key, key, "{line}");
+        assert!(problem.problem.contains(expected), "{line}: {}", problem.problem);
+        let shown = problems.to_string();
+        assert!(!shown.contains("hunter2") && !shown.contains("an-example"), "{line}: {shown}");
+        assert_eq!(problems.errors().count(), 1, "{line}: {shown}");
+    }
+}
+
+#[test]
+fn what_tokens_need_is_checked_as_a_whole() {
+    let first = |text: &str| {
+        let problems = match loaded(text) {
+            Ok(settings) => settings.warnings().to_vec(),
+            Err(problems) => problems.0,
+        };
+        problems.into_iter().find(|problem| problem.key != "channels").map(|it| (it.key, it.severity, it.problem))
+    };
+    let rows = [
+        ("anonymous = false", "auth.anonymous", Severity::Error, "nobody could connect"),
+        ("jwks_url = \"id.example\"", "auth.jwks_url", Severity::Error, "it does not begin with https://"),
+        ("jwks_url = \"http://id.example/\"", "auth.jwks_url", Severity::Error, "anybody on the way"),
+        ("jwks_url = \"https://10.0.0.1/\"", "auth.jwks_url", Severity::Error, "a private network"),
+        ("jwks_url = \"https://id.example/\"", "auth.audience", Severity::Warning, "any other service"),
+        ("jwks_allow = [\"https\"]", "auth.jwks_allow", Severity::Error, "\"https\" is not one of the words"),
+        ("cookie = \"a b\"", "auth.cookie", Severity::Error, "not the name of a cookie"),
+        ("keys = 7", "auth.keys", Severity::Error, "it is no table of keys"),
+        ("token_bytes_max = \"1MB\"", "auth.token_bytes_max", Severity::Error, "it is too large"),
+    ];
+    for (line, key, severity, expected) in rows {
+        let found = first(&format!("[auth]\n{line}\n")).unwrap_or_else(|| panic!("{line}: nothing"));
+        assert_eq!((&*found.0, found.1), (key, severity), "{line}: {found:?}");
+        assert!(found.2.contains(expected), "{line}: {}", found.2);
+    }
+    let lax = "[auth]\njwks_url = \"http://127.0.0.1/\"\njwks_allow = [\"http\", \"private\"]\naudience = \"chat\"\n";
+    assert_eq!(first(lax), None);
+    let jwks = load(lax).config.auth.jwks.expect("an address");
+    assert_eq!((jwks.http, jwks.private, jwks.redirects), (true, true, false));
+    // A rule for users needs a way to be one.
+    let rule = "[[channels]]\nmatch = \"inbox:{user}\"\nsubscribe = \"grant\"\npublish = \"anyone\"\n";
+    assert!(first(rule).is_some_and(|(_, _, problem)| problem.contains("without a key")));
+    assert_eq!(first(&format!("auth.keys.main = \"{TOKEN_SECRET}\"\n{rule}")), None);
+}

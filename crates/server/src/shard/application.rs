@@ -90,7 +90,8 @@ impl Shell {
         }
         self.tell_handlers(id, &mut actions);
         // Commands of handlers do not wait for room as those of a client do: their sender waits for the shard.
-        let requests: Vec<Request> = actions.requests.drain(..).collect();
+        let mut requests: Vec<Request> = actions.requests.drain(..).collect();
+        self.show_token(id, &mut requests);
         self.carry_out(now, id, &mut actions);
         for request in requests {
             self.act(now, Input::Command { conn: id, seat, request });

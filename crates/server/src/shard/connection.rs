@@ -5,9 +5,11 @@
 use super::Shell;
 use super::detached::Detached;
 use crate::protocol::{Actions, Conversation, Place};
-use crate::request::{Peer, RequestInfo};
+use crate::request::{CarriedToken, Peer, RequestInfo};
 use crate::transport::socket::WriteHalf;
-use fanfare_hub::{Attachment, ConnId, HeartbeatKind, Input, Now, Opened, Outbox, Request, Seat, WireId};
+use fanfare_hub::{
+    Attachment, Command, ConnId, Error, ErrorCode, HeartbeatKind, Input, Now, Opened, Outbox, Request, Seat, WireId,
+};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -44,6 +46,8 @@ pub(super) struct Connection {
     pub(super) opened_ms: u64,
     /// The reader, if it waits for something other than bytes.
     pub(super) reader: Option<Waker>,
+    /// The token that its request carried, until it is not needed any more.
+    pub(super) token: Option<Box<CarriedToken>>,
 }
 
 /// Commands of one message that wait.
@@ -119,6 +123,7 @@ impl Shell {
         actions.begin(now, peer);
         self.place.open(id);
         let conversation = begin(&self.place, &mut actions);
+        let token = request.as_ref().and_then(|request| request.token.clone()).map(Box::new);
         let attachment = request.filter(|_| self.handlers_need_request).map(Attachment::new);
         let opened = Opened {
             wire,
@@ -144,6 +149,7 @@ impl Shell {
             has_ended: false,
             opened_ms: now.mono_ms,
             reader: None,
+            token,
         });
         self.open += 1;
         let counts = self.counters.wire(wire);
@@ -153,6 +159,39 @@ impl Shell {
         self.carry_out(now, id, &mut actions);
         self.actions = actions;
         id
+    }
+
+    /// Gives the `connect` among these commands the token that the connection's request carried. Another token in the
+    /// command is an error, but for a cookie, which gives way.
+    pub(super) fn show_token(&mut self, id: ConnId, requests: &mut [Request]) {
+        let Some(CarriedToken { token, is_cookie }) = self.conn(id).and_then(|conn| conn.token.as_deref()) else {
+            return;
+        };
+        for request in requests {
+            let Command::Connect(connect) = &mut request.command else { continue };
+            if connect.only_resume {
+                continue; // nobody is to be asked about it
+            }
+            match &connect.token {
+                None => connect.token = Some(token.clone()),
+                Some(shown) if *is_cookie || shown == token => {}
+                Some(_) => {
+                    let words = "`connect` and the request of this connection hold two different tokens: show one";
+                    request.command = Command::Invalid(Error::new(ErrorCode::BadRequest, words));
+                }
+            }
+        }
+    }
+
+    /// A session has begun on this connection. Where no other can begin, its token is not needed any more.
+    pub(super) fn forget_token(&mut self, id: ConnId) {
+        let Some(wire) = self.conn(id).filter(|conn| conn.token.is_some()).map(|conn| conn.wire) else { return };
+        if self.wire(wire).protocol.has_seats() {
+            return;
+        }
+        if let Some(conn) = self.conn(id) {
+            conn.token = None;
+        }
     }
 
     pub(super) fn conn(&mut self, id: ConnId) -> Option<&mut Connection> {

@@ -259,6 +259,7 @@ impl Shell {
             self.answer(id, form, &actions.answer_bytes[start..end]);
             start = end;
         }
+        self.show_token(id, &mut actions.requests);
         self.commands(now, id, actions.seat, &mut actions.requests);
         if let Some(reason) = actions.close {
             self.act(now, Input::Close { conn: id, reason });

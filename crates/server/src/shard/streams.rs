@@ -333,6 +333,7 @@ impl Shell {
             wake(&mut detached.fetcher);
         }
         if let ReplyBody::Connected(connected) = &reply.body {
+            self.forget_token(id);
             self.poll_session(id, connected);
         }
     }

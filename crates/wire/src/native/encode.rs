@@ -144,6 +144,9 @@ fn put_body(out: &mut Vec<u8>, id: Option<&RequestId>, body: &ReplyBody, extras:
         ReplyBody::Refreshed { expires_in_ms } => {
             ObjectWriter::message(out, "result").id(id).number_if("expires", *expires_in_ms).end();
         }
+        ReplyBody::Expiring { expires_in_ms } => {
+            ObjectWriter::message(out, "token_expiring").number("expires", *expires_in_ms).end();
+        }
         ReplyBody::Many(bodies) => {
             let mut message = ObjectWriter::message(out, "result");
             message.id(id).list("data", bodies, |out, body| put_body(out, None, body, None)).end();

@@ -46,9 +46,10 @@ impl Client {
             Ok(Admission { handled, identity }) => {
                 let program = socket.parts.recovers().then(|| handled.program());
                 let mut connect = Connect { program, ..Connect::default() };
-                if let Some(Identified { user, info, expires_ms, subscribe }) = identity.map(|identity| *identity) {
+                if let Some(identified) = identity.map(|identity| *identity) {
+                    let Identified { user, info, expires_ms, subscribe, grants, claims } = identified;
                     connect.user = user;
-                    connect.proof = Proof { info, expires_ms, granted: subscribe };
+                    connect.proof = Proof { info, expires_ms, granted: subscribe, grants: grants.into(), claims };
                 }
                 socket.stage = Stage::Asking;
                 actions.requests.push(socket.enter(Some(handled.auth_json()), connect));

@@ -309,7 +309,10 @@ impl Socket {
                 // Nobody has judged a client that may try again: it is told so, and not that it is unwelcome.
                 let data = retry_data(error);
                 let message = if data.is_some() { &error.message } else { &self.parts.refusal };
-                put_connect_error(out, &self.namespace.name, message, data.as_deref());
+                // With another token it would be welcome.
+                let expired = (error.code == ErrorCode::TokenExpired).then_some(TOKEN_EXPIRED);
+                let data = data.as_deref().or(expired);
+                put_connect_error(out, &self.namespace.name, message, data);
                 Encoded::Text
             }
             // It has a session and no subscription, which is the server's fault.
@@ -423,6 +426,9 @@ pub(super) fn refuse(actions: &mut Actions, namespace: &str, message: &str, data
     put_connect_error(&mut out, namespace, message, data);
     actions.answer(Message::written(&out));
 }
+
+/// The `data` of a `connect_error` for a client that needs a new token.
+const TOKEN_EXPIRED: &[u8] = br#"{"code":"token_expired","retryable":false}"#;
 
 /// The `data` of a `connect_error` after which the client may try again, unchanged: JSON with the words of the error
 /// in the native protocol. `None` for other errors.

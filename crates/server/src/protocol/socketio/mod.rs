@@ -268,6 +268,10 @@ impl Protocol for SocketIo {
         self.0.grace_ms
     }
 
+    fn has_seats(&self) -> bool {
+        true
+    }
+
     fn leaves_by_command(&self) -> bool {
         self.0.recovers()
     }

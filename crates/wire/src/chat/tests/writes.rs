@@ -280,6 +280,10 @@ fn a_refused_client_is_not_in_the_room() {
     }
     let in_it = answered(TrackedCommand::Subscribe(1).id(), ErrorCode::AlreadySubscribed);
     assert!(in_it.is_ok(), "it is, by the server's doing");
+    for (id, is_refused) in [(TrackedCommand::Connect, true), (TrackedCommand::Subscribe(1), false)] {
+        let body = ReplyBody::Error(Error::new(ErrorCode::Unauthorized, "no"));
+        assert_eq!(Chat::is_refused(&Reply { id: Some(id.id()), body }), is_refused);
+    }
     let mut chat = joined();
     let error = Error::new(ErrorCode::Denied, "may not publish").on(&channel("chat:general"));
     let reply = Reply { id: None, body: ReplyBody::Error(error.clone()) };

@@ -131,6 +131,9 @@ fn element(text: &str) -> Result<ServerMessage, Fault> {
             reset: object.flag(Field::Reset)?.unwrap_or(false),
         },
         "ticket" => ServerMessage::Ticket { ticket: object.needed_text(Field::Ticket, usize::MAX)?.into() },
+        "token_expiring" => {
+            ServerMessage::TokenExpiring { expires_ms: object.needed_number(Field::Expires, NUMBER_MAX)? }
+        }
         "ping" => ServerMessage::Ping,
         "disconnect" => ServerMessage::Disconnect {
             code: object.needed_number(Field::Code, u64::from(u16::MAX))? as u16,

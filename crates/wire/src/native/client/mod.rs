@@ -251,6 +251,11 @@ pub enum ServerMessage {
         /// It.
         ticket: Box<str>,
     },
+    /// The token expires soon: time to show a newer one.
+    TokenExpiring {
+        /// In how many ms.
+        expires_ms: u64,
+    },
     /// Is anybody there?
     Ping,
     /// The connection ends.

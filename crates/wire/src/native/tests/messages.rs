@@ -154,6 +154,7 @@ fn replies_are_written_as_documented() {
         (id(6), ReplyBody::Done, r#"{"type":"result","id":6}"#),
         (id(6), ReplyBody::Result(json(r#"{"a": 1}"#)), r#"{"type":"result","id":6,"data":{"a": 1}}"#),
         (id(6), ReplyBody::Refreshed { expires_in_ms: Some(9) }, r#"{"type":"result","id":6,"expires":9}"#),
+        (None, ReplyBody::Expiring { expires_in_ms: 30_000 }, r#"{"type":"token_expiring","expires":30000}"#),
         (
             id(7),
             ReplyBody::Many(vec![
