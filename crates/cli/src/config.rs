@@ -43,6 +43,12 @@ fn shown(partial: &Partial) -> String {
             wrong.for_each(|problem| line(&not_taken(problem), &problem.at.to_string()));
         }
     }
+    for (key, at) in settings.token_keys() {
+        line(&format!("# auth.keys.{} = (hidden, {})", key.name(), key.algorithm()), &at.to_string());
+    }
+    for problem in problems.errors().filter(|problem| problem.key.starts_with("auth.keys")) {
+        line(&not_taken(problem), &problem.at.to_string());
+    }
     for key in &settings.api_keys {
         line(&format!("# api_keys.{} = (hidden)", key.name), &key.at.to_string());
     }

@@ -23,6 +23,7 @@ mod serve;
 mod signals;
 mod start;
 mod stderr;
+mod token;
 mod why;
 mod words;
 
@@ -59,6 +60,8 @@ enum Command {
     Config(config::Args),
     /// Writes a configuration file to begin with
     Init(init::Args),
+    /// Makes a token for a client with a secret of the configuration, or tells what is in one
+    Token(token::Args),
     /// Publishes to a channel: the payload that is given, or each line of stdin
     Publish(publish::Args),
     /// Prints what happens in channels, a JSON line each, through every reconnect
@@ -94,6 +97,7 @@ fn run() -> ExitCode {
         // Their answer is their status.
         Command::Why(args) => return why::run(args).unwrap_or_else(|failure| failure.report()),
         Command::Doctor(args) => return doctor::run(args).unwrap_or_else(|failure| failure.report()),
+        Command::Token(args) => return token::run(args).unwrap_or_else(|failure| failure.report()),
         Command::Config(args) => config::run(args),
         Command::Init(args) => init::run(args),
         Command::Publish(args) => publish::run(args),

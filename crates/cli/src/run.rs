@@ -79,6 +79,9 @@ fn reload(running: &Running, started_with: &Settings, read: Result<Settings, Pro
         return tracing::error!("not reloaded, the old settings stay in force: {error}");
     }
     running.reload_rules(&settings.config.rules);
+    if !running.reload_auth(&settings.config.auth) {
+        tracing::warn!("[auth] needs a restart: the server was started without keys of tokens");
+    }
     if let Some(tls) = &settings.config.tls {
         running.reload_tls(tls);
     }

@@ -129,8 +129,9 @@ fn explain(settings: &Settings, args: &Args, channel: &ChannelName) -> Explanati
         if let Some(because) = &because {
             line("because", because, "");
         }
-        if is_by_user {
-            line("note", "in a program that embeds Fanfare; to `fanfare serve` every caller is anonymous so far", "");
+        if is_by_user && !settings.config.auth.has_keys() {
+            let note = "in a program that embeds Fanfare; without a key in [auth.keys] every caller of `fanfare serve` is anonymous";
+            line("note", note, "");
         }
         for option in ["history", "presence", "slow", "rate"] {
             let value = of(option).unwrap_or("no limit");
@@ -158,6 +159,9 @@ fn because(denial: &Denial) -> String {
         Denial::Option { allows, .. } if allows == "\"server\"" => "only the application may, by its API".to_owned(),
         Denial::Option { allows, .. } if allows == "\"nobody\"" => {
             "no client may; the application may, by its API".to_owned()
+        }
+        Denial::Option { allows, .. } if allows == "\"grant\"" => {
+            "only a client may whose token grants it (claim `channels`)".to_owned()
         }
         Denial::Option { authenticated: true, .. } => "the option does not let this user in".to_owned(),
         Denial::Option { authenticated: false, .. } => "the option does not let an anonymous caller in".to_owned(),

@@ -34,7 +34,7 @@ impl Words {
         let format: LogFormat = settings.log.format.parse().map_err(failed)?;
         let logs = Logs::default().format(format).filter(&settings.log.level).panics();
         let secrets = logs.secrets();
-        let known = settings.config.api_keys.iter().map(ApiKey::secret).filter(|key| Some(*key) != new_key);
+        let known = secrets_of(settings).filter(|key| Some(*key) != new_key);
         known.for_each(|key| secrets.add(key));
         let log = logs.init().map_err(failed)?;
         Ok(Words { format, secrets, log })
@@ -52,7 +52,7 @@ impl Words {
     /// From now on these keys are blotted out: one that a client puts where it does not belong must not be found in
     /// the log.
     pub(crate) fn keep_secret(&self, settings: &Settings) {
-        settings.config.api_keys.iter().for_each(|key| self.secrets.add(key.secret()));
+        secrets_of(settings).for_each(|key| self.secrets.add(key));
     }
 
     /// Prints warnings about settings that are valid and probably a mistake.
@@ -109,4 +109,10 @@ fn place(address: &Address, scheme: &str) -> String {
         Address::Tcp(address) => format!("{scheme}://{address}"),
         Address::Unix(_) => address.to_string(),
     }
+}
+
+/// The texts that must not be found in a log.
+fn secrets_of(settings: &Settings) -> impl Iterator<Item = &str> {
+    let of_tokens = settings.config.auth.keys.iter().filter_map(|key| std::str::from_utf8(key.expose_secret()?).ok());
+    settings.config.api_keys.iter().map(ApiKey::secret).chain(of_tokens)
 }

@@ -134,7 +134,7 @@ fn why_tells_rule_option_and_place() {
             "allowed: the user \"ada\" wants to subscribe to \"inbox:ada\"
   rule      match = \"inbox:{user}\"                           fanfare.toml:2
   option    subscribe = \"authenticated\"                      fanfare.toml:3
-  note      in a program that embeds Fanfare; to `fanfare serve` every caller is anonymous so far
+  note      in a program that embeds Fanfare; without a key in [auth.keys] every caller of `fanfare serve` is anonymous
   history   { size = 100, bytes = \"1MiB\", ttl = \"1m\" }       default
   presence  false                                            default
   slow      \"pull\"                                           default

@@ -20,12 +20,12 @@ fn help_of(command: Option<&str>) -> String {
     }
     // Values of the test's environment must not show.
     for name in ["FANFARE_API_KEY", "FANFARE_TOKEN", "FANFARE__API_KEY"] {
-        process.env(name, "secret");
+        process.env(name, "hush-hush");
     }
-    process.env("FANFARE_URL", "http://secret").env("FANFARE_CACERT", "/secret");
+    process.env("FANFARE_URL", "http://hush-hush").env("FANFARE_CACERT", "/hush-hush");
     let output = process.args(command).arg("--help").output().expect("the binary");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert!(output.status.success() && output.stderr.is_empty() && !text.contains("secret"), "{command:?}: {text}");
+    assert!(output.status.success() && output.stderr.is_empty() && !text.contains("hush-hush"), "{command:?}: {text}");
     text
 }
 

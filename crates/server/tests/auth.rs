@@ -310,7 +310,7 @@ fn without_a_token_the_challenge_names_no_error_and_with_two_it_does() {
     assert_eq!(client.hello(json!({"token": same}))["user"], "ada", "the same one twice is one");
 }
 
-/// A page that may connect may not send by a cookie: whoever has the ticket sends.
+/// A page that may connect may not send by a cookie: a send needs the ticket.
 #[test]
 fn a_cookie_is_no_ticket() {
     let served = serve(settings());

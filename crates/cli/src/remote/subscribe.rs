@@ -263,7 +263,7 @@ fn tell_state(base: &Base, status: &Status) {
 fn ended(base: &Base, reason: &EndReason) -> Failure {
     let failure = Failure::users(format!("{base}: {reason}"));
     match reason {
-        EndReason::Refused(error) if &*error.code == "unauthorized" => {
+        EndReason::Refused(error) if matches!(&*error.code, "unauthorized" | "token_expired") => {
             failure.hint("give a valid token by --token TOKEN or FANFARE_TOKEN")
         }
         EndReason::Disconnected { code: 4502, .. } => {

@@ -1,7 +1,7 @@
 //! The claims of a token whose signature is proven: who the caller is, until when, and what it may do.
 //!
-//! In: the JSON of a token's second part. Out: [`Claims`], or the claim that is at fault. `sub`, `exp`, `nbf`, `iss` and
-//! `aud` are those of RFC 7519 §4.1; `info`, `channels` and `subscribe` are Fanfare's; all others are kept as they are.
+//! In: the JSON of a token's second part. Out: [`Claims`], or the claim that is at fault. `sub`, `exp`, `nbf`, `iss`
+//! and `aud` are those of RFC 7519 §4.1; `info`, `channels` and `subscribe` are Fanfare's; others are kept as they are.
 //! A claim that is there twice is refused: two readers could take it for two different ones.
 
 use super::error::{TokenError, shortened};
@@ -217,8 +217,8 @@ fn written(others: &[(&String, &&RawValue)]) -> Bytes {
     Bytes::from(serde_json::to_vec(&Object(others)).unwrap_or_default())
 }
 
-/// The body of the fuzz target `token_claims`: no text panics, and what is read keeps to its bounds and is the same when
-/// it is read again.
+/// The body of the fuzz target `token_claims`: no text panics, what is read keeps to its bounds, and what is kept reads
+/// as the same again.
 pub(super) fn fuzz(text: &[u8]) {
     let limits = Limits { grants_max: 4, subscriptions_max: 3, ..Limits::default() };
     let Ok(claims) = Claims::parse(text, &limits) else { return };

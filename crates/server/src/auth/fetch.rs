@@ -107,7 +107,7 @@ async fn connect(config: &JwksConfig, url: &JwksUrl) -> Result<TcpStream, FetchE
     Err(last.unwrap_or_else(|| FetchError::Private { host: host() }))
 }
 
-/// TLS by the authorities of the system. It is made anew for each fetch, which are rare: so the system's list may change.
+/// TLS by the authorities of the system. It is made anew for each fetch, which is rare: the system's list may change.
 fn client() -> Result<Arc<ClientConfig>, FetchError> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -1,8 +1,8 @@
 //! `[auth]`: whom tokens prove, and `[auth.keys]`: the keys that they are signed with.
 //!
 //! `name = "text"` is a secret (HS256) or a public key in PEM; a table says more:
-//! `name = { algorithm = "ES256", kid = "2026-01", public_key_file = "…" }`. A key is never printed, neither in a problem
-//! nor by `Debug`. What depends on several settings is judged when all are known.
+//! `name = { algorithm = "ES256", kid = "2026-01", public_key_file = "…" }`. A key is never printed, neither in a
+//! problem nor by `Debug`. What depends on several settings is judged when all are known.
 
 use super::kind::kind_of;
 use super::nearest;

@@ -178,7 +178,7 @@ impl Outcome {
                 self.ping = message["ping"].as_u64().map(Duration::from_millis);
                 return true;
             }
-            ("error", "unauthorized" | "denied") => (State::Refused, refused),
+            ("error", "unauthorized" | "token_expired" | "denied") => (State::Refused, refused),
             ("error" | "disconnect", _) => (State::Refused, &kind::overloaded),
             _ => (State::Fails, &kind::not_fanfare),
         };
