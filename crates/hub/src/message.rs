@@ -359,6 +359,9 @@ pub struct SubOptions {
     /// its last answer to a ping are known to have arrived. `recovered` is true where it goes on; else it begins here,
     /// in no room. A refusal as `unavailable` changes nothing: another try goes on.
     pub keep: bool,
+    /// With `keep`: only where all subscriptions of the session are kept. Another one ends with the connection, and a
+    /// client that goes on would not learn that.
+    pub whole: bool,
 }
 
 impl SubOptions {
@@ -373,6 +376,7 @@ impl SubOptions {
             batch: None,
             slow: None,
             keep: false,
+            whole: false,
         }
     }
 }

@@ -472,6 +472,52 @@ fn a_client_that_only_resumes_begins_no_session() {
     }
 }
 
+/// Where another subscription ends with the connection, the client is to learn that it has not all of them.
+#[test]
+fn a_subscription_may_be_kept_only_with_all_others() {
+    for shards in shard_counts() {
+        for (whole, has_other, leaves, goes_on) in [
+            (true, false, false, true),
+            (true, true, false, false),
+            (true, true, true, true),
+            (false, true, false, true),
+        ] {
+            let mut net = Net::new(shards);
+            let options = || SubOptions { whole, ..kept(None) };
+            let ada = net.connect(0);
+            net.subscribe_with(ada, options());
+            net.ask(ada, join("red"));
+            if has_other {
+                net.subscribe(ada, "another");
+            }
+            if leaves {
+                net.ask(ada, unsubscribe("another"));
+            }
+            // It stays so over a return.
+            let mut peer = ada;
+            for _ in 0..2 {
+                net.cut(peer);
+                peer = net.resume(peer, shards - 1, vec![options()]);
+                let received = net.take(peer);
+                let recovered = received.iter().find_map(|received| match received {
+                    Received::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => {
+                        Some(subscribed.recovered)
+                    }
+                    _ => None,
+                });
+                let expected = if goes_on { Some(true) } else { None };
+                assert_eq!(recovered, Some(expected), "{shards} shards, {whole} {has_other} {leaves}");
+                if has_other && !leaves && goes_on {
+                    break;
+                }
+                if has_other && !leaves {
+                    net.subscribe(peer, "another");
+                }
+            }
+        }
+    }
+}
+
 /// What a client missed comes with the answer, and not behind it, however much there was for others in between.
 #[test]
 fn what_was_missed_among_much_for_others_comes_with_the_answer() {

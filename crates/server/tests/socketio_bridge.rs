@@ -11,7 +11,8 @@ use fanfare::{Builder, Config, SocketIoConfig};
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use support::socketio::{enter, event, text};
+use std::time::Duration;
+use support::socketio::{enter, event, open, text};
 use support::{Client, Frame, Server, config};
 
 const CHANNEL: &str = "chat:lobby";
@@ -228,4 +229,38 @@ fn handlers_reach_a_bridged_room() {
     ada.text(r#"42["file"]"#);
     assert_eq!(native.message()["data64"], "AQI=");
     support::engine::is_silent(&mut ada);
+}
+
+/// Its subscription to the channel ends with the connection. So that its client learns that, it does not go on as the
+/// socket that it was.
+#[test]
+fn a_socket_of_a_bridged_room_begins_anew_after_a_cut() {
+    let base = config();
+    let bridge = vec![Pattern::new("chat:*").unwrap()];
+    let max_disconnection_duration = Duration::from_secs(120);
+    let socketio = SocketIoConfig { enabled: true, bridge, max_disconnection_duration, ..SocketIoConfig::default() };
+    let server = Server::of(support::native::builder(Config { socketio, ..base }));
+    let mut native = Client::connected(server.address);
+    native.follow(CHANNEL);
+    let enters = |auth: Value| {
+        let mut client = open(&server);
+        client.text(&format!("40{auth}"));
+        let connected = text(&mut client);
+        let connected: Value = serde_json::from_str(connected.strip_prefix("40").expect(&connected)).unwrap();
+        (client, connected)
+    };
+    let (ada, plain) = enters(json!({}));
+    drop(ada);
+    let (mut ada, same) = enters(json!({"pid": plain["pid"]}));
+    assert_eq!(same, plain, "in no bridged room it goes on");
+    ada.text(r#"42["join-room","chat:lobby"]"#);
+    let join = native.message();
+    assert_eq!((&join["type"], &join["client"]), (&json!("join"), &plain["sid"]));
+    drop(ada);
+    native.ask("publish", json!({"channel": CHANNEL, "data": "missed"}));
+    let (mut ada, other) = enters(json!({"pid": plain["pid"]}));
+    assert!(other["sid"] != plain["sid"] && other["pid"] != plain["pid"]);
+    ada.text(r#"42["join-room","chat:lobby"]"#);
+    ada.text(r#"42["message",{"content":"again"}]"#);
+    assert_eq!(event(&mut ada, ""), json!(["message", {"content": "again", "userId": other["sid"]}]));
 }

@@ -483,6 +483,7 @@ impl Sessions {
             }
         }
         self.drop_lanes(cx, lanes);
+        self.sessions.slab[index as usize].keep_whole();
         while let Some(sub) = self.sessions.slab[index as usize].subs.last() {
             let (edge, entered) = (sub.edge, sub.entered.clone());
             let slot = self.sessions.slab[index as usize].subs.len() - 1;

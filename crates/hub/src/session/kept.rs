@@ -26,6 +26,8 @@ pub(crate) struct Keeps {
     is_unheard: bool,
     /// The last publication that its client had when it asked. One that names another has heard the answer since.
     asked_with: Option<Position>,
+    /// It is kept only where all others of its session are.
+    pub(super) is_whole: bool,
     /// Its subscription is live, or was on this connection.
     pub(super) is_begun: bool,
     /// A stay that ended here was forgotten: from before this place nothing can be recovered.
@@ -47,23 +49,24 @@ impl Keeps {
 
     /// It begins here.
     pub(super) fn since(at: Position) -> Self {
-        let (pinged, asked) = (None, Vec::new());
         Keeps {
             confirmed: at,
             reached: at,
-            pinged,
+            pinged: None,
             is_unheard: false,
             asked_with: None,
+            is_whole: false,
             is_begun: false,
             forgotten: 0,
-            asked,
+            asked: Vec::new(),
         }
     }
 
     /// It begins, anew where its client wanted to go on (`is_unheard`). Until the client shows that it knows of that,
     /// it does not go on from here: the client would not learn that it has missed something.
     pub(super) fn begins(&self, at: Position, is_unheard: bool) -> Self {
-        Keeps { is_unheard: self.is_unheard || is_unheard, asked_with: self.asked_with, ..Keeps::since(at) }
+        let Keeps { asked_with, is_whole, .. } = *self;
+        Keeps { is_unheard: self.is_unheard || is_unheard, asked_with, is_whole, ..Keeps::since(at) }
     }
 
     /// An act at this place was done before the session lost its last connection.
@@ -108,6 +111,15 @@ pub(super) fn back(kept: KeptSub, last: Option<Position>) -> Option<(Rooms, Posi
 }
 
 impl Session {
+    /// It loses its connection: subscriptions that are kept only with all others are not, where one ends with it.
+    pub(super) fn keep_whole(&mut self) {
+        if self.subs.iter_mut().any(|sub| sub.keeps_mut().is_none()) {
+            for rooms in self.subs.iter_mut().filter_map(|sub| sub.rooms.as_mut()) {
+                rooms.keeps.take_if(|keeps| keeps.is_whole);
+            }
+        }
+    }
+
     /// Takes out what was kept of a subscription.
     pub(super) fn take_kept(&mut self, channel: &ChannelName) -> Option<KeptSub> {
         let kept = &mut self.extra.as_mut()?.kept;

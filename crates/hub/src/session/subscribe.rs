@@ -91,7 +91,11 @@ impl Sessions {
             let back = kept_sub.and_then(|kept| kept::back(kept, options.since));
             options.since = back.as_ref().map(|(_, from)| *from);
             let begins = || Rooms::kept(None, Vec::new(), keeps);
-            rooms = Some(Box::new(back.map_or_else(begins, |(rooms, _)| rooms)));
+            let mut kept = back.map_or_else(begins, |(rooms, _)| rooms);
+            if let Some(keeps) = &mut kept.keeps {
+                keeps.is_whole = options.whole;
+            }
+            rooms = Some(Box::new(kept));
         }
         session.next_sub += 1;
         let id = session.next_sub;

@@ -137,7 +137,7 @@ pub(super) fn sub_options(object: &Object<'_>, limits: &Limits) -> Result<SubOpt
     let presence = object.flag(Field::Presence)?.unwrap_or(false);
     let signals = object.flag(Field::Signals)?.unwrap_or(true);
     let (batch, slow) = (batch(object, limits)?, slow(object)?);
-    Ok(SubOptions { channel, since, recent, presence, signals, batch, slow, keep: false })
+    Ok(SubOptions { since, recent, presence, signals, batch, slow, ..SubOptions::new(channel) })
 }
 
 fn batch(object: &Object<'_>, limits: &Limits) -> Result<Option<Batch>, Fault> {

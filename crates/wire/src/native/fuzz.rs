@@ -107,7 +107,7 @@ fn command_of(command: Command) -> ClientCommand {
 }
 
 fn subscribe_of(options: SubOptions) -> client::Subscribe {
-    let SubOptions { channel, since, recent, presence, signals, batch, slow, keep: _ } = options;
+    let SubOptions { channel, since, recent, presence, signals, batch, slow, keep: _, whole: _ } = options;
     let (channel, since) = (shared(&channel), since.map(position_of));
     client::Subscribe { channel, since, recent, presence, signals, batch, slow }
 }

@@ -69,7 +69,8 @@ impl Parts {
     /// How a socket subscribes to its namespace.
     pub(super) fn options(&self, options: SubOptions, returning: Option<&Returning>) -> SubOptions {
         let since = returning.and_then(|returning| returning.last);
-        SubOptions { signals: false, keep: self.recovers(), since, ..options }
+        // A bridged room is a subscription that ends with the connection, so its socket does not go on.
+        SubOptions { signals: false, keep: self.recovers(), whole: true, since, ..options }
     }
 }
 
