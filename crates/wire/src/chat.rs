@@ -11,10 +11,10 @@
 //! A message that is not understood is an [`Ignored`] for the log and the metrics; it never ends the connection by
 //! itself. A field that a message does not need is never a reason to ignore it. Texts that are shown (`content`,
 //! `username`) pass as they came, also with half an emoji (`"\ud83d"`, a lone surrogate, which is JSON); texts that are
-//! compared (`userId`, `roomId`) must be Unicode. The `room_state` names all other members, a member who comes after it
-//! is announced by a `join`, and no member by both ([`Chat::takes`]): a client may take it for the whole list. A
-//! publication becomes a message by this order: the sender is `from.user`, else `data.userId`, else `from.client`; data
-//! that is a string or holds a string `content` is the content, other data its JSON text.
+//! compared (`userId`, `roomId`) must be Unicode. A member who came earlier is in the `room_state`, a member who comes
+//! later is announced by a `join` after it, and no member by both ([`Chat::takes`]): a client may take the `room_state`
+//! for the whole list. A publication becomes a message by this order: the sender is `from.user`, else `data.userId`,
+//! else `from.client`; data that is a string or holds a string `content` is the content, other data its JSON text.
 //!
 //! The application can subscribe a chat client to more channels than its room: their messages come like those of the
 //! room. One that it takes out of a room is closed with `kicked`, for there is no word for that either.
@@ -182,6 +182,8 @@ impl Ignored {
 pub enum Written {
     /// One message was appended.
     Message,
+    /// Several messages were appended, each as a line. They stay together, in order.
+    Messages,
     /// The chat protocol has no words for it.
     Nothing,
     /// It is the transport's own ping.
@@ -381,8 +383,21 @@ impl Chat {
                 };
                 joined.knows = Knows::All { since: snapshot.seq };
                 let entries = snapshot.entries.as_deref().unwrap_or_default();
-                room_state((self.client, &joined.user_id()), entries, wall_ms, out);
-                Ok(Written::Message)
+                // Without an entry of its own it was not let in.
+                let own = entries.iter().position(|entry| Some(entry.client) == self.client);
+                let own = own.unwrap_or(entries.len());
+                room_state(&joined.user_id(), &entries[..own], wall_ms, out);
+                let later = entries.get(own + 1..).unwrap_or_default();
+                if later.is_empty() {
+                    return Ok(Written::Message);
+                }
+                // They came between its own `join` and the question, and it has not heard of them ([`Chat::takes`]).
+                out.push(b'\n');
+                for entry in later {
+                    came_or_left(b"join", entry, wall_ms, out);
+                    out.push(b'\n');
+                }
+                Ok(Written::Messages)
             }
             ReplyBody::Error(error) => {
                 // A client that was refused the room is not in it, unless the server has subscribed it.
@@ -412,10 +427,9 @@ impl Chat {
         }
     }
 
-    /// Whether a push of presence, encoded for all, is for this chat too. Its `room_state` names everybody as of a
-    /// number of the channel's presence, also those who came after it and before that: a client that takes the list
-    /// for the whole would forget somebody whose `join` it had heard before. So it hears of the others after the list
-    /// only. Changes that the list contains may come after it.
+    /// Whether a push of presence, encoded for all, is for this chat too. A client that takes its `room_state` for the
+    /// whole list would forget somebody whose `join` it had heard before. So it hears of the others with the list, as
+    /// of one number of the channel's presence, and after it. Changes of before that number may come later than it.
     pub fn takes(&mut self, push: &Push) -> bool {
         let Some(joined) = self.joined.as_mut() else { return false };
         match (push, joined.knows) {
@@ -456,7 +470,7 @@ pub fn encode_push(push: &Push, wall_ms: u64, out: &mut Vec<u8>) -> Written {
         Push::Unsubscribed { .. } => return Written::Close(Disconnect::Kicked),
         Push::PresenceSnapshot { snapshot, .. } => {
             // Presence changes were missed: the state of the room, as after a join.
-            room_state((None, b""), snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
+            room_state(b"", snapshot.entries.as_deref().unwrap_or_default(), wall_ms, out);
         }
         // The application has subscribed the client to a channel besides its room: publications from there are messages
         // like others, and the chat protocol has no message for the beginning.
@@ -663,31 +677,32 @@ fn typing(signal: &SignalPush, out: &mut Vec<u8>) {
 
 fn presence(push: &PresencePush, out: &mut Vec<u8>) -> Written {
     let kind: &[u8] = match push.kind {
-        PresenceKind::Join => b"{\"type\":\"join\",",
+        PresenceKind::Join => b"join",
         PresenceKind::Leave if push.still_there => return Written::Nothing,
-        PresenceKind::Leave => b"{\"type\":\"leave\",",
+        PresenceKind::Leave => b"leave",
         PresenceKind::Update => return Written::Nothing,
     };
-    out.extend_from_slice(kind);
-    put_entry(&push.entry, &Shown::of(&push.entry.data), out);
-    put_time(out, push.ts_ms);
+    came_or_left(kind, &push.entry, push.ts_ms, out);
     Written::Message
+}
+
+fn came_or_left(kind: &[u8], entry: &PresenceEntry, ts_ms: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind);
+    out.extend_from_slice(b"\",");
+    put_entry(entry, &Shown::of(&entry.data), out);
+    put_time(out, ts_ms);
 }
 
 /// Everybody but oneself, each person once: at the place of the first entry, under the name of the latest, as who was
 /// here before has heard them join.
-fn room_state(
-    (own, own_user_id): (Option<ClientId>, &[u8]),
-    entries: &[Arc<PresenceEntry>],
-    wall_ms: u64,
-    out: &mut Vec<u8>,
-) {
+fn room_state(own_user_id: &[u8], entries: &[Arc<PresenceEntry>], wall_ms: u64, out: &mut Vec<u8>) {
     let mut people: Vec<(&PresenceEntry, Shown<'_>)> = Vec::with_capacity(entries.len());
     let mut places: HashMap<Cow<'_, [u8]>, usize> = HashMap::with_capacity(entries.len());
     for entry in entries {
         let shown = Shown::of(&entry.data);
         let id = shown.user_id(entry);
-        if Some(entry.client) == own || *id == *own_user_id {
+        if *id == *own_user_id {
             continue;
         }
         match places.entry(id) {

@@ -42,6 +42,8 @@ pub(crate) enum Said {
         message: Rc<ToClient>,
         form: Form,
     },
+    /// The next text of what was said before: the judges know all of it since the first.
+    More(String),
     /// From here on the client follows this channel no more.
     Left(ChannelName),
 }
@@ -59,7 +61,7 @@ pub(crate) enum Form {
 
 impl Said {
     pub(crate) fn is_text(&self) -> bool {
-        matches!(self, Said::Message { form: Form::Text(_), .. })
+        matches!(self, Said::Message { form: Form::Text(_), .. } | Said::More(_))
     }
 }
 
@@ -73,6 +75,11 @@ impl Form {
 impl ChatEnd {
     /// The next of what was said for which there are no bytes. It is known as soon as all before it was read.
     pub(crate) fn next_silent(&mut self) -> Option<Said> {
-        self.said.pop_front_if(|said| !matches!(said, Said::Message { form, .. } if form.is_sent()))
+        let is_silent = |said: &Said| match said {
+            Said::Message { form, .. } => !form.is_sent(),
+            Said::More(_) => false,
+            Said::Left(_) => true,
+        };
+        self.said.pop_front_if(|said| is_silent(said))
     }
 }

@@ -189,8 +189,15 @@ impl Mirror {
                 if reply.id == Some(RequestId::Number(2 * self.joins + 1)) =>
             {
                 let entries = snapshot.entries.as_deref().unwrap_or_default();
-                let others = entries.iter().filter(|entry| Some(entry.client) != self.client);
-                Told::Text(room_state(others, Some(&joined.user_id), wall_ms))
+                let is_other = |entry: &&Arc<PresenceEntry>| Some(entry.client) != self.client;
+                let earlier = entries.iter().take_while(is_other);
+                let state = room_state(earlier, Some(&joined.user_id), wall_ms);
+                let later = entries.iter().skip_while(is_other).skip(1);
+                let join = |entry| format!("{{\"type\":\"join\",{},\"timestamp\":{wall_ms}}}", named(entry));
+                match later.map(|entry| join(entry)).collect::<Vec<_>>() {
+                    later if later.is_empty() => Told::Text(state),
+                    later => Told::Texts([vec![state], later].concat()),
+                }
             }
             _ => Told::Nothing,
         }
@@ -201,6 +208,8 @@ impl Mirror {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Told {
     Text(String),
+    /// Several, one behind the other.
+    Texts(Vec<String>),
     /// There is no word for it.
     Nothing,
     Ping,

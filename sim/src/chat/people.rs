@@ -1,9 +1,9 @@
 //! The people in a room, as a chat client learns of them.
 //!
-//! In: what the hub says of a room, and whether the client reads it. Out: who stands in the room, by entries. The
-//! `room_state` names all others: the client takes it for the whole list. One who comes later is announced by a `join`,
-//! and none by both. One who was announced leaves once. A person who stands there by several entries leaves with the
-//! last of them. In the end these are all that stand there.
+//! In: what the hub says of a room, and whether the client reads it. Out: who stands in the room, by entries: a member
+//! who came earlier is in the `room_state`, one who comes later is announced by a `join` behind it, and none by both:
+//! the client takes the `room_state` for the whole list. One who was announced leaves once. A person who stands there
+//! by several entries leaves with the last of them. In the end these are all that stand there.
 
 use super::Form;
 use super::model::id_of;

@@ -155,6 +155,7 @@ impl World {
                 let frame = websocket::frame(Opcode::Text, &text);
                 (Told::Text(String::from_utf8_lossy(&text).into_owned()), Some(frame))
             }
+            Written::Messages => return Err(format!("wire: chat: {push:?} is several messages")),
             Written::Nothing => (Told::Nothing, None),
             Written::Ping => (Told::Ping, Some(websocket::frame(Opcode::Ping, &[]))),
             Written::Close(reason) => (Told::Close(reason), None),
@@ -183,11 +184,11 @@ impl World {
             _ if !takes => Form::Skipped,
             Told::Text(text) => Form::Text(text.clone()),
             Told::Ping => Form::Ping,
-            Told::Nothing | Told::Close(_) => Form::Nothing,
+            Told::Nothing | Told::Texts(_) | Told::Close(_) => Form::Nothing,
         };
         self.counts.chat_skipped += u64::from(!takes);
         let frame = push.frame.clone().filter(|_| takes);
-        self.chat_append(index, message, form, frame, inputs)?;
+        self.chat_append(index, message, (form, Vec::new()), frame, inputs)?;
         if let Told::Close(reason) = push.told {
             self.chat_parts(index, reason);
             inputs.push_back(Input::Closed { conn, finally: !reason.reconnect() });
@@ -204,16 +205,21 @@ impl World {
         end.mirror.answered(reply);
         let told = match end.server.encode_reply(reply, wall_ms, &mut text) {
             Ok(Written::Message) => Told::Text(String::from_utf8_lossy(&text).into_owned()),
+            Ok(Written::Messages) => Told::Texts(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()),
             Ok(Written::Nothing) | Err(_) => Told::Nothing,
             Ok(other) => return Err(format!("wire: chat: {reply:?} is {other:?}")),
         };
         if meant != told {
             return Err(format!("wire: chat: {reply:?} is to be told as {meant:?}, and is told as {told:?}"));
         }
-        let mut form = match told {
-            Told::Text(text) => Form::Text(text),
-            _ => Form::Nothing,
+        let mut texts = match told {
+            Told::Text(text) => VecDeque::from([text]),
+            Told::Texts(texts) => texts.into(),
+            _ => VecDeque::new(),
         };
+        let mut frames = Vec::new();
+        texts.iter().for_each(|text| frames.extend_from_slice(&websocket::frame(Opcode::Text, text.as_bytes())));
+        let mut form = texts.pop_front().map_or(Form::Nothing, Form::Text);
         let channel = match &reply.body {
             ReplyBody::Subscribed(subscribed) => Some(&subscribed.channel),
             ReplyBody::Error(error) => error.channel.as_ref(),
@@ -233,15 +239,16 @@ impl World {
                 form = Form::Skipped; // it has joined another room since
             }
         }
-        let frame = form.is_sent().then(|| websocket::frame(Opcode::Text, &text));
-        self.chat_append(index, &Rc::new(ToClient::Reply(reply.clone())), form, frame, inputs)
+        let frame = form.is_sent().then(|| frames.into());
+        let more = texts.into_iter().map(Said::More).collect();
+        self.chat_append(index, &Rc::new(ToClient::Reply(reply.clone())), (form, more), frame, inputs)
     }
 
     fn chat_append(
         &mut self,
         index: usize,
         message: &Rc<ToClient>,
-        form: Form,
+        (form, more): (Form, Vec<Said>),
         frame: Option<Bytes>,
         inputs: &mut VecDeque<Input>,
     ) -> Verdict {
@@ -254,6 +261,7 @@ impl World {
                 end.said.extend(done.into_iter().map(|(channel, _)| Said::Left(channel)));
             }
             end.said.push_back(Said::Message { message: message.clone(), form });
+            end.said.extend(more);
         }
         if let Some(frame) = frame {
             let largest = if wire::is_page(message) { &mut pipe.page_frame_max } else { &mut pipe.frame_max };
@@ -308,6 +316,10 @@ impl World {
                 (message, Form::Text(said))
             }
             (Some(Said::Message { message, form: Form::Ping }), None) => (message, Form::Ping),
+            (Some(Said::More(said)), Some(text)) if said == text => {
+                self.trace.note(now_ms, || format!("chat client {client} receives on pipe {index}: {text}"));
+                return self.chat_knows(index);
+            }
             (said, text) => return Err(format!("wire: chat: {said:?} was read as {text:?}")),
         };
         self.trace
@@ -331,6 +343,7 @@ impl World {
         {
             match said {
                 Said::Message { message, form } => self.chat_learns(index, &message, &form)?,
+                Said::More(_) => {}
                 Said::Left(channel) => {
                     self.checker.left(index, &channel);
                     self.pipes[index].chat.iter_mut().for_each(|end| end.people.left(&channel));

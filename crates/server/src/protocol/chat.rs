@@ -1,6 +1,6 @@
 //! The chat protocol on the protocol seam: `fanfare_wire::chat` over WebSocket, one conversation a connection.
 
-use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
+use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol, put_message};
 use crate::request::RequestInfo;
 use fanfare_hub::{Connect, Disconnect, Now, Push, Reply};
 use fanfare_wire::chat::{self, Written};
@@ -71,7 +71,16 @@ impl Conversation for chat::Chat {
     }
 
     fn encode_reply(&mut self, reply: &Reply, now: Now, out: &mut Vec<u8>) -> Encoded {
+        let start = out.len();
         match chat::Chat::encode_reply(self, reply, now.wall_ms, out) {
+            Ok(Written::Messages) => {
+                let lines = out.split_off(start);
+                // A message of a chat is one line.
+                for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    put_message(out, Message::Text(std::str::from_utf8(line).unwrap_or_default()));
+                }
+                Encoded::Several
+            }
             Ok(written) => encoded(written),
             // The code of the close is the only word for it.
             Err(error) if chat::Chat::is_refused(reply) => Encoded::Close(match error.code.row().retryable {
@@ -85,9 +94,62 @@ impl Conversation for chat::Chat {
 
 fn encoded(written: Written) -> Encoded {
     match written {
-        Written::Message => Encoded::Text,
+        Written::Message | Written::Messages => Encoded::Text, // only answers are several
         Written::Nothing => Encoded::Nothing,
         Written::Ping => Encoded::Ping,
         Written::Close(reason) => Encoded::Close(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::several;
+    use bytes::Bytes;
+    use fanfare_hub::{
+        ChannelName, ClientId, Connected, PresenceEntry, PresenceSnapshot, Proof, ReplyBody, Request, RequestId,
+    };
+
+    /// Somebody came between a client's own entry and its question about the room.
+    #[test]
+    fn who_came_later_is_told_behind_the_room_state_as_a_message_of_its_own() {
+        let mut chat = chat::Chat::default();
+        let now = Now { mono_ms: 0, wall_ms: 5 };
+        let connected = Connected {
+            client: ClientId(9),
+            user: None,
+            resumed: false,
+            incarnation: 0,
+            ping_ms: 1,
+            proof: Proof::default(),
+            expires_in_ms: None,
+            before: None,
+        };
+        let open = chat::Chat::open(Connect::default());
+        let reply = Reply { id: open.id, body: ReplyBody::Connected(Box::new(connected)) };
+        assert_eq!(Conversation::encode_reply(&mut chat, &reply, now, &mut Vec::new()), Encoded::Nothing);
+        let mut requests = Vec::new();
+        chat.decode(br#"{"type":"join","userId":"u9","username":"Nine"}"#, &mut requests).expect("a join");
+        let Some(Request { id: id @ Some(RequestId::Number(_)), .. }) = requests.pop() else { panic!("{requests:?}") };
+        let entry = |client: u64, data: &'static str| {
+            let data = Bytes::from_static(data.as_bytes());
+            Arc::new(PresenceEntry { client: ClientId(client), user: None, info: None, data, person: None })
+        };
+        let entries = Some(vec![
+            entry(1, r#"{"userId":"a","username":"A"}"#),
+            entry(9, r#"{"userId":"u9","username":"Nine"}"#),
+            entry(2, r#"{"userId":"b","username":"B"}"#),
+        ]);
+        let channel = ChannelName::new("chat:general").expect("a name");
+        let body = ReplyBody::Presence { channel, snapshot: PresenceSnapshot { seq: 3, count: 3, entries } };
+        let mut out = Vec::new();
+        assert_eq!(Conversation::encode_reply(&mut chat, &Reply { id, body }, now, &mut out), Encoded::Several);
+        let messages: Vec<_> =
+            several(&out).map(|(is_text, bytes)| (is_text, String::from_utf8_lossy(bytes))).collect();
+        let expected = [
+            r#"{"type":"room_state","users":[{"userId":"a","username":"A"}],"timestamp":5}"#,
+            r#"{"type":"join","userId":"b","username":"B","timestamp":5}"#,
+        ];
+        assert_eq!(messages, expected.map(|text| (true, text.into())));
     }
 }
