@@ -27,7 +27,8 @@ pub(super) struct Keeping {
     session: Option<(ClientId, bool)>,
     /// When a shard answered the subscription to each channel.
     said: BTreeMap<ChannelName, Said>,
-    /// Channels to which `connect` asked for a subscription that is kept: others that were kept have ended with it.
+    /// Channels to which `connect` asked for a subscription that is kept, until it is answered for good. Others that
+    /// were kept have ended with `connect`.
     asked: BTreeSet<ChannelName>,
     /// Those of them to which the client has no subscription, as the last answer to it was `unavailable`.
     refused: BTreeSet<ChannelName>,
@@ -90,10 +91,13 @@ impl Keeping {
 
     /// The client is told that its subscription is not made now (`is_kept`), or how it is otherwise.
     pub(super) fn refused(&mut self, channel: &ChannelName, is_kept: bool) {
-        match is_kept && self.asked.contains(channel) {
-            true => self.refused.insert(channel.clone()),
-            false => self.refused.remove(channel),
-        };
+        if is_kept && self.asked.contains(channel) {
+            self.refused.insert(channel.clone());
+        } else {
+            // What begins on this connection, or is given up, is not kept any more once that ends.
+            self.asked.remove(channel);
+            self.refused.remove(channel);
+        }
     }
 
     pub(super) fn knows_rooms(&self, channel: &ChannelName) -> bool {

@@ -137,6 +137,10 @@ impl World {
                         {
                             return Err(format!("promise 6: a full connection is told {push:?}"));
                         }
+                        // The application's subscription takes the place of one that was kept, and has no rooms.
+                        if let ToClient::Push(Push::Subscribed(subscribed)) = &*message {
+                            self.checker.end_sent(pipe.number, &subscribed.channel);
+                        }
                         if let ToClient::Push(Push::Unsubscribed { channel, .. }) = &*message {
                             self.checker.end_sent(pipe.number, channel);
                             if let Some(client) = pipe.session {
