@@ -4,8 +4,10 @@
 //! sockets, clocks, threads or randomness of its own. Each module is one format, each opens with what it promises, and
 //! each comes with vectors, a round trip, cuts and a fuzz body.
 
+pub mod admission;
 pub mod chat;
 pub mod engineio;
+pub mod events;
 pub mod json;
 pub mod native;
 pub mod proxy_protocol;

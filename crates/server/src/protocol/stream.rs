@@ -2,13 +2,15 @@
 //!
 //! `http::streams` makes a [`StreamRequest`] of a request, and `shard::streams` a connection and an answer of it.
 
-use crate::protocol::events::{Events, EventsRequest};
+use crate::protocol::events;
 use crate::protocol::{Actions, Conversation, Message, Place, Protocol};
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, REQUEST_ID, RequestId, RequestInfo};
 use axum::body::HttpBody;
 use bytes::Bytes;
 use fanfare_hub::{HeartbeatKind, WireId};
+use fanfare_wire::admission::AdmissionReply;
+use fanfare_wire::events::{Events, EventsRequest};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::Frame;
 use std::convert::Infallible;
@@ -54,15 +56,6 @@ pub(crate) struct StreamAnswer {
     pub(crate) asker: Asker,
 }
 
-/// The reply of the hub that tells whether a client is let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AdmissionReply {
-    /// To its `connect`.
-    Connected,
-    /// To its subscriptions too.
-    Subscribed,
-}
-
 impl StreamStart {
     /// The kind of this stream's heartbeats.
     pub(crate) fn heartbeat(&self) -> HeartbeatKind {
@@ -83,7 +76,7 @@ impl StreamStart {
     /// Begins its conversation.
     pub(crate) fn begin(self, place: &Place, actions: &mut Actions) -> Box<dyn Conversation> {
         match self.content {
-            StreamContent::Events(events, request) => events.begin(*request, actions),
+            StreamContent::Events(variant, request) => events::begin(variant, *request, actions),
             StreamContent::Native(connect) => {
                 let mut conversation = self.native.open(place, self.request.as_ref(), actions);
                 conversation.message(Message::Text(&connect), actions);

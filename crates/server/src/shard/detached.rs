@@ -9,11 +9,11 @@
 
 use super::engine::EngineState;
 use super::polls::PollState;
-use super::streams::Opening;
 use super::{Fatal, Shared, Shell, Sink};
 use crate::protocol::exchange::SessionPlace;
 use bytes::Bytes;
 use fanfare_hub::{ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, Resume, SendRequest};
+use fanfare_wire::admission::Opening;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};

@@ -14,12 +14,10 @@ use super::detached::{Detached, keep};
 use super::ends::{End, Loss};
 use super::engine::EngineErrand;
 use super::engine::upgrade::EngineUpgrade;
-use super::streams::{Admission, Opening};
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::http::routes::overloaded;
 use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::native::{open_ticket, renew_ticket};
-use crate::protocol::stream::AdmissionReply;
 use crate::protocol::{Message, Place};
 use crate::refusal::HttpRefusal;
 use crate::transport::admission::{Guest, TIME_OVER};
@@ -28,6 +26,7 @@ use fanfare_hub::{
     Attempt, ClientId, ConnId, Connected, Disconnect, Error, ErrorCode, HeartbeatKind, Input, Now, PollRoute, Polled,
     Polls, Resume, SendRequest, ShardId, attempt_shard,
 };
+use fanfare_wire::admission::{Admission, AdmissionReply, Opening};
 use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
 use std::future::poll_fn;
 use std::task::Poll;

@@ -20,13 +20,14 @@ use super::read::Reader;
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::framing::Wire;
 use crate::protocol::events::retry_ms;
-use crate::protocol::stream::{AdmissionReply, Bridged, StreamAnswer, StreamBody, StreamRequest};
+use crate::protocol::stream::{Bridged, StreamAnswer, StreamBody, StreamRequest};
 use crate::refusal::HttpRefusal;
 use crate::transport::pace::FORGET_BYTES;
 use crate::transport::socket::Socket;
 use crate::watch::Watch;
 use bytes::{Bytes, BytesMut};
-use fanfare_hub::{ConnId, Disconnect, Error, ErrorCode, Push, Reply, ReplyBody, WireId};
+use fanfare_hub::{ConnId, Disconnect, Push, Reply, ReplyBody, WireId};
+use fanfare_wire::admission::{Admission, Opening};
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -36,62 +37,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// A body goes to hyper in pieces of about this length.
 const PIECE_BYTES: usize = 16 << 10;
-
-/// The event that a stream waits for before it is answered.
-#[derive(Debug)]
-pub(super) struct Opening {
-    admitted_by: AdmissionReply,
-    verdict: Option<Admission>,
-}
-
-/// Whether a client is let in.
-#[derive(Debug)]
-pub(super) enum Admission {
-    Admitted,
-    Refused(Error),
-    /// Its connection was ended before it was let in.
-    Ended(Disconnect),
-}
-
-impl Opening {
-    pub(super) fn new(admitted_by: AdmissionReply) -> Self {
-        Opening { admitted_by, verdict: None }
-    }
-
-    fn judge(&mut self, reply: &ReplyBody) {
-        let verdict = match (self.admitted_by, reply) {
-            _ if self.verdict.is_some() => return,
-            (_, ReplyBody::Error(error)) => Admission::Refused(error.clone()),
-            (AdmissionReply::Connected, ReplyBody::Connected(_)) => Admission::Admitted,
-            (AdmissionReply::Subscribed, ReplyBody::Many(bodies)) => {
-                let refused = bodies.iter().find_map(|body| match body {
-                    ReplyBody::Error(error) => Some(error.clone()),
-                    _ => None,
-                });
-                refused.map_or(Admission::Admitted, Admission::Refused)
-            }
-            _ => return,
-        };
-        self.verdict = Some(verdict);
-    }
-}
-
-impl Admission {
-    /// The refusal of a client that is not let in. A connection that has ended otherwise says so itself, in its
-    /// protocol's words.
-    pub(super) fn refusal(self) -> Option<Error> {
-        match self {
-            Admission::Refused(error) => Some(error),
-            Admission::Ended(Disconnect::Unauthorized) => {
-                Some(Error::new(ErrorCode::Unauthorized, "the token is missing, wrong, expired or revoked"))
-            }
-            Admission::Ended(Disconnect::Kicked) => {
-                Some(Error::new(ErrorCode::Denied, "the application disconnected this client"))
-            }
-            Admission::Admitted | Admission::Ended(_) => None,
-        }
-    }
-}
 
 /// Its request has gone.
 const GIVEN_UP: End = End::Gone(Loss::GivenUp);
@@ -343,7 +288,7 @@ impl Shell {
         if let Some(Sink::Detached(detached)) = self.conn(id).map(|conn| &mut conn.sink)
             && let Some(opening) = &mut detached.opening
         {
-            opening.verdict.get_or_insert(Admission::Ended(reason));
+            opening.end(reason);
             wake(&mut detached.fetcher);
         }
     }
@@ -351,7 +296,7 @@ impl Shell {
     pub(super) fn poll_verdict(&mut self, cx: &mut Context<'_>, id: ConnId) -> Poll<Admission> {
         let Some(conn) = self.conn(id) else { return Poll::Ready(Admission::Ended(Disconnect::Internal)) };
         let Sink::Detached(detached) = &mut conn.sink else { return Poll::Ready(Admission::Admitted) };
-        match detached.opening.as_mut().map(|opening| opening.verdict.take()) {
+        match detached.opening.as_mut().map(Opening::take) {
             None => Poll::Ready(Admission::Admitted),
             Some(Some(verdict)) => {
                 detached.opening = None;
