@@ -35,6 +35,8 @@ pub(crate) struct App {
     by_pipe: BTreeMap<usize, ClientId>,
     /// The client of each connection, by a number that stays the same in smaller worlds.
     owners: BTreeMap<usize, u64>,
+    /// Connections on which it makes no subscriptions.
+    closed_to_it: BTreeSet<usize>,
     /// Sessions that may follow the closed channel.
     granted: BTreeSet<ClientId>,
     /// Connections that follow the closed channel.
@@ -80,7 +82,9 @@ impl App {
             0..=5 => {
                 let idempotency_key = (rng.below(4) == 0).then(|| format!("a{}", numbers.last()).into());
                 let by = (rng.below(2) == 0).then(|| "key".into());
-                let event = (rng.below(3) == 0).then(|| "happened".into());
+                // A name of the server's own is for others than readers of event streams.
+                let name = if numbers.last().is_multiple_of(4) { "fanfare." } else { "happened" };
+                let event = (rng.below(3) == 0).then(|| name.into());
                 let publish = Publish {
                     channel,
                     data: Data::Json(numbers.payload(rng, pad)),
@@ -191,7 +195,10 @@ impl App {
         {
             self.about_sessions = Some(self.next_token);
             asked.sessions = self.of(whom);
-            let pipes = self.by_pipe.iter().filter(|(pipe, client)| asked.sessions.contains(client) && is_open(**pipe));
+            let subscribes = matches!(asked.command, AppCommand::Subscribe { .. });
+            let is_concerned = |pipe: &usize| is_open(*pipe) && !(subscribes && self.closed_to_it.contains(pipe));
+            let of_them = |client: &ClientId| asked.sessions.contains(client);
+            let pipes = self.by_pipe.iter().filter(|(pipe, client)| of_them(client) && is_concerned(pipe));
             asked.pipes = pipes.map(|(pipe, _)| *pipe).collect();
         }
         if let AppCommand::Subscribe { options, .. } = &asked.command
@@ -201,6 +208,11 @@ impl App {
         }
         self.asked.insert(self.next_token, asked);
         self.next_token
+    }
+
+    /// A connection of a plain event stream: its ids are about the channels that its reader named.
+    pub(crate) fn takes_no_subscriptions(&mut self, pipe: usize) {
+        self.closed_to_it.insert(pipe);
     }
 
     /// The server has gone, and another one comes: nobody answers what was asked, and no session goes on.

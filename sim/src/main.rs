@@ -27,6 +27,7 @@ mod pipe;
 mod plan;
 mod polling;
 mod rates;
+mod readers;
 mod run;
 mod sends;
 mod shrink;

@@ -3,7 +3,7 @@
 //! The types are the hub's, because they are what the hub says. The consequences of their values are decided here, from
 //! the documentation.
 
-use fanfare_hub::{ClientId, Disconnect, Publication, Retain, Rule, Slow};
+use fanfare_hub::{ClientId, Disconnect, ErrorCode, Publication, Retain, Rule, Slow};
 
 /// True if a channel of this name has the shape of this pattern: `*` is one segment, `**` is one or more at the end.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
@@ -117,6 +117,12 @@ pub(crate) fn cost_max(publication: &Publication) -> usize {
 /// True if the client is to come back after a connection ended for this reason.
 pub(crate) fn comes_back(reason: Disconnect) -> bool {
     (4000..4500).contains(&reason.code())
+}
+
+/// True if the same command will be refused again (docs/protocol.md, *Errors*).
+pub(crate) fn is_lasting(code: ErrorCode) -> bool {
+    let passing = ["out_of_order", "rate_limited", "internal", "timeout", "unknown", "unavailable"];
+    !passing.contains(&&*code.to_string())
 }
 
 /// What a client sends as an epoch: 16 lower-case hex digits, else none that any server gave out.

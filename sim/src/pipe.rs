@@ -5,6 +5,7 @@ use crate::core_requests::Streamed;
 use crate::desk::Desk;
 use crate::engine::Engine;
 use crate::polling::Polling;
+use crate::readers::{ReaderEnd, wire_of};
 use crate::sends::Apart;
 use crate::watch::Watch;
 use crate::wire::{self, ToClient};
@@ -33,6 +34,8 @@ pub(crate) struct Pipe {
     pub(crate) polling: Option<Box<Polling>>,
     /// It speaks the chat protocol.
     pub(crate) chat: Option<Box<ChatEnd>>,
+    /// It is a plain event stream.
+    pub(crate) reader: Option<Box<ReaderEnd>>,
     /// Its messages come in the body of an answer that goes on.
     pub(crate) stream: Option<Box<Streamed>>,
     /// It goes by requests, as Engine.IO has it, and may go on over a WebSocket.
@@ -142,6 +145,7 @@ impl Pipe {
             is_bound: false,
             polling: None,
             chat: None,
+            reader: None,
             stream: None,
             engine: None,
             apart: None,
@@ -191,13 +195,22 @@ impl Pipe {
         self.server_decoder = Decoder::new(Role::Server, Limits { message_bytes_max });
     }
 
-    /// The wire of its pushes: two for WebSockets, one for chats, and two for requests as Engine.IO has them.
+    /// The wire of its pushes: two for WebSockets, one for chats, two for requests as Engine.IO has them, and three for
+    /// readers.
     pub(crate) fn wire(&self) -> WireId {
         if self.chat.is_some() {
             return CHAT_WIRE;
         }
+        if let Some(end) = &self.reader {
+            return wire_of(end.events);
+        }
         let by_requests = if self.engine.is_some() { CHAT_WIRE.0 + 1 } else { 0 };
         WireId((self.client % 2) as u8 + by_requests)
+    }
+
+    /// Its session ends with it.
+    pub(crate) fn is_without_grace(&self) -> bool {
+        self.chat.is_some() || self.reader.is_some()
     }
 
     /// The first messages of the outbox, as many as fit, but one at least.

@@ -3,6 +3,7 @@
 //! Bounds are small, so that every one of them is reached within seconds; each seed draws a subset of the faults,
 //! because a world in which everything fails at once never gets far enough to break anything subtle.
 
+mod readers;
 mod socketio;
 
 use crate::app::CLOSED;
@@ -20,6 +21,8 @@ use std::collections::BTreeMap;
 pub(crate) const CORES: usize = 100;
 /// The same of the first chat client.
 pub(crate) const CHATS: usize = 150;
+/// The same of the first reader of event streams.
+pub(crate) const READERS: usize = 170;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -29,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) cores: usize,
     /// Clients that speak the chat protocol.
     pub(crate) chats: usize,
+    /// Readers of plain event streams.
+    pub(crate) readers: usize,
     pub(crate) channels: Vec<ChannelName>,
     pub(crate) limits: Limits,
     pub(crate) rules: Vec<Rule>,
@@ -188,6 +193,7 @@ impl Drawn {
         plan.draw_http(parts.of("plan: http", 0));
         plan.draw_keeps(parts.of("plan: keeps", 0));
         plan.draw_engine(parts.of("plan: engine", 0));
+        plan.draw_readers(parts.of("plan: readers", 0));
         smaller.apply(&mut plan);
         Drawn { plan, chances: Chances::new(seed, smaller.history) }
     }
@@ -234,6 +240,7 @@ impl Plan {
             clients: 2 + rng.below(4) as usize,
             cores: rng.below(4) as usize,
             chats: 0,
+            readers: 0,
             limits: limits(rng),
             rules: rules(rng.below(8) == 0),
             habits: BTreeMap::new(),

@@ -40,7 +40,7 @@ type Number = (&'static str, fn(&Plan) -> u64, fn(&mut Plan, u64));
 type Part = (&'static str, fn(&mut Plan));
 
 /// The first of them are tried first.
-const NUMBERS: [Number; 7] = [
+const NUMBERS: [Number; 8] = [
     ("clients", |plan| plan.clients as u64, |plan, n| plan.clients = n as usize),
     ("cores", |plan| plan.cores as u64, |plan, n| plan.cores = n as usize),
     ("channels", |plan| plan.channels.len() as u64, |plan, n| plan.channels.truncate(n as usize)),
@@ -48,6 +48,7 @@ const NUMBERS: [Number; 7] = [
     ("chaos", |plan| plan.chaos_ms, |plan, n| plan.chaos_ms = n),
     ("payload", |plan| plan.payload_max, |plan, n| plan.payload_max = n),
     ("chats", |plan| plan.chats as u64, |plan, n| plan.chats = n as usize),
+    ("readers", |plan| plan.readers as u64, |plan, n| plan.readers = n as usize),
 ];
 
 const PARTS: &[Part] = &[
@@ -138,7 +139,7 @@ impl Smaller {
         };
         let has = count(plan);
         let least = match *name {
-            "cores" => 0,
+            "cores" | "readers" => 0,
             "chaos" => CHAOS_MS_MIN,
             _ => 1,
         };
@@ -182,7 +183,7 @@ impl FromStr for Smaller {
             let number = word.split_once('=').and_then(|(name, n)| Some((name, n.parse::<u64>().ok()?)));
             let (name, n) = number.ok_or_else(|| format!("{word:?}: neither \"no-PART\" nor \"NAME=NUMBER\""))?;
             match NUMBERS.iter().position(|(known, ..)| *known == name) {
-                Some(_) if n == 0 && !["cores", "chats"].contains(&name) => {
+                Some(_) if n == 0 && !["cores", "chats", "readers"].contains(&name) => {
                     return Err(format!("{word:?}: a world has one at least"));
                 }
                 Some(index) => smaller.at_most[index] = Some(n),

@@ -14,6 +14,7 @@ impl Checker {
             open: true,
             is_apart: false,
             is_chat: false,
+            is_reader: false,
             leaving: BTreeSet::new(),
             refused: BTreeSet::new(),
             entering: BTreeMap::new(),
@@ -56,6 +57,11 @@ impl Checker {
         self.views.entry(pipe).and_modify(|view| view.is_apart = true);
     }
 
+    /// A connection is a plain event stream.
+    pub(crate) fn is_reader(&mut self, pipe: usize) {
+        self.views.entry(pipe).and_modify(|view| view.is_reader = true);
+    }
+
     /// A shard tells such a connection that a subscription has ended.
     pub(crate) fn end_told(&mut self, pipe: usize, channel: &ChannelName) {
         self.presences.end_told(pipe, channel);
@@ -81,7 +87,7 @@ impl Checker {
             Command::Connect(connect) => {
                 let is_good = |token: &str| self.grant.is_some() && token.ends_with(WITH_INFO);
                 view.shown = connect.token.as_deref().map(user_of);
-                view.granted = connect.token.as_deref().is_some_and(is_good);
+                view.granted = connect.token.as_deref().is_some_and(is_good) && !view.is_reader;
                 view.resumed_from = connect.resume.map(|resume| resume.client);
                 view.shows_no_ack = connect.resume.is_some() && connect.ack.is_none();
                 if view.shows_no_ack {

@@ -13,6 +13,8 @@ pub(super) struct View {
     pub(super) is_apart: bool,
     /// It speaks the chat protocol: most of its commands have no id.
     pub(super) is_chat: bool,
+    /// It is a plain event stream: the server subscribes it to nothing by itself.
+    pub(super) is_reader: bool,
     /// Channels that a chat client has left: where it is not known yet that its shard has done it.
     pub(super) leaving: BTreeSet<ChannelName>,
     /// Channels about which an error without an id has come since the chat client entered.

@@ -27,7 +27,7 @@ pub(super) struct ChatPush {
 impl World {
     /// The number of a chat client among its kind.
     pub(super) fn chat_of(&self, client: usize) -> Option<usize> {
-        client.checked_sub(self.clients.len() + self.cores.len())
+        client.checked_sub(self.clients.len() + self.cores.len()).filter(|chat| *chat < self.chats.len())
     }
 
     pub(super) fn open_chat(&mut self, client: usize, chat: usize, shard: usize) -> Verdict {

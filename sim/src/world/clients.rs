@@ -19,6 +19,9 @@ impl World {
         if let Some(chat) = self.chat_of(client) {
             return self.tick_chat(client, chat);
         }
+        if let Some(reader) = self.reader_of(client) {
+            return self.tick_reader(client, reader);
+        }
         if client >= self.clients.len() {
             return self.tick_core(client);
         }

@@ -186,8 +186,8 @@ impl World {
 
     /// A shard hears of the end of a connection.
     pub(super) fn ends(&mut self, pipe: usize, finally: bool) {
-        // The session of a chat client ends with its connection.
-        let finally = finally || self.pipes[pipe].chat.is_some();
+        // The sessions of chat clients and readers end with their connections.
+        let finally = finally || self.pipes[pipe].is_without_grace();
         self.signals_away(pipe, finally);
         self.settles(pipe, |_| true);
         self.lives.over(self.now_ms, pipe, finally, self.fetched(pipe));
@@ -199,7 +199,7 @@ impl World {
     /// A shard closes a connection.
     pub(super) fn closes(&mut self, pipe: usize, reason: Disconnect) -> Verdict {
         let now_ms = self.now_ms;
-        let is_end = !comes_back(reason) || reason == Disconnect::Expired || self.pipes[pipe].chat.is_some();
+        let is_end = !comes_back(reason) || reason == Disconnect::Expired || self.pipes[pipe].is_without_grace();
         self.signals_away(pipe, is_end);
         self.settles(pipe, |_| true);
         let Pipe { opened_ms, alive_ms, ref desk, .. } = self.pipes[pipe];
@@ -273,7 +273,10 @@ impl World {
             // A command by a request of its own is a sign of life too, when it arrives.
             let forwarded_ms = pipe.session.and_then(|client| self.forwards.last_ms(client)).map_or(0, |ms| ms + 3_000);
             let intervals = if pipe.polling.is_some() { 3 } else { 2 };
-            self.lives.is_silent(index, intervals, self.now_ms.saturating_sub(pipe.alive_ms.max(forwarded_ms)))?;
+            // Readers cannot answer.
+            if pipe.reader.is_none() {
+                self.lives.is_silent(index, intervals, self.now_ms.saturating_sub(pipe.alive_ms.max(forwarded_ms)))?;
+            }
             if !pipe.desk.has_connect {
                 self.lives.is_mute(index, self.now_ms - pipe.opened_ms)?;
             }

@@ -155,6 +155,10 @@ impl World {
             self.chats[chat].retry_ms = self.now_ms + 100;
             return Ok(());
         }
+        if let Some(reader) = self.reader_of(client) {
+            self.readers[reader].retry_ms = self.now_ms + 100;
+            return Ok(());
+        }
         if let Some(client) = self.clients.get_mut(client) {
             client.retry_ms = self.now_ms + 100;
             return Ok(());

@@ -62,7 +62,8 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        let open = (0..self.pipes.len()).filter(|pipe| self.pipes[*pipe].client_open);
+        let is_open = |pipe: &usize| self.pipes[*pipe].client_open && self.pipes[*pipe].reader.is_none();
+        let open = (0..self.pipes.len()).filter(is_open);
         let open: Vec<(u64, usize)> = open.map(|pipe| (self.number_of(self.pipes[pipe].client), pipe)).collect();
         let rng = &mut self.fault_rngs[fault as usize];
         let next = 50 + rng.below(fault.pause_max_ms());
@@ -187,6 +188,7 @@ impl World {
     pub(super) fn reload(&mut self, shut: Option<ChannelName>) -> Verdict {
         self.trace.note(self.now_ms, || format!("the rules shut {shut:?}"));
         self.checker.rules_shut(shut.as_ref());
+        self.rules_for_readers(shut.as_ref());
         self.shut = shut.clone();
         let rules = Arc::new(self.plan.rules(shut.as_ref()));
         for shard in 0..self.shards.len() {

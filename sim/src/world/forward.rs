@@ -35,7 +35,7 @@ impl World {
         let client = self.pipes[pipe].client;
         let shown = match self.clients.get(client) {
             Some(client) => client.ticket.map(|ticket| ticket.client),
-            None if self.chat_of(client).is_some() => None,
+            None if self.pipes[pipe].is_without_grace() => None,
             None => self.cores[client - self.clients.len()].session(),
         };
         // Its client may have another ticket by now.

@@ -89,6 +89,7 @@ impl World {
             }
         }
         self.judge_chats()?;
+        self.judge_readers()?;
         if self.plan.app {
             let (subscribers, connected) = self.checker.subscribers();
             self.app.finish(&subscribers, connected)?;

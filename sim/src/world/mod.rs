@@ -20,6 +20,7 @@ mod judge;
 mod leave;
 mod network;
 mod polls;
+mod readers;
 mod sends;
 mod shell;
 mod signals;
@@ -38,8 +39,9 @@ use crate::kept::KeptSignals;
 use crate::lives::Lives;
 use crate::model::Policy;
 use crate::pipe::Pipe;
-use crate::plan::{CHATS, CORES, Drawn, Plan};
+use crate::plan::{CHATS, CORES, Drawn, Plan, READERS};
 use crate::rates::Rates;
+use crate::readers::Reader;
 use crate::sends::{Outgoing, SendJudge};
 use crate::shrink::Smaller;
 use crate::store::Stores;
@@ -84,6 +86,8 @@ pub(crate) struct World {
     engine_rngs: BTreeMap<usize, Rng>,
     /// Clients that leave a connection before they have a session on it.
     flit_rng: Rng,
+    /// What happens to connections of readers.
+    reader_fault_rng: Rng,
     chances: Chances,
     now_ms: u64,
     wall_ms: u64,
@@ -99,6 +103,8 @@ pub(crate) struct World {
     cores: Vec<CoreClient>,
     /// Clients that speak the chat protocol; numbered after those.
     chats: Vec<ChatClient>,
+    /// Readers of plain event streams; numbered after those.
+    readers: Vec<Reader>,
     checker: Checker,
     app: App,
     app_answers: Vec<(AppToken, AppAnswer)>,
@@ -184,16 +190,19 @@ impl World {
         let grants = plan.hooks.grant.is_some();
         let numbers_of_all = (0..plan.clients)
             .chain((0..plan.cores).map(|core| CORES + core))
-            .chain((0..plan.chats).map(|chat| CHATS + chat));
+            .chain((0..plan.chats).map(|chat| CHATS + chat))
+            .chain((0..plan.readers).map(|reader| READERS + reader));
         let mut client_rngs: Vec<Rng> = numbers_of_all.clone().map(|n| chances.of("client", n as u64)).collect();
         let (of_clients, rest) = client_rngs.split_at_mut(plan.clients);
-        let (of_cores, of_chats) = rest.split_at_mut(plan.cores);
+        let (of_cores, rest) = rest.split_at_mut(plan.cores);
+        let (of_chats, of_readers) = rest.split_at_mut(plan.chats);
         let transports = |n| plan.transports(chances.of("core transports", n as u64));
         let requests = |n| CoreRequests::new(chances.of("core requests", n as u64));
         let core = |(n, rng)| CoreClient::new(n, rng, (asks, grants), transports(n), requests(n));
         let cores = of_cores.iter_mut().enumerate().map(core).collect();
         let clients = of_clients.iter_mut().enumerate().map(|(n, rng)| Client::new(n, rng)).collect();
         let chats = of_chats.iter_mut().map(ChatClient::new).collect();
+        let readers = of_readers.iter_mut().enumerate().map(|(n, rng)| Reader::new(n, rng, &plan)).collect();
         let numbers = numbers_of_all.map(|n| Numbers::new(n as u64)).collect();
         let mut trace = Trace::new(events);
         trace.note(now_ms, || format!("{plan:?}"));
@@ -209,6 +218,7 @@ impl World {
             stick_rng: chances.of("stuck links", 0),
             engine_rngs: BTreeMap::new(),
             flit_rng: chances.of("flits", 0),
+            reader_fault_rng: chances.of("reader faults", 0),
             chances,
             now_ms,
             wall_ms,
@@ -222,6 +232,7 @@ impl World {
             stores,
             cores,
             chats,
+            readers,
             checker: Checker::new(plan.hooks.grant.clone(), plan.limits.rooms_max),
             app: App::new(plan.faults.store.silent + plan.faults.store.stuck == 0, plan.limits.store_timeout_ms),
             app_answers: Vec::new(),
@@ -230,7 +241,7 @@ impl World {
             kept: KeptSignals::new(&plan.limits),
             lives: Lives::new(&plan.limits),
             answered_now: Vec::new(),
-            frozen_until_ms: vec![0; plan.clients + plan.cores + plan.chats],
+            frozen_until_ms: vec![0; plan.clients + plan.cores + plan.chats + plan.readers],
             shut: None,
             life: 0,
             draining: None,
@@ -257,7 +268,7 @@ impl World {
     /// Runs the whole story. The error says which promise was broken.
     pub(crate) fn run(&mut self) -> Verdict {
         let chaos_ms = self.plan.chaos_ms;
-        for client in 0..self.clients.len() + self.cores.len() + self.chats.len() {
+        for client in 0..self.clients.len() + self.cores.len() + self.chats.len() + self.readers.len() {
             let after = self.client_rngs[client].below(200);
             self.after(after, Event::Tick { client });
         }
@@ -289,6 +300,9 @@ impl World {
         }
         if self.plan.faults.flits {
             self.after(600, Event::Flit);
+        }
+        if self.plan.readers > 0 {
+            self.after(700, Event::ReaderFault);
         }
         self.after(chaos_ms, Event::Heal);
         self.after(chaos_ms + CALM_MS - 15_000, Event::LastPublish);
@@ -366,6 +380,9 @@ impl World {
 
     /// The number of a client that stays the same when others are taken away.
     fn number_of(&self, client: usize) -> u64 {
+        if let Some(reader) = self.reader_of(client) {
+            return (READERS + reader) as u64;
+        }
         if let Some(chat) = self.chat_of(client) {
             return (CHATS + chat) as u64;
         }

@@ -20,6 +20,9 @@ impl World {
         if let Some(chat) = self.chat_of(client) {
             return self.open_chat(client, chat, shard);
         }
+        if let Some(reader) = self.reader_of(client) {
+            return self.open_reader(client, reader, shard);
+        }
         if self.polls_next(client) {
             return self.open_polled(client, shard);
         }
@@ -74,7 +77,7 @@ impl World {
         let now_ms = self.now_ms;
         let of = &mut self.pipes[pipe];
         (of.conn, of.is_bound, of.server_open, of.opened_ms, of.alive_ms) = (conn, true, true, now_ms, now_ms);
-        let grace_ms = if self.pipes[pipe].chat.is_some() { 0 } else { self.plan.limits.grace_ms as u32 };
+        let grace_ms = if self.pipes[pipe].is_without_grace() { 0 } else { self.plan.limits.grace_ms as u32 };
         let opened = Opened {
             wire: self.pipes[pipe].wire(),
             grace_ms,
@@ -241,6 +244,10 @@ impl World {
             self.pipes[index].flushing = false;
             return self.engine_woken(index);
         }
+        if self.pipes[index].reader.as_ref().is_some_and(|end| end.opening.is_some()) {
+            self.pipes[index].flushing = false;
+            return Ok(());
+        }
         let pipe = &mut self.pipes[index];
         let late = 1 + pipe.rng.below(10);
         pipe.flushing = false;
@@ -294,6 +301,9 @@ impl World {
         self.flush_later(index);
         if !self.pipes[index].client_open {
             return Ok(());
+        }
+        if self.pipes[index].reader.is_some() {
+            return self.reader_hears(index, &bytes);
         }
         for heard in self.pipes[index].hear(&bytes)? {
             match heard {
@@ -392,6 +402,9 @@ impl World {
             _ => {}
         }
         // Sends the reason, writes the waiting bytes, and closes: the farewell comes after everything else.
+        if self.pipes[index].reader.is_some() {
+            return self.reader_farewell(index, reason);
+        }
         let farewell = Rc::new(ToClient::Push(Push::Disconnect { reason, delay_ms: 0 }));
         self.stream_closes(index);
         let (wall_ms, limits) = (self.wall_ms, &self.plan.limits);
@@ -462,6 +475,8 @@ impl World {
             if self.chats[chat].pipe == Some(index) {
                 self.chats[chat].closed(self.now_ms, &mut self.client_rngs[client]);
             }
+        } else if let Some(reader) = self.reader_of(client) {
+            self.reader_leaves(client, reader, index);
         } else if client >= self.clients.len() {
             if self.cores[client - self.plan.clients].pipe == Some(index) {
                 self.cores[client - self.plan.clients].pipe = None;

@@ -96,6 +96,7 @@ impl World {
         }
         self.carry(shard);
         self.chats_leave(shard)?;
+        self.readers_are_let_in(shard)?;
         self.app_answers()?;
         self.signals_told()?;
         self.bounds(shard)
@@ -108,6 +109,7 @@ impl World {
                 self.trace.note(self.now_ms, || format!("shard {shard} tells {recipients:?}: {push:?}"));
                 let counts = matches!(push, Push::Message { .. } | Push::Messages { .. });
                 let in_chat = if wire == CHAT_WIRE { Some(self.chat_push(&push)?) } else { None };
+                let in_stream = Self::reader_push(&push, wire);
                 let message = Rc::new(ToClient::Push(push));
                 let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
                 for conn in recipients {
@@ -164,9 +166,10 @@ impl World {
                         since.turns += usize::from(since.last_turn != turn);
                         since.last_turn = turn;
                     }
-                    match &in_chat {
-                        Some(push) => self.chat_is_told((shard, *conn), &message, push, inputs)?,
-                        None => self.append(shard, *conn, &message, frame.clone(), inputs),
+                    match (&in_chat, &in_stream) {
+                        (Some(push), _) => self.chat_is_told((shard, *conn), &message, push, inputs)?,
+                        (_, Some(push)) => self.reader_is_told((shard, *conn), &message, push, inputs)?,
+                        _ => self.append(shard, *conn, &message, frame.clone(), inputs),
                     }
                     if let (Some(pipe), ToClient::Push(Push::Signal(signal))) = (self.pipe_of(shard, *conn), &*message)
                         && signal.signal.to.is_some()
@@ -201,7 +204,7 @@ impl World {
                 }
                 if let (Some(pipe), ToClient::Reply(reply)) = (self.pipe_of(shard, conn), &*message) {
                     if let ReplyBody::Connected(connected) = &reply.body
-                        && self.pipes[pipe].chat.is_none()
+                        && !self.pipes[pipe].is_without_grace()
                     {
                         self.forwards.connected(self.now_ms, connected.client, pipe, shard);
                         self.send_judge.is_resumed(connected.client);
@@ -213,6 +216,9 @@ impl World {
                 match (self.pipe_of(shard, conn), &*message) {
                     (Some(pipe), ToClient::Reply(reply)) if self.pipes[pipe].chat.is_some() => {
                         self.chat_is_answered(pipe, reply, inputs)?;
+                    }
+                    (Some(pipe), ToClient::Reply(reply)) if self.pipes[pipe].reader.is_some() => {
+                        self.reader_is_answered(pipe, reply, inputs)?;
                     }
                     _ => self.append(shard, conn, &message, frame, inputs),
                 }
