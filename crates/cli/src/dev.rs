@@ -72,7 +72,9 @@ fn greeting(
         None => "every channel is open to every client that reaches this port".to_owned(),
         Some(file) => format!("{} of {file}", counted(settings.config.rules.iter().count(), "rule")),
     };
-    Greeting { what: format!(", dev mode: {rules}; {shards}"), more: to_try(running, settings, trusted, api_key) }
+    let what = format!(", dev mode: {rules}; {shards}");
+    let more = to_try(running, settings, trusted, api_key);
+    Greeting { what, more, certificate: trusted.map(Path::to_path_buf) }
 }
 
 /// The first steps for a user.

@@ -31,6 +31,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
                 counted(settings.config.shards, "shard")
             ),
             more: String::new(),
+            certificate: None,
         },
         again: Some(&load),
     })

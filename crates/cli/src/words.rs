@@ -11,6 +11,7 @@
 use crate::failure::Failure;
 use fanfare::settings::Settings;
 use fanfare::{Address, ApiKey, LogError, LogFormat, LogGuard, LogSecrets, Logs, Running};
+use std::path::PathBuf;
 
 /// How this process speaks.
 pub(crate) struct Words {
@@ -25,6 +26,8 @@ pub(crate) struct Greeting {
     pub(crate) what: String,
     /// For people, after the addresses: whole lines.
     pub(crate) more: String,
+    /// The file of a certificate that was made for this start. In JSON, where `more` is not printed.
+    pub(crate) certificate: Option<PathBuf>,
 }
 
 impl Words {
@@ -76,6 +79,10 @@ impl Words {
                 tracing::info!(api_key, "an API key was made for this start");
             }
             self.keep_secret(settings);
+            if let Some(path) = &greeting.certificate {
+                let certificate = path.display();
+                tracing::info!(%certificate, "a certificate was made until this server ends, for --cacert");
+            }
             for address in running.addresses() {
                 tracing::info!(%address, "listening on {}", place(address, scheme));
             }

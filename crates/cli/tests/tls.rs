@@ -88,6 +88,19 @@ fn the_certificate_of_dev_can_be_trusted_until_the_server_ends() {
     assert!(!std::path::Path::new(&path).exists(), "nobody should go on trusting it");
 }
 
+#[test]
+fn the_log_in_json_names_the_file_of_the_certificate_of_dev() {
+    let folder = Folder::new();
+    let words = ["dev", "--tls", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let server = Server::start(folder.command(&words).env("XDG_RUNTIME_DIR", folder.path("")));
+    let line = server.said.lines().find(|line| line.contains("for --cacert")).expect("before the address");
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let path = line["certificate"].as_str().expect("a path");
+    let pem = std::fs::read_to_string(path).expect("it is there");
+    assert!(pem.contains("BEGIN CERTIFICATE"), "{pem}");
+    assert_eq!(server.stop(), Some(0));
+}
+
 /// Pebble, and the root certificate of this start of it.
 struct Pebble {
     child: Child,
