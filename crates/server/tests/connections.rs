@@ -162,6 +162,41 @@ fn over_a_limit_sessions_that_exist_go_on_and_new_ones_are_told_to_come_back() {
     assert_eq!(native.ask("publish", json!({"channel": "chat:a", "data": 4}))["type"], "published");
 }
 
+/// A client whose answer was lost sends its `connect` again, and its session has a place already.
+#[test]
+fn over_a_limit_a_repeated_connect_leads_to_its_session_and_a_new_one_to_none() {
+    let server = server(Config { connections_max: 2, rules: support::rules(100), ..config() });
+    let (address, admin) = (server.address, admin(&server));
+    let named = |attempt: &str| json!({"type": "connect", "id": 1, "attempt": attempt});
+    let connected = |answer: serde_json::Value| polls::messages(&answer)[0].clone();
+    let first = connected(polls::json_of(polls::post(address, "/v1/poll", &named("5ntzhk0wq8"))));
+    until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 0.0);
+    let open: Vec<Client> = (0..2).map(|_| Client::open(address, "/echo")).collect();
+    let again = connected(polls::json_of(polls::post(address, "/v1/poll", &named("5ntzhk0wq8"))));
+    assert_eq!((&again["type"], &again["client"]), (&json!("connected"), &first["client"]));
+    let other = polls::post(address, "/v1/poll", &named("another"));
+    assert_eq!((other.status(), other.header("retry-after")), (503, Some("5")), "{}", other.head);
+    drop(open);
+}
+
+/// A WebSocket needs a place of a socket, and its session has none to give. It goes on as before.
+#[test]
+fn over_a_limit_a_session_that_cannot_be_upgraded_goes_on_polling() {
+    let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
+    let server = server(Config { connections_max: 2, socketio, rules: support::rules(100), ..config() });
+    let (poller, admin) = (engine::Poller::enter(&server).0, admin(&server));
+    until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 0.0);
+    let open: Vec<Client> = (0..2).map(|_| Client::open(server.address, "/echo")).collect();
+    let mut websocket = poller.websocket();
+    let told = std::iter::repeat_with(|| websocket.next()).find(|frame| !matches!(frame, Frame::Text(_)));
+    assert_eq!(told.expect("endless"), Frame::Close(Some(4004), "overloaded".to_owned()));
+    poller.post("3");
+    assert_eq!(poller.poll(), "6", "a poll over a limit ends soon");
+    drop(open);
+    until(admin, |scraped| scraped.get("fanfare_connections_admitted") == 0.0);
+    drop(poller.upgraded());
+}
+
 /// HTTP connections count, and keep their place when they become WebSockets.
 #[test]
 fn every_connection_counts_whatever_it_speaks() {
@@ -346,7 +381,7 @@ fn silent_connections_keep_no_probe_out_not_even_one_of_their_own_address() {
     let server = server(Config { connections_max: 1, head_timeout: long, http_idle_timeout: long, ..config() });
     let _open = Client::open(server.address, "/echo");
     type Ask = fn(SocketAddr) -> TcpStream;
-    let asks: [(&str, Ask); 4] = [
+    let asks: [(&str, Ask); 5] = [
         ("silent", connect),
         ("a poll without its body", |address| {
             let mut socket = connect(address);
@@ -355,6 +390,20 @@ fn silent_connections_keep_no_probe_out_not_even_one_of_their_own_address() {
             socket
         }),
         ("HTTP/2 that asks nothing", http2_without_a_window),
+        ("a poll of HTTP/2 without its body", |address| {
+            let mut socket = http2_without_a_window(address);
+            // :method POST, :scheme http by the static table; :path and :authority as literals.
+            let head = [&[0x83, 0x86, 0x04, 8][..], b"/v1/poll", &[0x01, 9], b"localhost"].concat();
+            socket.write_all(&http2_frame(1, 0x4, 1, &head)).expect("the server reads");
+            socket.write_all(&http2_frame(6, 0, 0, b"received")).expect("the server reads");
+            let mut read = Vec::new();
+            while !read.ends_with(b"received") {
+                let mut byte = [0];
+                socket.read_exact(&mut byte).expect("the answer to the ping");
+                read.push(byte[0]);
+            }
+            socket
+        }),
         ("a WebSocket that was told to come back", |address| {
             let mut socket = connect(address);
             socket.write_all(&upgrade(address, "/echo", &[], &[])).expect("the server reads");

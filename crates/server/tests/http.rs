@@ -345,6 +345,35 @@ fn the_bound_of_heads_holds_for_http2() {
     }
 }
 
+/// As over HTTP/1, where such a request is answered 400: a server behind this one may read it as two requests.
+#[test]
+fn several_lengths_of_one_body_reset_a_stream_of_http2() {
+    const SERVED: (u8, u8) = (1, 0x88);
+    const RESET: (u8, u8) = (3, 1); // PROTOCOL_ERROR
+    let server = server();
+    let rows: [(&str, &[&str], (u8, u8)); 5] = [
+        ("one", &["0"], SERVED),
+        ("the same twice", &["0", "0"], SERVED),
+        ("two", &["0", "1"], RESET),
+        ("a list", &["0, 0"], RESET),
+        ("no number", &["+0"], RESET),
+    ];
+    for (name, lengths, expected) in rows {
+        let mut block = [&[0x82, 0x86, 0x04, 8][..], b"/healthz", &[0x01, 9], b"localhost"].concat();
+        for length in lengths {
+            block.extend([0x0f, 0x0d, u8::try_from(length.len()).expect("short")]); // content-length, as a literal
+            block.extend_from_slice(length.as_bytes());
+        }
+        let mut socket = connect(server.address);
+        socket.write_all(&http2_get(&block)).unwrap();
+        let (kind, payload) = std::iter::repeat_with(|| http2_frame(&mut socket))
+            .find(|(kind, _)| [1, 3].contains(kind))
+            .expect("endless");
+        let told = if kind == 1 { payload.first() } else { payload.last() };
+        assert_eq!((kind, told.copied()), (expected.0, Some(expected.1)), "{name}");
+    }
+}
+
 /// A client that has sent the HTTP/2 preface and is silent then gets a ping, and is disconnected without an answer.
 #[test]
 fn a_silent_connection_of_http2_ends() {
@@ -372,6 +401,15 @@ fn http2_get(block: &[u8]) -> Vec<u8> {
     sent.extend_from_slice(&[0, high, low, 1, 5, 0, 0, 0, 1]); // HEADERS, END_STREAM and END_HEADERS, stream 1
     sent.extend_from_slice(block);
     sent
+}
+
+/// The kind of the next frame, and its payload.
+fn http2_frame(socket: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 9];
+    socket.read_exact(&mut head).expect("a frame of HTTP/2");
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    socket.read_exact(&mut payload).expect("its payload");
+    (head[3], payload)
 }
 
 /// The first byte of the answer's headers, which stands for its status, and the body.

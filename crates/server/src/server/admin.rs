@@ -247,7 +247,7 @@ impl Port {
             let answering = answering.begin(request.body());
             let id = RequestId::of(request.headers()); // these requests do not count into the metrics of HTTP requests
             let (head, body) = request.into_parts();
-            let (body, end) = unread::watch(body);
+            let (body, end) = unread::watch(body, None);
             let answer = router.clone().oneshot(Request::from_parts(head, Body::new(body)));
             async move {
                 answer.await.map(|mut response| {

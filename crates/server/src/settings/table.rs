@@ -219,11 +219,11 @@ settings! {
 
     "limits.connections_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_max) }, ["0"],
-        "Connections of all kinds at once. 0 means the limit of open files less a reserve of an eighth of it (16 to 1,024). Beyond the \
-         limit a WebSocket is closed with code 4004 (come back later) and a page is answered 503; /healthz and the HTTP API still work. \
-         Clients that poll have sessions without a socket: as many of these, besides the connections of their requests; a further one \
-         is answered 503. Polls and sends of sessions that exist are served beyond the limit too, from a reserve of their own (a quarter \
-         of that one); there a poll waits for 2 s at most.";
+        "Connections of all kinds at once. 0 means the limit of open files less a reserve of an eighth of it (16 to 1,024), 64, and 8 \
+         for each shard. Beyond the limit a WebSocket is closed with code 4004 (come back later) and a page is answered 503; /healthz \
+         and the HTTP API still work. Clients that poll have sessions without a socket: as many of these, besides the connections of \
+         their requests; a further one is answered 503. Polls and sends of sessions that exist, and a repeated `connect` with `attempt`, \
+         are served beyond the limit too, from a reserve of their own (a quarter of that one); there a poll waits for 2 s at most.";
     "limits.connections_per_address_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_per_address_max) }, ["0"],
         "Connections from one address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. Connections of \

@@ -70,6 +70,8 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     let mut displaced = std::pin::pin!(socket.displaced());
     // A connection over a limit gets one answer and ends.
     let guest = socket.guest();
+    // Of HTTP/1 `Paced` sees when a request is whole.
+    let place = socket.place().filter(|_| is_http2).cloned();
     let (ends, is_shared) = (socket.ends(), socket.is_shared());
     let asked_once = Notify::new();
     let service = service_fn(|mut request: Request<Incoming>| {
@@ -81,7 +83,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         let asked = ConnectionOptions::of(request.headers());
         let answering = pace.begin(request.body());
         let (head, body) = request.into_parts();
-        let (body, end) = unread::watch(body);
+        let (body, end) = unread::watch(body, place.clone());
         let request = Request::from_parts(head, body);
         if guest.is_some() {
             asked_once.notify_one();

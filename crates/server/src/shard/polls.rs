@@ -52,7 +52,8 @@ pub(super) struct PollState {
 
 /// A request on its way to another shard.
 pub(crate) enum Errand {
-    Connect(Box<PollConnect>, ExchangeAnswer),
+    /// The guest came over a connection that is over a limit: no session is opened for it.
+    Connect(Box<PollConnect>, Option<Guest>, ExchangeAnswer),
     Poll(PollErrand),
     Engine(EngineErrand, ExchangeAnswer),
     /// A WebSocket for a session of Engine.IO.
@@ -74,8 +75,7 @@ pub(crate) struct PollErrand {
 pub(crate) fn take(shared: &Shared, exchange: Exchange, guest: Option<&Guest>, answer: ExchangeAnswer) {
     let place = shared.borrow().place.clone();
     match exchange {
-        Exchange::Connect(_) if let Some(guest) = guest => refuse(answer, overloaded(&guest.over)),
-        Exchange::Connect(connect) => run(shared, Errand::Connect(connect, answer)),
+        Exchange::Connect(connect) => run(shared, Errand::Connect(connect, guest.cloned(), answer)),
         Exchange::Engine(request) => super::engine::take(shared, request, guest, answer),
         Exchange::Poll(PollRequest { ticket, ack, wait_ms }) => {
             let now = shared.borrow().now();
@@ -102,15 +102,15 @@ pub(crate) fn take(shared: &Shared, exchange: Exchange, guest: Option<&Guest>, a
 /// Does an errand on this shard, or sends it on.
 pub(super) fn run(shared: &Shared, errand: Errand) {
     match errand {
-        Errand::Connect(connect, answer) => {
+        Errand::Connect(connect, guest, answer) => {
             let mut shell = shared.borrow_mut();
             let (me, shards) = (shell.links.me(), shell.links.count());
             let to = connect.attempt.map_or(me, |attempt| attempt_shard(&attempt, shards));
             if to != me {
-                return shell.pass_on(to, Errand::Connect(connect, answer));
+                return shell.pass_on(to, Errand::Connect(connect, guest, answer));
             }
             drop(shell);
-            begin(shared, *connect, answer);
+            begin(shared, *connect, guest, answer);
         }
         Errand::Engine(errand, answer) => super::engine::run(shared, errand, answer),
         Errand::Upgrade(upgrade) => super::engine::upgrade::arrive(shared, *upgrade),
@@ -134,12 +134,15 @@ pub(super) fn run(shared: &Shared, errand: Errand) {
 }
 
 /// Opens a connection for a `connect`, unless this attempt has one.
-fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
+fn begin(shared: &Shared, connect: PollConnect, guest: Option<Guest>, answer: ExchangeAnswer) {
     let PollConnect { wire, start, attempt, admit } = connect;
     let mut shell = shared.borrow_mut();
     if let Some(id) = shell.polls.repeated(attempt.as_ref())
         && let Some(state) = shell.poll_state(id)
     {
+        if let Some(guest) = guest.filter(|guest| !guest.enter()) {
+            return refuse(answer, overloaded(&guest.over));
+        }
         // It is being decided: the earlier request gave up, and this one gets the answer.
         if state.connect.is_some() {
             if let Some(earlier) = state.connect.replace(answer) {
@@ -154,6 +157,9 @@ fn begin(shared: &Shared, connect: PollConnect, answer: ExchangeAnswer) {
         drop(shell);
         tokio::task::spawn_local(wait(shared.clone(), id, start, Some(0), answer));
         return;
+    }
+    if let Some(guest) = guest {
+        return refuse(answer, overloaded(&guest.over));
     }
     let _place = match admit() {
         Ok(place) => Some(place),

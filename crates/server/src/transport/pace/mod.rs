@@ -201,8 +201,8 @@ impl Pace {
     /// The head of a request has come. The connection is busy until the answer's body is dropped.
     pub(crate) fn begin(&self, body: &impl HttpBody) -> ResponseGuard {
         let mut state = self.state();
-        // Of HTTP/1 the place waits for the whole request.
-        if let Some(place) = self.place.as_ref().filter(|_| self.http2 || body.is_end_stream() || state.is_received) {
+        // The place waits for the whole request.
+        if let Some(place) = self.place.as_ref().filter(|_| body.is_end_stream() || state.is_received) {
             place.serves();
         }
         state.busy += 1;
