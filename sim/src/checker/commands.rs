@@ -92,7 +92,8 @@ impl Checker {
                 view.shows_no_ack = connect.resume.is_some() && connect.ack.is_none();
                 if view.shows_no_ack {
                     let had = self.directed_by_polls.values_mut();
-                    had.filter(|had| Some(had.client) == view.resumed_from).for_each(|had| had.may_return = true);
+                    let had = had.filter(|had| had.by_poll && Some(had.client) == view.resumed_from);
+                    had.for_each(|had| had.may_return = true);
                 }
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
                 view.keeping.connects(&connect.subscribe);

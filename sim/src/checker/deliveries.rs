@@ -261,13 +261,20 @@ impl Checker {
                 let at = sent.iter().position(|sent| sent.data == *signal.signal.data);
                 let Some(Directed { pipe: sender, place, .. }) = at.map(|at| sent.remove(at)) else {
                     let earlier = self.directed_by_polls.remove(&signal.signal.data[..]);
-                    if earlier.is_some_and(|had| had.may_return || (view.shows_no_ack && had.pipe != pipe)) {
+                    let may_come = |had: HadByPoll| {
+                        let elsewhere = had.pipe != pipe;
+                        had.may_return
+                            || elsewhere && had.by_poll && view.shows_no_ack
+                            || elsewhere && had.is_anew && view.is_apart
+                    };
+                    if earlier.is_some_and(may_come) {
                         return Ok(());
                     }
                     return Err(format!("{channel}: a directed signal twice or never sent: {signal:?}"));
                 };
-                if view.is_apart {
-                    let had = HadByPoll { client: to, pipe, may_return: false };
+                if view.is_apart || view.shows_no_ack {
+                    let (by_poll, is_anew) = (view.is_apart, view.shows_no_ack);
+                    let had = HadByPoll { client: to, pipe, by_poll, is_anew, may_return: false };
                     self.directed_by_polls.insert(signal.signal.data.to_vec(), had);
                 }
                 // One connection receives another connection's publications in the order sent. The client may read its

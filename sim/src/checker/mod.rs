@@ -80,11 +80,16 @@ struct LastSignal {
     accepted: bool,
 }
 
-/// A directed signal that was in the answer to a poll.
+/// A directed signal that was in the answer to a poll, or may have been in one that is read later.
 #[derive(Debug, Clone, Copy)]
 struct HadByPoll {
     client: ClientId,
     pipe: usize,
+    /// It came by a poll. A signal that came otherwise does not come again.
+    by_poll: bool,
+    /// The connection began without `ack`: the signal was said anew, and an answer of an earlier connection that has it
+    /// may be read later.
+    is_anew: bool,
     /// A later connection of this session began without `ack`: the signal may come on that one, or on any later one if
     /// the answer that brings it is lost.
     may_return: bool,

@@ -294,6 +294,21 @@ fn directed_signals_out_of_order_on_one_connection_and_one_told_twice_are_faults
     }
 }
 
+/// The second connection began without `ack`: the signal is said anew there, and an answer to a poll may still have it.
+#[test]
+fn a_directed_signal_that_was_said_anew_may_be_in_an_answer_that_is_read_later() {
+    let mut court = two_signals_to_ada();
+    court.checker.is_apart(0);
+    court.is_told(1, from_bob(b"2"));
+    let twice = court.verdict(1, &ToClient::Push(from_bob(b"2")));
+    assert!(twice.is_err(), "on one connection");
+    let mut court = two_signals_to_ada();
+    court.checker.is_apart(0);
+    court.is_told(1, from_bob(b"2"));
+    court.is_told(0, from_bob(b"2"));
+    assert!(court.verdict(0, &ToClient::Push(from_bob(b"2"))).is_err(), "once");
+}
+
 fn publish() -> Publish {
     let data = Data::Json(b"1".as_slice().into());
     Publish { channel: chat(), data, event: None, idempotency_key: None, echo: true }
