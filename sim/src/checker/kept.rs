@@ -376,3 +376,41 @@ impl Checker {
         Ok(GoesOn { at, kept })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::new(name).expect("valid")
+    }
+
+    #[test]
+    fn only_an_end_after_the_last_answer_ends_what_is_kept() {
+        let (ada, a, b) = (ClientId(1), channel("chat:a"), channel("chat:b"));
+        let mut ends = Ends::default();
+        ends.ends(ada, &a);
+        let said = Some(Said { order: 0, moment: ends.next() });
+        assert!(!ends.has_ended(ada, &a, said) && ends.has_ended(ada, &a, None));
+        ends.asked(&b, false);
+        assert!(ends.has_ended(ada, &b, said), "the application may end it at any time");
+        ends.asked(&b, true);
+        assert!(!ends.has_ended(ada, &b, said));
+        ends.ends(ada, &a);
+        assert!(ends.has_ended(ada, &a, said) && !ends.has_ended(ClientId(2), &a, said));
+    }
+
+    #[test]
+    fn a_refusal_for_a_while_keeps_what_connect_has_asked_for_until_it_begins() {
+        let (a, b) = (channel("chat:a"), channel("chat:b"));
+        let mut keeping = Keeping::default();
+        keeping.connects(&[SubOptions { keep: true, ..SubOptions::new(a.clone()) }, SubOptions::new(b.clone())]);
+        for channel in [&a, &b] {
+            keeping.refused(channel, true);
+        }
+        assert_eq!(keeping.refused, BTreeSet::from([a.clone()]), "the other one was not to be kept");
+        keeping.refused(&a, false); // it has begun
+        keeping.refused(&a, true);
+        assert!(keeping.refused.is_empty(), "it was left since, and asked for anew");
+    }
+}
