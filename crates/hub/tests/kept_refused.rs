@@ -106,6 +106,33 @@ fn a_return_that_is_unavailable_may_be_tried_again() {
     }
 }
 
+/// The application subscribes its client after the refusal. That takes the place of what was kept, unless it fails too.
+#[test]
+fn a_subscription_of_the_application_takes_its_place_where_it_begins() {
+    for begins in [false, true] {
+        let (mut net, ada, bob) = begin_late(Limits::default());
+        net.cut(ada);
+        say_late(&mut net, bob, "1", "red");
+        let ada = net.resume(ada, 0, vec![kept(None)]);
+        answer_next(&mut net, StoreAnswer::Unavailable);
+        let whom = Whom::Client(net.client(ada));
+        let options = Box::new(SubOptions { recent: Some(1), ..SubOptions::new(channel(CHANNEL)) });
+        let asked = net.app_only(0, AppCommand::Subscribe { whom, options });
+        net.settle();
+        match begins {
+            true => net.answer_all(),
+            false => answer_next(&mut net, StoreAnswer::Unavailable),
+        }
+        assert_eq!(net.app_answer(asked), Some(AppAnswer::Concerned(u64::from(begins))));
+        net.cut(ada);
+        let ada = net.resume(ada, 0, vec![kept(None)]);
+        net.answer_all();
+        let told = subscription(&mut net, ada);
+        let expected = if begins { (vec![], None) } else { (numbers(1..=1), Some(true)) };
+        assert_eq!((told.missed, told.recovered), expected);
+    }
+}
+
 /// After a refusal its client has given it up.
 #[test]
 fn one_that_is_left_after_a_refusal_is_not_kept() {

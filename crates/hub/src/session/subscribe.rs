@@ -82,7 +82,7 @@ impl Sessions {
         let edge = self.edges.find_or_create(&options.channel);
         let Some(session) = self.sessions.get(at) else { return };
         let mut options = options;
-        let kept_sub = session.take_kept(&options.channel).filter(|_| options.keep);
+        let kept_sub = if options.keep { session.take_kept(&options.channel) } else { None };
         let mut rooms = None;
         if options.keep {
             // The client had it on an earlier connection, perhaps, and does not know that it has ended since.
@@ -316,6 +316,10 @@ impl Sessions {
         if is_kept && start.recovered == Some(true) && start.publications.iter().any(|p| p.does()) {
             start.end = start.publications[0].prev;
             start.publications.clear();
+        }
+        if !is_kept {
+            // It takes the place of one that was kept, in whose rooms it is not.
+            drop(session.take_kept(&self.edges.edges[edge as usize].name));
         }
         let begins_at = Position { epoch: start.top.epoch, offset: start.end };
         if let Some(rooms) = session.subs[slot].rooms.as_mut().filter(|rooms| rooms.begins_here()) {
