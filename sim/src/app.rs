@@ -409,24 +409,24 @@ impl App {
     }
 
     /// The world has been calm for long: every command is answered, and the last figures agree with the clients' state.
-    pub(crate) fn finish(&self, subscribers: &BTreeMap<ChannelName, u64>, connected: u64) -> Result<(), String> {
+    pub(crate) fn finish(&self, subscribers: &BTreeMap<ChannelName, (u64, u64)>, connected: u64) -> Result<(), String> {
         if let Some((token, asked)) = self.asked.first_key_value() {
             return Err(format!("app: command {token} was never answered: {asked:?}"));
         }
         let list = self.list.as_deref().unwrap_or_default();
-        for (channel, count) in subscribers {
+        for (channel, &(least, most)) in subscribers {
             let told = list.iter().find(|info| info.channel == *channel).map_or(0, |info| info.subscribers);
-            if told != *count {
-                return Err(format!("app: {channel}: {told} are said to be subscribed, {count} are"));
+            if !(least..=most).contains(&told) {
+                return Err(format!("app: {channel}: {told} are said to be subscribed, {least} to {most} are"));
             }
         }
         if let Some(info) = list.iter().find(|info| !subscribers.contains_key(&info.channel) && info.subscribers > 0) {
             return Err(format!("app: nobody is subscribed to {info:?}"));
         }
         let Some(info) = &self.info else { return Err("app: no figures".to_owned()) };
-        let subscriptions: u64 = subscribers.values().sum();
-        if (info.sessions, info.connected, info.subscriptions) != (connected, connected, subscriptions) {
-            return Err(format!("app: {info:?}, while {connected} are connected, with {subscriptions} subscriptions"));
+        let told: u64 = list.iter().map(|info| info.subscribers).sum();
+        if (info.sessions, info.connected, info.subscriptions) != (connected, connected, told) {
+            return Err(format!("app: {info:?}, while {connected} are connected, with {told} subscriptions"));
         }
         Ok(())
     }

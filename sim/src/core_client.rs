@@ -15,7 +15,7 @@ use bytes::Bytes;
 use fanfare_client::core::{Answer, Call, CallError, CallId, Config, Core, Event, Input, Output, State, Transport};
 use fanfare_client::{HistoryFrom, Position, PresenceEntry, PresenceKind, Publish, Subscribe};
 use fanfare_hub::{ChannelName, ClientId, Data, Epoch, Rng};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -273,6 +273,11 @@ impl CoreClient {
     /// The presence of each channel, as far as the application was told the whole.
     pub(crate) fn presences(&self) -> impl Iterator<Item = (ChannelName, &BTreeMap<ClientId, Vec<u8>>)> {
         self.channels.iter().filter_map(|(channel, followed)| Some((name(channel)?, followed.present.as_ref()?)))
+    }
+
+    /// The channels of which its application was told that they are live.
+    pub(crate) fn live(&self) -> BTreeSet<ChannelName> {
+        self.channels.iter().filter(|(_, followed)| followed.is_live).filter_map(|(channel, _)| name(channel)).collect()
     }
 
     /// The world has been calm for long.

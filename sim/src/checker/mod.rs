@@ -159,13 +159,35 @@ impl Checker {
         }
     }
 
-    /// The number of open connections that are subscribed to each channel, and of all open connections.
-    pub(crate) fn subscribers(&self) -> (BTreeMap<ChannelName, u64>, u64) {
-        let mut subscribers = BTreeMap::new();
-        let open = self.views.values().filter(|view| view.open && view.client.is_some());
-        let follows = |view: &'_ &View, channel: &ChannelName| !view.leaving.contains(channel);
-        for channel in open.clone().flat_map(|view| view.subs.keys().filter(move |channel| follows(&view, channel))) {
-            *subscribers.entry(channel.clone()).or_default() += 1;
+    /// The number of open connections that are subscribed to each channel, at least and at most, and of all open
+    /// connections. `cores`: the connections of client cores, with the channels that are live for their applications.
+    pub(crate) fn subscribers(
+        &self,
+        cores: &BTreeMap<usize, BTreeSet<ChannelName>>,
+    ) -> (BTreeMap<ChannelName, (u64, u64)>, u64) {
+        let mut subscribers: BTreeMap<ChannelName, (u64, u64)> = BTreeMap::new();
+        let open = self.views.iter().filter(|(_, view)| view.open && view.client.is_some());
+        for (pipe, view) in open.clone() {
+            let is_stray = |channel: &ChannelName| {
+                view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone())))
+            };
+            let core = cores.get(pipe);
+            let follows = view.subs.keys().filter(|channel| !view.leaving.contains(*channel));
+            for channel in follows.chain(core.into_iter().flatten()).collect::<BTreeSet<_>>() {
+                // Messages of a client core may be of one subscription or another: only its application knows.
+                let is_live = match core {
+                    Some(live) if view.blurred.contains(channel) || is_stray(channel) => live.contains(channel),
+                    _ => view.subs.contains_key(channel),
+                };
+                let (least, most) = subscribers.entry(channel.clone()).or_default();
+                (*least, *most) = (*least + u64::from(is_live), *most + u64::from(is_live));
+            }
+            // A request that its client has left behind may have subscribed the session, and the client does not know.
+            let strays =
+                self.strays.iter().filter(|(client, _)| Some(*client) == view.client).map(|(_, channel)| channel);
+            for channel in strays.filter(|channel| core.is_some_and(|live| !live.contains(*channel))) {
+                subscribers.entry(channel.clone()).or_default().1 += 1;
+            }
         }
         (subscribers, open.count() as u64)
     }

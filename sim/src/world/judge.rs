@@ -91,7 +91,8 @@ impl World {
         self.judge_chats()?;
         self.judge_readers()?;
         if self.plan.app {
-            let (subscribers, connected) = self.checker.subscribers();
+            let cores = self.cores.iter().filter_map(|core| Some((core.pipe?, core.live()))).collect();
+            let (subscribers, connected) = self.checker.subscribers(&cores);
             self.app.finish(&subscribers, connected)?;
         }
         self.forwards.verdict()?;
