@@ -34,6 +34,11 @@ impl Checker {
         match view.bare.remove(channel) {
             Some(want) => self.subscribe_answered(pipe, view, want, body, stores),
             None if matches!(body, ReplyBody::Error(_)) && view.silent.contains(channel) => Ok(()),
+            None if view.granted_late && self.grant.as_ref() == Some(channel) && view.blurs_by_server(channel) => {
+                self.presences.unsubscribed(pipe, channel);
+                view.blur(channel.clone());
+                Ok(())
+            }
             None if view.granted_late && self.grant.as_ref() == Some(channel) => {
                 let mut want = granted_want(view, channel, stores);
                 if matches!(body, ReplyBody::Error(_)) {
@@ -82,6 +87,7 @@ impl Checker {
                     && !view.bare.contains_key(channel)
                 {
                     let want = Want { sent: view.taken_up, ..granted_want(view, channel, stores) };
+                    view.by_server.insert(channel.clone());
                     view.bare.insert(channel.clone(), want);
                 }
                 self.presences.connected(pipe, connected.client);

@@ -43,6 +43,8 @@ impl Checker {
             refreshed: false,
             granted_late: false,
             blurred: BTreeSet::new(),
+            by_server: BTreeSet::new(),
+            by_requests: BTreeSet::new(),
             owed: None,
             is_recent: false,
             stays: BTreeMap::new(),
@@ -73,10 +75,11 @@ impl Checker {
         let Some(view) = self.views.get_mut(&pipe) else { return };
         let order = stores.ledger.order;
         let Some(RequestId::Number(id)) = request.id else { return self.sent_silently(pipe, request) };
-        for channel in view.blurs(&request.command) {
-            view.subs.remove(&channel);
+        // The application may have let it in where it is subscribed already: then it begins anew.
+        let begins_anew = |channel: &ChannelName| self.let_in.contains(channel) || self.grant.as_ref() == Some(channel);
+        for channel in view.blurs(&request.command, begins_anew) {
             self.presences.unsubscribed(pipe, &channel);
-            view.blurred.insert(channel);
+            view.blur(channel);
         }
         self.sent += 1;
         let place = self.sent;

@@ -24,6 +24,11 @@ impl Checker {
         let not_subscribed =
             |channel: &ChannelName| format!("promise 7: {channel} is not subscribed, and yet came {push:?}");
         if self.is_stray(view, push) {
+            // Its presence ends with the subscription, whichever that was.
+            if let Push::Unsubscribed { channel, .. } = push {
+                let next = self.presences.up_to(pipe, view.client, view.sent + 1);
+                self.presences.doubt(view.client, channel, next);
+            }
             return Ok(());
         }
         // A page for a subscriber that wants only the latest is sent at once: the gap, and the publication after it.
@@ -116,6 +121,11 @@ impl Checker {
             }
             Push::Subscribed(subscribed) => {
                 self.counts.by_server += 1;
+                if view.blurs_by_server(&subscribed.channel) {
+                    self.presences.unsubscribed(pipe, &subscribed.channel);
+                    view.blur(subscribed.channel.clone());
+                    return Ok(());
+                }
                 view.leaving.remove(&subscribed.channel); // it had left before
                 let options = SubOptions::new(subscribed.channel.clone());
                 let want = Want { options, order: stores.ledger.order, sent: view.sent };

@@ -74,9 +74,13 @@ pub(super) struct View {
     pub(super) stays: BTreeMap<ChannelName, Vec<Stay>>,
     /// The places of its publications to rooms, by payload.
     pub(super) to_rooms: BTreeMap<Vec<u8>, u64>,
-    /// Channels that it left and subscribed to while one of both had no answer, where answers come by another way than
-    /// messages. Their messages may be of either subscription.
+    /// Channels that it left and subscribed to while one of both had no answer, or to which the server subscribed it
+    /// besides, where answers come by another way than messages. Their messages may be of either subscription.
     pub(super) blurred: BTreeSet<ChannelName>,
+    /// Channels to which the server has subscribed it by itself.
+    pub(super) by_server: BTreeSet<ChannelName>,
+    /// Channels that it has subscribed to or left by requests of their own.
+    pub(super) by_requests: BTreeSet<ChannelName>,
     pub(super) keeping: Keeping,
     /// A newer token was: the server may subscribe it, or find that it is subscribed.
     pub(super) granted_late: bool,
@@ -177,12 +181,15 @@ impl View {
         waiting.map(|(place, _)| place - 1).min().unwrap_or(self.sent)
     }
 
-    /// True if this subscribes to, or leaves, a channel while such a command about it has no answer.
-    pub(super) fn blurs(&self, command: &Command) -> Vec<ChannelName> {
-        let channels = match command {
+    /// Channels of which this command makes the messages ambiguous, where its answer comes by another way than they: it
+    /// subscribes to a channel or leaves one, while such a command has no answer, or the server has subscribed it by
+    /// itself.
+    pub(super) fn blurs(&mut self, command: &Command, begins_anew: impl Fn(&ChannelName) -> bool) -> Vec<ChannelName> {
+        let channels: Vec<ChannelName> = match command {
+            _ if !self.is_apart => return Vec::new(),
             Command::Subscribe { subs, .. } => subs.iter().map(|options| options.channel.clone()).collect(),
             Command::Unsubscribe { channel } => vec![channel.clone()],
-            _ => Vec::new(),
+            _ => return Vec::new(),
         };
         let is_open = |channel: &ChannelName| {
             self.pending.values().any(|(_, asked)| match asked {
@@ -191,7 +198,27 @@ impl View {
                 _ => false,
             })
         };
-        channels.into_iter().filter(|channel| self.is_apart && is_open(channel)).collect()
+        let is_ambiguous = |channel: &&ChannelName| {
+            is_open(channel)
+                || self.by_server.contains(*channel)
+                || self.subs.contains_key(*channel) && begins_anew(channel)
+        };
+        let ambiguous = channels.iter().filter(is_ambiguous).cloned().collect();
+        self.by_requests.extend(channels);
+        ambiguous
+    }
+
+    /// From here on nobody says of which subscription a message about this channel is.
+    pub(super) fn blur(&mut self, channel: ChannelName) {
+        self.subs.remove(&channel);
+        self.blurred.insert(channel);
+    }
+
+    /// The server subscribes it by itself. True if that makes the messages of the channel ambiguous: it has subscribed
+    /// or left by requests, and the answers and this may have overtaken each other.
+    pub(super) fn blurs_by_server(&mut self, channel: &ChannelName) -> bool {
+        self.by_server.insert(channel.clone());
+        self.is_apart && self.by_requests.contains(channel)
     }
 
     /// A newer token may be valid that is not good for the channel of an earlier one.
