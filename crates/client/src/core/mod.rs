@@ -47,6 +47,7 @@ mod polls;
 mod publishes;
 mod requests;
 mod sends;
+mod subscription;
 mod subscriptions;
 mod tokens;
 mod types;
