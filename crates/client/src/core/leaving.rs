@@ -12,7 +12,7 @@ use super::out::Out;
 use super::publishes::rest_ms;
 use fanfare_hub::Rng;
 use fanfare_wire::native::client::{ClientCommand, Position, ServerMessage, Subscribed};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// So many channels are remembered.
@@ -24,13 +24,24 @@ pub(super) struct Leaving {
     asked: BTreeMap<u64, (Arc<str>, u32)>,
     /// To be sent again: when, and how often it was refused.
     later: BTreeMap<Arc<str>, (u64, u32)>,
-    /// Channels that were left on this connection, with their epochs as far as these were known.
+    /// Channels with a subscription that ended on this connection, with their epochs as far as these were known.
     left: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    /// Channels to which the server subscribed us while our `unsubscribe` was on its way.
+    crossed: BTreeSet<Arc<str>>,
 }
 
 impl Leaving {
     /// Sends it. `known`: the place at which the subscription was.
     pub(super) fn ask(&mut self, channel: &Arc<str>, known: Option<Position>, out: &mut Out) {
+        self.begins_anew(channel, known);
+        let retries = self.later.remove(channel).map_or(0, |(_, retries)| retries);
+        let id = out.next_id();
+        self.asked.insert(id, (channel.clone(), retries));
+        out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
+    }
+
+    /// A subscription that was at this place ends, or begins anew, and messages of it may still come.
+    pub(super) fn begins_anew(&mut self, channel: &Arc<str>, known: Option<Position>) {
         let left_in = self.left.entry(channel.clone()).or_default();
         if let Some(Position { epoch, .. }) = known {
             *left_in = Some(epoch);
@@ -38,20 +49,31 @@ impl Leaving {
         if self.left.len() > LEFT_MAX {
             self.left.pop_first();
         }
-        let retries = self.later.remove(channel).map_or(0, |(_, retries)| retries);
-        let id = out.next_id();
-        self.asked.insert(id, (channel.clone(), retries));
-        out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
+    }
+
+    /// The server subscribes us while an `unsubscribe` has no answer. Over HTTP nobody knows which came last: another
+    /// `unsubscribe` ends what may be there.
+    pub(super) fn crosses(&mut self, channel: &Arc<str>) {
+        self.crossed.insert(channel.clone());
     }
 
     /// Something with this id was answered.
     pub(super) fn answered(&mut self, now_ms: u64, rng: &mut Rng, id: u64, message: &ServerMessage) {
         let Some((channel, retries)) = self.asked.remove(&id) else { return };
-        if let ServerMessage::Error(error) = message
-            && error.retryable
-        {
-            self.later.insert(channel, (now_ms + rest_ms(retries, error, rng), retries + 1));
+        let is_refused = matches!(message, ServerMessage::Error(error) if error.retryable);
+        let has_crossed = self.crossed.remove(&channel);
+        match message {
+            ServerMessage::Error(error) if is_refused => {
+                self.later.insert(channel, (now_ms + rest_ms(retries, error, rng), retries + 1));
+            }
+            _ if has_crossed => drop(self.later.insert(channel, (now_ms, 0))),
+            _ => {}
         }
+    }
+
+    /// True where a subscription to the channel has ended, or begun anew, on this connection.
+    pub(super) fn was_left(&self, channel: &str) -> bool {
+        self.left.contains_key(channel)
     }
 
     /// True where a late message of the subscription before may pass for one of the new subscription: the channel was

@@ -532,6 +532,9 @@ impl Core {
                 if let Some(error) = subscriptions.answered_bare(at, rng, message, requests, out) {
                     out.put(Output::Error(error));
                 }
+                if let Some(channel) = subscriptions.take_ambiguous() {
+                    self.leave(now_ms, 1000, Setback::Ambiguous { channel });
+                }
             }
             message @ (ServerMessage::Presence(_)
             | ServerMessage::PresenceChange(_)

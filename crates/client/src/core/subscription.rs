@@ -1,7 +1,7 @@
 //! One subscribed channel: its state, the presence entry that the application wants there, and its place.
 //!
-//! In: answers and messages of this channel, as `subscriptions.rs` gives them. Out: the options for the server, from the
-//! last place that the application got, and events.
+//! In: answers and messages of this channel, as `subscriptions.rs` gives them. Out: events, and the options for the
+//! server, from the last place that the application got.
 
 use super::out::Out;
 use super::requests::{Purpose, Requests};
@@ -60,6 +60,8 @@ pub(super) struct Subscription {
     pub(super) presence_at_ms: Option<u64>,
     /// A page of its history could not be decoded: the next time it continues from the server's newest position.
     pub(super) passes_over: bool,
+    /// More pages were to follow the first one of its last beginning.
+    pub(super) has_pages: bool,
     pub(super) retries: u32,
     pub(super) presence_retries: u32,
 }
@@ -81,6 +83,7 @@ impl Subscription {
             overflowed: false,
             presence_at_ms: None,
             passes_over: false,
+            has_pages: false,
             retries: 0,
             presence_retries: 0,
         }

@@ -101,8 +101,9 @@ impl Subscriptions {
                     self.last_life += 1;
                     subscription.life = self.last_life; // an answer that is on its way is of the earlier one
                     subscription.state = State::Detached;
-                    subscription.position = options.since.take();
+                    let known = std::mem::replace(&mut subscription.position, options.since.take());
                     subscription.options = options;
+                    self.leaving.begins_anew(&channel, known);
                 }
             }
         }
@@ -315,12 +316,14 @@ impl Subscriptions {
         match (purpose, message) {
             (Purpose::Subscribe { channel, life }, message) => {
                 let asking = |subscription: &&mut Subscription| subscription.state == State::Requested;
-                if self.find(&channel, life).filter(asking).is_none() {
-                    return;
-                }
+                let Some(subscription) = self.find(&channel, life).filter(asking) else { return };
+                let is_end = |held: &ServerMessage| matches!(held, ServerMessage::Unsubscribed(_));
+                let has_ended = subscription.held.iter().any(is_end);
                 match message {
                     ServerMessage::Subscribed(subscribed)
-                        if out.over_http && self.leaving.is_ambiguous(&channel, &subscribed) =>
+                        if out.over_http
+                            && (self.leaving.is_ambiguous(&channel, &subscribed)
+                                || has_ended && self.leaving.was_left(&channel)) =>
                     {
                         self.ambiguous = Some(channel);
                     }
@@ -390,7 +393,13 @@ impl Subscriptions {
     fn subscribed_by_server(&mut self, at: Online<'_>, subscribed: Subscribed, requests: &mut Requests, out: &mut Out) {
         let channel = subscribed.channel.clone();
         if self.leaving.is_asked(&channel) {
+            if out.over_http && !self.all.contains_key(&channel) {
+                self.leaving.crosses(&channel);
+            }
             return; // ended already by our command
+        }
+        if out.over_http {
+            self.overtaken(&channel, subscribed.position.clone());
         }
         match self.all.get(&channel).map(|subscription| subscription.state) {
             // Our own request has other options, and the subscription begins anew with them.
@@ -411,13 +420,26 @@ impl Subscriptions {
         }
     }
 
+    /// The server had subscribed us by itself before our own subscription began. The answer to that comes by another
+    /// way, and may have come already.
+    fn overtaken(&mut self, channel: &Arc<str>, position: Position) {
+        let Some(subscription) = self.all.get(channel) else { return };
+        let is_in = |known: &Position| known.epoch == position.epoch;
+        let is_ambiguous = subscription.has_pages || !subscription.position.as_ref().is_some_and(is_in);
+        if subscription.state == State::Live && is_ambiguous {
+            self.ambiguous = Some(channel.clone());
+        }
+        self.leaving.begins_anew(channel, Some(position));
+    }
+
     fn live(&mut self, at: Online<'_>, subscribed: Subscribed, bare: bool, requests: &mut Requests, out: &mut Out) {
-        let Subscribed { id: _, channel, position, recovered, publications, more: _ } = subscribed;
+        let Subscribed { id: _, channel, position, recovered, publications, more } = subscribed;
         let Some(subscription) = self.all.get_mut(&channel) else { return };
         subscription.state = State::Live;
         subscription.retries = 0;
         subscription.presence_retries = 0;
         subscription.passes_over = false;
+        subscription.has_pages = more;
         let before = subscription.position.take();
         if let Some(call) = subscription.call.take() {
             out.answer(call, Ok(Answer::Subscribed { position: position.clone(), recovered }));

@@ -123,3 +123,80 @@ fn a_channel_that_is_followed_again_and_has_pages_to_come_is_followed_on_a_new_c
     let connect = world.wait_for(HttpKind::Poll);
     assert!(connect.body.contains(r#""since":{"epoch":"e","offset":2}"#), "{}", connect.body);
 }
+
+/// The server subscribes us by itself, and our own `subscribe` begins that anew. Late messages of the server's
+/// subscription would hide the pages of ours, wherever its `subscribed` comes between ours.
+#[test]
+fn pages_of_a_subscription_that_the_server_had_made_are_asked_for_on_a_new_connection() {
+    for (order, is_more) in [("before", true), ("between", true), ("after", true), ("between", false), ("after", false)]
+    {
+        let (mut world, poll) = World::polling();
+        let polled = |world: &mut World, at: &HttpRequest, n: u64| {
+            let late = r#"{"type":"message","channel":"c","offset":6,"data":6,"ts":1}"#;
+            let body = format!(r#"{{"n":{n},"messages":[{},{late}]}}"#, subscribed(5));
+            world.answer(at.exchange, 200, &body)
+        };
+        if order == "before" {
+            polled(&mut world, &poll, 2);
+        }
+        let options = Subscribe { since: Some(at(2)), ..Subscribe::new("c") };
+        let mut send = of(HttpKind::Send, &world.call(Call::Subscribe(Box::new(options))).1);
+        let mut outputs = Vec::new();
+        if order == "resting" {
+            let later = r#"{"type":"error","id":ID,"code":"unavailable","message":"later","retryable":true}"#;
+            world.reply(&send, &later.replace("ID", &id_in(&send.body).to_string()));
+            send = of(HttpKind::Send, &polled(&mut world, &poll, 2));
+        }
+        if order == "between" {
+            outputs.extend(polled(&mut world, &poll, 2));
+        }
+        let page = format!(
+            r#"{{"type":"subscribed","id":{},"channel":"c","epoch":"e","offset":{},"recovered":true,"more":{is_more},
+            "publications":[{{"offset":3,"data":3,"ts":1}}]}}"#,
+            id_in(&send.body),
+            if is_more { 3 } else { 5 },
+        );
+        outputs.extend(world.reply(&send, &page));
+        if order == "after" {
+            outputs.extend(polled(&mut world, &poll, 2));
+        }
+        let is_left = |it: &Output| matches!(it, Output::State(State::Waiting { why: Setback::Ambiguous { .. }, .. }));
+        assert_eq!(outputs.iter().any(is_left), is_more, "{order}: {outputs:?}");
+        let told = offsets(&outputs);
+        assert!(!is_more && told == [3, 6] || is_more && !told.contains(&6), "{order}: {told:?}");
+    }
+}
+
+/// The server subscribes us while our `unsubscribe` is on its way: nobody knows which of them came last.
+#[test]
+fn a_subscribed_that_crosses_an_unsubscribe_is_ended_by_another_one() {
+    let (mut world, poll) = World::polling();
+    let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+    let reply = format!(r#"{{"type":"subscribed","id":{},"channel":"c","epoch":"e","offset":2}}"#, id_in(&send.body));
+    world.reply(&send, &reply);
+    let send = of(HttpKind::Send, &world.call(Call::Unsubscribe("c".into())).1);
+    let crossing = format!(r#"{{"n":2,"messages":[{}]}}"#, subscribed(5));
+    assert_eq!(events(&world.answer(poll.exchange, 200, &crossing)), []);
+    let ended = |send: &HttpRequest| {
+        format!(r#"{{"type":"unsubscribed","id":{},"channel":"c","code":"requested"}}"#, id_in(&send.body))
+    };
+    let again = of(HttpKind::Send, &world.reply(&send, &ended(&send)));
+    assert!(again.body.contains(r#"{"type":"unsubscribe""#), "{}", again.body);
+    assert_eq!(requests(&world.reply(&again, &ended(&again))), [], "once");
+}
+
+/// While our `subscribe` has no answer the server ends a subscription and makes one: which of the three is the last?
+#[test]
+fn an_end_and_a_subscribed_that_come_before_our_answer_are_settled_by_a_new_connection() {
+    let (mut world, poll) = World::polling();
+    let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+    let end = r#"{"type":"unsubscribed","channel":"c","code":"denied"}"#;
+    let outputs = world.answer(poll.exchange, 200, &format!(r#"{{"n":2,"messages":[{end},{}]}}"#, subscribed(5)));
+    assert_eq!(events(&outputs), []);
+    let reply = format!(r#"{{"type":"subscribed","id":{},"channel":"c","epoch":"e","offset":2}}"#, id_in(&send.body));
+    let outputs = world.reply(&send, &reply);
+    let is_left = |it: &Output| matches!(it, Output::State(State::Waiting { why: Setback::Ambiguous { .. }, .. }));
+    assert!(outputs.iter().any(is_left), "{outputs:?}");
+    let connect = world.wait_for(HttpKind::Poll);
+    assert!(connect.body.contains(r#""subscribe":[{"channel":"c"}]"#), "{}", connect.body);
+}
