@@ -6,7 +6,7 @@ use crate::ledger::{Kept, Ledger};
 use crate::model::{cost_max, is_narrow, is_told, may_choose};
 use crate::plan::{Habit, Plan};
 use fanfare_hub::{ChannelName, ClientId, Position, Publication, Push, ReplyBody, Slow, Subscribed};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The live subscriptions of a connection, as the shard has reported them.
@@ -19,6 +19,8 @@ pub(crate) struct Watch {
     is_full: bool,
     /// When it was last told how many are present.
     counted_ms: BTreeMap<ChannelName, u64>,
+    /// Channels to which its client subscribes by requests of their own.
+    by_requests: BTreeSet<ChannelName>,
 }
 
 /// Counts of presence are at least so far apart: a second, but for the steps of the shard's clock.
@@ -106,6 +108,9 @@ impl Watch {
             return Err(format!("{channel}: subscribed with slow = {:?}, where the rule says {rule:?}", habit.slow));
         }
         let slow = habit.slow.unwrap_or(rule);
+        if self.by_requests.contains(channel) {
+            return Ok(());
+        }
         let (at, complete) = (*position, !more);
         let since_ms = now_ms;
         let live = Live {
@@ -142,6 +147,13 @@ impl Watch {
     /// A request of its own has ended it.
     pub(crate) fn forget(&mut self, channel: &ChannelName) {
         self.live.remove(channel);
+    }
+
+    /// A request of its own subscribes to it, and nobody sees when: a subscription that the server has made begins anew
+    /// with other options.
+    pub(crate) fn subscribes_by_request(&mut self, channel: &ChannelName) {
+        self.live.remove(channel);
+        self.by_requests.insert(channel.clone());
     }
 
     /// Since when it is subscribed to a channel, and whether it wants its signals.

@@ -12,7 +12,7 @@ use crate::wire::{self, ToClient};
 use fanfare_client::core::ExchangeId;
 use fanfare_hub::{
     ChannelName, ClientId, Command, Error, ErrorCode, ForwardToken, Forwarded, Input, Push, Reply, ReplyBody, Request,
-    RequestId, SendRequest,
+    RequestId, SendRequest, SubOptions,
 };
 use std::rc::Rc;
 use std::sync::Arc;
@@ -175,6 +175,15 @@ impl World {
         if !self.send_judge.is_answered(to.client, send.n) {
             for request in &send.requests {
                 self.brings_governed(pipe, to.client, request);
+            }
+        }
+        let subscribed = send.requests.iter().flat_map(|request| match &request.command {
+            Command::Subscribe { subs, .. } => &subs[..],
+            _ => &[],
+        });
+        for SubOptions { channel, .. } in subscribed {
+            for pipe in [Some(pipe), self.lives.pipe_of(to.client)].into_iter().flatten() {
+                self.pipes[pipe].watch.subscribes_by_request(channel);
             }
         }
         let token = self.send_judge.given(self.now_ms, (pipe, exchange), to.client, send.n, &send.requests);
