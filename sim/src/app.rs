@@ -41,6 +41,9 @@ pub(crate) struct App {
     granted: BTreeSet<ClientId>,
     /// Connections that follow the closed channel.
     following: BTreeSet<usize>,
+    /// Connections whose clients subscribe to the closed channel, or leave it, by requests of their own: nobody sees
+    /// when that takes effect.
+    by_requests: BTreeSet<usize>,
     /// Sessions that were ended.
     ended: BTreeSet<ClientId>,
     /// The first fault found.
@@ -281,12 +284,13 @@ impl App {
         // A channel whose store never answers is given up at the deadline.
         let in_time = now_ms - at_ms < self.store_timeout_ms;
         let open: Vec<usize> = pipes.iter().copied().filter(|pipe| is_open(*pipe)).collect();
+        let seen = open.iter().filter(|pipe| !self.by_requests.contains(pipe));
         match (&command, answer) {
             (AppCommand::Subscribe { options, .. }, AppAnswer::Concerned(count)) => {
                 counts.app_subscribed += count;
                 // The store can refuse a command that reads, and any command if the store may not answer.
                 if *options.channel == *CLOSED && options.recent.is_none() && self.store_answers && in_time {
-                    if let Some(pipe) = open.iter().find(|pipe| !self.following.contains(pipe)) {
+                    if let Some(pipe) = seen.clone().find(|pipe| !self.following.contains(pipe)) {
                         return Err(format!("app: {command:?} was answered, and pipe {pipe} does not follow"));
                     }
                     if (*count as usize) < open.len() {
@@ -298,7 +302,7 @@ impl App {
                 counts.app_unsubscribed += count;
                 if **channel == *CLOSED {
                     self.granted.retain(|client| !sessions.contains(client));
-                    if let Some(pipe) = open.iter().find(|pipe| self.following.contains(pipe)) {
+                    if let Some(pipe) = seen.clone().find(|pipe| self.following.contains(pipe)) {
                         return Err(format!("app: {command:?} was answered, and pipe {pipe} still follows"));
                     }
                 }
@@ -390,6 +394,13 @@ impl App {
             self.following.insert(pipe);
         } else {
             self.following.remove(&pipe);
+        }
+    }
+
+    /// The client of this connection subscribes to a channel, or leaves it, by a request of its own.
+    pub(crate) fn changes_by_request(&mut self, pipe: usize, channel: &ChannelName) {
+        if **channel == *CLOSED {
+            self.by_requests.insert(pipe);
         }
     }
 

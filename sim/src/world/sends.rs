@@ -177,13 +177,9 @@ impl World {
                 self.brings_governed(pipe, to.client, request);
             }
         }
-        let subscribed = send.requests.iter().flat_map(|request| match &request.command {
-            Command::Subscribe { subs, .. } => &subs[..],
-            _ => &[],
-        });
-        for SubOptions { channel, .. } in subscribed {
-            for pipe in [Some(pipe), self.lives.pipe_of(to.client)].into_iter().flatten() {
-                self.pipes[pipe].watch.subscribes_by_request(channel);
+        for pipe in [Some(pipe), self.lives.pipe_of(to.client)].into_iter().flatten() {
+            for request in &send.requests {
+                self.changes_by_request(pipe, &request.command);
             }
         }
         let token = self.send_judge.given(self.now_ms, (pipe, exchange), to.client, send.n, &send.requests);
@@ -191,6 +187,20 @@ impl World {
         self.trace.note(self.now_ms, || format!("shard {shard} is given {token}, send {:?} of {to:?}", send.n));
         let send = SendRequest { n: send.n, requests: send.requests, bytes: body.len() };
         self.handle(shard, Input::Forward { token: ForwardToken(token), to, send })
+    }
+
+    /// Nobody sees when a subscription that a request brings begins, or ends.
+    fn changes_by_request(&mut self, pipe: usize, command: &Command) {
+        match command {
+            Command::Subscribe { subs, .. } => {
+                for SubOptions { channel, .. } in subs {
+                    self.pipes[pipe].watch.subscribes_by_request(channel);
+                    self.app.changes_by_request(pipe, channel);
+                }
+            }
+            Command::Unsubscribe { channel } => self.app.changes_by_request(pipe, channel),
+            _ => {}
+        }
     }
 
     /// A publication or signal whose rule has a rate: nobody knows when it is decided.
