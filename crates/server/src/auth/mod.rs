@@ -3,7 +3,7 @@
 //! In: the hub's questions `connect` and `refresh`, with the token that the client shows, if it shows one. Out: the
 //! answer that `on_connect` would give: an identity with its grants, or a refusal. A token is looked at on the thread
 //! that asks, for that takes microseconds; only one with an unknown `kid` waits until the issuer's keys are fetched
-//! anew. [`Authenticator::replace`] puts other keys in force: sessions that exist go on.
+//! anew. `Authenticator::replace` puts other keys in force: sessions that exist go on.
 //!
 //! docs/auth.md has the rules for tokens.
 
