@@ -446,8 +446,10 @@ impl Chat {
             }
             (Push::Presence(_) | Push::PresenceSnapshot { .. }, Knows::Itself { .. }) => false,
             (Push::Presence(push), Knows::All { since }) => push.seq > since,
-            (Push::PresenceSnapshot { snapshot, .. }, Knows::All { since }) => {
-                joined.knows = Knows::All { since: since.max(snapshot.seq) };
+            // Made before its list: it names people whose `leave` is not told any more.
+            (Push::PresenceSnapshot { snapshot, .. }, Knows::All { since }) if snapshot.seq < since => false,
+            (Push::PresenceSnapshot { snapshot, .. }, Knows::All { .. }) => {
+                joined.knows = Knows::All { since: snapshot.seq };
                 true
             }
             _ => true,

@@ -137,6 +137,8 @@ fn no_join_of_others_is_told_before_the_room_state_or_twice() {
     assert!(!chat.takes(&comes(4, 8)) && !chat.takes(&comes(1, 4)), "late, and told");
     assert!(chat.takes(&leaves(1, 9)) && chat.takes(&comes(1, 10)));
     assert!(!chat.takes(&change("chat:other", PresenceKind::Join, 1, 11)), "of no room of ours");
+    assert!(!chat.takes(&whole(7)), "late: it names people whose leave is not told any more");
+    assert!(!chat.takes(&comes(4, 8)), "still told");
     assert!(chat.takes(&whole(15)), "changes were missed: the whole in their place");
     assert!(!chat.takes(&comes(3, 15)) && chat.takes(&comes(3, 16)));
 
