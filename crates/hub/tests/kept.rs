@@ -212,6 +212,43 @@ fn an_answer_confirms_what_came_before_its_ping_and_nothing_newer() {
     }
 }
 
+/// A client that sends and does not read leaves pings unanswered, and stays connected. Each answer is for the oldest
+/// of them. The steps are publications by number, pings (p) and answers (a).
+#[test]
+fn an_answer_is_for_the_oldest_ping_that_waits() {
+    for shards in shard_counts() {
+        let table = [("1p2p3", 1..=3), ("1p2p3a", 2..=3), ("1p2p3apa", 2..=3), ("1p2p3apaa4", 4..=4)];
+        for (steps, expected) in table {
+            let limits = Limits { grace_ms: 60_000, heartbeat_ms: 25_000, ..Limits::default() };
+            let mut net = Net::with(shards, limits, open_rules());
+            net.heartbeat = HeartbeatKind::Waits;
+            let (ada, bob) = begin(&mut net);
+            for step in steps.chars() {
+                match step {
+                    'a' => {
+                        net.send_only(ada, Command::Pong);
+                        net.settle();
+                    }
+                    'p' => {
+                        net.take(ada);
+                        let is_ping = |received: &Received| matches!(received, Received::Push(Push::Ping));
+                        let is_pinged = (0..12).any(|_| {
+                            net.pass(5_000);
+                            net.all_alive();
+                            net.take(ada).iter().any(is_ping)
+                        });
+                        assert!(is_pinged, "{steps}");
+                    }
+                    number => say(&mut net, bob, &number.to_string(), "red"), // sent, and lost
+                }
+            }
+            net.cut(ada);
+            let (_, missed, recovered) = back(&mut net, ada, 1, None);
+            assert_eq!((missed, recovered), (numbers(expected), Some(true)), "{shards} shards, {steps}");
+        }
+    }
+}
+
 #[test]
 fn a_place_that_cannot_be_is_a_new_beginning() {
     for shards in shard_counts() {

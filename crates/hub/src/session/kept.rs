@@ -20,8 +20,8 @@ pub(crate) struct Keeps {
     confirmed: Position,
     /// Where it was when its session lost the last connection: all that was sent lies before it.
     reached: Position,
-    /// Where it was at the last ping that is not answered. An answer to a ping from before it was live says nothing.
-    pinged: Option<Position>,
+    /// Where it was at a ping that is not answered. An answer to a ping from before it was live says nothing.
+    pinged: Option<Pinged>,
     /// It began anew where its client wanted to go on, and the client may not know that.
     is_unheard: bool,
     /// The last publication that its client had when it asked. One that names another has heard the answer since.
@@ -34,6 +34,16 @@ pub(crate) struct Keeps {
     pub(super) forgotten: u64,
     /// Changes of rooms of which the home has not named the place yet, oldest first, and the question about each.
     pub(super) asked: Vec<(PendingToken, RoomChange)>,
+}
+
+/// A ping that waits for its answer.
+#[derive(Debug, Clone, Copy)]
+struct Pinged {
+    /// All that was sent before it.
+    at: Position,
+    /// How many answers are still to come, its own included. A client that sends much and reads nothing is alive, so
+    /// it gets several pings, and its next answer is for the oldest of them.
+    answers: u16,
 }
 
 impl Keeps {
@@ -74,10 +84,18 @@ impl Keeps {
         self.reached.epoch == at.epoch && at.offset <= self.reached.offset
     }
 
-    /// The client has answered a ping: it has had everything up to there.
+    /// The client is pinged here, and owes so many answers. A ping that waits already stays the one to be answered.
+    fn pinged(&mut self, at: Position, answers: u16) {
+        self.pinged.get_or_insert(Pinged { at, answers });
+    }
+
+    /// The client has answered a ping: if it was this one, the client has had everything up to there.
     fn answered(&mut self) {
-        if let Some(at) = self.pinged.take() {
-            (self.confirmed, self.is_unheard) = (at, false);
+        let Some(pinged) = &mut self.pinged else { return };
+        pinged.answers = pinged.answers.saturating_sub(1);
+        if pinged.answers == 0 {
+            (self.confirmed, self.is_unheard) = (pinged.at, false);
+            self.pinged = None;
         }
     }
 
@@ -170,11 +188,17 @@ impl Sessions {
 
     /// The client of this connection is pinged: if it answers, it has had everything up to here.
     pub(super) fn note_places(&mut self, id: ConnId) {
-        self.each_keeping(id, |keeps, reached| keeps.pinged = Some(reached));
+        let Some(conn) = self.conn(id) else { return };
+        conn.pongs_owed = conn.pongs_owed.saturating_add(1);
+        let answers = conn.pongs_owed;
+        self.each_keeping(id, |keeps, reached| keeps.pinged(reached, answers));
     }
 
     /// The client has answered a ping.
     pub(super) fn answered_ping(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        if let Some(conn) = self.conn(id) {
+            conn.pongs_owed = conn.pongs_owed.saturating_sub(1);
+        }
         self.each_keeping(id, |keeps, _| keeps.answered());
         let sessions: Vec<u32> = self.conn(id).map(|conn| conn.sessions().collect()).unwrap_or_default();
         for index in sessions {

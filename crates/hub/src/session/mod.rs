@@ -251,6 +251,7 @@ impl Sessions {
             paused: false,
             full: false,
             bad_requests: BadRequests::default(),
+            pongs_owed: 0,
             attachment,
         };
         cx.wheel.add(cx.now.mono_ms + connect_timeout_ms, Timer::Connect(conn));
@@ -527,6 +528,7 @@ impl Conn {
             paused: false,
             full: false,
             bad_requests: BadRequests::default(),
+            pongs_owed: 0,
             attachment: None,
         }
     }

@@ -57,6 +57,8 @@ pub(crate) struct Conn {
     /// Its outbox is over its mark. The members of its subscriptions are blocked as long as it is.
     pub(crate) full: bool,
     pub(crate) bad_requests: BadRequests,
+    /// Pings that noted places (`session/kept.rs`) and are not answered yet. (65,535 of them take days.)
+    pub(crate) pongs_owed: u16,
     /// For the questions about all of its sessions.
     pub(crate) attachment: Option<Attachment>,
 }
