@@ -87,6 +87,12 @@ impl Room {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub Arc<str>);
 
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -181,6 +187,11 @@ mod tests {
         for text in ["", "1", "+123456789abcdef", "0123456789ABCDEF", "0123456789abcdef0", "0123456789abcdeg"] {
             assert!(text.parse::<ClientId>().is_err(), "{text:?} was read as a client id");
         }
+    }
+
+    #[test]
+    fn a_room_is_written_as_its_name() {
+        assert_eq!(Room::new("chat: 房间").map(|room| room.to_string()).as_deref(), Some("chat: 房间"));
     }
 
     #[test]
