@@ -25,7 +25,7 @@ pub(crate) struct Reader {
     /// The last id, as a browser keeps it.
     pub(crate) id: Option<String>,
     older: Vec<String>,
-    /// The publications that it has read since it last showed another id than its last one.
+    /// The publications that it has read since it last showed an id that did not say so.
     pub(crate) had: BTreeSet<(ChannelName, u64, u64)>,
     /// How long it waits before it comes back, and until when.
     pub(crate) wait_ms: u64,
@@ -59,6 +59,13 @@ impl Shown {
             Shown::None => None,
             Shown::Last(id) | Shown::Earlier(id) | Shown::Forged(id) => Some(id),
         }
+    }
+
+    /// What the reader has had of the channel comes no more. An id of a stream of other channels names no place in this
+    /// one: it begins anew, and recent ones may come again.
+    fn is_last_of(&self, channel: &ChannelName) -> bool {
+        let Shown::Last(id) = self else { return false };
+        !places_of(id, std::slice::from_ref(channel)).0.is_empty()
     }
 }
 
@@ -100,9 +107,7 @@ impl Reader {
                 _ => {}
             }
         }
-        if !matches!(shown, Shown::Last(_)) {
-            self.had.clear();
-        }
+        self.had.retain(|(channel, ..)| shown.is_last_of(channel));
         (asked, shown)
     }
 
@@ -160,5 +165,21 @@ fn forged(rng: &mut Rng, id: Option<&str>, channels: &[ChannelName]) -> String {
         3 => "0".to_owned(),
         4 => id.replace(".0", ".x").replace(".1", ".e"),
         _ => ahead().unwrap_or_else(|| "1.2".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_comes_no_more_while_the_last_id_names_its_channel() {
+        let [a, b] = ["a", "b"].map(|name| ChannelName::new(name).expect("a name"));
+        let of_a = "af63dc4c8601ec8c.0000000000000001.7".to_owned();
+        let last = Shown::Last(of_a.clone());
+        assert!(last.is_last_of(&a) && !last.is_last_of(&b));
+        for other in [Shown::None, Shown::Last("0".to_owned()), Shown::Earlier(of_a.clone()), Shown::Forged(of_a)] {
+            assert!(!other.is_last_of(&a), "{other:?}");
+        }
     }
 }
