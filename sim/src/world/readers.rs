@@ -246,6 +246,8 @@ impl World {
             }
             (true, ErrorCode::Denied) => wrong("no rule denies it"),
             (true, ErrorCode::Unauthorized) if self.plan.hooks.hooks.connect => Ok(()),
+            // The application has answered so late that what it allowed was over.
+            (true, ErrorCode::TokenExpired) if self.plan.hooks.hooks.connect && self.plan.hooks.expires => Ok(()),
             (true, _) => wrong("has done nothing wrong"),
             (false, _) if self.plan.is_exact() && !self.plan.hooks.is_on && self.draining.is_none() => {
                 wrong("everything can be answered")
