@@ -78,6 +78,10 @@ pub(crate) struct Pipe {
     pub(crate) undecided: Vec<(u64, usize, (u32, u64))>,
     /// Payloads of the directed signals that it was told.
     pub(crate) signals_told: BTreeSet<Bytes>,
+    /// When it last was told one, by channel.
+    pub(crate) directed_ms: BTreeMap<ChannelName, u64>,
+    /// Its session has been on another shard.
+    pub(crate) has_moved: bool,
     /// Channels of `presence_set` commands that are not answered, by id; and those that `connect` subscribes to.
     pub(crate) entering: BTreeMap<u64, ChannelName>,
     pub(crate) subscribes: BTreeSet<ChannelName>,
@@ -170,6 +174,8 @@ impl Pipe {
             session: None,
             undecided: Vec::new(),
             signals_told: BTreeSet::new(),
+            directed_ms: BTreeMap::new(),
+            has_moved: false,
             entering: BTreeMap::new(),
             subscribes: BTreeSet::new(),
             full_ms: None,

@@ -129,6 +129,7 @@ impl World {
                             && let Some(to) = signal.signal.to
                         {
                             pipe.signals_told.insert(signal.signal.data.clone());
+                            pipe.directed_ms.insert(signal.signal.channel.clone(), self.now_ms);
                             self.kept.told(to, &signal.signal.data);
                         }
                         let is_of_the_moment = |push: &Push| {
