@@ -413,6 +413,11 @@ fn methods_origins_and_preflights_are_answered_as_for_streams() {
         for method in ["GET", "PUT", "DELETE"] {
             let refused = answer(method, "");
             assert_eq!((refused.status(), refused.header("allow")), (405, Some("OPTIONS, POST")), "{path} {method}");
+            let error: Value = serde_json::from_str(&refused.body).expect("an error in JSON, as every refusal here");
+            assert_eq!(
+                (&error["code"], refused.header("content-type")),
+                (&json!("bad_request"), Some("application/json"))
+            );
         }
         let preflight = answer("OPTIONS", "Origin: http://localhost\r\nAccess-Control-Request-Method: POST\r\n");
         assert_eq!(preflight.status(), 204);
@@ -420,6 +425,8 @@ fn methods_origins_and_preflights_are_answered_as_for_streams() {
         assert_eq!(preflight.header("access-control-allow-methods"), Some("OPTIONS, POST"));
         let foreign = answer("POST", "Origin: http://evil.example\r\n");
         assert_eq!((foreign.status(), foreign.header("access-control-allow-origin")), (403, None), "{path}");
+        let asks = answer("OPTIONS", "Origin: http://evil.example\r\nAccess-Control-Request-Method: POST\r\n");
+        assert_eq!((asks.status(), asks.header("content-type")), (403, Some("application/json")), "{path}");
     }
     let mut socket = connect(server.address);
     let headers = "Origin: http://localhost\r\n";

@@ -30,7 +30,7 @@ impl Routes {
             headers
         };
         if request.method() != Method::GET {
-            return self.about(ALLOWED, request, of_json);
+            return self.about(ALLOWED, request, |refused| refused, of_json);
         }
         let address = request.extensions().get().map(|ConnectInfo::<SocketAddr>(address)| address.ip().to_canonical());
         let body = answer(address, self.gate.proxies());

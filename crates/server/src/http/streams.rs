@@ -306,19 +306,21 @@ impl Routes {
 
     /// Answers a request for a stream's address that opens none: OPTIONS, and methods that it does not take.
     pub(crate) fn about_stream(&self, kind: StreamKind, request: &Request<impl Sized>) -> Response<Body> {
-        self.about(kind.allowed(), request, |cors| cors)
+        self.about(kind.allowed(), request, |refused| refused, |cors| cors)
     }
 
-    /// The same for an address of exchanges.
+    /// The same for an address of exchanges, which refuse in JSON whatever `Accept` says.
     pub(crate) fn about_exchange(&self, request: &Request<impl Sized>) -> Response<Body> {
-        self.about(super::exchanges::ALLOWED, request, |cors| cors)
+        self.about(super::exchanges::ALLOWED, request, HttpRefusal::in_json, |cors| cors)
     }
 
-    /// `allowed` are the methods of the address, and `head` makes the headers of an answer to HEAD.
+    /// `allowed` are the methods of the address, `shape` forms its refusals, and `head` makes the headers of an answer
+    /// to HEAD.
     pub(super) fn about(
         &self,
         allowed: &'static str,
         request: &Request<impl Sized>,
+        shape: fn(HttpRefusal) -> HttpRefusal,
         head: impl FnOnce(HeaderMap) -> HeaderMap,
     ) -> Response<Body> {
         let pairs = || pairs(request.headers());
@@ -328,7 +330,7 @@ impl Routes {
         });
         let page = match self.gate.admit_page(authority.as_ref(), pairs()) {
             Ok(page) => page,
-            Err(refused) => return refused.to(asker).into_response(),
+            Err(refused) => return shape(refused.to(asker)).into_response(),
         };
         match *request.method() {
             Method::HEAD if allowed.contains("HEAD") => {
@@ -341,7 +343,7 @@ impl Routes {
                 let allow = HeaderValue::from_static(allowed);
                 let sent = path_as_sent(request.uri(), request.extensions());
                 let refused = super::routes::not_by(request.method(), sent).with(header::ALLOW, allow);
-                refused.with_all(&page.headers()).to(asker).into_response()
+                shape(refused.with_all(&page.headers()).to(asker)).into_response()
             }
         }
     }

@@ -231,9 +231,10 @@ const PAGE_HOSTS: &str = r#"
 ### Hosts and origins
 
 A browser sends the page's origin in `Origin` and the name that it asked for in `Host`. The server checks `Origin`
-against `origins` for each WebSocket. It checks `Host` against `hosts` for every request: WebSockets, pages, the API and
-probes, on `listen` over HTTP/1 and HTTP/2 (`:authority`), and on `admin.listen`, which speaks HTTP/1 only. The status
-of a refusal is 403 for an origin and 421 for a host; its text names the option and the value that was sent.
+against `origins` for each WebSocket, stream, poll and send. It checks `Host` against `hosts` for every request: pages,
+the API and probes too, on `listen` over HTTP/1 and HTTP/2 (`:authority`), and on `admin.listen`, which speaks HTTP/1
+only. The status of a refusal is 403 for an origin and 421 for a host; its text names the option and the value that was
+sent.
 
 - **Origins** are equal if scheme, host and port are equal. A missing port is the scheme's default (80 for http and ws,
   443 for https and wss). Case and a dot at the end do not matter. Any scheme can be listed: `capacitor://localhost`,
