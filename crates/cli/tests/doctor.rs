@@ -380,7 +380,7 @@ fn another_program_at_the_address_is_told_from_fanfare() {
             "421: the host \"x\" is not served here: the option `hosts` does not list it"),
         ("SSH-2.0-OpenSSH\r\n", "not_fanfare", "the answer is not HTTP: invalid HTTP version"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not_fanfare", "the body is not in chunks, as its head says"),
-        ("", "not_fanfare", "the connection ended without an answer"),
+        ("", "ended_unanswered", "the connection ended without an answer"),
         ("\x15\x03\x01\x00\x02\x02\x46", "speaks_tls", "it answers in TLS"),
     ];
     for (answer, code, seen) in rows {
@@ -394,6 +394,20 @@ fn another_program_at_the_address_is_told_from_fanfare() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", silent.local_addr().expect("bound"));
     assert_eq!(codes(&report(&[&url, "--timeout", "100ms"])), ["no_answer"]);
+}
+
+/// Without its header Fanfare closes the connection, or resets it because of the request that nobody read. That is no
+/// answer of another program.
+#[test]
+fn an_address_for_proxies_is_told_from_another_program() {
+    let folder = Folder::with(&format!("trusted_proxies = [\"loopback\"]\n{CHANNELS}"));
+    let listen = "127.0.0.1:0";
+    let server = folder.start(&["serve", "--listen", listen, "--proxy-protocol", listen]);
+    let report = report(&[&format!("http://{}", server.address), "--idle", "0"]);
+    assert_eq!((codes(&report), &report["status"]), (vec!["ended_unanswered"], &json!(2)), "{report}");
+    let finding = &report["findings"][0];
+    assert!(finding["change"].as_str().is_some_and(|change| change.contains("`proxy_protocol`")), "{finding}");
+    assert!(finding["seen"].as_str().is_some_and(|seen| seen.ends_with(" without an answer")), "{finding}");
 }
 
 const CHANNELS: &str = "[admin]\nlisten = \"off\"\n[[channels]]\nmatch = \"**\"\nsubscribe = \"anyone\"\n";

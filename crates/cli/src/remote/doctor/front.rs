@@ -2,7 +2,7 @@
 //! origins and CORS, and the HTTP API.
 
 use super::Doctor;
-use super::http::{Ask, Fetched, Head};
+use super::http::{Ask, Fetched, Head, RESET, UNANSWERED};
 use super::kinds::kind;
 use super::refusal::Refusal;
 use super::report::{Finding, Report, excerpt};
@@ -22,6 +22,8 @@ impl Doctor {
             Err(error) => {
                 let kind = match error.as_str() {
                     "no answer" => &kind::no_answer,
+                    // Nobody said anything, so nothing is known about who is there.
+                    UNANSWERED | RESET => &kind::ended_unanswered,
                     error if error.contains("TLS") && !self.way.is_tls() => &kind::speaks_tls,
                     _ => &kind::not_fanfare,
                 };

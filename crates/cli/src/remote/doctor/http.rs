@@ -4,12 +4,12 @@
 //! A client's library hides the parts that a diagnosis needs: versions, headers of a hop, the time of each piece. So
 //! nothing here follows redirects, repeats or decodes, but chunks and gzip.
 
-use super::way::{Link, Offer, Way};
+use super::way::{Link, Offer, Way, plain};
 use bytes::Bytes;
 use flate2::write::GzDecoder;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
@@ -117,8 +117,8 @@ impl Way {
         text += "\r\n";
         text += ask.body.as_deref().unwrap_or_default();
         let asked = Instant::now();
-        link.io.write_all(text.as_bytes()).await.map_err(|error| error.to_string())?;
-        link.io.flush().await.map_err(|error| error.to_string())?;
+        link.io.write_all(text.as_bytes()).await.map_err(|error| unanswered(&error))?;
+        link.io.flush().await.map_err(|error| unanswered(&error))?;
         let (head, read) = read_head(&mut link).await?;
         let chunked = head.all("transfer-encoding").any(|value| value.to_ascii_lowercase().ends_with("chunked"));
         let length = head.get("content-length").and_then(|length| length.parse().ok());
@@ -249,9 +249,24 @@ impl Answer {
                 }
                 Ok(0) => return Err("the connection ended in the middle of the answer".to_owned()),
                 Ok(_) => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(plain(&error)),
             }
         }
+    }
+}
+
+/// The end of a connection on which no byte of an answer came.
+pub(super) const UNANSWERED: &str = "the connection ended without an answer";
+/// The same by a reset, as of a firewall, or of Fanfare's own address for proxies.
+pub(super) const RESET: &str = "the connection was reset without an answer";
+
+/// An error before the first byte of the answer.
+fn unanswered(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            RESET.to_owned()
+        }
+        _ => plain(error),
     }
 }
 
@@ -259,9 +274,10 @@ impl Answer {
 pub(super) async fn read_head(link: &mut Link) -> Result<(Head, Vec<u8>), String> {
     let mut read = Vec::with_capacity(READ_BYTES);
     loop {
-        if link.io.read_buf(&mut read).await.map_err(|error| error.to_string())? == 0 {
+        let came = link.io.read_buf(&mut read).await;
+        if came.map_err(|error| if read.is_empty() { unanswered(&error) } else { plain(&error) })? == 0 {
             return Err(match read.is_empty() {
-                true => "the connection ended without an answer".to_owned(),
+                true => UNANSWERED.to_owned(),
                 false => "the connection ended within the head of the answer".to_owned(),
             });
         }

@@ -66,6 +66,10 @@ pub(super) mod kind {
             means "Clients wait for their timeouts, and do not connect.",
             change "Look for a firewall that drops packets, for a proxy that cannot reach Fanfare, and at the server's log.",
             lines [];
+        ended_unanswered: Problem, "a connection is made, and ended without an answer",
+            means "No client connects.",
+            change "Look for a firewall or a proxy that ends connections, and at the server's log. If Fanfare's option `proxy_protocol` lists this address, only a proxy can connect to it: try the address of the proxy.",
+            lines [];
         address_silent: Warning, "one of several addresses of the server does not answer",
             means "Clients that try this address first connect late, and some never.",
             change "Make the server listen on this address, or remove it from the DNS.",
@@ -83,7 +87,7 @@ pub(super) mod kind {
             lines [];
         tls_failed: Problem, "no TLS can be agreed upon",
             means "No client can connect over https:// and wss://.",
-            change "Let the server speak TLS 1.2 or 1.3 there, or write http:// if it has no TLS.",
+            change "Let the server speak TLS 1.2 or 1.3 there, or write http:// if it has no TLS. An address of Fanfare's option `proxy_protocol` ends connections of all but proxies: try the address of the proxy.",
             lines [];
         speaks_tls: Problem, "the server speaks TLS, and the address says http://",
             means "Clients with this address do not connect.",

@@ -215,7 +215,7 @@ impl Way {
 }
 
 /// Without Rust's `(os error 111)`.
-fn plain(error: &io::Error) -> String {
+pub(super) fn plain(error: &io::Error) -> String {
     error.to_string().split(" (os error ").next().unwrap_or_default().to_owned()
 }
 
