@@ -448,8 +448,10 @@ impl JwksUrl {
             return wrong("it holds a user or a password");
         }
         let port = authority.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        Ok(JwksUrl { is_https, host: authority.host().to_owned(), port, target: target.to_owned() })
+        let target = uri.path_and_query().map_or("", |target| target.as_str());
+        // RFC 9112 §3.2.1: a request for an address without a path has `/`, also before a query.
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+        Ok(JwksUrl { is_https, host: authority.host().to_owned(), port, target })
     }
 
     /// The host as `Host` has it.
@@ -594,6 +596,22 @@ mod tests {
         ];
         for text in public {
             assert!(!is_private(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_target_of_an_address_is_a_path() {
+        let rows = [
+            ("https://id.example", "/"),
+            ("https://id.example/", "/"),
+            ("https://id.example?set=1", "/?set=1"),
+            ("https://id.example:8443?set=1", "/?set=1"),
+            ("https://id.example/keys?set=1#part", "/keys?set=1"),
+        ];
+        for (text, target) in rows {
+            let url = JwksUrl::new(text).unwrap();
+            assert_eq!(url.target, target, "{text}");
+            assert!(http::Request::get(&url.target).body(()).is_ok(), "{text}");
         }
     }
 
