@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thiserror::Error;
@@ -192,37 +193,53 @@ impl Server {
 
     /// The same at once, for a server that continues to work.
     pub fn cpu_now(&self) -> Result<Duration, ServerError> {
-        self.processes()?.into_iter().map(cpu_of).sum()
+        Ok(self.figures(cpu_of)?.into_iter().sum())
     }
 
     /// Bytes of its own user memory: the proportional set size. The buffers of the kernel's sockets are not included.
     pub fn memory_bytes(&self) -> Result<u64, ServerError> {
-        self.processes()?.into_iter().map(memory_of).sum()
+        Ok(self.figures(memory_of)?.into_iter().sum())
     }
 
-    /// Its process, those that it started (the workers of nginx), and the server behind it.
+    /// Of each of its processes and of the server behind it. Those that end meanwhile count nothing, except a server's own.
+    fn figures<T>(&self, figure: fn(u32) -> Result<T, ServerError>) -> Result<Vec<T>, ServerError> {
+        let mut figures = Vec::new();
+        for pid in self.processes()? {
+            match figure(pid) {
+                Err(ServerError::Io { source, .. }) if pid != self.pid && has_ended(&source) => {}
+                figure => figures.push(figure?),
+            }
+        }
+        if let Some(behind) = &self.behind {
+            figures.extend(behind.figures(figure)?);
+        }
+        Ok(figures)
+    }
+
+    /// Its process, and those that it started (the workers of nginx).
     fn processes(&self) -> Result<Vec<u32>, ServerError> {
         let mut found = vec![self.pid];
         let mut next = 0;
         while let Some(&pid) = found.get(next) {
-            found.extend(children_of(pid)?);
+            match children_of(pid) {
+                Err(ServerError::Io { source, .. }) if pid != self.pid && has_ended(&source) => {}
+                children => found.extend(children?),
+            }
             next += 1;
-        }
-        if let Some(behind) = &self.behind {
-            found.extend(behind.processes()?);
         }
         Ok(found)
     }
 }
 
-/// CPU time of all threads of a process.
+/// CPU time of all threads of a process. A thread that ends between the listing and its reading counts nothing.
 fn cpu_of(pid: u32) -> Result<Duration, ServerError> {
     let mut total = Duration::ZERO;
     for task in tasks_of(pid)? {
         let path = task.join("schedstat");
         match fs::read_to_string(&path) {
             Ok(text) => total += parse_schedstat(&text).ok_or_else(|| proc_error(path.display()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return cpu_in_ticks(pid),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && task.exists() => return cpu_in_ticks(pid),
+            Err(error) if has_ended(&error) => {}
             Err(source) => return Err(ServerError::Io { doing: format!("read {}", path.display()), source }),
         }
     }
@@ -251,6 +268,11 @@ fn children_of(pid: u32) -> Result<Vec<u32>, ServerError> {
         children.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
     }
     Ok(children)
+}
+
+/// Whether a file of proc(5) is gone because its thread or process has ended: before it was opened, or after.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 fn tasks_of(pid: u32) -> Result<Vec<PathBuf>, ServerError> {
@@ -320,7 +342,35 @@ fn proc_error(path: impl ToString) -> ServerError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn threads_and_processes_that_end_during_a_reading() {
+        let server = Server::attached(std::process::id(), "127.0.0.1:1".parse().expect("an address"));
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        thread::spawn(|| {}).join().expect("no panic");
+                    }
+                });
+            }
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    Command::new("true").status().expect("it runs");
+                }
+            });
+            let readings: Vec<_> = (0..300).map(|_| server.cpu_now().and(server.memory_bytes())).collect();
+            done.store(true, Ordering::Relaxed);
+            for reading in readings {
+                assert!(reading.expect("a reading") > 0);
+            }
+        });
+    }
 
     #[test]
     fn files_of_proc() {
