@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::rooms::{join, to_rooms};
+use common::rooms::{join, subscribed, to_rooms};
 use common::*;
 use fanfare_hub::*;
 
@@ -114,6 +114,68 @@ fn a_change_within_the_fan_out_of_a_signal_does_not_repeat_it() {
         }
     }
     assert!(told_once > 2 * missed, "only one that the fan-out has passed by misses it: {told_once}, {missed}");
+}
+
+/// Who passes a change of presence by within its fan-out is told the whole presence.
+#[test]
+fn a_change_within_the_fan_out_of_a_presence_hides_nobody() {
+    const MEMBERS: usize = 30;
+    let (mut told, mut repaired) = (0, 0);
+    for begins_at in [0, 1] {
+        for changed in 1..MEMBERS {
+            let mut net = Net::with(1, Limits { fanout_slice: 4, ..Limits::default() }, open_rules());
+            let members: Vec<usize> = (0..MEMBERS).map(|_| net.connect(0)).collect();
+            for (number, &member) in members.iter().enumerate() {
+                net.rewire(member, WireId(((number + begins_at) % 2) as u8));
+                net.subscribe_with(member, with_presence("chat:a"));
+                net.take(member);
+            }
+            net.paused = true;
+            net.send(members[0], enter("chat:a", "1"));
+            for _ in 0..6 {
+                net.go_on_once();
+            }
+            let wire = WireId(1 - net.peers[members[changed]].wire.0);
+            net.rewire(members[changed], wire);
+            net.paused = false;
+            net.settle();
+            let entered = net.client(members[0]);
+            for (number, &member) in members.iter().enumerate() {
+                let received = net.take(member);
+                let came = presence_changes(&received).len();
+                let is_in = |snapshot: &PresenceSnapshot| {
+                    snapshot.entries.iter().flatten().any(|entry| entry.client == entered)
+                };
+                let whole = received.iter().any(|received| match received {
+                    Received::Push(Push::PresenceSnapshot { snapshot, .. }) => is_in(snapshot),
+                    _ => false,
+                });
+                (told, repaired) = (told + usize::from(came > 0), repaired + usize::from(came == 0));
+                assert!(came == 1 || came == 0 && whole, "member {number}, and {changed} had changed: {received:?}");
+            }
+        }
+    }
+    assert!(told > 100 && repaired > 5, "both cases occur: {told}, {repaired}");
+}
+
+/// Publications for others leave the place of a member behind. It goes on from where its edge stands, so it does not
+/// matter that the history holds them no more.
+#[test]
+fn a_client_that_has_everything_is_told_no_loss() {
+    for shards in shard_counts() {
+        let rule = Rule { history: Retain { count: 2, ..Retain::default() }, ..open_rule("**") };
+        let mut net = Net::with(shards, Limits::default(), Rules::new(vec![rule]));
+        let [ada, bob] = subscribed(&mut net);
+        net.ask(ada, join("others"));
+        for number in 1..=10 {
+            net.ask(ada, to_rooms(&number.to_string(), &["others"]));
+        }
+        net.rewire(bob, OTHER);
+        net.settle();
+        net.publish(ada, "chat:a", "11");
+        let received = net.take(bob);
+        assert_eq!((gaps(&received), messages(&received)), (vec![], vec!["11".to_owned()]), "with {shards} shards");
+    }
 }
 
 #[test]
