@@ -201,7 +201,8 @@ impl Server {
         Ok(self.figures(memory_of)?.into_iter().sum())
     }
 
-    /// Of each of its processes and of the server behind it. Those that end meanwhile count nothing, except a server's own.
+    /// Of each of its processes and of the server behind it. Those that end meanwhile count nothing, except a server's
+    /// own.
     fn figures<T>(&self, figure: fn(u32) -> Result<T, ServerError>) -> Result<Vec<T>, ServerError> {
         let mut figures = Vec::new();
         for pid in self.processes()? {
