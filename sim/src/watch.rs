@@ -58,6 +58,8 @@ struct Live {
 pub(crate) struct Said {
     pub(crate) now_ms: u64,
     pub(crate) turn: u64,
+    /// How many entries had been accepted anywhere when the turn began.
+    pub(crate) turn_order: u64,
     pub(crate) page_bytes_max: usize,
     /// No store loses anything in this world: a store that does so sets subscribers back without a notice, and they
     /// catch up by pages.
@@ -240,7 +242,8 @@ impl Watch {
         if live.owed.is_some() {
             let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
             let wants = |kept: &&Kept| self.client.is_some_and(|client| is_told(&kept.publication, client));
-            let newer = newer.iter().filter(wants).count();
+            // Those of this turn may have been accepted after this was told, and follow it.
+            let newer = newer.iter().filter(|kept| kept.order <= said.turn_order).filter(wants).count();
             if newer > 0 || publications.len() > 1 {
                 let at = last.offset;
                 return Err(format!("{channel}: only the latest is wanted, and {at} is told with {newer} newer ones"));

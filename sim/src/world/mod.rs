@@ -147,6 +147,8 @@ pub(crate) struct World {
     signals_shed: u64,
     /// Counts the inputs of all shards.
     turn: u64,
+    /// How many entries had been accepted anywhere when that began.
+    turn_order: u64,
 }
 
 /// The author's number of what the application publishes.
@@ -261,6 +263,7 @@ impl World {
             calm_ms: 0,
             signals_shed: 0,
             turn: 0,
+            turn_order: 0,
             plan,
         }
     }

@@ -68,6 +68,7 @@ impl World {
             effects.clear();
             let now = self.now();
             self.turn += 1;
+            self.turn_order = self.stores.borrow().ledger.order;
             let full = if let Input::Full(conn) = &input { Some(*conn) } else { None };
             self.kept.at(self.now_ms);
             self.signals_given(shard, &input);
@@ -289,7 +290,8 @@ impl World {
     fn said(&self) -> Said {
         let (page_bytes_max, steady) = (self.plan.limits.page_bytes_max, !self.plan.loses());
         let is_prompt = !self.plan.faults.shard_stalls && self.plan.is_exact();
-        Said { now_ms: self.now_ms, turn: self.turn, page_bytes_max, steady, is_prompt }
+        let (now_ms, turn, turn_order) = (self.now_ms, self.turn, self.turn_order);
+        Said { now_ms, turn, turn_order, page_bytes_max, steady, is_prompt }
     }
 
     fn after_handle(&mut self, shard: usize, effects: &Effects) {
