@@ -253,6 +253,13 @@ impl World {
         session.is_some() && (0..self.pipes.len()).any(fetches)
     }
 
+    /// A later connection that has ended asked for the session of this one, and had no answer.
+    pub(super) fn is_fetched_for_nobody(&self, pipe: usize) -> bool {
+        let session = self.pipes[pipe].session;
+        let fetches = |other: usize| !self.pipes[other].server_open && self.fetched(other) == session;
+        session.is_some() && (pipe + 1..self.pipes.len()).any(fetches)
+    }
+
     /// The application ends sessions; nothing is heard of those without a connection.
     pub(super) fn doubt_lives(&mut self, token: u64) {
         self.app.sessions_of(token).into_iter().for_each(|client| self.lives.doubt(client));

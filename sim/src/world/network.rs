@@ -378,7 +378,8 @@ impl World {
     pub(super) fn server_closes(&mut self, shard: usize, conn: ConnId, reason: Disconnect) -> Verdict {
         let Some(index) = self.pipe_of(shard, conn) else { return Ok(()) };
         self.trace.note(self.now_ms, || format!("shard {shard} closes pipe {index}: {reason}"));
-        if reason != Disconnect::Moved || !self.is_fetched(index) {
+        // It may go to one that has ended since it asked, also where a later one is open and asks.
+        if reason != Disconnect::Moved || !self.is_fetched(index) || self.is_fetched_for_nobody(index) {
             self.over(index);
         }
         self.closes(index, reason)?;
