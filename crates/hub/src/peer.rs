@@ -86,7 +86,8 @@ pub(crate) struct Claim {
 pub(crate) enum Found {
     /// It comes along.
     Session(Box<Adopted>),
-    /// It stays where it is: it is of another user, or on an open connection of another page.
+    /// It stays where it is: it is of another user, on an open connection of another page, or has been on a later
+    /// connection of the same page.
     Stays,
     /// It is over.
     Nothing,
@@ -97,6 +98,9 @@ pub(crate) enum Found {
 pub(crate) struct Adopted {
     pub(crate) identity: Identity,
     pub(crate) incarnation: u32,
+    /// The page that it comes to, and the `connect_by_ms` of that page's connection.
+    pub(crate) page: Option<PageId>,
+    pub(crate) connect_by_ms: u64,
     pub(crate) grace_ms: u32,
     pub(crate) entered: Vec<Entered>,
     pub(crate) granted: Vec<ChannelName>,

@@ -269,6 +269,18 @@ fn a_place_that_cannot_be_is_a_new_beginning() {
         say(&mut net, bob, "3", "red");
         let (_, missed, recovered) = back(&mut net, cem, 0, Some(other));
         assert_eq!((missed, recovered), (vec!["3".to_owned()], Some(true)));
+        // It is of an earlier life that had got further: the same as before says that the client has had nothing since.
+        for (said, goes_on) in [(ahead, true), (Position { offset: ahead.offset + 1, ..ahead }, false)] {
+            let (dora, bob) = (net.connect(0), net.connect(1));
+            net.subscribe_with(dora, kept(Some(ahead)));
+            net.ask(dora, join("red"));
+            net.cut(dora);
+            net.subscribe(bob, CHANNEL);
+            say(&mut net, bob, "4", "red");
+            let (_, missed, recovered) = back(&mut net, dora, 0, Some(said));
+            let expected = if goes_on { (numbers(4..=4), true) } else { (vec![], false) };
+            assert_eq!((missed, recovered == Some(true)), expected, "{shards} shards");
+        }
     }
 }
 
@@ -476,6 +488,142 @@ fn a_stay_that_ends_beyond_what_the_home_has_told_goes_on_until_then() {
     net.answer_all();
     assert_eq!(net.take_messages(ada), ["4"]);
     assert_eq!(net.shards[0].held().room_places, 0);
+}
+
+/// A client's connection is held up, so that it opens another one, which has its session, and is cut. Then the first
+/// one has its turn: it does not take the session, which goes on with the client's next connection.
+#[test]
+fn an_earlier_connection_takes_nothing_from_a_later_one_that_was_cut() {
+    for shards in shard_counts() {
+        for later_on in 0..shards {
+            let hooks = Hooks { connect: true, ..Hooks::default() };
+            let rule = Rule { history: Retain { count: 3, ..Retain::default() }, ..open_rule("**") };
+            let mut net = Net::with_hooks(shards, Limits::default(), Rules::new(vec![rule]), hooks);
+            let token = |net: &mut Net, question: Option<HookToken>| {
+                let last = |(_, token, _): &(usize, HookToken, Question)| question.is_none_or(|of| of == *token);
+                let place = net.questions.iter().rposition(last).expect("the application is asked");
+                let (shard, token, _) = net.questions.remove(place).expect("it is there");
+                net.answer_as(shard, token, HookAnswer::Identity(Identified::default()));
+            };
+            let open = |net: &mut Net, shard, resume, last| {
+                net.now.mono_ms += 100;
+                let peer = net.open(shard);
+                let token = Some("a token".into());
+                let connect =
+                    Connect { token, resume, page: the_page(), subscribe: vec![kept(last)], ..Connect::default() };
+                let id = net.send(peer, Command::Connect(Box::new(connect)));
+                (peer, id)
+            };
+            let connected = |net: &Net, (peer, id)| match net.answer_to(peer, id) {
+                Some(ReplyBody::Connected(connected)) => *connected,
+                other => panic!("not connected but {other:?}"),
+            };
+            let ada = open(&mut net, 0, None, None);
+            token(&mut net, None);
+            let client = connected(&net, ada).client;
+            let resume = |shard: usize| Some(Resume { shard: ShardId(shard as u16), client });
+            let bob = open(&mut net, 1, None, None);
+            token(&mut net, None);
+            net.ask(ada.0, join("red"));
+            say(&mut net, bob.0, "1", "red");
+            let at = last(&mut net, ada.0);
+            net.cut(ada.0);
+            let early = open(&mut net, shards - 1, resume(0), at);
+            let held_up = net.questions.back().expect("the application is asked").1;
+            let late = open(&mut net, later_on, resume(0), at);
+            token(&mut net, None);
+            assert!(connected(&net, late).resumed);
+            say(&mut net, bob.0, "2", "red");
+            let at = last(&mut net, late.0);
+            net.cut(late.0);
+            for _ in 0..3 {
+                say(&mut net, bob.0, "3", "red");
+            }
+            token(&mut net, Some(held_up));
+            let stranger = connected(&net, early);
+            assert!(!stranger.resumed && stranger.client != client, "it has a session of its own");
+            let again = open(&mut net, 0, resume(later_on), at);
+            token(&mut net, None);
+            assert!(connected(&net, again).resumed);
+            let told = subscription(&mut net, again.0);
+            assert_eq!((told.recovered, told.rooms), (Some(true), vec![room("red")]), "{shards} shards, {later_on}");
+            assert_eq!(told.missed, ["3", "3", "3"]);
+        }
+    }
+}
+
+/// The later connection is gone when the session arrives on its shard. It waits there for the client's next one.
+#[test]
+fn an_earlier_connection_takes_nothing_that_a_later_one_has_fetched_in_vain() {
+    let mut net = Net::new(3);
+    let (ada, bob) = begin(&mut net);
+    say(&mut net, bob, "1", "red");
+    let at = last(&mut net, ada);
+    net.cut(ada);
+    let resume = Some(Resume { shard: ShardId(0), client: net.client(ada) });
+    let open = |net: &mut Net, shard| {
+        net.now.mono_ms += 100;
+        let peer = net.open(shard);
+        let connect = Connect { resume, page: the_page(), subscribe: vec![kept(at)], ..Connect::default() };
+        (peer, net.send_only(peer, Command::Connect(Box::new(connect))))
+    };
+    let (early, asked) = open(&mut net, 1);
+    let (late, _) = open(&mut net, 2);
+    let Peer { shard, conn, .. } = net.peers[late];
+    net.input(shard, Input::Closed { conn, finally: false });
+    net.carry_from(2, 0);
+    net.carry_from(0, 2);
+    net.settle();
+    let Some(ReplyBody::Connected(connected)) = net.answer_to(early, asked) else { panic!("not connected") };
+    assert!(!connected.resumed && connected.client != net.client(ada), "it has a session of its own");
+    say(&mut net, bob, "2", "red");
+    net.now.mono_ms += 100;
+    let (again, missed, recovered) = back(&mut net, ada, 0, at);
+    assert_eq!((missed, recovered), (numbers(2..=2), Some(true)));
+    say(&mut net, bob, "3", "red");
+    assert_eq!(net.take_messages(again), ["3"]);
+}
+
+/// Two pages show the same ticket. The second one takes the session while the first one is away, and begins anew. What
+/// the first one had is no place to go on from in what the second one began: it would miss what came in between, and is
+/// in no room.
+#[test]
+fn a_subscription_is_kept_for_the_page_that_had_it() {
+    for shards in shard_counts() {
+        for (other, goes_on) in [("the page", true), ("another page", false)] {
+            let mut net = Net::new(shards);
+            let (ada, bob) = begin(&mut net);
+            say(&mut net, bob, "1", "red");
+            say(&mut net, bob, "2", "red");
+            let received = last(&mut net, ada).expect("it came");
+            let before = Position { offset: received.offset - 1, ..received };
+            net.cut(ada);
+            say(&mut net, bob, "3", "red");
+            let resume = |shard| Some(Resume { shard: ShardId(shard), client: ClientId(0) });
+            let come = |net: &mut Net, shard: usize, page: &str, last| {
+                let resume = resume(0).map(|resume| Resume { client: net.client(ada), ..resume });
+                let connect =
+                    Connect { resume, page: PageId::new(page), subscribe: vec![kept(last)], ..Connect::default() };
+                net.connect_as(shard, connect)
+            };
+            let second = come(&mut net, shards - 1, other, Some(before));
+            assert_eq!(net.client(second), net.client(ada));
+            let told = subscription(&mut net, second);
+            let rooms = if goes_on { vec![room("red")] } else { vec![] };
+            assert_eq!(
+                (told.recovered == Some(true), told.rooms),
+                (goes_on, rooms.clone()),
+                "{shards} shards, {other}"
+            );
+            net.cut(second);
+            say(&mut net, bob, "4", "red");
+            let first = come(&mut net, 0, "the page", Some(received));
+            assert_eq!(net.client(first), net.client(ada));
+            let told = subscription(&mut net, first);
+            let missed = if goes_on { numbers(3..=4) } else { vec![] };
+            assert_eq!((told.recovered == Some(true), told.rooms, told.missed), (goes_on, rooms, missed));
+        }
+    }
 }
 
 /// A client that shows nothing but its ticket gets its own session or none.

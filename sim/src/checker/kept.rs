@@ -304,11 +304,13 @@ impl Checker {
         };
         let is_leaving = before.is_leaving(channel) || before.pending.values().any(|(_, asked)| is_asking(asked));
         let is_ended = self.ends.has_ended(client, channel, before.keeping.said.get(channel).copied());
-        before.keeping.actor == view.keeping.actor
-            && !before.is_apart
-            && !is_leaving
-            && !is_ended
-            && stays < self.rooms_max
+        // What was kept for its page ends where another page shows the same ticket and is given the session.
+        let is_others = |other: &View| {
+            other.keeping.actor != view.keeping.actor
+                && other.keeping.session.is_some_and(|(of, _)| of == client)
+                && (before.taken_up..view.taken_up).contains(&other.taken_up)
+        };
+        !self.views.values().any(is_others) && !before.is_apart && !is_leaving && !is_ended && stays < self.rooms_max
     }
 
     /// A client reads that its subscription goes on: it is where its last connection was, and in its rooms.
@@ -328,9 +330,12 @@ impl Checker {
             let kept = KeptSub::new(Position { offset: begun, ..*position }, want.options.since, view);
             return Ok(GoesOn { at: None, kept });
         };
+        if before.keeping.actor != view.keeping.actor {
+            return Err(format!("kept: {channel}: {:?} goes on for another page", view.client));
+        }
         let Sub { at, kept, want: wanted, .. } = &before.subs[channel];
         let says_all = want.options.since == kept.had;
-        let is_own = before.keeping.actor == view.keeping.actor && at.epoch == position.epoch && says_all;
+        let is_own = at.epoch == position.epoch && says_all;
         let has_followed = wanted.options.keep && is_own && !kept.is_gapped && !before.is_apart && !view.is_apart;
         let has_followed = has_followed && !before.is_leaving(channel);
         let order = view.keeping.said.get(channel).map_or(u64::MAX, |said| said.order);

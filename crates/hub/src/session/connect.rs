@@ -105,10 +105,10 @@ impl Sessions {
         };
         // Two clients without a page id count as two pages.
         let same_page = claim.page.is_some() && claim.page == session.page;
-        // The question of an earlier connection of a page may arrive after a later connection has the session.
-        let conn = session.conn.and_then(|id| self.conns.get(id.index as usize));
-        let is_later = conn.is_none_or(|conn| conn.connect_by_ms <= claim.by_ms);
-        is_its_user && (session.conn.is_none() || same_page && is_later)
+        // The question of an earlier connection of a page may arrive after a later connection has the session, or has
+        // had it: the page has given the earlier one up.
+        let is_later = session.connect_by_ms <= claim.by_ms;
+        is_its_user && if same_page { is_later } else { session.conn.is_none() }
     }
 
     fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
@@ -124,7 +124,7 @@ impl Sessions {
         }
         let id = connecting.at;
         let Some(conn) = self.conn(id.conn) else { return };
-        let (wire, grace_ms) = (conn.wire, conn.grace_ms);
+        let (wire, grace_ms, connect_by_ms) = (conn.wire, conn.grace_ms, conn.connect_by_ms);
         let resumed = adopted.is_some();
         let (client, adopted) = match adopted {
             Some((client, adopted)) => (client, Some(adopted)),
@@ -133,7 +133,7 @@ impl Sessions {
         let at = self.sessions.open(client, id, wire, grace_ms);
         let mut identity = identity_of(&mut connecting, resumed);
         let session = self.sessions.get(at).expect("just opened");
-        session.page = connecting.connect.page.take();
+        (session.page, session.connect_by_ms) = (connecting.connect.page.take(), connect_by_ms);
         let mut entered = Vec::new();
         let (mut mailbox, mut sends) = (Vec::new(), None);
         if let Some(adopted) = adopted {
@@ -183,7 +183,7 @@ impl Sessions {
         let Some(conn) = self.conn(id.conn) else { return };
         conn.seat_mut(id.seat).session = Some(index);
         conn.has_entered = true;
-        let (wire, grace_ms) = (conn.wire, conn.grace_ms);
+        let (wire, grace_ms, connect_by_ms) = (conn.wire, conn.grace_ms, conn.connect_by_ms);
         let at = self.sessions.reference(index);
         let session = &mut self.sessions.slab[index as usize];
         (session.conn, session.seat) = (Some(id.conn), id.seat);
@@ -191,7 +191,8 @@ impl Sessions {
         self.sessions.away.back(index);
         session.wire = wire;
         session.grace_ms = grace_ms;
-        session.page = connecting.connect.page.take();
+        session.comes_from(connecting.connect.page.take());
+        session.connect_by_ms = connect_by_ms;
         session.incarnation += 1;
         if let Some(identity) = identity_of(&mut connecting, true) {
             self.sessions.identify(index, identity);
@@ -303,7 +304,8 @@ impl Sessions {
                 attachment = self.let_go(cx, old, index);
                 self.detach(cx, index);
             }
-            let (session, identity) = self.sessions.remove(index);
+            let (mut session, identity) = self.sessions.remove(index);
+            session.comes_from(claim.page);
             // If the client is away again when its session arrives, no edge there follows these channels. Signals for
             // it come to the edges here, which forward them.
             let grace_until_ms = cx.now.mono_ms + u64::from(session.grace_ms);
@@ -320,6 +322,8 @@ impl Sessions {
             Found::Session(Box::new(Adopted {
                 identity,
                 incarnation: session.incarnation + 1,
+                page: session.page,
+                connect_by_ms: claim.by_ms,
                 grace_ms: session.grace_ms,
                 entered: extra.entered,
                 granted: extra.granted,
@@ -369,6 +373,7 @@ impl Sessions {
         }
         let session = self.sessions.get(at).expect("just opened");
         session.incarnation = adopted.incarnation;
+        (session.page, session.connect_by_ms) = (adopted.page, adopted.connect_by_ms);
         session.program = adopted.program;
         session.extra().entered = adopted.entered;
         session.extra().granted = adopted.granted;

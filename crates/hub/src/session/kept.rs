@@ -4,13 +4,15 @@
 //! client that comes back with the last publication that it has had, the place from which it is to be told. Whatever
 //! was sent before a ping that it has answered has arrived. So a client for which there was nothing for hours goes on
 //! from its last answer, and the log need not reach back to its last publication. Rooms come along, with the stays that
-//! ended since that answer. A place that is not known, or a log that does not reach back, is a new beginning.
+//! ended since that answer. A place that is not known, a log that does not reach back, or another page with the same
+//! ticket is a new beginning.
 
 use super::rooms::{RoomChange, Rooms};
 use super::table::Session;
 use super::{Cx, Sessions};
 use crate::ids::{ConnId, Epoch, Position};
 use crate::name::ChannelName;
+use crate::page_id::PageId;
 use crate::peer::{KeptStay, KeptSub, PendingToken};
 
 /// What a subscription remembers so that it can be kept.
@@ -107,11 +109,13 @@ impl Keeps {
     /// The place from which its client is to be told, where it has had the publication at `last`, or none.
     fn goes_on_from(&self, last: Option<Position>) -> Option<Position> {
         let confirmed = self.confirmed()?;
-        let has_heard = last != self.asked_with && last.is_some_and(|last| last.epoch == confirmed.epoch);
-        if self.is_unheard && !has_heard {
+        // The same as when it asked says that it has had nothing since. It may be of an earlier session, which had got
+        // further than the home said when this one began.
+        let last = last.filter(|last| self.asked_with != Some(*last) && last.epoch == confirmed.epoch);
+        if self.is_unheard && last.is_none() {
             return None;
         }
-        let last = last.filter(|last| last.epoch == confirmed.epoch).unwrap_or(confirmed);
+        let last = last.unwrap_or(confirmed);
         let from = Position { offset: confirmed.offset.max(last.offset), ..confirmed };
         // It cannot have had more than was sent.
         let was_sent = self.reached.epoch != from.epoch || from.offset <= self.reached.offset;
@@ -129,6 +133,15 @@ pub(super) fn back(kept: KeptSub, last: Option<Position>) -> Option<(Rooms, Posi
 }
 
 impl Session {
+    /// Its client comes back, or another page with its ticket. That page has had other publications, and knows of no
+    /// rooms: nothing is kept for it.
+    pub(super) fn comes_from(&mut self, page: Option<PageId>) {
+        if self.page != page {
+            self.extra.as_mut().into_iter().for_each(|extra| extra.kept.clear());
+        }
+        self.page = page;
+    }
+
     /// It loses its connection: subscriptions that are kept only with all others are not, where one ends with it.
     pub(super) fn keep_whole(&mut self) {
         if self.subs.iter_mut().any(|sub| sub.keeps_mut().is_none()) {
@@ -238,13 +251,14 @@ mod tests {
 
     #[test]
     fn a_client_goes_on_from_what_it_has_had_or_from_its_last_answer() {
-        let keeps = Keeps { reached: at(20), ..Keeps::since(at(10)) };
+        let keeps = Keeps { reached: at(20), asked_with: Some(at(30)), ..Keeps::since(at(10)) };
         let other = Position { epoch: Epoch(2), offset: 15 };
         let table = [
             ("nothing", None, Some(at(10))),
             ("before its last answer", Some(at(4)), Some(at(10))),
             ("since its last answer", Some(at(13)), Some(at(13))),
             ("all", Some(at(20)), Some(at(20))),
+            ("what it had when it asked", Some(at(30)), Some(at(10))),
             ("more than there was", Some(at(21)), None),
             ("of another log", Some(other), Some(at(10))),
         ];

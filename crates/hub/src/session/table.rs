@@ -141,6 +141,8 @@ pub(crate) struct Session {
     pub(crate) grace_ms: u32,
     /// The page that opened the connection that it has, or had last.
     pub(crate) page: Option<PageId>,
+    /// That of the same connection (`Conn::connect_by_ms`): an earlier one of that page does not take the session.
+    pub(crate) connect_by_ms: u64,
     /// What the program keeps of it, also while it has no connection.
     pub(crate) program: Option<Attachment>,
     /// Set by [`SessionTable::identify`] alone, which keeps the index of users.
@@ -557,6 +559,7 @@ impl SessionTable {
             incarnation: 0,
             grace_ms,
             page: None,
+            connect_by_ms: 0,
             program: None,
             identity: None,
             subs: SmallVec::new(),
