@@ -439,7 +439,7 @@ impl Homes {
             }
             (Purpose::Sub { to, want }, StoreAnswer::Page(page)) => self.begin(cx, index, to, want, page),
             (Purpose::Scan { to, scan }, StoreAnswer::Page(page)) => self.scanned(cx, index, to, scan, page),
-            (Purpose::Pull { to, puller, .. }, StoreAnswer::Page(page)) => self.pulled(cx, index, to, puller, page),
+            (Purpose::Pull { to, at, puller }, StoreAnswer::Page(page)) => self.pulled(cx, index, to, at, puller, page),
             (Purpose::Fill, StoreAnswer::Page(page)) => self.fill(cx, index, page),
             (Purpose::Purge { to }, StoreAnswer::Done) => {
                 self.answer(cx, index, to.shard, ToEdge::Done { token: to.token, result: Ok(()) });

@@ -271,7 +271,8 @@ impl Homes {
                 // Complete means that nothing was left out, not that everything that was asked for is in it.
                 let complete = page.complete && page.rest == Rest::Nothing;
                 let start = page.publications.first().map_or(page.end, |p| p.prev);
-                self.pulled(cx, index, to, puller, Page { complete, start, ..page });
+                let at = Position { epoch: page.top.epoch, offset: start };
+                self.pulled(cx, index, to, at, puller, Page { complete, start, ..page });
             }
         }
     }
@@ -301,8 +302,14 @@ impl Homes {
     /// The first page after a subscriber's place has been read.
     fn start(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want, page: Page) {
         let top = self.homes[index as usize].top();
+        // A page can go beyond the deliveries so far, and the next connection begins behind it. Such a client is where
+        // the stream of deliveries is: a loss beyond it is told there, and it must not go back to what it has had.
+        let is_ahead = |since: &Position| !page.reset && since.epoch == top.epoch && since.offset >= top.offset;
         let start = match (page.complete, want.recent) {
             (true, _) => Start { top, end: page.end, recovered: Some(true), publications: page.publications },
+            (false, _) if let Some(since) = want.since.filter(is_ahead) => {
+                Start { top, end: since.offset, recovered: Some(true), publications: Vec::new() }
+            }
             // `since` cannot be honoured: the `recent` publications are read in a second step, with `recovered: false`.
             (false, Some(n)) if n > 0 => {
                 let reader = Reader::of(want.client).outside_rooms();
@@ -314,7 +321,15 @@ impl Homes {
     }
 
     /// A page for a subscriber or an edge that is behind has been read.
-    pub(super) fn pulled(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, puller: Puller, mut page: Page) {
+    pub(super) fn pulled(
+        &mut self,
+        cx: &mut Cx<'_>,
+        index: u32,
+        to: ReplyAddress,
+        at: Position,
+        puller: Puller,
+        mut page: Page,
+    ) {
         let home = &mut self.homes[index as usize];
         let top = home.top();
         let edge = puller == Puller::Edge;
@@ -324,6 +339,8 @@ impl Homes {
             page.publications.retain(|p| p.offset <= top.offset);
             page.end = top.offset;
             page.start = page.start.min(top.offset);
+            // Up to the deliveries so far it has everything. A loss beyond them is told in their stream.
+            page.complete |= !page.reset && at == top;
         }
         // The edge goes live by the same comparison as here; a subscriber that has caught up says nothing about its
         // edge.
