@@ -632,3 +632,36 @@ fn a_directed_signal_waits_for_one_who_is_away_as_long_as_the_grace() {
         }
     }
 }
+
+/// Over HTTP a late change of an earlier subscription may come after the presence of a new one.
+#[test]
+fn the_numbers_of_presence_go_on_where_nobody_has_used_a_channel_for_a_while() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let ada = net.connect(0);
+        let number = |net: &mut Net| match net.ask(ada, Command::Presence { channel: channel("chat:a") }) {
+            ReplyBody::Presence { snapshot, .. } => (snapshot.seq, snapshot.count),
+            other => panic!("{other:?}"),
+        };
+        net.subscribe(ada, "chat:a");
+        net.ask(ada, enter("chat:a", "1"));
+        net.ask(ada, enter("chat:a", "2"));
+        net.ask(ada, unsubscribe("chat:a"));
+        let (mut last, count) = number(&mut net);
+        assert_eq!(count, 0);
+        for round in 1..3 {
+            net.pass(5_000); // its home is gone
+            net.all_alive();
+            assert!(
+                number(&mut net).0 >= last,
+                "in round {round} numbers begin at {:?}, after {last}",
+                number(&mut net)
+            );
+            net.subscribe(ada, "chat:a");
+            net.ask(ada, enter("chat:a", "3"));
+            assert!(number(&mut net).0 > last, "in round {round}");
+            net.ask(ada, unsubscribe("chat:a"));
+            last = number(&mut net).0;
+        }
+    }
+}

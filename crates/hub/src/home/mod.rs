@@ -70,6 +70,8 @@ pub(crate) struct Homes {
     next_signal: u64,
     links: Links,
     left: Left,
+    /// The highest number of a change of presence in homes that are gone: later ones go on from it.
+    presence_seq: u64,
     /// The marks of homes whose store has not answered an append, or has named places that they have not reached.
     marks: BTreeMap<HomeRef, Marks>,
     /// Tells one life of a slab place from the next in timers.
@@ -154,6 +156,7 @@ impl Homes {
             links: Links::new(shards),
             // A shard alone hears all that is said of a session in its order.
             left: Left::new(hash, if shards > 1 { limits.presence_left_max } else { 0 }),
+            presence_seq: 0,
             marks: BTreeMap::new(),
             next_life: 0,
             reloading: None,
@@ -319,7 +322,7 @@ impl Homes {
             }
             ToHome::Inform { client, incarnation, info } => self.inform(cx, index, client, incarnation, info),
             ToHome::Presence { token } => {
-                let snapshot = home.snapshot(cx);
+                let snapshot = home.snapshot(cx, self.presence_seq);
                 self.answer(cx, index, from, ToEdge::Presence { token, snapshot });
                 self.linger(cx, index);
             }
@@ -673,6 +676,7 @@ impl Homes {
         let homes = &self.homes;
         self.in_order.remove(index, |at| &homes[at as usize].name);
         let home = self.homes.remove(index as usize);
+        self.presence_ends(&home);
         self.names.remove(&home.name, index);
         self.marks.remove(&HomeRef { index, life: home.life });
     }

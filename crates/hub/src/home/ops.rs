@@ -331,7 +331,7 @@ impl Homes {
             ToHome::History { token, .. } => ToEdge::History { token, result: Err(error) },
             ToHome::Pull { token, .. } => ToEdge::Pulled { token, result: Err(error) },
             ToHome::Presence { token } => {
-                let snapshot = PresenceSnapshot { seq: 0, count: 0, entries: Some(Vec::new()) };
+                let snapshot = PresenceSnapshot { seq: self.presence_seq, count: 0, entries: Some(Vec::new()) };
                 ToEdge::Presence { token, snapshot } // of a channel that is not used
             }
             ToHome::Unlogged { token, .. } => ToEdge::Done { token, result: Err(error) },

@@ -1,4 +1,5 @@
-//! The presence of a channel. Every change has the next `seq`; beyond a size only the count is sent, once a second.
+//! The presence of a channel. Every change has the next `seq`, also in a later home of the channel; beyond a size only
+//! the count is sent, once a second.
 //!
 //! Messages of a session from one shard arrive in order; messages from one shard and from the next arrive in any order.
 //! So an entry carries its incarnation, and a message of an earlier incarnation does not end, change or restore it.
@@ -51,7 +52,7 @@ impl Homes {
         entry: Arc<PresenceEntry>,
         incarnation: u32,
     ) -> Result<(), Error> {
-        let hash = self.names.hasher();
+        let (hash, seq) = (self.names.hasher(), self.presence_seq);
         let home = &mut self.homes[index as usize];
         if home.mode(cx) == PresenceMode::Off {
             let rule = cx.rules.of(&home.name).map_or("", |rule| rule.pattern.as_str());
@@ -63,7 +64,7 @@ impl Homes {
         }
         let presence = home.presence.get_or_insert_with(|| {
             let entries = HashMap::with_hasher(hash);
-            Box::new(Presence { seq: 0, entries, bytes: 0, counting: false, count_due: false })
+            Box::new(Presence { seq, entries, bytes: 0, counting: false, count_due: false })
         });
         let next_seq = presence.seq + 1;
         let kind = match presence.entries.get_mut(&entry.client) {
@@ -87,6 +88,12 @@ impl Homes {
         presence.bytes += entry.cost();
         self.presence_changed(cx, index, kind, entry);
         Ok(())
+    }
+
+    /// A home goes. Its channel gets another one later: if the numbers of that began anew, a client that has followed
+    /// both would take a late change of the first for a newer one, and ignore those of the second.
+    pub(super) fn presence_ends(&mut self, home: &Home) {
+        self.presence_seq = self.presence_seq.max(home.presence.as_ref().map_or(0, |presence| presence.seq));
     }
 
     /// The trusted facts about a client have changed.
@@ -156,7 +163,7 @@ impl Homes {
         if mode == PresenceMode::Off {
             // Switched off: the last leave makes it empty, and no change is sent.
             if presence.is_empty() {
-                let snapshot = Arc::new(home.snapshot(cx));
+                let snapshot = Arc::new(home.snapshot(cx, self.presence_seq));
                 self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
             }
             return;
@@ -188,7 +195,7 @@ impl Homes {
         let (count, seq) = (presence.entries.len() as u64, presence.seq);
         if mode == PresenceMode::Full && presence.is_told_by_names(cx.limits) {
             presence.counting = false;
-            let snapshot = Arc::new(home.snapshot(cx));
+            let snapshot = Arc::new(home.snapshot(cx, self.presence_seq));
             self.tell_interested(cx, index, |_| ToEdge::PresenceWhole(snapshot.clone()));
         } else {
             self.tell_interested(cx, index, |_| ToEdge::PresenceCount { count, seq });
@@ -250,9 +257,10 @@ impl Home {
         cx.rules.of(&self.name).map_or(PresenceMode::Off, |rule| rule.presence)
     }
 
-    pub(super) fn snapshot(&self, cx: &Cx<'_>) -> PresenceSnapshot {
+    /// `from` is the number from which a presence begins.
+    pub(super) fn snapshot(&self, cx: &Cx<'_>, from: u64) -> PresenceSnapshot {
         let Some(presence) = &self.presence else {
-            return PresenceSnapshot { seq: 0, count: 0, entries: Some(Vec::new()) };
+            return PresenceSnapshot { seq: from, count: 0, entries: Some(Vec::new()) };
         };
         let count = presence.entries.len();
         let named = count == 0 || (self.mode(cx) == PresenceMode::Full && presence.is_told_by_names(cx.limits));

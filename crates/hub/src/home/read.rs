@@ -355,7 +355,7 @@ impl Homes {
             ToEdge::Pulled { token: to.token, result: Ok(Pulled { top, start, end, complete, publications }) },
         );
         if missed {
-            let snapshot = Arc::new(self.homes[index as usize].snapshot(cx));
+            let snapshot = Arc::new(self.homes[index as usize].snapshot(cx, self.presence_seq));
             self.answer(cx, index, to.shard, ToEdge::PresenceWhole(snapshot));
         }
         if caught_up {
