@@ -17,6 +17,9 @@ use fanfare_wire::native::client::{
 
 /// Without a heartbeat, a poll session that got no answer for so long is given up.
 const SILENCE_MS: u64 = 60_000;
+/// A refused send shows that the server has ended the connection. What it had sent before is read for so long: longer
+/// than a server waits until it cuts what it has closed (`limits.close_timeout`, 3 s).
+const ENDING_MS: u64 = 5_000;
 /// How much of a foreign answer is shown.
 const EXCERPT_CHARS: usize = 80;
 
@@ -160,7 +163,11 @@ impl Core {
                 self.downlink = Downlink::None;
             }
             // The session may be alive. Nothing is known of its numbers.
-            Link::Waiting { .. } | Link::Fetching { .. } | Link::Opening { .. } | Link::Greeting { .. }
+            Link::Waiting { .. }
+            | Link::Fetching { .. }
+            | Link::Opening { .. }
+            | Link::Greeting { .. }
+            | Link::Ending { .. }
                 if speaks_http =>
             {
                 let mut body = Vec::new();
@@ -238,8 +245,17 @@ impl Core {
                 self.connect_answered(now_ms, kind, answer);
             }
             _ if is_greeting => self.not_through(now_ms, Setback::Transport),
-            _ => self.lost(now_ms, None, Setback::Transport),
+            _ => self.ended_there(now_ms),
         }
+    }
+
+    /// The connection has come to its end, or has had the time for it.
+    pub(super) fn ended_there(&mut self, now_ms: u64) {
+        let why = match &self.link {
+            Link::Ending { why, .. } => why.clone(),
+            _ => Setback::Transport,
+        };
+        self.lost(now_ms, None, why);
     }
 
     /// The answer to a `connect` that is no `connected`.
@@ -344,6 +360,23 @@ impl Core {
         self.lost(now_ms, None, why);
     }
 
+    /// A send was refused because the server has ended the connection. Messages that it had sent before are read to
+    /// their end: they overfilled this connection, perhaps, and without them the next one would begin where this one
+    /// did, and end as it did. Where nothing came for a whole heartbeat, nothing more will.
+    fn reads_to_the_end(&mut self, now_ms: u64, n: u64, answer: HttpAnswer<'_>) {
+        match self.link {
+            Link::Online { since_ms, heard_ms, silence_ms }
+                if silence_ms == 0 || now_ms.saturating_sub(heard_ms) < silence_ms / 2 =>
+            {
+                let why = decode_refusal(answer.body);
+                let why = why.map_or(Setback::Transport, |error| Setback::Refused(Box::new(error)));
+                self.sends.lost(now_ms, &mut self.rng, n);
+                self.link = Link::Ending { since_ms, until_ms: now_ms + ENDING_MS, why };
+            }
+            _ => self.session_refused(now_ms, answer),
+        }
+    }
+
     /// A send was refused with its session. One that is left of an earlier connection says nothing of a WebSocket.
     fn leftover_or_session_refused(&mut self, now_ms: u64, answer: HttpAnswer<'_>) {
         if self.out.over_http {
@@ -362,6 +395,10 @@ impl Core {
         let refusal = decode_refusal(answer.body);
         let is = |code: ErrorCode| refusal.as_ref().is_some_and(|error| *error.code == *code.row().word);
         match answer.status {
+            // It says no more than the refusal before it.
+            status if status != 200 && matches!(self.link, Link::Ending { .. }) => {
+                self.sends.lost(now_ms, &mut self.rng, n);
+            }
             200 => match decode_send_answer(answer.body) {
                 Ok(sent) => {
                     if let Some(ticket) = sent.ticket {
@@ -371,6 +408,7 @@ impl Core {
                 }
                 Err(_) => self.sends.lost(now_ms, &mut self.rng, n),
             },
+            401 if self.out.over_http && is(ErrorCode::NotConnected) => self.reads_to_the_end(now_ms, n, answer),
             401 => self.leftover_or_session_refused(now_ms, answer),
             409 if is(ErrorCode::OutOfOrder) => {
                 if !self.sends.out_of_order(now_ms, &mut self.rng, n, &mut self.out) {
@@ -412,7 +450,7 @@ impl Core {
         let readable = replies.iter().all(|reply| client::decode(reply, &mut messages).is_ok());
         for message in messages {
             match message {
-                _ if !self.is_online() => return,
+                _ if !self.is_heard() => return,
                 ServerMessage::Error(error) if error.id.is_none() => self.out.put(Output::Error(error)),
                 message if id_of(&message).is_some() => self.message(now_ms, message),
                 _ => {}
@@ -421,7 +459,7 @@ impl Core {
         for channel in done.unsubscribed {
             self.subscriptions.again(&channel, &mut self.out);
         }
-        if !readable && self.is_online() {
+        if !readable && self.is_heard() {
             self.leave(now_ms, 1002, Setback::Nonsense);
         }
     }
@@ -433,7 +471,7 @@ impl Core {
             return self.out.put(Output::Error(Box::new(error)));
         }
         for &id in ids {
-            if self.is_online() {
+            if self.is_heard() {
                 let error = ErrorReply { id: Some(RequestId::Number(id)), ..error.clone() };
                 self.message(now_ms, ServerMessage::Error(Box::new(error)));
             }

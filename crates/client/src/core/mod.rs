@@ -122,6 +122,8 @@ enum Link {
     Greeting { deadline_ms: u64, id: u64 },
     /// `silence_ms` is how long the server may say nothing; 0: for ever.
     Online { since_ms: u64, heard_ms: u64, silence_ms: u64 },
+    /// The server has ended the connection, and messages that it sent before are still on their way. Nothing goes up.
+    Ending { since_ms: u64, until_ms: u64, why: Setback },
     /// Until [`Input::Start`].
     Ended(EndReason),
 }
@@ -244,7 +246,7 @@ impl Core {
     pub fn wake_ms(&self) -> Option<u64> {
         let link = match &self.link {
             Link::Idle | Link::Ended(_) => return None,
-            Link::Waiting { until_ms } => Some(*until_ms),
+            Link::Waiting { until_ms } | Link::Ending { until_ms, .. } => Some(*until_ms),
             Link::Fetching { deadline_ms } | Link::Opening { deadline_ms } | Link::Greeting { deadline_ms, .. } => {
                 Some(*deadline_ms)
             }
@@ -277,6 +279,11 @@ impl Core {
     /// True while commands can be sent.
     pub fn is_online(&self) -> bool {
         matches!(self.link, Link::Online { .. })
+    }
+
+    /// True while messages come that are the session's.
+    fn is_heard(&self) -> bool {
+        matches!(self.link, Link::Online { .. } | Link::Ending { .. })
     }
 
     /// `connect` is sent: later commands take effect after it.
@@ -361,7 +368,7 @@ impl Core {
         {
             self.session.ticket = None; // another client has the session: to take it back would be to move it for ever
         }
-        if let Link::Online { since_ms, .. } = self.link {
+        if let Link::Online { since_ms, .. } | Link::Ending { since_ms, .. } = self.link {
             self.backoff.lasted(now_ms - since_ms);
             self.unreadable = why == Setback::Nonsense;
         }
@@ -413,7 +420,7 @@ impl Core {
         for message in messages {
             match self.link {
                 Link::Greeting { id, .. } => self.greeted(now_ms, id, message),
-                Link::Online { .. } => self.message(now_ms, message),
+                Link::Online { .. } | Link::Ending { .. } => self.message(now_ms, message),
                 // One of them ended the connection.
                 _ => return,
             }
@@ -421,7 +428,7 @@ impl Core {
         // A server whose messages cannot be decoded is left, because another server, or its next version, may be
         // better. If a message is undecodable twice, it will be so again: it is in the history, and every recovery
         // would end at it.
-        if decoded.is_err() && matches!(self.link, Link::Greeting { .. } | Link::Online { .. }) {
+        if decoded.is_err() && (self.is_heard() || matches!(self.link, Link::Greeting { .. })) {
             if self.unreadable {
                 self.subscriptions.pass_over();
             }
@@ -625,6 +632,7 @@ impl Core {
                 self.close(1000);
                 self.not_through(now_ms, Setback::NoAnswer { after_ms: self.config.connect_timeout_ms });
             }
+            Link::Ending { until_ms, .. } if until_ms <= now_ms => self.ended_there(now_ms),
             Link::Online { heard_ms, silence_ms, .. } if silence_ms > 0 && heard_ms + silence_ms <= now_ms => {
                 self.leave(now_ms, 1000, Setback::Silence { silence_ms });
             }

@@ -1,5 +1,6 @@
 //! The core over streams, polls and sends, against a server whose answers the test writes.
 
+mod ended;
 mod overtaken;
 mod sends;
 
