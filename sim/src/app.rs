@@ -123,7 +123,7 @@ impl App {
             14 => AppCommand::Unsubscribe { whom: self.any_whom(rng)?, channel },
             15 if rng.below(2) == 0 => {
                 let reason = if rng.below(4) == 0 { Disconnect::Overloaded } else { Disconnect::Kicked };
-                AppCommand::Disconnect { whom: self.any_whom(rng)?, reason }
+                AppCommand::Disconnect { whom: self.any_whom(rng)?, reason, ban_ms: None }
             }
             _ => return None,
         })

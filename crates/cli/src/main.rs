@@ -70,6 +70,10 @@ enum Command {
     Channels(channels::Args),
     /// Sends a client, or all clients of a user, away
     Disconnect(disconnect::Args),
+    /// Ends the ban of a user or a client
+    Unban(disconnect::UnbanArgs),
+    /// Lists the bans that hold, a JSON line each
+    Bans(disconnect::BansArgs),
     /// Tries each transport to a server through whatever stands between, and says what is wrong
     Doctor(doctor::Args),
     /// Prints a script that completes this command in a shell
@@ -104,6 +108,8 @@ fn run() -> ExitCode {
         Command::Subscribe(args) => subscribe::run(args),
         Command::Channels(args) => channels::run(args),
         Command::Disconnect(args) => disconnect::run(args),
+        Command::Unban(args) => disconnect::unban(args),
+        Command::Bans(args) => disconnect::bans(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man => man::run(Cli::command()),
     };

@@ -14,7 +14,7 @@ use support::{Folder, Said};
 const FILE: &str = "listen = \"127.0.0.1:0\"\n[limits]\nlinger = \"1h\"\n[admin]\nlisten = \"main\"\n[api_keys]\nbackend = \"0123456789abcdef\"\n\
                     [[channels]]\nmatch = \"news:*\"\nsubscribe = \"anyone\"\npublish = \"server\"\n";
 const KEY: &str = "0123456789abcdef";
-const SUBCOMMANDS: [&str; 12] = [
+const SUBCOMMANDS: [&str; 14] = [
     "dev",
     "serve",
     "check",
@@ -25,6 +25,8 @@ const SUBCOMMANDS: [&str; 12] = [
     "subscribe",
     "channels",
     "disconnect",
+    "unban",
+    "bans",
     "completions",
     "man",
 ];
@@ -48,6 +50,7 @@ const PRINTING: &[(&[&str], i32)] = &[
     (&["publish", "news:a", "1", "--url", "URL", "--api-key", KEY], 0),
     (&["channels", "--url", "URL", "--api-key", KEY], 0),
     (&["disconnect", "--user", "ada", "--url", "URL", "--api-key", KEY], 0),
+    (&["unban", "--user", "ada", "--url", "URL", "--api-key", KEY], 0),
     (&["subscribe", "news:a", "--recent", "1", "--url", "URL"], 0),
 ];
 

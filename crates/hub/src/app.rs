@@ -16,17 +16,22 @@ use std::sync::Arc;
 /// The most channels of one page of [`AppCommand::Channels`].
 pub const CHANNELS_MAX: u32 = 1_000;
 
+/// The most users and clients that may be banned at a time.
+pub const BANS_MAX: usize = 100_000;
+/// The most bans that an answer to [`AppCommand::Bans`] has.
+pub const BANS_LIMIT_MAX: u32 = 1_000;
+
 /// Names a question of the application. Chosen by the shell; the answer carries it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AppToken(pub u64);
 
 /// The sessions that a command is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Whom {
-    /// The session with this public id.
-    Client(ClientId),
     /// Every session of this user.
     User(UserId),
+    /// The session with this public id.
+    Client(ClientId),
 }
 
 impl Whom {
@@ -108,6 +113,22 @@ pub enum AppCommand {
         whom: Whom,
         /// Why.
         reason: Disconnect,
+        /// Bans for so many ms: until then each `connect` as this user, or with the ticket of this client, is refused.
+        /// A later ban replaces an earlier one. It holds as long as the process. The reason must be one after which
+        /// clients do not come back.
+        ban_ms: Option<u64>,
+    },
+    /// Ends a ban.
+    Unban {
+        /// Whose.
+        whom: Whom,
+    },
+    /// Asks who is banned.
+    Bans {
+        /// Only this user or client.
+        whom: Option<Whom>,
+        /// At most this many; 1 to [`BANS_LIMIT_MAX`], and a number outside of that counts as the nearest one.
+        limit: u32,
     },
     /// Does something to the members of a channel, or asks who they are.
     Members(Box<MembersCommand>),
@@ -139,8 +160,28 @@ pub enum AppAnswer {
         /// True when there are more after the last one.
         more: bool,
     },
-    /// To `Subscribe`, `Unsubscribe` and `Disconnect`: how many sessions it concerned. 0 is an answer and no error.
+    /// To `Subscribe`, `Unsubscribe`, and `Disconnect` without a ban: how many sessions it concerned. 0 is an answer
+    /// and no error.
     Concerned(u64),
+    /// To `Disconnect` with a ban.
+    Banned {
+        /// How many sessions it concerned.
+        sessions: u64,
+        /// The end of the ban, in ms since 1970.
+        until_ms: u64,
+    },
+    /// To `Unban`.
+    Unbanned {
+        /// Whether there was a ban.
+        was_banned: bool,
+    },
+    /// To `Bans`. Users come first, each kind in the order of its ids.
+    Bans {
+        /// The bans.
+        bans: Vec<Ban>,
+        /// True when there are more.
+        more: bool,
+    },
     /// To `Members`, where it asks who they are. In no order.
     Members(Vec<MemberInfo>),
     /// To `Info`.
@@ -152,9 +193,12 @@ pub enum AppAnswer {
 }
 
 impl AppCommand {
-    /// The same, about this client.
+    /// The same, about the session of this client. A ban stays with the one who was named.
     pub(crate) fn for_client(&self, client: ClientId) -> AppCommand {
         let mut command = self.clone();
+        if let AppCommand::Disconnect { ban_ms, .. } = &mut command {
+            *ban_ms = None;
+        }
         if let AppCommand::Subscribe { whom, .. }
         | AppCommand::Unsubscribe { whom, .. }
         | AppCommand::Disconnect { whom, .. } = &mut command
@@ -172,11 +216,13 @@ impl AppCommand {
             | AppCommand::HistoryRemove { .. }
             | AppCommand::Subscribe { .. }
             | AppCommand::Unsubscribe { .. }
-            | AppCommand::Disconnect { .. } => true,
+            | AppCommand::Disconnect { .. }
+            | AppCommand::Unban { .. } => true,
             AppCommand::Members(command) => command.op != MembersOp::List,
             AppCommand::History { .. }
             | AppCommand::Presence { .. }
             | AppCommand::Channels { .. }
+            | AppCommand::Bans { .. }
             | AppCommand::Info => false,
         }
     }
@@ -194,6 +240,8 @@ impl AppCommand {
             | AppCommand::Subscribe { .. }
             | AppCommand::Unsubscribe { .. }
             | AppCommand::Disconnect { .. }
+            | AppCommand::Unban { .. }
+            | AppCommand::Bans { .. }
             | AppCommand::Info => None,
         }
     }
@@ -203,7 +251,10 @@ impl AppAnswer {
     /// Adds another shard's part.
     pub(crate) fn add(&mut self, part: AppAnswer) {
         match (self, part) {
-            (AppAnswer::Concerned(sum), AppAnswer::Concerned(count)) => *sum += count,
+            (AppAnswer::Concerned(sum) | AppAnswer::Banned { sessions: sum, .. }, AppAnswer::Concerned(count)) => {
+                *sum += count;
+            }
+            (AppAnswer::Unbanned { was_banned }, AppAnswer::Unbanned { was_banned: theirs }) => *was_banned |= theirs,
             (AppAnswer::Info(sum), AppAnswer::Info(part)) => {
                 sum.sessions += part.sessions;
                 sum.connected += part.connected;
@@ -227,6 +278,15 @@ impl AppAnswer {
             channels.truncate(limit);
         }
     }
+}
+
+/// A user or client who may not connect for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ban {
+    /// Who.
+    pub whom: Whom,
+    /// Its end, in ms since 1970, as the clock stands now.
+    pub until_ms: u64,
 }
 
 /// A channel in a list.

@@ -230,7 +230,7 @@ impl World {
         };
         let channel = channel(bytes);
         let json = Bytes::from(format!("\"{}\"", "y".repeat(usize::from(bytes.byte()))));
-        let command = match bytes.below(11) {
+        let command = match bytes.below(14) {
             0..=2 => {
                 let idempotency_key = bytes.flag().then(|| "k".into());
                 let publish = Publish { channel, data: Data::Json(json), event: None, idempotency_key, echo: true };
@@ -252,8 +252,11 @@ impl World {
             8 => AppCommand::Unsubscribe { whom, channel },
             9 => {
                 let reason = [Disconnect::Kicked, Disconnect::Overloaded][bytes.below(2)];
-                AppCommand::Disconnect { whom, reason }
+                let ban_ms = bytes.flag().then(|| u64::from(bytes.byte()) << 4);
+                AppCommand::Disconnect { whom, reason, ban_ms }
             }
+            10 => AppCommand::Unban { whom },
+            11 => AppCommand::Bans { whom: Some(whom).filter(|_| bytes.flag()), limit: bytes.byte().into() },
             _ => AppCommand::Info,
         };
         self.next_id += 1;

@@ -50,7 +50,9 @@ mod watch;
 mod wheel;
 
 pub use act::{Act, Ask, List};
-pub use app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom};
+pub use app::{
+    AppAnswer, AppCommand, AppToken, BANS_LIMIT_MAX, BANS_MAX, Ban, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom,
+};
 pub use attachment::Attachment;
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};

@@ -41,7 +41,7 @@ fn subscribe_app(whom: Whom, name: &str) -> AppCommand {
 }
 
 fn kick(whom: Whom) -> AppCommand {
-    AppCommand::Disconnect { whom, reason: Disconnect::Kicked }
+    AppCommand::Disconnect { whom, reason: Disconnect::Kicked, ban_ms: None }
 }
 
 fn channels(net: &mut Net, pattern: Option<&str>, after: Option<&str>, limit: u32) -> (Vec<(String, u64, u64)>, bool) {
@@ -472,7 +472,10 @@ fn a_reason_that_lets_come_back_leaves_the_session() {
         let away = as_user(&mut net, 2, "ada");
         net.cut(away);
         let reason = Disconnect::Overloaded;
-        assert_eq!(net.app(0, AppCommand::Disconnect { whom: user("ada"), reason }), AppAnswer::Concerned(1));
+        assert_eq!(
+            net.app(0, AppCommand::Disconnect { whom: user("ada"), reason, ban_ms: None }),
+            AppAnswer::Concerned(1)
+        );
         for peer in [ada, away] {
             let back = net.resume(peer, 0, vec![]);
             assert_eq!(net.client(back), net.client(peer));

@@ -210,7 +210,7 @@ fn commands_for_many_sessions_share_slices_and_are_answered() {
         net.most = 0;
         let whom = Whom::User(user.clone());
         let end = AppCommand::Unsubscribe { whom: whom.clone(), channel: channel("chat:a") };
-        let away = AppCommand::Disconnect { whom, reason: Disconnect::Kicked };
+        let away = AppCommand::Disconnect { whom, reason: Disconnect::Kicked, ban_ms: None };
         net.paused = true;
         let tokens = [net.app_only(0, end), net.app_only(0, away)];
         net.paused = false;

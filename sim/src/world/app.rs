@@ -79,7 +79,7 @@ impl World {
         let whom = Whom::Client(client);
         self.app_asks(match channel {
             Some(channel) => AppCommand::Unsubscribe { whom, channel },
-            None => AppCommand::Disconnect { whom, reason: Disconnect::Kicked },
+            None => AppCommand::Disconnect { whom, reason: Disconnect::Kicked, ban_ms: None },
         })
     }
 

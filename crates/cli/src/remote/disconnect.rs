@@ -1,9 +1,15 @@
-//! `fanfare disconnect`: sends a client, or all clients of a user, away.
+//! `fanfare disconnect`, `unban` and `bans`: sends a client, or all clients of a user, away, and keeps them
+//! away for a time if that is asked for.
 
 use super::api::Api;
 use super::{Key, Server, lines};
 use crate::failure::Failure;
-use serde::Serialize;
+use crate::output::Reader;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The most bans that one answer of the server has.
+const SHOWN_MAX: u32 = 1000;
 
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("whom").required(true).args(["user", "client"])))]
@@ -17,6 +23,9 @@ pub(crate) struct Args {
     /// Why, as the client is told; only after `overloaded` it comes back
     #[arg(long, value_name = "WORD", value_parser = ["kicked", "unauthorized", "abuse", "overloaded"], default_value = "kicked")]
     reason: String,
+    /// Refuses them for so long: 30m, 1h, 7d. It is over when the server restarts
+    #[arg(long, value_name = "TIME")]
+    ban: Option<String>,
     #[command(flatten)]
     server: Server,
     #[command(flatten)]
@@ -30,15 +39,100 @@ struct DisconnectRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<String>,
     reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ban: Option<String>,
+}
+
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("whom").required(true).args(["user", "client"])))]
+pub(crate) struct UnbanArgs {
+    /// This user
+    #[arg(long)]
+    user: Option<String>,
+    /// The client with this public id
+    #[arg(long)]
+    client: Option<String>,
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    api_key: Key,
+}
+
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("whom").args(["user", "client"])))]
+pub(crate) struct BansArgs {
+    /// Only the ban of this user
+    #[arg(long)]
+    user: Option<String>,
+    /// Only the ban of this client
+    #[arg(long)]
+    client: Option<String>,
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    api_key: Key,
+}
+
+/// The body of `unban` and `bans`.
+#[derive(Serialize)]
+struct BanRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Bans<'a> {
+    #[serde(borrow)]
+    bans: Vec<&'a RawValue>,
+    #[serde(default)]
+    more: bool,
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     super::block_on(async {
         let mut api = Api::new(args.server, args.api_key)?;
-        let request = DisconnectRequest { user: args.user, client: args.client, reason: args.reason };
-        let body = serde_json::to_vec(&request)
-            .map_err(|error| Failure::ours(format!("the request cannot be written as JSON: {error}")))?;
+        let Args { user, client, reason, ban, .. } = args;
+        let body = body(&DisconnectRequest { user, client, reason, ban })?;
         let answer = api.call("disconnect", body, "sessions").await?;
         lines::print(&answer).map(drop)
     })
+}
+
+pub(crate) fn unban(args: UnbanArgs) -> Result<(), Failure> {
+    super::block_on(async {
+        let mut api = Api::new(args.server, args.api_key)?;
+        let body = body(&BanRequest { user: args.user, client: args.client, limit: None })?;
+        let answer = api.call("unban", body, "was_banned").await?;
+        lines::print(&answer).map(drop)
+    })
+}
+
+pub(crate) fn bans(args: BansArgs) -> Result<(), Failure> {
+    super::block_on(async {
+        let mut api = Api::new(args.server, args.api_key)?;
+        let body = body(&BanRequest { user: args.user, client: args.client, limit: Some(SHOWN_MAX) })?;
+        let answer = api.call("bans", body, "bans").await?;
+        let foreign = |error| Failure::ours(format!("the server's answer is not a list of bans: {error}"));
+        let Bans { bans, more } = serde_json::from_str(&answer).map_err(foreign)?;
+        for ban in bans {
+            if lines::print(ban.get())? == Reader::Gone {
+                return Ok(());
+            }
+        }
+        match more {
+            true => {
+                Err(Failure::ours(format!("there are more than {SHOWN_MAX} bans; ask for one with --user or --client")))
+            }
+            false => Ok(()),
+        }
+    })
+}
+
+fn body(request: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(request)
+        .map_err(|error| Failure::ours(format!("the request cannot be written as JSON: {error}")))
 }

@@ -1,4 +1,5 @@
-//! The commands that call a running Fanfare: `publish`, `subscribe`, `channels`, `disconnect`, `doctor`.
+//! The commands that call a running Fanfare: `publish`, `subscribe`, `channels`, `disconnect`, `unban`,
+//! `bans`, `doctor`.
 //!
 //! In: where the server is, and a key or a token, from flags or the environment. Out: JSON lines on stdout. The
 //! application's commands go over the HTTP API ([`api`]), `subscribe` over the native protocol, by the Rust client;

@@ -312,6 +312,24 @@ fn a_client_that_is_disconnected_does_not_come_back() {
 }
 
 #[test]
+fn bans_are_made_listed_and_ended() {
+    let server = Server::start();
+    let told = server.call(&["disconnect", "--user", "ada", "--ban", "1h"], "");
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["sessions"], &told["durable"]), (&json!(0), &json!(false)));
+    let until = &told["banned_until"];
+    let list = server.call(&["bans"], "");
+    let ban: Value = serde_json::from_str(&list).expect("one line of JSON");
+    assert_eq!(ban["user"], "ada");
+    let difference = ban["until"].as_u64().unwrap_or(0).abs_diff(until.as_u64().expect("a time"));
+    assert!(difference < 60_000, "{list} after {told}");
+    assert_eq!(server.call(&["bans", "--client", "00000000000000aa"], ""), "");
+    assert_eq!(server.call(&["unban", "--user", "ada"], ""), "{\"was_banned\":true}\n");
+    assert_eq!(server.call(&["unban", "--user", "ada"], ""), "{\"was_banned\":false}\n");
+    assert_eq!(server.call(&["bans"], ""), "");
+}
+
+#[test]
 fn signals_end_a_subscription_well() {
     let server = Server::start();
     for signal in [Signal::INT, Signal::TERM] {

@@ -91,6 +91,24 @@ impl Sessions {
                 self.ask_all(cx, token, command, AppAnswer::Concerned(0));
                 Ok(())
             }
+            AppCommand::Disconnect { ref whom, reason, ban_ms: Some(ban_ms) } => {
+                if reason.reconnect() {
+                    let message = format!("a ban needs a reason after which clients do not come back, not `{reason}`");
+                    return Err(Error::new(ErrorCode::BadRequest, message));
+                }
+                let until_ms = self.may_ban(cx, whom, ban_ms)?;
+                self.ask_all(cx, token, command, AppAnswer::Banned { sessions: 0, until_ms });
+                Ok(())
+            }
+            AppCommand::Unban { .. } => {
+                self.ask_all(cx, token, command, AppAnswer::Unbanned { was_banned: false });
+                Ok(())
+            }
+            AppCommand::Bans { whom, limit } => {
+                let answer = self.list_bans(cx, whom.as_ref(), limit);
+                self.answer_app(cx, token, Ok(answer));
+                Ok(())
+            }
             AppCommand::Unsubscribe { .. } | AppCommand::Disconnect { .. } => {
                 self.ask_all(cx, token, command, AppAnswer::Concerned(0));
                 Ok(())
@@ -170,6 +188,15 @@ impl Sessions {
         token: PendingToken,
         command: Arc<AppCommand>,
     ) {
+        match &*command {
+            // Before its sessions end: none begins in between.
+            AppCommand::Disconnect { whom, ban_ms: Some(ban_ms), .. } => self.bans.put(cx.now, whom, *ban_ms),
+            AppCommand::Unban { whom } => {
+                let was_banned = self.bans.remove(cx.now, whom);
+                return cx.out.push_back((from, PeerBody::AppPart { token, part: AppAnswer::Unbanned { was_banned } }));
+            }
+            _ => {}
+        }
         let whom = match &*command {
             AppCommand::Subscribe { whom, .. }
             | AppCommand::Unsubscribe { whom, .. }

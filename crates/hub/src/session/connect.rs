@@ -49,6 +49,9 @@ impl Sessions {
 
     /// The identity is known: resumes the session that the ticket names, or starts a new one.
     pub(super) fn take_up(&mut self, cx: &mut Cx<'_>, connecting: Connecting) {
+        if let Some(error) = self.banned_from(cx, &connecting) {
+            return self.connect_refused(cx, connecting, error);
+        }
         match connecting.connect.resume {
             // The session is here, even if the ticket names another shard: an earlier resume whose answer was lost may
             // have moved it.
@@ -77,6 +80,11 @@ impl Sessions {
             }
             _ => self.start_session(cx, connecting, None),
         }
+    }
+
+    fn banned_from(&self, cx: &Cx<'_>, connecting: &Connecting) -> Option<Error> {
+        let Connect { user, resume, .. } = &connecting.connect;
+        self.banned(cx, user.as_ref(), resume.as_ref().map(|resume| resume.client))
     }
 
     /// The claim of a client that comes with a ticket.
@@ -121,6 +129,12 @@ impl Sessions {
             let Connect { page, subscribe, program, .. } = connecting.connect;
             connecting.connect = Connect { page, subscribe, program, ..Connect::default() };
             return self.ask_connect(cx, connecting);
+        }
+        // The ban may have come while the session was looked for. One that was found is ended by the ban's own way.
+        if adopted.is_none()
+            && let Some(error) = self.banned_from(cx, &connecting)
+        {
+            return self.connect_refused(cx, connecting, error);
         }
         let id = connecting.at;
         let Some(conn) = self.conn(id.conn) else { return };

@@ -5,14 +5,15 @@
 //! concern: `connect` (a session begins, moves, ends), `command` (its commands), `subscribe` (a subscription's life),
 //! `deliver` (messages of homes, fan-out), `pull` (members that are behind catch up), `app` (the application's
 //! commands), `question` (questions to it), `forward` (commands that come by other requests), `many` (work in slices),
-//! `rewire` (a connection goes on over another wire), `away` (sessions without a connection), over the tables `table`,
-//! `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in `edge`, which knows
-//! no session.
+//! `rewire` (a connection goes on over another wire), `away` (sessions without a connection), `bans` (who may not
+//! connect), over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out
+//! to them are in `edge`, which knows no session.
 
 mod acts;
 mod anew;
 mod app;
 mod away;
+mod bans;
 mod command;
 mod connect;
 mod deliver;
@@ -54,6 +55,7 @@ use crate::timer::Timer;
 use crate::watch::{Counts, Held, Note, Noted};
 use crate::wheel::Wheel;
 use app::Work;
+use bans::Bans;
 use pending::{PendingTable, ReplyTo};
 use std::collections::{HashMap, VecDeque};
 use table::{BadRequests, Conn, Heartbeat, SeatState, SessionTable};
@@ -129,6 +131,7 @@ pub(crate) struct Sessions {
     reminders: Reminders,
     /// Commands of the application about many sessions that are done for some of them.
     works: VecDeque<Work>,
+    bans: Bans,
     judging: Option<many::Judging>,
     draining: Option<many::Draining>,
     /// Homes are being notified how many subscribe.
@@ -162,6 +165,7 @@ impl Sessions {
             pulls: VecDeque::new(),
             reminders: Reminders::default(),
             works: VecDeque::new(),
+            bans: Bans::new(hash),
             judging: None,
             draining: None,
             recounting: false,

@@ -61,7 +61,7 @@ fn a_ticket_whose_session_is_gone_is_worth_nothing_and_the_application_is_asked(
             let (peer, _) = connect_as(&mut net, 0, with_token("t"), granted);
             if is_kicked {
                 let whom = Whom::user("ada");
-                let kick = AppCommand::Disconnect { whom, reason: Disconnect::Kicked };
+                let kick = AppCommand::Disconnect { whom, reason: Disconnect::Kicked, ban_ms: None };
                 assert_eq!(net.app(1, kick), AppAnswer::Concerned(1));
             } else {
                 net.cut(peer);

@@ -8,7 +8,7 @@
 use super::table::{CHANNEL_MAX, EPOCH_MAX, EVENT_MAX};
 use super::table::{COMMANDS, Command, Field, NAMED, STATUSES, Shape};
 use fanfare_hub::IDEMPOTENCY_KEY_BYTES_MAX;
-use fanfare_wire::native::app::{ApiCommand, REASONS};
+use fanfare_wire::native::app::{ApiCommand, BAN_PATTERN, REASONS};
 use fanfare_wire::native::reserved_fields;
 use serde_json::{Map, Value, json};
 
@@ -113,7 +113,7 @@ fn header_pattern() -> String {
 }
 
 fn may_be_empty(kind: ApiCommand) -> bool {
-    matches!(kind, ApiCommand::Channels | ApiCommand::Info)
+    matches!(kind, ApiCommand::Channels | ApiCommand::Bans | ApiCommand::Info)
 }
 
 fn request(command: &Command) -> Value {
@@ -231,6 +231,7 @@ fn schema(shape: Shape, or_null: bool) -> Value {
         Shape::Namespace => text(1, 200, Some("^/[A-Za-z0-9_/-]*$".into())),
         Shape::Client => text(16, 16, Some("^[0-9a-f]{16}$".into())),
         Shape::Epoch => text(0, EPOCH_MAX, None),
+        Shape::Time => text(0, usize::MAX, Some(BAN_PATTERN.to_owned())),
         Shape::Reason => {
             let mut words: Vec<Value> = REASONS.iter().map(|reason| reason.row().word.into()).collect();
             if or_null {

@@ -7,7 +7,8 @@
 
 use fanfare_hub::{CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX, ROOM_BYTES_MAX};
 use fanfare_wire::native::app::{
-    AUDIENCE_CLIENTS_MAX, ApiCommand, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_MAX, USER_BYTES_MAX,
+    AUDIENCE_CLIENTS_MAX, ApiCommand, BANS_LIMIT_MAX, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_MAX,
+    USER_BYTES_MAX,
 };
 use fanfare_wire::native::{EPOCH_BYTES_MAX, HISTORY_LIMIT_MAX};
 
@@ -54,6 +55,8 @@ pub(super) enum Shape {
     Epoch,
     /// One of some words.
     Reason,
+    /// The length of a ban.
+    Time,
     /// An integer.
     Number { min: u64, max: u64 },
     /// True or false.
@@ -160,6 +163,15 @@ pub(super) const NAMED: &[(&str, &str, &[Field])] = &[
             field("present", ANY_NUMBER, "How many clients have entered"),
             optional("epoch", Shape::Epoch, "Of its newest position, if that is known"),
             optional("offset", ANY_NUMBER, "Of its newest position, if that is known"),
+        ],
+    ),
+    (
+        "Ban",
+        "A user or a client that may not connect.",
+        &[
+            optional("user", USER, "The user; or `client`"),
+            optional("client", Shape::Client, "The client; or `user`"),
+            field("until", ANY_NUMBER, "The end of the ban, in ms since 1970"),
         ],
     ),
     (
@@ -423,10 +435,50 @@ pub(super) const COMMANDS: &[Command] = &[
                 Shape::Reason,
                 "The reason that the client gets; `kicked` by default. Only after `overloaded` may the client come back",
             ),
+            optional(
+                "ban",
+                Shape::Time,
+                "For so long each `connect` as this user, or with a ticket of this client, is refused as `denied`, with the time left as `retry_after`. A later ban replaces an earlier one. Not with `overloaded`",
+            ),
         ],
         one_of: Some(["client", "user"]),
         example: r#"{"user":"ada"}"#,
-        answer: &[SESSIONS],
+        answer: &[
+            SESSIONS,
+            optional("banned_until", ANY_NUMBER, "The end of the ban, in ms since 1970, if there is one"),
+            optional("durable", Shape::Flag, "`false` with a ban: it is over when the server restarts"),
+        ],
+        has_key: false,
+    },
+    Command {
+        kind: ApiCommand::Unban,
+        summary: "End a ban",
+        about: "The user or the client may connect again.",
+        fields: &[CLIENT, USER_FIELD],
+        one_of: Some(["client", "user"]),
+        example: r#"{"user":"ada"}"#,
+        answer: &[field("was_banned", Shape::Flag, "Whether there was a ban; `false` is not an error")],
+        has_key: false,
+    },
+    Command {
+        kind: ApiCommand::Bans,
+        summary: "List the bans that hold",
+        about: "Users come first. At most 100,000 users and clients can be banned at a time. The body may be empty.",
+        fields: &[
+            optional("client", Shape::Client, "Only this client; or `user`"),
+            optional("user", USER, "Only this user; or `client`"),
+            optional("limit", Shape::Number { min: 1, max: BANS_LIMIT_MAX as u64 }, "At most so many; 100 by default"),
+        ],
+        one_of: None,
+        example: r#"{"user":"ada"}"#,
+        answer: &[
+            field(
+                "bans",
+                Shape::List { of: &Shape::Named("Ban"), min: 0, max: BANS_LIMIT_MAX as usize },
+                "The bans, in the order of their ids",
+            ),
+            optional("more", Shape::Flag, "True if there are more"),
+        ],
         has_key: false,
     },
     Command {

@@ -185,6 +185,7 @@ fn shape(shape: Shape) -> String {
         Shape::Namespace => "name of a namespace".to_owned(),
         Shape::Client => "client's id".to_owned(),
         Shape::Epoch => "epoch".to_owned(),
+        Shape::Time => "a time of up to 6 digits, like `\"1h\"`".to_owned(),
         Shape::Reason => REASONS.iter().map(|reason| format!("`\"{reason}\"`")).collect::<Vec<_>>().join(", "),
         Shape::Number { max: fanfare_hub::NUMBER_MAX, .. } => "integer".to_owned(),
         Shape::Number { min, max } => format!("integer, {min}–{max}"),

@@ -80,8 +80,8 @@ impl ApiKey {
     }
 
     /// The same for channels that one of these patterns matches. `channels` then needs one of the very patterns as
-    /// `match`; `disconnect` and `info`, which name no channel, are denied unless [`ApiKey::only_commands`] lists
-    /// them.
+    /// `match`; `disconnect`, `unban`, `bans` and `info`, which name no channel, are denied unless
+    /// [`ApiKey::only_commands`] lists them.
     #[must_use]
     pub fn only_channels(self, channels: impl IntoIterator<Item = Pattern>) -> Self {
         ApiKey { channels: Some(channels.into_iter().collect()), ..self }
@@ -99,8 +99,7 @@ impl ApiKey {
             kind => kind,
         };
         match &self.commands {
-            // Neither names a channel: a key for some channels would reach all of them.
-            None if self.channels.is_some() && matches!(kind, ApiCommand::Disconnect | ApiCommand::Info) => {
+            None if self.channels.is_some() && concerns_every_channel(kind) => {
                 let problem = "that affects every channel, and the key is limited to some; list it in the option `commands` to allow it";
                 Err(self.denied(format!("may not {}: {problem}", kind.word())))
             }
@@ -137,6 +136,11 @@ impl ApiKey {
     }
 }
 
+/// The commands that name no channel, so that a key for some channels would reach all of them.
+fn concerns_every_channel(kind: ApiCommand) -> bool {
+    matches!(kind, ApiCommand::Disconnect | ApiCommand::Unban | ApiCommand::Bans | ApiCommand::Info)
+}
+
 fn kind_of(command: &AppCommand) -> ApiCommand {
     match command {
         AppCommand::Publish { .. } => ApiCommand::Publish,
@@ -148,6 +152,8 @@ fn kind_of(command: &AppCommand) -> ApiCommand {
         AppCommand::Subscribe { .. } => ApiCommand::Subscribe,
         AppCommand::Unsubscribe { .. } => ApiCommand::Unsubscribe,
         AppCommand::Disconnect { .. } => ApiCommand::Disconnect,
+        AppCommand::Unban { .. } => ApiCommand::Unban,
+        AppCommand::Bans { .. } => ApiCommand::Bans,
         AppCommand::Members(command) => match command.op {
             MembersOp::Ask { .. } | MembersOp::Answer { .. } | MembersOp::Volatile { .. } => ApiCommand::Publish,
             MembersOp::Join { .. } => ApiCommand::Subscribe,
@@ -169,7 +175,11 @@ fn channel_of(command: &AppCommand) -> Option<&ChannelName> {
         | AppCommand::HistoryRemove { channel }
         | AppCommand::Presence { channel }
         | AppCommand::Unsubscribe { channel, .. } => Some(channel),
-        AppCommand::Channels { .. } | AppCommand::Disconnect { .. } | AppCommand::Info => None,
+        AppCommand::Channels { .. }
+        | AppCommand::Disconnect { .. }
+        | AppCommand::Unban { .. }
+        | AppCommand::Bans { .. }
+        | AppCommand::Info => None,
     }
 }
 
@@ -250,7 +260,8 @@ mod tests {
         assert!(reader.may(&AppCommand::Info).is_err());
         let news = key.clone().only_channels([Pattern::new("news:**").unwrap()]);
         for kind in ApiCommand::ALL {
-            let needs_word = matches!(kind, ApiCommand::Disconnect | ApiCommand::Info);
+            let needs_word =
+                matches!(kind, ApiCommand::Disconnect | ApiCommand::Unban | ApiCommand::Bans | ApiCommand::Info);
             assert_eq!(news.may_ask(*kind).is_err(), needs_word, "{}", kind.word());
             let is_included = kind.is_many() || *kind == ApiCommand::Emit;
             assert!(news.clone().only_commands([*kind]).may_ask(*kind).is_ok() || is_included, "{}", kind.word());

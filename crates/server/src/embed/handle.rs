@@ -25,6 +25,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
@@ -474,7 +475,39 @@ impl Handle {
     /// Ends connections, and their sessions too unless the reason lets their clients come back. Returns how many
     /// sessions were affected.
     pub async fn disconnect(&self, whom: Whom, reason: Disconnect) -> Result<u64, Error> {
-        concerned(self.ask(AppCommand::Disconnect { whom, reason }).await)
+        concerned(self.ask(AppCommand::Disconnect { whom, reason, ban_ms: None }).await)
+    }
+
+    /// Does the same with [`Disconnect::Kicked`], and refuses each `connect` as this user, or with a ticket of this
+    /// client, for so long: as long as the process lives, and rounded down to ms. A later ban replaces an earlier one.
+    /// Returns how many sessions were affected.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
+    /// use fanfare::hub::Whom;
+    /// use std::time::Duration;
+    ///
+    /// hub.ban(Whom::user("mallory"), Duration::from_secs(3600)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `limit_exceeded` if [`BANS_MAX`](fanfare_hub::BANS_MAX) others are banned, and as all commands.
+    pub async fn ban(&self, whom: Whom, time: Duration) -> Result<u64, Error> {
+        let ban_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        match self.ask(AppCommand::Disconnect { whom, reason: Disconnect::Kicked, ban_ms }).await {
+            AppAnswer::Banned { sessions, .. } => Ok(sessions),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Ends a ban, and returns whether there was one.
+    pub async fn unban(&self, whom: Whom) -> Result<bool, Error> {
+        match self.ask(AppCommand::Unban { whom }).await {
+            AppAnswer::Unbanned { was_banned } => Ok(was_banned),
+            other => Err(refused(other)),
+        }
     }
 
     /// A namespace of Socket.IO: `/`, or another. The program's operations on it take effect in program order.

@@ -36,7 +36,7 @@ macro_rules! fields {
 }
 
 fields! {
-    Ack "ack", After "after", Args "args", Attempt "attempt", Audience "audience", Batch "batch", Before "before", Channel "channel", Channels "channels",
+    Ack "ack", After "after", Args "args", Attempt "attempt", Audience "audience", Ban "ban", Batch "batch", Before "before", Channel "channel", Channels "channels",
     Client "client", Code "code", Commands "commands", Count "count", Data "data", Data64 "data64", Delay "delay",
     Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Event "event", Except "except",
     Expires "expires", Features "features", Filter "filter", From "from", Id "id",

@@ -1,8 +1,8 @@
 //! Bodies to commands.
 
 use super::{
-    AUDIENCE_CLIENTS_MAX, ApiCommand, ApiRequest, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_DEFAULT,
-    CHANNELS_LIMIT_MAX, Caller, REASONS, USER_BYTES_MAX,
+    AUDIENCE_CLIENTS_MAX, ApiCommand, ApiRequest, BANS_LIMIT_MAX, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX,
+    CHANNELS_LIMIT_MAX, Caller, LIMIT_DEFAULT, REASONS, USER_BYTES_MAX,
 };
 use crate::json;
 use crate::native::Limits;
@@ -22,7 +22,7 @@ pub fn decode(kind: ApiCommand, body: &[u8], caller: &Caller<'_>, limits: &Limit
     let mut text = text(body)?;
     if text.trim_ascii().is_empty() {
         text = match kind {
-            ApiCommand::Channels | ApiCommand::Info => "{}",
+            ApiCommand::Channels | ApiCommand::Bans | ApiCommand::Info => "{}",
             _ => return Err(Error::new(ErrorCode::BadRequest, "the body is empty: it must be a JSON object")),
         };
     }
@@ -76,15 +76,19 @@ fn command(kind: ApiCommand, object: &Object<'_>, caller: &Caller<'_>, limits: &
         ApiCommand::Channels => AppCommand::Channels {
             pattern: pattern(object)?,
             after: object.text(Field::After, usize::MAX)?.map(|name| named(Field::After, &name)).transpose()?,
-            limit: object
-                .number(Field::Limit, 1, u64::from(CHANNELS_LIMIT_MAX))?
-                .map_or(CHANNELS_LIMIT_DEFAULT, |limit| limit as u32),
+            limit: limit(object, CHANNELS_LIMIT_MAX)?,
         },
         ApiCommand::Subscribe => {
             AppCommand::Subscribe { whom: whom(object)?, options: Box::new(sub_options(object, limits)?) }
         }
         ApiCommand::Unsubscribe => AppCommand::Unsubscribe { whom: whom(object)?, channel: object.channel()? },
-        ApiCommand::Disconnect => AppCommand::Disconnect { whom: whom(object)?, reason: reason(object)? },
+        ApiCommand::Disconnect => disconnect(object)?,
+        ApiCommand::Unban => AppCommand::Unban { whom: whom(object)? },
+        ApiCommand::Bans => {
+            let is_of_one = object.get(Field::Client).or(object.get(Field::User)).is_some();
+            let whom = is_of_one.then(|| whom(object)).transpose()?;
+            AppCommand::Bans { whom, limit: limit(object, BANS_LIMIT_MAX)? }
+        }
         ApiCommand::Info => AppCommand::Info,
         ApiCommand::Batch | ApiCommand::Broadcast => {
             let problem = format!("`{}` is not allowed in a `batch`", kind.word());
@@ -294,6 +298,41 @@ fn reason(object: &Object<'_>) -> Result<Disconnect, Fault> {
         let words: Vec<String> = REASONS.iter().map(|reason| format!("\"{reason}\"")).collect();
         Fault::bad(Field::Reason, format!("must be one of {}, not {}", words.join(", "), shown(&word)))
     })
+}
+
+fn disconnect(object: &Object<'_>) -> Result<AppCommand, Fault> {
+    let (whom, reason) = (whom(object)?, reason(object)?);
+    let ban_ms = object.text(Field::Ban, usize::MAX)?.map(|text| ban(&text)).transpose()?;
+    if ban_ms.is_some() && reason.reconnect() {
+        let problem = format!("needs a `reason` after which clients do not come back, not \"{reason}\"");
+        return Err(Fault::bad(Field::Ban, problem));
+    }
+    Ok(AppCommand::Disconnect { whom, reason, ban_ms })
+}
+
+/// The length of a ban in ms; see [`BAN_PATTERN`](super::BAN_PATTERN).
+fn ban(text: &str) -> Result<u64, Fault> {
+    let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let scale = match unit {
+        "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        "d" => Some(86_400_000),
+        _ => None,
+    };
+    let number = Some(number).filter(|number| (1..=6).contains(&number.len()) && !number.starts_with('0'));
+    number.and_then(|number| Some(number.parse::<u64>().ok()? * scale?)).ok_or_else(|| {
+        let problem = format!(
+            "must be a whole number of up to 6 digits and a unit (ms, s, m, h or d), like \"1h\", not {}",
+            shown(text)
+        );
+        Fault::bad(Field::Ban, problem)
+    })
+}
+
+fn limit(object: &Object<'_>, max: u32) -> Result<u32, Fault> {
+    Ok(object.number(Field::Limit, 1, u64::from(max))?.map_or(LIMIT_DEFAULT, |limit| limit as u32))
 }
 
 fn pattern(object: &Object<'_>) -> Result<Option<Pattern>, Fault> {

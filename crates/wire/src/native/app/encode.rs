@@ -3,7 +3,7 @@
 use crate::native::encode::{encode_publication, put_entry, put_position};
 use crate::native::write::{ObjectWriter, put};
 use crate::socketio::CHANNEL_PREFIX;
-use fanfare_hub::{AppAnswer, ChannelInfo, Error, History, MemberInfo, NodeInfo, PresenceSnapshot};
+use fanfare_hub::{AppAnswer, Ban, ChannelInfo, Error, History, MemberInfo, NodeInfo, PresenceSnapshot, Whom};
 
 /// Appends the answer to one command; a refusal is written as [`encode_error`] does.
 pub fn encode_answer(out: &mut Vec<u8>, answer: &AppAnswer) {
@@ -19,6 +19,14 @@ pub fn encode_answer(out: &mut Vec<u8>, answer: &AppAnswer) {
             ObjectWriter::plain(out).list("channels", channels, put_channel).flag_if("more", *more).end();
         }
         AppAnswer::Concerned(count) => ObjectWriter::plain(out).number("sessions", *count).end(),
+        AppAnswer::Banned { sessions, until_ms } => {
+            let mut object = ObjectWriter::plain(out);
+            object.number("sessions", *sessions).number("banned_until", *until_ms).flag("durable", false).end();
+        }
+        AppAnswer::Unbanned { was_banned } => ObjectWriter::plain(out).flag("was_banned", *was_banned).end(),
+        AppAnswer::Bans { bans, more } => {
+            ObjectWriter::plain(out).list("bans", bans, put_ban).flag_if("more", *more).end();
+        }
         AppAnswer::Members(members) => ObjectWriter::plain(out).list("members", members, put_member).end(),
         AppAnswer::Info(info) => put_info(out, info),
         AppAnswer::Done => ObjectWriter::plain(out).end(),
@@ -82,6 +90,15 @@ fn put_member(out: &mut Vec<u8>, member: &MemberInfo) {
     let mut object = ObjectWriter::plain(out);
     object.shown("client", member.client).text_if("user", member.user.as_ref().map(|user| &*user.0));
     object.list("rooms", &member.rooms, |out, room| put(out, room.as_str())).end();
+}
+
+fn put_ban(out: &mut Vec<u8>, ban: &Ban) {
+    let mut object = ObjectWriter::plain(out);
+    match &ban.whom {
+        Whom::User(user) => object.text("user", &user.0),
+        Whom::Client(client) => object.shown("client", *client),
+    };
+    object.number("until", ban.until_ms).end();
 }
 
 fn put_channel(out: &mut Vec<u8>, info: &ChannelInfo) {

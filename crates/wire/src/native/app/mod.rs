@@ -38,8 +38,12 @@ pub const BROADCAST_CHANNELS_MAX: usize = 1000;
 pub const AUDIENCE_CLIENTS_MAX: usize = 1000;
 /// Channels that one page of `channels` may hold.
 pub const CHANNELS_LIMIT_MAX: u32 = fanfare_hub::CHANNELS_MAX;
-/// The limit of a `channels` without `limit`.
-pub const CHANNELS_LIMIT_DEFAULT: u32 = 100;
+/// Bans that one answer to `bans` may hold.
+pub const BANS_LIMIT_MAX: u32 = fanfare_hub::BANS_LIMIT_MAX;
+/// The limit of a `channels` or `bans` without `limit`.
+pub const LIMIT_DEFAULT: u32 = 100;
+/// The length of a ban: a whole number of up to 6 digits, and a unit. As a regular expression of JSON Schema.
+pub const BAN_PATTERN: &str = "^[1-9][0-9]{0,5}(ms|s|m|h|d)$";
 /// Bytes of a user's id.
 pub const USER_BYTES_MAX: usize = 255;
 
@@ -86,6 +90,8 @@ api_commands! {
     Subscribe "subscribe",
     Unsubscribe "unsubscribe",
     Disconnect "disconnect",
+    Unban "unban",
+    Bans "bans",
     Info "info",
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::native::Limits;
 use bytes::Bytes;
 use fanfare_hub::{
-    AppAnswer, Audience, ChannelInfo, ChannelName, ClientId, Data, Epoch, Error, ErrorCode, History, HistoryFrom,
+    AppAnswer, Audience, Ban, ChannelInfo, ChannelName, ClientId, Data, Epoch, Error, ErrorCode, History, HistoryFrom,
     HistoryQuery, NodeInfo, Pattern, Position, PresenceEntry, PresenceSnapshot, Publication, Publish, Sender, Signal,
     SubOptions, UserId, Whom,
 };
@@ -76,8 +76,14 @@ fn commands() -> Vec<(ApiCommand, &'static str, AppCommand)> {
         (ApiCommand::Subscribe, r#"{"client":"0000000000000abc","channel":"c"}"#, AppCommand::Subscribe { whom: client.clone(), options: Box::new(SubOptions::new(name("c"))) }),
         (ApiCommand::Subscribe, r#"{"user":"ada","channel":"c","since":{"epoch":"000000000000000e","offset":7},"recent":5,"presence":true,"signals":false}"#, AppCommand::Subscribe { whom: user.clone(), options: Box::new(options) }),
         (ApiCommand::Unsubscribe, r#"{"user":"ada","client":null,"channel":"c"}"#, AppCommand::Unsubscribe { whom: user.clone(), channel: name("c") }),
-        (ApiCommand::Disconnect, r#"{"client":"0000000000000abc"}"#, AppCommand::Disconnect { whom: client, reason: Disconnect::Kicked }),
-        (ApiCommand::Disconnect, r#"{"user":"ada","reason":"overloaded"}"#, AppCommand::Disconnect { whom: user, reason: Disconnect::Overloaded }),
+        (ApiCommand::Disconnect, r#"{"client":"0000000000000abc"}"#, AppCommand::Disconnect { whom: client.clone(), reason: Disconnect::Kicked, ban_ms: None }),
+        (ApiCommand::Disconnect, r#"{"user":"ada","reason":"overloaded"}"#, AppCommand::Disconnect { whom: user.clone(), reason: Disconnect::Overloaded, ban_ms: None }),
+        (ApiCommand::Disconnect, r#"{"user":"ada","ban":"90m"}"#, AppCommand::Disconnect { whom: user.clone(), reason: Disconnect::Kicked, ban_ms: Some(5_400_000) }),
+        (ApiCommand::Disconnect, r#"{"user":"ada","reason":"abuse","ban":"999999d"}"#, AppCommand::Disconnect { whom: user.clone(), reason: Disconnect::Abuse, ban_ms: Some(999_999 * 86_400_000) }),
+        (ApiCommand::Unban, r#"{"client":"0000000000000abc"}"#, AppCommand::Unban { whom: client.clone() }),
+        (ApiCommand::Bans, "", AppCommand::Bans { whom: None, limit: 100 }),
+        (ApiCommand::Bans, r#"{"user":null,"client":"0000000000000abc","limit":1000}"#, AppCommand::Bans { whom: Some(client), limit: 1000 }),
+        (ApiCommand::Bans, r#"{"user":"ada"}"#, AppCommand::Bans { whom: Some(user), limit: 100 }),
         (ApiCommand::Info, " \n", AppCommand::Info),
         (ApiCommand::Info, r#"{"unknown":{"a":[]}}"#, AppCommand::Info),
         (ApiCommand::Info, r#"{"\ud800":{"\udc00":[]}}"#, AppCommand::Info),
@@ -141,6 +147,12 @@ fn mistakes_are_named_with_their_place() {
         (ApiCommand::Channels, r#"{"after":"a b"}"#, ErrorCode::BadRequest, "`after` is not a channel name: a channel name cannot hold ' ' (at byte 1)"),
         (ApiCommand::Channels, r#"{"limit":1001}"#, ErrorCode::BadRequest, "`limit` must be an integer from 1 to 1000, not 1001"),
         (ApiCommand::Disconnect, r#"{"user":""}"#, ErrorCode::BadRequest, "`user` of 0 bytes is too short: it must have 1 to 255"),
+        (ApiCommand::Disconnect, r#"{"user":"u","ban":"1.5h"}"#, ErrorCode::BadRequest, "`ban` must be a whole number of up to 6 digits and a unit (ms, s, m, h or d), like \"1h\", not \"1.5h\""),
+        (ApiCommand::Disconnect, r#"{"user":"u","ban":"0s"}"#, ErrorCode::BadRequest, "`ban` must be a whole number of up to 6 digits and a unit (ms, s, m, h or d), like \"1h\", not \"0s\""),
+        (ApiCommand::Disconnect, r#"{"user":"u","ban":3600}"#, ErrorCode::BadRequest, "`ban` must be a text, not 3600"),
+        (ApiCommand::Disconnect, r#"{"user":"u","ban":"1h","reason":"overloaded"}"#, ErrorCode::BadRequest, "`ban` needs a `reason` after which clients do not come back, not \"overloaded\""),
+        (ApiCommand::Bans, r#"{"user":"u","client":"0000000000000abc"}"#, ErrorCode::BadRequest, "`client` and `user` are in one command: only one of them is allowed"),
+        (ApiCommand::Unban, "{}", ErrorCode::BadRequest, "`client` is missing, and `user` too: one of them says whose sessions"),
         (ApiCommand::Disconnect, "{}", ErrorCode::BadRequest, "`client` is missing, and `user` too: one of them says whose sessions"),
     ];
     for (kind, body, code, message) in rows {
@@ -193,6 +205,9 @@ fn answers_are_written() {
         (AppAnswer::Presence(PresenceSnapshot { seq: 3, count: 9, entries: None }), r#"{"seq":3,"count":9}"#),
         (AppAnswer::Channels { channels: vec![channel(Some(at(1))), channel(None)], more: false }, r#"{"channels":[{"channel":"c","subscribers":2,"present":1,"epoch":"000000000000000e","offset":1},{"channel":"c","subscribers":2,"present":1}]}"#),
         (AppAnswer::Concerned(2), r#"{"sessions":2}"#),
+        (AppAnswer::Banned { sessions: 2, until_ms: 9 }, r#"{"sessions":2,"banned_until":9,"durable":false}"#),
+        (AppAnswer::Unbanned { was_banned: true }, r#"{"was_banned":true}"#),
+        (AppAnswer::Bans { bans: vec![Ban { whom: Whom::user("ada"), until_ms: 9 }, Ban { whom: ClientId(1).into(), until_ms: 8 }], more: true }, r#"{"bans":[{"user":"ada","until":9},{"client":"0000000000000001","until":8}],"more":true}"#),
         (AppAnswer::Info(Box::new(info)), concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","sessions":1,"connected":2,"subscriptions":3,"channels":4,"history_bytes":5}"#)),
         (AppAnswer::Done, "{}"),
         (AppAnswer::Error(rate), r#"{"code":"rate_limited","message":"slowly","retryable":true,"retry_after":7,"channel":"c","rule":"c"}"#),
