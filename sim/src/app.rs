@@ -46,6 +46,8 @@ pub(crate) struct App {
     by_requests: BTreeSet<usize>,
     /// Sessions that were ended.
     ended: BTreeSet<ClientId>,
+    /// The users that it banned.
+    bans: BTreeMap<UserId, Banned>,
     /// The first fault found.
     broken: Option<String>,
     /// The last list and figures.
@@ -62,6 +64,17 @@ struct PendingCommand {
     pipes: Vec<usize>,
     /// Sessions that began since: each may be concerned or not.
     newcomers: BTreeSet<ClientId>,
+}
+
+/// A ban of a user. Times are of the monotonic clock.
+#[derive(Debug)]
+struct Banned {
+    /// Every shard knows of it from then on, once the command was answered.
+    since_ms: Option<u64>,
+    /// It ends on no shard before this.
+    least_ms: u64,
+    /// It has ended on every shard then.
+    most_ms: u64,
 }
 
 impl App {
@@ -123,7 +136,15 @@ impl App {
             14 => AppCommand::Unsubscribe { whom: self.any_whom(rng)?, channel },
             15 if rng.below(2) == 0 => {
                 let reason = if rng.below(4) == 0 { Disconnect::Overloaded } else { Disconnect::Kicked };
-                AppCommand::Disconnect { whom: self.any_whom(rng)?, reason, ban_ms: None }
+                let whom = self.any_whom(rng)?;
+                // The client core and the chat's clients end for good when they are refused; these come again.
+                let ban_ms = match &whom {
+                    Whom::User(user) if user.0.starts_with("user") && !comes_back(reason) => {
+                        (self.next_token % 3 != 0).then(|| 200 + 100 * (self.next_token % 20))
+                    }
+                    _ => None,
+                };
+                AppCommand::Disconnect { whom, reason, ban_ms }
             }
             _ => return None,
         })
@@ -209,6 +230,10 @@ impl App {
         {
             self.granted.extend(&asked.sessions);
         }
+        if let AppCommand::Disconnect { whom: Whom::User(user), ban_ms: Some(ban_ms), .. } = &asked.command {
+            let banned = Banned { since_ms: None, least_ms: now_ms + ban_ms, most_ms: u64::MAX };
+            self.bans.insert(user.clone(), banned);
+        }
         self.asked.insert(self.next_token, asked);
         self.next_token
     }
@@ -225,6 +250,7 @@ impl App {
         self.following.clear();
         self.granted.clear();
         self.by_pipe.clear();
+        self.bans.clear();
     }
 
     /// True if nothing is asked.
@@ -285,6 +311,17 @@ impl App {
         let in_time = now_ms - at_ms < self.store_timeout_ms;
         let open: Vec<usize> = pipes.iter().copied().filter(|pipe| is_open(*pipe)).collect();
         let seen = open.iter().filter(|pipe| !self.by_requests.contains(pipe));
+        if let (AppCommand::Disconnect { whom: Whom::User(user), ban_ms: Some(ban_ms), .. }, answer) =
+            (&command, answer)
+        {
+            match self.bans.get_mut(user) {
+                Some(banned) if matches!(answer, AppAnswer::Banned { .. }) => {
+                    (banned.since_ms, banned.most_ms) = (Some(now_ms), now_ms + ban_ms);
+                    counts.app_banned += 1;
+                }
+                _ => drop(self.bans.remove(user)),
+            }
+        }
         match (&command, answer) {
             (AppCommand::Subscribe { options, .. }, AppAnswer::Concerned(count)) => {
                 counts.app_subscribed += count;
@@ -307,7 +344,10 @@ impl App {
                     }
                 }
             }
-            (AppCommand::Disconnect { reason, .. }, AppAnswer::Concerned(count)) => {
+            (
+                AppCommand::Disconnect { reason, .. },
+                AppAnswer::Concerned(count) | AppAnswer::Banned { sessions: count, .. },
+            ) => {
                 counts.app_disconnected += count;
                 if let Some(pipe) = open.first() {
                     return Err(format!("app: {command:?} was answered, and pipe {pipe} is still open"));
@@ -341,9 +381,24 @@ impl App {
 
     /// A shard sends a message to a connection. Returns the channel to which the application may have subscribed the
     /// session that begins with it.
-    pub(crate) fn overhears(&mut self, pipe: usize, owner: u64, said: &ToClient) -> Option<(ClientId, ChannelName)> {
+    pub(crate) fn overhears(
+        &mut self,
+        now_ms: u64,
+        (pipe, owner): (usize, u64),
+        said: &ToClient,
+        counts: &mut Counts,
+    ) -> Option<(ClientId, ChannelName)> {
         match said {
             ToClient::Reply(reply) => match &reply.body {
+                ReplyBody::Error(error) if error.message.starts_with("the application has banned") => {
+                    counts.app_bans_refused += 1;
+                    if self.bans.values().all(|banned| banned.most_ms <= now_ms) {
+                        self.wrong(format!("app: on pipe {pipe} {error:?}, and nobody is banned"));
+                    }
+                }
+                ReplyBody::Connected(connected) if self.is_banned(now_ms, connected.user.as_ref()) => {
+                    self.wrong(format!("app: {connected:?} on pipe {pipe}, and the user is banned"));
+                }
                 ReplyBody::Connected(connected) => {
                     let client = connected.client;
                     if self.ended.contains(&client) {
@@ -383,6 +438,11 @@ impl App {
             },
         }
         None
+    }
+
+    fn is_banned(&self, now_ms: u64, user: Option<&UserId>) -> bool {
+        let banned = user.and_then(|user| self.bans.get(user));
+        banned.is_some_and(|banned| banned.since_ms.is_some() && now_ms < banned.least_ms)
     }
 
     fn follows(&mut self, pipe: usize, channel: &ChannelName, follows: bool) {

@@ -29,6 +29,8 @@ counts! {
     app_subscribed, "sessions that the application subscribed";
     app_unsubscribed, "subscriptions that the application ended";
     app_disconnected, "sessions that the application sent away";
+    app_banned, "users that the application banned";
+    app_bans_refused, "connects of banned users";
     app_purged, "histories that the application removed";
     room_messages, "publications for members of rooms, received by one that was surely in them";
     room_either, "publications for members of rooms, received by one that may have been in them";

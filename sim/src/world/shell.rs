@@ -322,7 +322,7 @@ impl World {
     /// The application may have subscribed the session that begins with a message.
     pub(super) fn overhears(&mut self, index: usize, message: &ToClient) {
         let owner = self.number_of(self.pipes[index].client);
-        if let Some((client, channel)) = self.app.overhears(index, owner, message) {
+        if let Some((client, channel)) = self.app.overhears(self.now_ms, (index, owner), message, &mut self.counts) {
             self.application.grants([client].into(), &channel);
         }
     }
