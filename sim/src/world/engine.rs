@@ -90,6 +90,12 @@ impl World {
                 self.lets_go(pipe);
                 Ok(())
             }
+            // The shard stood still when the POST came, and goes on earlier than was said: the faults have ended.
+            EngineStep::Says { text: UPGRADE, .. } if self.engine(pipe).post_comes_ms > self.now_ms => {
+                let at_ms = self.engine(pipe).post_comes_ms + 1;
+                self.at(at_ms, Event::Engine { pipe, step });
+                Ok(())
+            }
             EngineStep::Says { socket, text } => self.socket_says(pipe, socket, text),
             EngineStep::Cut { socket } => {
                 let engine = self.engine(pipe);
@@ -163,6 +169,11 @@ impl World {
         let late_ms = 1 + self.pipes[pipe].rng.below(12);
         self.engine(pipe).post_comes_ms = self.now_ms + late_ms;
         self.step_later(pipe, late_ms, EngineStep::Post(body));
+    }
+
+    /// The POST that is under way is taken in at this time.
+    pub(super) fn post_comes(&mut self, pipe: usize, at_ms: u64) {
+        self.pipes[pipe].engine.iter_mut().for_each(|engine| engine.post_comes_ms = at_ms);
     }
 
     /// The client opens a WebSocket for its session, and sends its probe or something else.

@@ -143,6 +143,9 @@ impl World {
             _ => None,
         };
         if let Some(until) = shard.and_then(|shard| self.stands_still(shard)) {
+            if let Event::Engine { pipe, step: EngineStep::Post(_) } = &event {
+                self.post_comes(*pipe, until);
+            }
             self.at(until, event);
             return Ok(());
         }
