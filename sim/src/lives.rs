@@ -2,9 +2,9 @@
 //! life.
 //!
 //! It sees what the world hands to shards and what they do, at the moment at which they do it. A session whose
-//! connection ended can be resumed during its grace and not after it; one that was ended is never resumed. A connection
-//! is closed for silence after one heartbeat at the earliest and two at the latest, and for want of `connect` when its
-//! time is over.
+//! connection ended can be resumed during its grace and not after it; one that was ended is never resumed, and none on
+//! a connection that its page opened before the last one that had it. A connection is closed for silence after one
+//! heartbeat at the earliest and two at the latest, and for want of `connect` when its time is over.
 
 use fanfare_hub::{ClientId, Connected, Limits, Resume};
 use std::collections::BTreeMap;
@@ -33,6 +33,9 @@ struct Life {
     /// When it came to that shard.
     moved_ms: u64,
     user: Option<String>,
+    /// The page of its last connection, and when that was opened.
+    page: usize,
+    opened_ms: u64,
     /// Its proof ends at some time.
     expires: bool,
     /// Something may have ended it, or is fetching it.
@@ -54,6 +57,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) now_ms: u64,
     pub(crate) pipe: usize,
     pub(crate) shard: usize,
+    pub(crate) page: usize,
+    pub(crate) opened_ms: u64,
     /// When the shard was given the command.
     pub(crate) given_ms: u64,
     pub(crate) ticket: Option<Resume>,
@@ -75,11 +80,15 @@ impl Lives {
 
     /// A shard answers `connect` with a session.
     pub(crate) fn connected(&mut self, arrival: Arrival<'_>) -> Result<(), String> {
-        let Arrival { now_ms, pipe, shard, given_ms, ticket, connected } = arrival;
+        let Arrival { now_ms, pipe, shard, page, opened_ms, given_ms, ticket, connected } = arrival;
         let client = connected.client;
         let user = connected.user.as_ref().map(|user| user.0.to_string());
         let shown = ticket.and_then(|ticket| Some((ticket, self.sessions.get(&ticket.client)?)));
+        let is_earlier = |life: &Life| life.page == page && opened_ms < life.opened_ms;
         match (connected.resumed, shown) {
+            (true, Some((_, life))) if is_earlier(life) => {
+                return Err(format!("lives: {client:?} is resumed on pipe {pipe}, and has had a later connection"));
+            }
             (true, Some((_, life))) => match life.state {
                 State::Ended if !life.is_doubtful => {
                     return Err(format!("lives: {client:?} was ended, and is resumed on pipe {pipe}"));
@@ -105,6 +114,7 @@ impl Lives {
                     && let State::Away { since_ms } = life.state
                     && !life.is_doubtful
                     && !life.expires
+                    && !is_earlier(life)
                     && since_ms <= given_ms
                     && life.user == user
                 {
@@ -126,7 +136,8 @@ impl Lives {
             _ => now_ms,
         };
         let expires = connected.expires_in_ms.is_some();
-        let life = Life { state: State::On(pipe), shard, moved_ms, user, expires, is_doubtful: false, doubt_ms: 0 };
+        let (state, is_doubtful, doubt_ms) = (State::On(pipe), false, 0);
+        let life = Life { state, shard, moved_ms, user, page, opened_ms, expires, is_doubtful, doubt_ms };
         self.sessions.insert(client, life);
         Ok(())
     }

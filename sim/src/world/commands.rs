@@ -103,8 +103,9 @@ impl World {
         self.counts.key_conflicts += u64::from(error.as_ref().is_some_and(|it| it.code == ErrorCode::KeyConflict));
         self.answered_now.push((pipe, reply.id.clone(), error));
         if let ReplyBody::Connected(connected) = &reply.body {
-            let (given_ms, ticket) = self.pipes[pipe].connect.unwrap_or((now_ms, None));
-            self.lives.connected(Arrival { now_ms, pipe, shard, given_ms, ticket, connected })?;
+            let Pipe { connect, client: page, opened_ms, .. } = self.pipes[pipe];
+            let (given_ms, ticket) = connect.unwrap_or((now_ms, None));
+            self.lives.connected(Arrival { now_ms, pipe, shard, page, opened_ms, given_ms, ticket, connected })?;
             self.pipes[pipe].session = Some(connected.client);
             self.pipes[pipe].has_moved = connected.resumed && self.plan.shards > 1;
             for (_, rule, rate) in self.pipes[pipe].undecided.clone() {
@@ -255,9 +256,10 @@ impl World {
 
     /// A later connection that has ended asked for the session of this one, and had no answer.
     pub(super) fn is_fetched_for_nobody(&self, pipe: usize) -> bool {
-        let session = self.pipes[pipe].session;
-        let fetches = |other: usize| !self.pipes[other].server_open && self.fetched(other) == session;
-        session.is_some() && (pipe + 1..self.pipes.len()).any(fetches)
+        let Pipe { session, opened_ms, .. } = self.pipes[pipe];
+        let is_gone = |other: &Pipe| !other.server_open && other.opened_ms >= opened_ms;
+        let fetches = |other: usize| is_gone(&self.pipes[other]) && self.fetched(other) == session;
+        session.is_some() && (0..self.pipes.len()).any(fetches)
     }
 
     /// The application ends sessions; nothing is heard of those without a connection.
