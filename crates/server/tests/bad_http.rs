@@ -5,7 +5,7 @@ mod support;
 
 use fanfare::{Address, AdminOn, ApiKey, Builder, Config, Fanfare};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 use support::{Server, config, connect, response};
 
@@ -183,6 +183,30 @@ fn what_could_be_two_requests_is_one_refusal_on_every_path() {
                 let fault = fault_of(server.address, requests, request.as_bytes(), 400, path != "/page");
                 faults.0.extend(fault.map(|fault| format!("{name}, {method} {path}, behind {requests}: {fault}")));
             }
+        }
+    }
+}
+
+/// The answer says what is wrong with the chunks, and not that something did not arrive.
+#[test]
+fn chunks_that_are_none_are_named() {
+    let server = server(config());
+    let answer = |path: &str, body: &str| {
+        let headers = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut socket = connection(server.address, 0);
+        socket.write_all(format!("{}{body}", head("POST", path, headers)).as_bytes()).expect("written");
+        socket.shutdown(Shutdown::Write).expect("half closed");
+        response(&mut socket)
+    };
+    for path in ["/v1/poll", "/v1/send", "/v1/sse", "/api/v1/publish"] {
+        for (body, words) in [
+            ("x\r\n", "the chunks of the body cannot be read (RFC 9112, 7.1): Invalid chunk size line"),
+            ("FFFFFFFFFFFFFFFFF\r\n", "cannot be read (RFC 9112, 7.1): invalid chunk size: overflow"),
+            ("1\r\nab\r\n", "cannot be read (RFC 9112, 7.1): Invalid chunk body CR"),
+            ("5\r\n{", "the body did not arrive completely"),
+        ] {
+            let answer = answer(path, body);
+            assert!(answer.status() == 400 && answer.body.contains(words), "{path} {body:?}: {}", answer.body);
         }
     }
 }
@@ -420,14 +444,15 @@ fn other_methods_are_405_and_told_which_are_taken() {
     let server = server(config());
     #[rustfmt::skip]
     let rows = [
-        ("/healthz", "GET,HEAD,OPTIONS"),
-        ("/page", "GET,HEAD,POST"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+        ("/page", "GET, HEAD, POST"),
         ("/events", "GET, HEAD, OPTIONS"),
         ("/v1/sse", "GET, HEAD, OPTIONS, POST"),
         ("/v1/stream", "GET, HEAD, OPTIONS, POST"),
         ("/v1/poll", "OPTIONS, POST"),
         ("/v1/send", "OPTIONS, POST"),
-        ("/v1/ws", "GET"),
+        ("/v1/ws", "GET, HEAD, OPTIONS"),
+        ("/v1/address", "GET, HEAD, OPTIONS"),
         ("/api/v1/publish", "POST"),
     ];
     for (path, allow) in rows {
@@ -445,6 +470,10 @@ fn other_methods_are_405_and_told_which_are_taken() {
                 );
             }
         }
+        let mut socket = connection(server.address, 0);
+        socket.write_all(format!("{}\r\n", head("OPTIONS", path, "")).as_bytes()).expect("written");
+        let answer = response(&mut socket);
+        assert_eq!(answer.header("allow"), Some(allow), "OPTIONS {path}: {}", answer.head);
     }
 }
 

@@ -5,7 +5,7 @@ mod support;
 use fanfare::hub::{ChannelName, Data, Disconnect, Pattern, Rule, Rules, Whom};
 use fanfare::{Builder, Config, Fanfare, Handle, Identity, Origins, Refusal, RequestInfo, Running, Token, Who, secs};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use support::stream::{Block, Stream, WAYS, Way};
@@ -514,5 +514,40 @@ fn a_stream_whose_client_has_gone_is_forgotten() {
     while hub.open() > 0 {
         assert!(std::time::Instant::now() < end, "{} are left", hub.open());
         hub.publish("events", 0); // a body that hyper writes finds it out by writing
+    }
+}
+
+/// A half-close is what a socket shows when its client has left; nothing else would end a quiet stream.
+#[test]
+fn a_stream_ends_when_its_client_ends_its_sending_side() {
+    let hub = Hub::new();
+    for path in ["/events", "/v1/sse", "/v1/stream"] {
+        let mut socket = connect(hub.address);
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("written");
+        let (mut text, mut buffer) = (String::new(), [0; 1024]);
+        while !text.contains("connected") {
+            let len = socket.read(&mut buffer).expect("in time");
+            assert!(len > 0, "{path} ended: {text}");
+            text += &String::from_utf8_lossy(&buffer[..len]);
+        }
+        socket.shutdown(std::net::Shutdown::Write).expect("half closed");
+        socket.read_to_string(&mut text).unwrap_or_else(|error| panic!("{path} goes on: {error}"));
+    }
+}
+
+#[test]
+fn a_slip_in_a_parameter_is_refused_by_its_name() {
+    let hub = Hub::new();
+    let ask = |target: &str| {
+        let mut socket = connect(hub.address);
+        socket.write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("written");
+        response(&mut socket)
+    };
+    for (target, words) in [
+        ("/events?chanel=a", "no parameter \"chanel\"; did you mean \"channel\"?"),
+        ("/v1/sse?conect=x", "no parameter \"conect\"; did you mean \"connect\"?"),
+    ] {
+        let answer = ask(target);
+        assert!(answer.status() == 400 && answer.body.contains(words), "{target}: {}", answer.body);
     }
 }

@@ -84,7 +84,7 @@ fn upgrades_are_refused_alike_first_and_later() {
                 assert_eq!(answer.header("sec-websocket-version"), Some("13"), "{name}");
             }
             if *status == 405 {
-                assert_eq!(answer.header("allow"), Some("GET"), "{name}");
+                assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"), "{name}");
             }
         }
     }
@@ -114,7 +114,7 @@ fn an_address_for_websockets_alone_says_so() {
             assert!(answer.body.contains(words), "{name}: {}", answer.body);
             let expected = match status {
                 426 => (Some("websocket"), Some("Upgrade"), None),
-                405 => (None, None, Some("GET")),
+                405 => (None, None, Some("GET, HEAD, OPTIONS")),
                 _ => (None, None, None),
             };
             let found = (answer.header("upgrade"), answer.header("connection"), answer.header("allow"));
@@ -141,7 +141,7 @@ fn an_upgrade_that_is_none_does_not_change_the_answer() {
         ("a poll", post("/v1/poll"), 400, None),
         ("a send", post("/v1/send"), 400, None),
         ("a stream by POST", post("/v1/sse"), 400, None),
-        ("a WebSocket by POST", post("/v1/ws"), 405, Some("GET")),
+        ("a WebSocket by POST", post("/v1/ws"), 405, Some("GET, HEAD, OPTIONS")),
         ("nothing", post("/nowhere"), 404, None),
     ];
     for (name, request, status, allow) in rows {

@@ -611,3 +611,38 @@ async fn a_mounted_server_answers_polls_and_sends_too() {
     running.drain().await.expect("no shard failed");
     serving.abort();
 }
+
+/// The ticket says whose session it is: what else a request shows is nobody's business.
+#[test]
+fn a_token_beside_a_ticket_has_no_effect() {
+    let server = Server::native(support::config());
+    let mut poller = Poller::connect(server.address, subscribed("news"));
+    let body = |n: u64| json!({"ticket": poller.ticket, "n": n, "commands": publish("news", n)}).to_string();
+    for (n, (path, header)) in (1..).zip([
+        ("/v1/send", "Authorization: Bearer of-somebody-else\r\n"),
+        ("/v1/send", "Authorization: Basic eDp5\r\nAuthorization: Bearer a.b.c\r\n"),
+        ("/v1/send?token=a.b.c", "Cookie: session=a.b.c\r\n"),
+    ]) {
+        let mut socket = connect(server.address);
+        socket.write_all(request("POST", path, header, &body(n)).as_bytes()).expect("written");
+        let answer = json_of(response(&mut socket));
+        assert_eq!(replies(&answer)[0]["type"], "published", "{path} {header}: {answer}");
+    }
+    let poll = poller.poll_body(0).to_string();
+    let mut socket = connect(server.address);
+    socket.write_all(request("POST", "/v1/poll", "Authorization: Bearer x\r\n", &poll).as_bytes()).expect("written");
+    assert_eq!(response(&mut socket).status(), 200);
+    assert_eq!(poller.message()["type"], "subscribed");
+}
+
+/// As a stream takes it.
+#[test]
+fn a_connect_in_an_array_of_one_is_a_connect() {
+    let server = Server::native(support::config());
+    let connect = json!({"type": "connect", "id": 1});
+    for path in ["/v1/poll", "/v1/stream"] {
+        assert_eq!(post(server.address, path, &json!([connect, connect])).status(), 400, "{path}");
+    }
+    let answer = json_of(post(server.address, "/v1/poll", &json!([connect])));
+    assert_eq!(messages(&answer)[0]["type"], "connected", "{answer}");
+}

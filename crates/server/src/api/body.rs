@@ -14,6 +14,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use std::future::poll_fn;
+use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -174,7 +175,10 @@ where
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large(max as u64 + 1, " or more")),
             Err(error) => {
-                let message = format!("the body did not arrive completely: {error}");
+                let message = match fault_of_chunks(&*error) {
+                    Some(fault) => format!("the chunks of the body cannot be read (RFC 9112, 7.1): {fault}"),
+                    None => format!("the body did not arrive completely: {error}"),
+                };
                 Err(HttpRefusal::from(Error::new(ErrorCode::BadRequest, message)).and_last())
             }
         }
@@ -188,6 +192,13 @@ where
         read = reading => read,
         () = patience.is_over() => Err(patience.refusal()),
     }
+}
+
+/// What is wrong with the chunks of a body, in the words of the parser. A body that merely ended has no such fault.
+fn fault_of_chunks(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let fault = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).last()?;
+    matches!(fault.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData).then(|| fault.to_string())
 }
 
 /// Reads and drops the body of a refused request, up to a bound, so that the peer sees the answer and not a reset.

@@ -26,7 +26,7 @@ use fanfare_hub::WireId;
 use fanfare_wire::websocket::deflate::{Agreed, Window, negotiate};
 use fanfare_wire::websocket::{Accepted, accept, is_upgrade};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use std::sync::Arc;
 use tower::ServiceExt as _;
 
@@ -329,7 +329,10 @@ impl Routes {
         }
         match page.status() {
             StatusCode::NOT_FOUND => {}
-            StatusCode::METHOD_NOT_ALLOWED => return not_by(&method, &sent).to(asker).onto(&page),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                spell_allow(page.headers_mut());
+                return not_by(&method, &sent).to(asker).onto(&page);
+            }
             _ => return page,
         }
         let spoken = |upgrade: &Upgrade| match (upgrade.protocol.name(), upgrade.protocol.subprotocol()) {
@@ -351,6 +354,15 @@ impl Routes {
                 }
             },
         }
+    }
+}
+
+/// The router writes `Allow` without spaces. Every address of the server answers in one spelling.
+fn spell_allow(headers: &mut HeaderMap) {
+    let Some(allow) = headers.get_mut(header::ALLOW) else { return };
+    let methods: Vec<&str> = allow.to_str().unwrap_or_default().split(',').map(str::trim).collect();
+    if let Ok(spelt) = HeaderValue::from_str(&methods.join(", ")) {
+        *allow = spelt;
     }
 }
 
@@ -379,7 +391,7 @@ fn only_upgrades(path: &str, spoken: &str, method: &Method, version: Version) ->
     let (status, headers): (_, &[(HeaderName, &str)]) = match *method {
         Method::GET | Method::HEAD if version == Version::HTTP_2 => (426, &[]),
         Method::GET | Method::HEAD => (426, &[(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade")]),
-        _ => (405, &[(header::ALLOW, "GET")]),
+        _ => (405, &[(header::ALLOW, OWN_METHODS)]),
     };
     headers.iter().fold(HttpRefusal::because(status, words), |refused, (name, value)| {
         refused.with(name.clone(), HeaderValue::from_static(value))

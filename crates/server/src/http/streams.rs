@@ -19,6 +19,7 @@ use crate::protocol::Protocol;
 use crate::protocol::stream::{Bridged, StreamAnswer, StreamContent, StreamRequest, StreamStart};
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{CarriedToken, RequestId, RequestInfo, pairs, path_as_sent};
+use crate::settings::nearest::nearest;
 use crate::transport::socket::Ends;
 use crate::watch::request;
 use axum::body::Body;
@@ -66,6 +67,14 @@ impl StreamKind {
     /// Whether its request may be a POST with a `connect`.
     pub(crate) fn takes_connect(self) -> bool {
         matches!(self, StreamKind::Native(_))
+    }
+
+    /// The parameters of its query.
+    fn parameters(self) -> &'static [&'static str] {
+        match self {
+            StreamKind::Events => &["channel", "envelope", "recent", "lastEventId", "token"],
+            StreamKind::Native(_) => &["connect", "token"],
+        }
     }
 
     fn lines(self) -> Lines {
@@ -203,6 +212,7 @@ impl Routes {
         let token = self.gate.token(&page, request.uri, headers)?;
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri.path())) };
         let query = Parameters::of(request.uri)?;
+        query.no_slip(kind.parameters())?;
         let content = match kind {
             StreamKind::Events => {
                 let request = query.events(headers())?;
@@ -367,6 +377,22 @@ impl Parameters {
         }
     }
 
+    /// Refuses a name that is nearly a known one: `chanel` would be the default channel without a word. Other names are
+    /// ignored, because browsers, polyfills, gateways and the application's handlers have parameters of their own.
+    fn no_slip(&self, known: &[&'static str]) -> Result<(), HttpRefusal> {
+        let slip = |name: &str| {
+            let is_known = known.contains(&name);
+            nearest(name, known.iter().copied()).filter(|_| !is_known && name.len() > 2)
+        };
+        match self.0.iter().find_map(|(name, _)| Some((name, slip(name)?))) {
+            None => Ok(()),
+            Some((name, meant)) => {
+                let reason = format!("there is no parameter {name:?}; did you mean {meant:?}?");
+                Err(HttpRefusal::because(400, reason))
+            }
+        }
+    }
+
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| &**value)
     }
@@ -524,6 +550,30 @@ mod tests {
             .expect("valid");
         assert_eq!(names(&request), ["chat:a", "b"]);
         assert_eq!((request.envelope, request.recent, request.cursor.is_some()), (true, Some(5), false));
+    }
+
+    #[test]
+    fn a_slip_in_the_name_of_a_parameter_is_refused_and_a_stranger_is_ignored() {
+        let judged = |kind: StreamKind, query: &str| {
+            let uri: Uri = format!("/events?{query}").parse().expect("a target");
+            let parameters = Parameters::of(&uri).expect("text");
+            parameters.no_slip(kind.parameters()).map_err(|refused| refused.reason().to_owned())
+        };
+        let (events, native) = (StreamKind::Events, StreamKind::Native(Lines::Data));
+        let rows = [
+            (events, "chanel=a", Err("there is no parameter \"chanel\"; did you mean \"channel\"?")),
+            (events, "channels=a", Err("there is no parameter \"channels\"; did you mean \"channel\"?")),
+            (events, "channel=a&Envelope=1", Err("there is no parameter \"Envelope\"; did you mean \"envelope\"?")),
+            (events, "lasteventid=a", Err("there is no parameter \"lasteventid\"; did you mean \"lastEventId\"?")),
+            (events, "tokn=a", Err("there is no parameter \"tokn\"; did you mean \"token\"?")),
+            (native, "conect=a", Err("there is no parameter \"conect\"; did you mean \"connect\"?")),
+            // Of cache busters, polyfills, gateways and handlers.
+            (events, "_=1&t=2&ts=3&cb=4&cors=true&r=5&lastEventId=x&room=7&apikey=8&utm_source=9", Ok(())),
+            (native, "channel=a&connect=b&token=c&_=1", Ok(())),
+        ];
+        for (kind, query, expected) in rows {
+            assert_eq!(judged(kind, query), expected.map_err(str::to_owned), "{query}");
+        }
     }
 
     #[test]

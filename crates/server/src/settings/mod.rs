@@ -9,7 +9,7 @@ mod channels;
 mod keys;
 mod kind;
 mod lint;
-mod nearest;
+pub(crate) mod nearest;
 mod problem;
 mod reference;
 mod table;

@@ -1,10 +1,10 @@
 //! The known word that an unknown one was probably meant to be.
 
 /// The nearest of `known`, if it is near enough to be a slip of the fingers.
-pub(super) fn nearest<'k>(found: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(found: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let found = found.to_lowercase();
     let allowed = (found.chars().count() / 3).clamp(1, 4);
-    let distances = known.into_iter().map(|word| (strsim::damerau_levenshtein(&found, word), word));
+    let distances = known.into_iter().map(|word| (strsim::damerau_levenshtein(&found, &word.to_lowercase()), word));
     distances.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
 }
 

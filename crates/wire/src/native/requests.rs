@@ -46,7 +46,7 @@ pub struct SendBody {
     pub requests: Vec<Request>,
 }
 
-/// Reads the body of `/v1/poll`.
+/// Reads the body of `/v1/poll`. A `connect` may be the one entry of an array, as everywhere.
 ///
 /// # Errors
 /// It is not JSON, or a field is missing, of another type or out of range.
@@ -55,7 +55,17 @@ pub fn decode_poll(text: &str) -> Result<PollBody, Error> {
 }
 
 fn poll(text: &str) -> Result<PollBody, Fault> {
-    let object = Object::read(json::unmarked(text))?;
+    let text = json::unmarked(text);
+    let items = if text.trim_ascii_start().starts_with('[') { Items::read(text, 1).ok() } else { None };
+    let (text, is_item) = match items.as_ref().map(|items| (&*items.list, items.count)) {
+        Some(([one], 1)) => (*one, true),
+        Some((_, count)) => {
+            let problem = format!("an array holds one `connect` here, not {count} entries; commands go to /v1/send");
+            return Err(Fault::whole(ErrorCode::BadRequest, problem));
+        }
+        None => (text, false),
+    };
+    let object = Object::read(text)?;
     object.no_duplicate()?;
     match object.text(Field::Type, usize::MAX)?.as_deref() {
         Some("connect") => {
@@ -66,6 +76,10 @@ fn poll(text: &str) -> Result<PollBody, Fault> {
             }
         }
         Some(_) => Err(Fault::bad(Field::Type, "must be \"connect\" here, or absent; other commands go to /v1/send")),
+        None if is_item => {
+            let problem = "an array holds one `connect` here; a poll with its `ticket` is one object";
+            Err(Fault::whole(ErrorCode::BadRequest, problem))
+        }
         None => Ok(PollBody::Poll {
             ticket: object.needed_text(Field::Ticket, usize::MAX)?.into(),
             ack: object.needed_number(Field::Ack, NUMBER_MAX)?,
@@ -138,6 +152,7 @@ mod tests {
         let rows = [
             (r#"{"type":"connect","id":1}"#, PollBody::Connect { is_named: false }),
             (r#"{"type":"connect","id":1,"attempt":"a"}"#, PollBody::Connect { is_named: true }),
+            (r#" [{"type":"connect","id":1,"attempt":"a"}]"#, PollBody::Connect { is_named: true }),
             (r#"{"ticket":"t","ack":0}"#, PollBody::Poll { ticket: "t".into(), ack: 0, wait_ms: None }),
             (r#"{"ticket":"t","ack":7,"wait":0}"#, PollBody::Poll { ticket: "t".into(), ack: 7, wait_ms: Some(0) }),
         ];
@@ -151,7 +166,12 @@ mod tests {
         let long = format!(r#"{{"type":"connect","id":1,"attempt":"{}"}}"#, "a".repeat(65));
         let rows = [
             ("", "is not JSON"),
-            ("[]", "is not an object"),
+            ("[]", "an array holds one `connect` here, not 0 entries"),
+            (r#"[{"type":"connect","id":1},{"type":"pong"}]"#, "not 2 entries; commands go to /v1/send"),
+            (r#"[{"ticket":"t","ack":1}]"#, "a poll with its `ticket` is one object"),
+            ("[7]", "is not an object"),
+            ("[", "is not"),
+            ("[{}] x", "is not"),
             (r#"{"ack":1}"#, "`ticket` is missing"),
             (r#"{"ticket":"t"}"#, "`ack` is missing"),
             (r#"{"ticket":7,"ack":1}"#, "`ticket` must be"),
