@@ -21,9 +21,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     warn(&settings);
     let rules = counted(settings.config.rules.iter().count(), "rule");
     let keys = counted(settings.api_keys.len(), "API key");
+    let token_keys = counted(settings.token_keys().count(), "token key");
     let warnings = match settings.warnings().len() {
         0 => "no mistakes".to_owned(),
         count => counted(count, "warning"),
     };
-    print(&format!("{file}: {rules}, {keys}; {warnings}\n")).map(drop)
+    print(&format!("{file}: {rules}, {keys}, {token_keys}; {warnings}\n")).map(drop)
 }

@@ -36,7 +36,7 @@ fn the_file_of_init_is_valid_and_is_never_replaced() {
     );
     assert!(!said.stderr.contains(folder.read("fanfare.key").trim()), "{}", said.stderr);
     let said = folder.run(&["check"]);
-    assert_eq!(said.stdout, "fanfare.toml: 2 rules, 1 API key; no mistakes\n");
+    assert_eq!(said.stdout, "fanfare.toml: 2 rules, 1 API key, 0 token keys; no mistakes\n");
     assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
     // The output is the same with a key in the file.
     let without_key = |text: &str| -> String { text.lines().filter(|line| !line.starts_with("backend = ")).collect() };
@@ -44,7 +44,7 @@ fn the_file_of_init_is_valid_and_is_never_replaced() {
     assert_eq!(without_key(&printed.stdout), without_key(&folder.read("fanfare.toml")));
     folder.write("printed.toml", &printed.stdout);
     let said = folder.run(&["check", "printed.toml"]);
-    assert_eq!(said.stdout, "printed.toml: 2 rules, 1 API key; no mistakes\n", "{}", said.stderr);
+    assert_eq!(said.stdout, "printed.toml: 2 rules, 1 API key, 0 token keys; no mistakes\n", "{}", said.stderr);
     folder.write("fanfare.toml", "# mine\n");
     let said = folder.run(&["init"]);
     assert_eq!(

@@ -341,6 +341,12 @@ fn a_token_is_asked_for_and_judged() {
     );
     let refused = report(&["--token", "bob"]);
     assert_eq!(codes(&refused), ["token_refused", "api_absent"], "{refused}");
+    // A server without keys refuses every token: another one would be refused too.
+    let keyless = server();
+    let keyless = format!("http://{}", keyless.address);
+    let unchecked = self::report(&[&*keyless, "--idle", "0", "--token", "ada"]);
+    assert_eq!(codes(&unchecked), ["token_unchecked"], "{unchecked}");
+    assert!(unchecked.to_string().contains("leave --token out"), "{unchecked}");
     let good = report(&["--token", "ada"]);
     assert_eq!((codes(&good), states(&good)), (vec!["api_absent"], all("works", &[])), "{good}");
     let denied = report(&["--token", "ada", "--channel", "other"]);

@@ -8,16 +8,17 @@ use super::kind::kind_of;
 use super::nearest;
 use super::problem::{Problem, Severity, Source};
 use super::units::Wrong;
-use super::written::{Field, Raw, Written};
+use super::written::{Field, Raw, Written, secret_of_file};
 use super::{Loading, Setting};
 use crate::config::auth::{JwksConfig, TokenAlgorithm, TokenKey, TokenKeyError};
-use fanfare_wire::json;
 use std::path::Path;
 use std::time::Duration;
 
-const OPTIONS: [&str; 6] = ["algorithm", "kid", "secret", "secret_file", "public_key", "public_key_file"];
+pub(super) const OPTIONS: [&str; 6] = ["algorithm", "kid", "secret", "secret_file", "public_key", "public_key_file"];
 /// The words of `jwks_allow`.
 const ALLOWED: [&str; 3] = ["http", "private", "redirects"];
+/// How a secret is made.
+const MAKE_SECRET: &str = "make a secret with: (umask 077; openssl rand -base64 32 > FILE)";
 const URL: &str = "auth.jwks_url";
 const ALLOW: &str = "auth.jwks_allow";
 const ANONYMOUS: &str = "auth.anonymous";
@@ -106,7 +107,7 @@ fn read(name: &str, value: &Written, folder: &Path, problems: &mut Vec<Problem>)
                     }
                     "secret" => given.clone(),
                     "public_key" => given.clone(),
-                    _ => match from_file(&folder.join(given)) {
+                    _ => match secret_of_file(&folder.join(given), MAKE_SECRET) {
                         Ok(text) => text,
                         Err(wrong) => {
                             refuse(Some(option), at, Some(value.shown.clone()), wrong);
@@ -211,19 +212,6 @@ fn remedy(error: &TokenKeyError) -> String {
         TokenKeyError::Algorithm { .. } => "leave `algorithm` out for the usual one of the key".to_owned(),
         TokenKeyError::Kid { .. } => "leave `kid` out for tokens without one".to_owned(),
     }
-}
-
-fn from_file(path: &Path) -> Result<String, Wrong> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "make a secret with: (umask 077; openssl rand -base64 32 > FILE); a relative path begins at the configuration's own folder"
-            }
-            _ => "the server's user must be able to read it",
-        };
-        Wrong { problem: format!("{} cannot be read: {error}", path.display()), hint: hint.to_owned() }
-    })?;
-    Ok(json::unmarked(&text).trim_end_matches(['\n', '\r']).to_owned())
 }
 
 impl Loading {

@@ -9,10 +9,9 @@ use super::kind::{kind_of, texts};
 use super::nearest;
 use super::problem::{Problem, Severity, Source};
 use super::units::Wrong;
-use super::written::{Field, Raw, Written};
+use super::written::{Field, Raw, Written, secret_of_file};
 use crate::config::api_key::{ApiKey, ApiKeyError, SECRET_BYTES_MIN, check_name, check_secret};
 use fanfare_hub::Pattern;
-use fanfare_wire::json;
 use fanfare_wire::native::app::ApiCommand;
 use std::fmt;
 use std::path::Path;
@@ -175,17 +174,8 @@ fn secret(text: &str) -> Result<Secret, Wrong> {
 }
 
 fn from_file(path: &Path) -> Result<Secret, Wrong> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "make one with: (umask 077; openssl rand -hex 16 > FILE); a relative path begins at the configuration's own folder"
-            }
-            _ => "the server's user must be able to read it",
-        };
-        Wrong { problem: format!("{} cannot be read: {error}", path.display()), hint: hint.to_owned() }
-    })?;
-    secret(json::unmarked(&text).trim_end_matches(['\n', '\r']))
-        .map_err(|wrong| Wrong { problem: format!("of the file: {}", wrong.problem), ..wrong })
+    let text = secret_of_file(path, "make one with: (umask 077; openssl rand -hex 16 > FILE)")?;
+    secret(&text).map_err(|wrong| Wrong { problem: format!("of the file: {}", wrong.problem), ..wrong })
 }
 
 fn commands(value: &Written) -> Result<Vec<ApiCommand>, Wrong> {

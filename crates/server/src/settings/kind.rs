@@ -349,6 +349,10 @@ fn addresses(written: &Written) -> Result<Vec<Address>, Wrong> {
 pub(super) fn texts(written: &Written) -> Result<Vec<String>, Wrong> {
     const HINT: &str = "write texts in quotes: [\"a\", \"b\"]";
     match &written.raw {
+        Raw::Text(text) if written.loose && is_list_of_file(text) => Err(Wrong {
+            problem: "it is a list as the file has it".to_owned(),
+            hint: "here a list is its texts with commas between: a,b (without brackets and quotes)".to_owned(),
+        }),
         Raw::Text(text) if written.loose => {
             Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
         }
@@ -362,6 +366,12 @@ pub(super) fn texts(written: &Written) -> Result<Vec<String>, Wrong> {
             .collect(),
         _ => Err(kind_of(written, HINT)),
     }
+}
+
+/// `["a", "b"]` as one text. An address such as `[::1]:8080` is no list.
+fn is_list_of_file(text: &str) -> bool {
+    let inner = text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    inner.map(str::trim).is_some_and(|inner| inner.is_empty() || inner.starts_with(['"', '\'']))
 }
 
 pub(super) fn count(written: &Written) -> Result<i128, Wrong> {

@@ -522,7 +522,8 @@ impl Loading {
         }
         if key == "auth.keys" {
             let hint = "write [auth.keys] and below it: main = { secret_file = \"…\" }";
-            return self.refuse(key, at, None, "it is no table of keys", "a table: name = \"key\"", hint);
+            let allowed = format!("a table: name = \"key\", or name = {{ … }} with {}", auth::OPTIONS.join(", "));
+            return self.refuse(key, at, None, "it is no table of keys", &allowed, hint);
         }
         if first == "api_keys" {
             let hint = "write [api_keys] and below it: name = \"key\"";
@@ -540,14 +541,19 @@ impl Loading {
         }
         let sections = || SECTIONS.iter().map(|(name, _)| *name).filter(|name| !name.is_empty());
         let top = || SETTINGS.iter().filter(|s| s.section().is_empty()).map(|s| s.key).chain(sections());
-        let here = || SETTINGS.iter().filter(|s| s.section() == section).map(Setting::name);
+        let table = (section == "auth").then_some("keys"); // a table of names, and so no setting
+        let here = || SETTINGS.iter().filter(|s| s.section() == section).map(Setting::name).chain(table);
         let elsewhere = SETTINGS.iter().find(|setting| setting.name() == name.replace('-', "_"));
         let written_as = |key: &str| match Setting::of(key) {
             Some(setting) if variable => setting.variable(),
             None if variable && key == "api_keys" => format!("{PREFIX}API_KEYS__NAME"),
+            None if variable && key == "auth.keys" => format!("{PREFIX}AUTH__KEYS__NAME"),
             _ => key.to_owned(),
         };
-        let hint = if let Some(setting) = elsewhere {
+        let near_table = table.filter(|table| nearest::nearest(name, [*table]).is_some());
+        let hint = if let Some(table) = near_table {
+            format!("did you mean {:?}?", written_as(&format!("{section}.{table}")))
+        } else if let Some(setting) = elsewhere {
             match setting.section() {
                 "" => format!("did you mean {:?}? It stands at the top, before every section", written_as(setting.key)),
                 section if !variable => format!("did you mean {:?} in the section [{section}]?", setting.name()),

@@ -659,6 +659,44 @@ fn a_key_of_tokens_that_is_none_is_reported_and_not_printed() {
     }
 }
 
+/// `keys` is a table of names and no setting, and is named where the settings of `[auth]` are.
+#[test]
+fn a_slip_beside_the_table_of_token_keys_is_told_what_there_is() {
+    let one = |file: &str, environment: &[(&str, &str)]| {
+        let found = Settings::load(Sources { environment: variables(environment), ..sources(file) });
+        let Problems(problems) = found.expect_err("a slip");
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        problem.clone()
+    };
+    let problem = one("[auth.key]\nmain = \"x\"\n", &[]);
+    assert_eq!((&*problem.key, &*problem.hint), ("auth.key", "did you mean \"auth.keys\"?"));
+    assert!(problem.allowed.ends_with(", keys"), "{}", problem.allowed);
+    let problem = one("", &[("FANFARE__AUTH__KEY", "x")]);
+    assert_eq!(problem.hint, "did you mean \"FANFARE__AUTH__KEYS__NAME\"?");
+    let problem = one("[auth]\nkeys = \"x\"\n", &[]);
+    let allowed = "a table: name = \"key\", or name = { … } with algorithm, kid, secret, secret_file, public_key, \
+                   public_key_file";
+    assert_eq!(problem.allowed, allowed);
+}
+
+#[test]
+fn a_list_of_the_file_in_a_variable_is_told_how_lists_are_written_there() {
+    for (name, value) in [
+        ("FANFARE__SOCKETIO__BRIDGE", "[\"chat:*\"]"),
+        ("FANFARE__ORIGINS", " ['https://app.example'] "),
+        ("FANFARE__TRUSTED_PROXIES", "[]"),
+    ] {
+        let environment = variables(&[(name, value)]);
+        let Problems(problems) = Settings::load(Sources { environment, ..sources("") }).expect_err(name);
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        assert_eq!(problem.problem, "it is a list as the file has it", "{name}");
+        assert!(problem.hint.contains("a,b (without brackets and quotes)"), "{}", problem.hint);
+    }
+    let environment = variables(&[("FANFARE__SOCKETIO__BRIDGE", "chat:*, room:*"), ("FANFARE__LISTEN", "[::1]:80")]);
+    let settings = Settings::load(Sources { environment, ..sources("") }).expect("good");
+    assert_eq!(settings.shown(setting("socketio.bridge")), "[\"chat:*\", \"room:*\"]");
+}
+
 #[test]
 fn what_tokens_need_is_checked_as_a_whole() {
     let first = |text: &str| {

@@ -12,6 +12,7 @@ use super::table::{SECTIONS, Setting};
 use super::units::Wrong;
 use fanfare_wire::json;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -47,6 +48,19 @@ pub(super) struct Field {
     /// Where the key stands.
     pub(super) at: Source,
     pub(super) value: Written,
+}
+
+/// The text of a file that holds one secret, without the line's end. `make` says how one is made.
+pub(super) fn secret_of_file(path: &Path, make: &str) -> Result<String, Wrong> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => format!("{make}; a relative path begins at the configuration's own folder"),
+            std::io::ErrorKind::InvalidData => "it must be text in UTF-8".to_owned(),
+            _ => "the server's user must be able to read it".to_owned(),
+        };
+        Wrong { problem: format!("{} cannot be read: {error}", path.display()), hint }
+    })?;
+    Ok(json::unmarked(&text).trim_end_matches(['\n', '\r']).to_owned())
 }
 
 impl Written {

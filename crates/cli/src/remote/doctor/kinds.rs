@@ -166,6 +166,10 @@ pub(super) mod kind {
             means "A client with this token is refused.",
             change "Give a valid token by --token TOKEN. It may have expired, or the proxy may remove the header `Authorization`.",
             lines [];
+        token_unchecked: Problem, "the server checks no tokens, and refuses clients that show one",
+            means "A client with any token is refused. Clients without one are anonymous.",
+            change "Give the server a key in [auth.keys], or leave --token out.",
+            lines [("Fanfare", "[auth.keys]\nmain = { secret_file = \"jwt.secret\" }")];
         origin_refused: Problem, "pages of this origin may not connect",
             means "Browsers that show a page of this origin get no connection. Other clients do.",
             change "Add the origin to the option `origins` of Fanfare.",

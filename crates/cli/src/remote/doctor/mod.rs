@@ -168,8 +168,8 @@ impl Outcome {
 
     /// Reads the first message. `false`: the server refuses.
     fn take_connected(&mut self, name: &'static str, tried: String, message: &Value, has_token: bool) -> bool {
-        let refused = if has_token { &kind::token_refused } else { &kind::token_needed };
         let text = |field: &str| message[field].as_str().unwrap_or_default();
+        let refused = refusal::token_finding(has_token, text("message"));
         let (state, kind) = match (text("type"), text("code")) {
             ("connected", _) => {
                 if self.transport.state == State::Untried {

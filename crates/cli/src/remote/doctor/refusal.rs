@@ -14,6 +14,15 @@ pub(super) struct Refusal<'a> {
     pub(super) has_token: bool,
 }
 
+/// The finding for a client that is refused for its token, or for having none. `words` are the server's.
+pub(super) fn token_finding(has_token: bool, words: &str) -> &'static Kind {
+    match has_token {
+        true if words.contains("cannot check tokens") => &kind::token_unchecked,
+        true => &kind::token_refused,
+        false => &kind::token_needed,
+    }
+}
+
 /// A refusal in JSON.
 #[derive(Deserialize)]
 struct Error {
@@ -65,7 +74,7 @@ impl Refusal<'_> {
     }
 
     pub(super) fn token(&self) -> &'static Kind {
-        if self.has_token { &kind::token_refused } else { &kind::token_needed }
+        token_finding(self.has_token, &String::from_utf8_lossy(self.body))
     }
 
     /// `502 from nginx: …`.
