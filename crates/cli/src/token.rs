@@ -51,8 +51,8 @@ struct Mint {
     /// How long it is good for
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_time)]
     expires: Duration,
-    /// Grants actions on the channels of a pattern, where their rules say `grant`: subscribe, publish, signal, enter
-    /// [default actions: subscribe]
+    /// Grants actions on the channels of a pattern, where their rules say `grant`: subscribe, publish, signal, enter,
+    /// history_read, presence_read [default actions: subscribe]
     #[arg(long, value_name = "PATTERN[=ACTION,…]")]
     channel: Vec<String>,
     /// Subscribes its sessions to a channel
@@ -198,7 +198,19 @@ fn chosen(config: &AuthConfig, name: Option<&str>, file: &str) -> Result<TokenKe
     })
 }
 
-fn look(token: &str, config: &AuthConfig, limits: &Limits) -> Result<Inspected, Failure> {
+/// A token of the command line, or of stdin for `-`.
+pub(crate) fn read_token(given: &str) -> Result<String, Failure> {
+    if given != "-" {
+        return Ok(given.trim().to_owned());
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().take(STDIN_BYTES_MAX).read_to_string(&mut text);
+    read.map_err(|error| Failure::users(format!("cannot read stdin: {error}")))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Looks at a token by the keys of a configuration.
+pub(crate) fn look(token: &str, config: &AuthConfig, limits: &Limits) -> Result<Inspected, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::ours(format!("cannot start: {error}")))?;
     Ok(runtime.block_on(inspect(token, config, limits)))
@@ -210,16 +222,8 @@ fn inspected(args: &Inspect) -> Result<ExitCode, Failure> {
         let sentence = format!("{} has no key in [auth.keys], so no token can be checked", args.file.config);
         return Err(Failure::users(sentence).hint(format!("name another configuration by --config (default: {FILE})")));
     }
-    let token = match args.token.as_str() {
-        "-" => {
-            let mut text = String::new();
-            let read = std::io::stdin().take(STDIN_BYTES_MAX).read_to_string(&mut text);
-            read.map_err(|error| Failure::users(format!("cannot read stdin: {error}")))?;
-            text.trim().to_owned()
-        }
-        token => token.trim().to_owned(),
-    };
-    let Inspected { header, claims, verdict, keys_missing } = look(&token, &config, &limits)?;
+    let token = read_token(&args.token)?;
+    let Inspected { header, claims, verdict, keys_missing, .. } = look(&token, &config, &limits)?;
     let mut text = match &verdict {
         Ok(()) => format!("valid by {}\n", args.file.config),
         Err(error) => format!("not valid: {error}\n"),

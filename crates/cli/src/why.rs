@@ -6,8 +6,10 @@
 use crate::failure::Failure;
 use crate::flags::{ConfigFile, SettingFlags, refused};
 use crate::output::print;
-use fanfare::hub::{Action, ChannelName, Denial, UserId, Verdict};
-use fanfare::settings::{PlacedRule, Problem, Problems, RulePlace, Settings, show_rule};
+use crate::token::{look, read_token};
+use fanfare::auth::{Inspected, claimed};
+use fanfare::hub::{Action, Capture, ChannelName, Denial, Entitlement, Identified, UserId, Verdict, show_who};
+use fanfare::settings::{Partial, PlacedRule, Problem, Problems, RulePlace, Settings, show_rule};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -16,7 +18,9 @@ use std::process::ExitCode;
     after_help = "Exit status: 0 allowed, 1 denied, or not decided by the rules alone, or no answer (stderr says why).
 
   fanfare why publish chat:general
-  fanfare why --user ada subscribe inbox:ada && echo yes"
+  fanfare why --user ada subscribe inbox:ada && echo yes
+  fanfare why --claims '{\"sub\":\"ada\",\"role\":\"editor\"}' publish news:today
+  fanfare why --token \"$TOKEN\" history chat:general"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -24,6 +28,12 @@ pub(crate) struct Args {
     /// The caller's user id [default: an anonymous caller]
     #[arg(long, value_name = "USER")]
     user: Option<String>,
+    /// The claims of the caller's token, as JSON; nobody needs to have signed them
+    #[arg(long, value_name = "JSON", conflicts_with = "user")]
+    claims: Option<String>,
+    /// The caller's token, which a key of the configuration must have signed; - reads it from stdin
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["user", "claims"])]
+    token: Option<String>,
     /// What the caller wants to do
     action: Wanted,
     /// With which channel
@@ -37,16 +47,18 @@ enum Wanted {
     Signal,
     /// Enter the presence
     Enter,
-    /// Read the history; needs the right to subscribe
+    /// Read the history
     History,
-    /// Read the presence; needs the right to subscribe
+    /// Read the presence
     Presence,
 }
 
 impl Wanted {
     fn action(self) -> Action {
         match self {
-            Wanted::Subscribe | Wanted::History | Wanted::Presence => Action::Subscribe,
+            Wanted::Subscribe => Action::Subscribe,
+            Wanted::History => Action::ReadHistory,
+            Wanted::Presence => Action::ReadPresence,
             Wanted::Publish => Action::Publish,
             Wanted::Signal => Action::Signal,
             Wanted::Enter => Action::Enter,
@@ -77,9 +89,42 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     if !about_rules.is_empty() {
         return Err(refused(&Problems(about_rules)));
     }
-    let Explanation { text, is_allowed } = explain(&partial.settings, &args, &channel);
+    let caller = caller(&partial, &args)?;
+    let Explanation { text, is_allowed } = explain(&partial.settings, &caller, args.action, &channel);
     print(&text)?;
     Ok(if is_allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Who asks, by the words of the command line.
+fn caller(partial: &Partial, args: &Args) -> Result<Identified, Failure> {
+    let config = &partial.settings.config;
+    if let Some(claims) = &args.claims {
+        let wrong = |error| Failure::users(format!("--claims: {error}")).hint("write the claims of a token as JSON");
+        return claimed(claims, &config.limits).map_err(wrong);
+    }
+    let Some(token) = &args.token else {
+        let user = args.user.as_deref().map(|user| UserId(user.into()));
+        return Ok(Identified { user, ..Identified::default() });
+    };
+    let about_auth = |problem: &&Problem| problem.key == "auth" || problem.key.starts_with("auth.");
+    let wrong: Vec<Problem> = partial.problems.errors().filter(about_auth).cloned().collect();
+    if !wrong.is_empty() {
+        return Err(refused(&Problems(wrong)));
+    }
+    if !config.auth.has_keys() {
+        let sentence = format!("{} has no key in [auth.keys], so no token can be checked", args.file.config);
+        return Err(Failure::users(sentence).hint("show the claims instead: --claims JSON"));
+    }
+    let Inspected { verdict, identity, keys_missing, .. } = look(&read_token(token)?, &config.auth, &config.limits)?;
+    if let Some(why) = keys_missing {
+        return Err(Failure::users(format!("the keys of auth.jwks_url are not there: {why}")));
+    }
+    match (verdict, identity) {
+        (Ok(()), Some(identity)) => Ok(identity),
+        (Err(error), _) => Err(Failure::users(format!("the token is not valid: {error}"))
+            .hint("`fanfare token inspect` shows it; --claims needs no valid token")),
+        (Ok(()), None) => Ok(Identified::default()),
+    }
 }
 
 struct Explanation {
@@ -88,13 +133,18 @@ struct Explanation {
     is_allowed: bool,
 }
 
-fn explain(settings: &Settings, args: &Args, channel: &ChannelName) -> Explanation {
-    let user = args.user.as_deref().map(|user| UserId(user.into()));
-    let caller = args.user.as_ref().map_or("an anonymous caller".to_owned(), |user| format!("the user {user:?}"));
-    let action = args.action.action();
-    let judged = |user: Option<&UserId>| settings.config.rules.verdict(channel, action, user);
-    let verdict = judged(user.as_ref());
+fn explain(settings: &Settings, who: &Identified, wanted: Wanted, channel: &ChannelName) -> Explanation {
+    let user = who.user.as_ref();
+    let caller = user.map_or("an anonymous caller".to_owned(), |user| format!("the user {:?}", &*user.0));
+    let rules = &settings.config.rules;
+    let action = rules.of(channel).map_or(wanted.action(), |rule| rule.decided_by(wanted.action()));
+    let judged = |caller: Entitlement<'_>| rules.verdict(channel, action, caller);
+    let verdict = judged(Entitlement { user, grants: &who.grants, claims: who.claims.as_deref() });
+    let is_granted = action == Action::Subscribe && who.subscribe.contains(channel) && rules.of(channel).is_some();
     let (word, because) = match &verdict {
+        _ if is_granted => {
+            ("allowed", Some("the token subscribes it (claim `subscribe`), whatever the rule says".to_owned()))
+        }
         Ok(Verdict::Allowed(_)) => ("allowed", None),
         Ok(Verdict::AskHook(_)) => {
             let because = "the application's handler decides; `fanfare serve` has none: denied";
@@ -106,9 +156,9 @@ fn explain(settings: &Settings, args: &Args, channel: &ChannelName) -> Explanati
         }
         Err(denial) => ("denied", Some(because(denial))),
     };
-    let is_allowed = matches!(verdict, Ok(Verdict::Allowed(_)));
-    let is_by_user = is_allowed && !matches!(judged(None), Ok(Verdict::Allowed(_)));
-    let what = args.action.in_words();
+    let is_allowed = is_granted || matches!(verdict, Ok(Verdict::Allowed(_)));
+    let is_by_user = is_allowed && !matches!(judged(Entitlement::default()), Ok(Verdict::Allowed(_)));
+    let what = wanted.in_words();
     let mut text = format!("{word}: {caller} wants to {what} {:?}\n", channel.as_str());
     let mut line = |name: &str, value: &str, place: &str| {
         let value = format!("{name:<10}{value}");
@@ -121,7 +171,7 @@ fn explain(settings: &Settings, args: &Args, channel: &ChannelName) -> Explanati
         let shown = show_rule(rule);
         let of = |option: &str| shown.iter().find(|(name, _)| *name == option).map(|(_, value)| value.as_str());
         let option = action.option();
-        line("option", &format!("{option} = {}", of(option).unwrap_or("\"nobody\"")), &at(place, option));
+        line("option", &format!("{option} = {}", show_who(rule.who(action))), &at(place, option));
         let via = verdict_leans_on_subscribe(&verdict, of(option));
         if via && option != "subscribe" {
             line("", &format!("subscribe = {}", of("subscribe").unwrap_or("\"nobody\"")), &at(place, "subscribe"));
@@ -152,6 +202,9 @@ fn verdict_leans_on_subscribe(verdict: &Result<Verdict<'_>, Denial>, option: Opt
 fn because(denial: &Denial) -> String {
     match denial {
         Denial::NoRule => "no rule matches this name".to_owned(),
+        Denial::Capture { capture: Capture::Claim(name), .. } => {
+            format!("the caller's claim `{name}` is another than that in the channel's name, or none")
+        }
         Denial::Capture { authenticated: true, .. } => "the channel belongs to another user".to_owned(),
         Denial::Capture { authenticated: false, .. } => {
             "the channel belongs to a user, and the caller is anonymous".to_owned()

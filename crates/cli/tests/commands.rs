@@ -227,6 +227,55 @@ fn why_tells_rule_option_and_place() {
     );
 }
 
+#[test]
+fn why_decides_for_claims_and_for_tokens() {
+    let rules = "[[channels]]\nmatch = \"team:{claims.team}:*\"\nsubscribe = \"authenticated\"\n\
+                 publish = { claim = \"role\", in = [\"editor\"] }\nhistory_read = \"grant\"\n";
+    let keys = "[auth.keys]\nmain = \"an-example-of-a-secret-of-enough-bytes!\"\n";
+    let folder = Folder::with(&format!("{keys}{rules}"));
+    let decision = |words: &[&str]| {
+        let said = folder.run(&[&["why"], words].concat());
+        let words = said.stdout.lines().map(str::trim_start).filter(|line| line.starts_with("because"));
+        let because = words.map(|line| line["because".len()..].trim().to_owned()).next().unwrap_or_default();
+        (said.status, said.stdout.split(':').next().unwrap_or_default().to_owned(), because, said.stderr)
+    };
+    let allowed = || (Some(0), "allowed".to_owned(), String::new(), String::new());
+    let denied = |because: &str| (Some(1), "denied".to_owned(), because.to_owned(), String::new());
+    let editor = r#"{"sub":"ada","team":["red","blue"],"role":"editor"}"#;
+    let guest = r#"{"sub":"bob","team":"green","role":"guest"}"#;
+    assert_eq!(decision(&["--claims", editor, "publish", "team:red:news"]), allowed());
+    let of_claim = "the caller's claim `team` is another than that in the channel's name, or none";
+    assert_eq!(decision(&["--claims", guest, "subscribe", "team:red:news"]), denied(of_claim));
+    assert_eq!(
+        decision(&["--claims", guest, "publish", "team:green:a"]),
+        denied("the option does not let this user in")
+    );
+    let of_grant = "only a client may whose token grants it (claim `channels`)";
+    assert_eq!(decision(&["--claims", editor, "history", "team:red:a"]), denied(of_grant));
+    let made = folder.run(&[
+        "token",
+        "--user",
+        "ada",
+        "--claim",
+        "team=red",
+        "--channel",
+        "team:{claims.team}:*=history_read",
+    ]);
+    let token = made.stdout.trim();
+    assert_eq!(decision(&["--token", token, "history", "team:red:a"]), allowed(), "{}", made.stderr);
+    assert_eq!(decision(&["--token", token, "history", "team:blue:a"]), denied(of_grant));
+    let made = folder.run(&["token", "--user", "ada", "--subscribe", "team:red:a"]);
+    let (status, word, because, _) = decision(&["--token", made.stdout.trim(), "subscribe", "team:red:a"]);
+    assert_eq!((status, &*word), (Some(0), "allowed"), "{because}");
+    assert!(because.contains("claim `subscribe`"), "{because}");
+    let wrong = |words: &[&str]| folder.run(&[&["why"], words].concat()).stderr;
+    assert!(wrong(&["--token", "a.b.c", "publish", "a"]).contains("the token is not valid"));
+    assert!(wrong(&["--claims", "[]", "publish", "a"]).contains("not a JSON object"));
+    let keyless = Folder::with(rules);
+    let said = keyless.run(&["why", "--token", token, "publish", "a"]);
+    assert!(said.stderr.contains("no key in [auth.keys]") && said.stderr.contains("--claims JSON"), "{}", said.stderr);
+}
+
 /// The TOML blocks with rules, from this heading on.
 fn configurations<'t>(text: &'t str, heading: &str) -> Vec<&'t str> {
     let text = &text[text.find(heading).expect("the heading")..];

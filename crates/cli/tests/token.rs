@@ -123,7 +123,7 @@ fn a_token_that_no_server_would_take_is_not_made() {
         (&["--user", "ada", "--channel", "a b"], "\"a b\" is not a pattern"),
         (
             &["--user", "ada", "--channel", "a=read"],
-            "error: \"read\" is not an action: subscribe, publish, signal, enter\n",
+            "error: \"read\" is not an action: subscribe, publish, signal, enter, history_read, presence_read\n",
         ),
         (&["--user", "ada", "--subscribe", "*"], "\"*\" is not a channel"),
         (&["--user", "ada", "--info", "{"], "error: --info is not JSON: "),

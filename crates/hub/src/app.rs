@@ -10,7 +10,7 @@ use crate::ids::{ClientId, Position, UserId};
 use crate::members::{MemberInfo, MembersCommand, MembersOp};
 use crate::message::{Audience, History, HistoryQuery, PresenceSnapshot, Publish, Signal, SubOptions};
 use crate::name::ChannelName;
-use crate::rules::Pattern;
+use crate::pattern::Pattern;
 use std::sync::Arc;
 
 /// The most channels of one page of [`AppCommand::Channels`].

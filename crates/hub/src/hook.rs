@@ -19,7 +19,8 @@ use crate::error::Error;
 use crate::ids::{ClientId, UserId};
 use crate::message::{Publish, SubOptions};
 use crate::name::ChannelName;
-use crate::rules::{Grant, Pattern};
+use crate::pattern::Pattern;
+use crate::rules::Grant;
 use crate::token::UserToken;
 use bytes::Bytes;
 

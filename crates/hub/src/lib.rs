@@ -12,6 +12,7 @@
 mod act;
 mod app;
 mod attachment;
+mod claims;
 mod disconnect;
 mod edge;
 mod effects;
@@ -32,6 +33,7 @@ mod name;
 mod names;
 mod outbox;
 mod page_id;
+mod pattern;
 mod peer;
 mod placement;
 mod polls;
@@ -54,6 +56,7 @@ pub use app::{
     AppAnswer, AppCommand, AppToken, BANS_LIMIT_MAX, BANS_MAX, Ban, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom,
 };
 pub use attachment::Attachment;
+pub use claims::{CLAIM_NAME_BYTES_MAX, ClaimValue};
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
@@ -69,14 +72,15 @@ pub use message::*;
 pub use name::{CHANNEL_NAME_BYTES_MAX, ChannelName, InvalidName, is_format};
 pub use outbox::{Appended, Outbox};
 pub use page_id::{PAGE_ID_BYTES_MAX, PageId};
+pub use pattern::{Capture, Pattern, PatternError};
 pub use peer::PeerMessage;
 pub use placement::Placement;
 pub use polls::{Attempt, PollRoute, PollTable, Polled, Polls, attempt_shard};
 pub use reach::example_name;
 pub use rng::Rng;
 pub use rules::{
-    Action, Denial, Entitlement, Grant, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Rules, Slow,
-    Verdict, Who,
+    Action, ClaimIs, Denial, Entitlement, Grant, PresenceMode, RateLimit, Retain, Rule, Rules, SenderShown, Slow,
+    Verdict, Who, show_who,
 };
 pub use session::{HeartbeatKind, Opened};
 pub use shard::{Input, Shard, ShardConfig, Stats};

@@ -104,8 +104,10 @@ pub struct Publication {
     pub event: Option<Box<str>>,
     /// The publisher's idempotency key.
     pub idempotency_key: Option<Box<str>>,
-    /// The publisher.
+    /// The publisher, as far as the channel's rule shows it.
     pub from: Option<Sender>,
+    /// The publisher's session where it is not shown, and wants no copy. (Boxed: the others pay for a pointer.)
+    pub hidden: Option<Box<ClientId>>,
     /// The audience, if it is not for all.
     pub audience: Option<Box<Audience>>,
     /// Its effect on the members in its audience, besides being shown, or instead.
@@ -128,6 +130,11 @@ impl Publication {
             + self.audience.as_deref().map_or(0, Audience::cost)
             + self.act.as_deref().map_or(0, Act::cost)
             + self.from.as_ref().and_then(|from| from.user.as_ref()).map_or(0, |user| user.0.len())
+    }
+
+    /// The session that published it, where that matters: where it is shown, or wants no copy.
+    pub(crate) fn client(&self) -> Option<ClientId> {
+        self.hidden.as_deref().copied().or_else(|| self.from.as_ref()?.client)
     }
 
     /// True when it is not for every subscriber: its audience is limited, or its publisher does not want its own copy.

@@ -204,8 +204,22 @@ pub(crate) struct Entered {
 pub(crate) struct Want {
     pub(crate) since: Option<Position>,
     pub(crate) recent: Option<u32>,
+    /// Whether it may read the history. If not, it begins at the top, wherever it was.
+    pub(crate) may_read: bool,
+    pub(crate) takes: Takes,
     /// The subscriber.
     pub(crate) client: ClientId,
+}
+
+/// The place among the subscribers of a channel that a `Sub` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// One of those that the rule's `max_subscribers` allows.
+    OneOfMax,
+    /// One beyond that bound: the application has subscribed it.
+    OneMore,
+    /// None: it has one.
+    None,
 }
 
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! A search over segments. Of the words that could stand at a place only those that some pattern names there make a
 //! difference, and one that none names; a set of patterns that is still alive at a depth is looked at once.
 
-use crate::rules::{Part, Pattern};
+use crate::pattern::{Part, Pattern};
 use std::collections::HashSet;
 
 /// Beyond so many steps the search gives up and says that there is one: only patterns made for it take as many.
@@ -63,7 +63,7 @@ impl Search<'_> {
         for word in words {
             let fits = |parts: &[Part]| match parts.get(depth) {
                 Some(Part::Literal(text)) => **text == *word,
-                Some(Part::One | Part::User | Part::Rest) => true,
+                Some(Part::One | Part::Capture(_) | Part::Rest) => true,
                 None => parts.last() == Some(&Part::Rest),
             };
             let next: Vec<bool> =

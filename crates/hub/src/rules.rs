@@ -1,137 +1,20 @@
 //! The policy: one table of rules, of which the first that matches a channel's name governs it.
 //!
 //! In: a channel name, an action and a caller. Out: the rule, or a [`Denial`] that names the rule and the option that
-//! decided. A rule is chosen by the NAME alone: a capture such as `{user}` matches any segment and is compared with the
-//! caller afterwards, so that a difference is a denial and never falls through to a looser rule below.
+//! decided. A rule is chosen by the NAME alone: a capture such as `{user}` or `{claims.team}` matches any segment and
+//! is compared with the caller afterwards, so that a difference is a denial and never falls through to a looser rule
+//! below.
 
+use crate::claims::{self, ClaimValue, Found};
 use crate::error::{Error, ErrorCode};
 use crate::ids::UserId;
-use crate::name::{ChannelName, is_forbidden};
+use crate::name::ChannelName;
+use crate::pattern::{Capture, Pattern};
 use std::fmt;
+use std::sync::Arc;
 
-/// A pattern over the segments of a name: `*` is one segment, `**` (last only) one or more, `{user}` the caller's
-/// user id.
+/// Who may do something. A rule holds a list of these and any of them suffices.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern {
-    text: Box<str>,
-    parts: Vec<Part>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Part {
-    Literal(Box<str>),
-    One,
-    Rest,
-    User,
-}
-
-/// Why a text is not a pattern.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PatternError {
-    /// `**` matches the rest, so nothing can follow it.
-    #[error("`**` must be the last segment of {pattern:?}")]
-    RestNotLast {
-        /// The whole pattern.
-        pattern: Box<str>,
-    },
-    /// A capture other than `{user}`.
-    #[error("the only capture is {{user}}, found {found:?}")]
-    UnknownCapture {
-        /// The segment.
-        found: Box<str>,
-    },
-    /// A segment that no channel name could have.
-    #[error("segment {found:?} cannot occur in a channel name; `*` stands for a whole segment")]
-    Segment {
-        /// The segment.
-        found: Box<str>,
-    },
-}
-
-impl Pattern {
-    /// Reads a pattern.
-    ///
-    /// # Errors
-    /// [`PatternError`] names the segment that is at fault.
-    pub fn new(text: &str) -> Result<Self, PatternError> {
-        let mut parts = Vec::new();
-        for segment in text.split(':') {
-            if parts.last() == Some(&Part::Rest) {
-                return Err(PatternError::RestNotLast { pattern: text.into() });
-            }
-            parts.push(match segment {
-                "*" => Part::One,
-                "**" => Part::Rest,
-                "{user}" => Part::User,
-                s if s.starts_with('{') && s.ends_with('}') => {
-                    return Err(PatternError::UnknownCapture { found: s.into() });
-                }
-                s if s.is_empty() || s.chars().any(is_forbidden) => {
-                    return Err(PatternError::Segment { found: s.into() });
-                }
-                s => Part::Literal(s.into()),
-            });
-        }
-        Ok(Pattern { text: text.into(), parts })
-    }
-
-    /// True when the name has this shape. Captures match any segment. A wildcard at the beginning matches none of the
-    /// server's own channels (`$…`): a rule for every channel is a rule for those that clients can name.
-    pub fn matches(&self, name: &str) -> bool {
-        if name.starts_with('$') && !matches!(self.parts.first(), Some(Part::Literal(_))) {
-            return false;
-        }
-        let mut segments = name.split(':');
-        for part in &self.parts {
-            let Some(segment) = segments.next() else { return false };
-            match part {
-                Part::Rest => return true,
-                Part::Literal(text) if **text != *segment => return false,
-                Part::Literal(_) | Part::One | Part::User => {}
-            }
-        }
-        segments.next().is_none()
-    }
-
-    /// The prefix of every matching name.
-    pub(crate) fn prefix(&self) -> String {
-        let mut prefix = String::new();
-        for (place, part) in self.parts.iter().enumerate() {
-            let Part::Literal(text) = part else { break };
-            prefix.push_str(text);
-            if place + 1 < self.parts.len() {
-                prefix.push(':');
-            }
-        }
-        prefix
-    }
-
-    /// True when each segment of a matching `name` that a `{user}` stands for is this user.
-    fn captures_are(&self, name: &str, user: Option<&UserId>) -> bool {
-        let mut captured = self.parts.iter().zip(name.split(':')).filter(|(part, _)| **part == Part::User);
-        captured.all(|(_, segment)| user.is_some_and(|user| *user.0 == *segment))
-    }
-
-    pub(crate) fn parts(&self) -> &[Part] {
-        &self.parts
-    }
-
-    /// The pattern as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-/// Who may do something. A rule holds a list of these and any of them suffices. More words will come (a claim of the
-/// token).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Who {
     /// Every client, with or without a user.
@@ -142,6 +25,8 @@ pub enum Who {
     Subscriber,
     /// Callers whose identity has a [`Grant`] for it.
     Grant,
+    /// Callers with a claim of one of these values.
+    Claim(Arc<ClaimIs>),
     /// Callers that the application's handler lets in. The rule alone lets nobody in by it: see [`Verdict`].
     Hook,
     /// Only the application, through its API.
@@ -151,9 +36,27 @@ pub enum Who {
 }
 
 impl Who {
-    /// The word in the configuration.
-    pub fn word(self) -> &'static str {
+    /// Callers whose claim of this name is one of the values, or a list with one of them. `sub` is the user. Values of
+    /// different kinds differ: `"1"` is not `1`. An inner field is named by its path: `realm_access.roles`.
+    ///
+    /// ```
+    /// # use fanfare_hub::Who;
+    /// let editors = Who::claim("role", ["admin", "editor"]);
+    /// assert_eq!(editors.to_string(), r#"{ claim = "role", in = ["admin", "editor"] }"#);
+    /// ```
+    pub fn claim(name: &str, one_of: impl IntoIterator<Item = impl Into<ClaimValue>>) -> Who {
+        Who::claim_of(name, one_of.into_iter().map(Into::into).collect())
+    }
+
+    /// The same for values of several kinds.
+    pub fn claim_of(name: &str, one_of: Vec<ClaimValue>) -> Who {
+        Who::Claim(Arc::new(ClaimIs { name: name.into(), one_of }))
+    }
+
+    /// The word in the configuration; `claim` for a condition that is a table there.
+    pub fn word(&self) -> &'static str {
         match self {
+            Who::Claim(_) => "claim",
             Who::Anyone => "anyone",
             Who::Authenticated => "authenticated",
             Who::Subscriber => "subscriber",
@@ -165,18 +68,41 @@ impl Who {
     }
 }
 
+impl fmt::Display for Who {
+    /// As it is written in a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Who::Claim(claim) = self else { return write!(f, "{:?}", self.word()) };
+        write!(f, "{{ claim = {:?}, in = [", claim.name)?;
+        for (place, value) in claim.one_of.iter().enumerate() {
+            write!(f, "{}{value}", if place > 0 { ", " } else { "" })?;
+        }
+        f.write_str("] }")
+    }
+}
+
+/// A condition on a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimIs {
+    /// Its name, or a path.
+    pub name: Box<str>,
+    /// Any of these.
+    pub one_of: Vec<ClaimValue>,
+}
+
 /// A permission that an identity carries: what its caller may do on some channels, where their rules say `grant`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Which channels. A `{user}` stands for the caller's user.
+    /// Which channels. A `{user}` stands for the caller's user, a `{claims.NAME}` for its claim.
     pub pattern: Pattern,
     /// What it may do there.
     pub allow: Vec<Action>,
 }
 
 impl Grant {
-    fn is_for(&self, name: &str, action: Action, user: Option<&UserId>) -> bool {
-        self.allow.contains(&action) && self.pattern.matches(name) && self.pattern.captures_are(name, user)
+    fn is_for(&self, name: &str, action: Action, caller: &Entitlement<'_>) -> bool {
+        self.allow.contains(&action)
+            && self.pattern.matches(name)
+            && self.pattern.differing(name, |capture, segment| caller.has(capture, segment)).is_none()
     }
 }
 
@@ -187,18 +113,36 @@ pub struct Entitlement<'c> {
     pub user: Option<&'c UserId>,
     /// Its permissions.
     pub grants: &'c [Grant],
+    /// Its other claims: a JSON object.
+    pub claims: Option<&'c [u8]>,
 }
 
 impl Entitlement<'_> {
-    pub(crate) fn grant(&self, name: &str, action: Action) -> bool {
-        self.grants.iter().any(|grant| grant.is_for(name, action, self.user))
+    fn grant(&self, name: &str, action: Action) -> bool {
+        self.grants.iter().any(|grant| grant.is_for(name, action, self))
+    }
+
+    /// Whether a capture stands for this segment.
+    fn has(&self, capture: &Capture, segment: &str) -> bool {
+        match capture {
+            Capture::User => self.user.is_some_and(|user| *user.0 == *segment),
+            Capture::Claim(name) => self.has_claim(name, |value| value.is_segment(segment)),
+        }
+    }
+
+    /// Whether a value of this claim is the sought one. `sub` is the user, and no claim beside it.
+    pub(crate) fn has_claim(&self, name: &str, mut is: impl FnMut(Found<'_>) -> bool) -> bool {
+        match name {
+            "sub" => self.user.is_some_and(|user| is(Found::Text(&user.0))),
+            _ => self.claims.is_some_and(|claims| claims::any(claims, name, is)),
+        }
     }
 }
 
 impl<'c> From<Option<&'c UserId>> for Entitlement<'c> {
     /// A caller without permissions of its own.
     fn from(user: Option<&'c UserId>) -> Self {
-        Entitlement { user, grants: &[] }
+        Entitlement { user, grants: &[], claims: None }
     }
 }
 
@@ -257,12 +201,38 @@ impl Default for Retain {
     }
 }
 
+/// What a publication says about its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SenderShown {
+    /// Its session, and its user if it has one.
+    #[default]
+    Client,
+    /// Its user alone; of an anonymous sender nothing.
+    User,
+    /// Nothing.
+    Nothing,
+}
+
+impl SenderShown {
+    /// All of them.
+    pub const ALL: [SenderShown; 3] = [SenderShown::Client, SenderShown::User, SenderShown::Nothing];
+
+    /// The word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            SenderShown::Client => "client",
+            SenderShown::User => "user",
+            SenderShown::Nothing => "none",
+        }
+    }
+}
+
 /// A row of the table.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// Which channels it governs.
     pub pattern: Pattern,
-    /// Who may subscribe and read history and presence.
+    /// Who may subscribe.
     pub subscribe: Vec<Who>,
     /// Who may publish.
     pub publish: Vec<Who>,
@@ -270,6 +240,16 @@ pub struct Rule {
     pub signal: Vec<Who>,
     /// Who may enter the presence.
     pub enter: Vec<Who>,
+    /// Who may read the history: by `history`, and by `since` and `recent` of a subscription.
+    pub history_read: Vec<Who>,
+    /// Who may read the presence: by `presence`, and with a subscription.
+    pub presence_read: Vec<Who>,
+    /// What publications of clients say about their senders.
+    pub from: SenderShown,
+    /// The longest `data` of a client's publication or signal, in bytes. `None` is the limit of all messages.
+    pub max_size: Option<usize>,
+    /// The most subscriptions that clients make to one channel, on all shards. `None` is without limit.
+    pub max_subscribers: Option<u32>,
     /// The retention of its channels.
     pub history: Retain,
     /// Whether presence is sent.
@@ -298,6 +278,11 @@ impl Rule {
             publish: vec![Who::Subscriber],
             signal: vec![Who::Subscriber],
             enter: vec![Who::Subscriber],
+            history_read: vec![Who::Subscriber],
+            presence_read: vec![Who::Subscriber],
+            from: SenderShown::Client,
+            max_size: None,
+            max_subscribers: None,
             history: Retain::default(),
             presence: PresenceMode::Full,
             slow: Slow::Pull,
@@ -305,20 +290,42 @@ impl Rule {
         }
     }
 
-    fn who(&self, action: Action) -> &[Who] {
+    /// Whether it lets a caller do this, and not only because that one may subscribe.
+    pub(crate) fn allows_itself(&self, name: &str, action: Action, caller: &Entitlement<'_>) -> bool {
+        self.who(action).iter().any(|who| match who {
+            Who::Anyone => true,
+            Who::Authenticated => caller.user.is_some(),
+            Who::Grant => caller.grant(name, action),
+            Who::Claim(claim) => {
+                caller.has_claim(&claim.name, |found| claim.one_of.iter().any(|value| found.is(value)))
+            }
+            Who::Subscriber | Who::Hook | Who::Server | Who::Nobody => false,
+        })
+    }
+
+    /// The option for an action.
+    pub fn who(&self, action: Action) -> &[Who] {
         match action {
             Action::Subscribe => &self.subscribe,
             Action::Publish => &self.publish,
             Action::Signal => &self.signal,
             Action::Enter => &self.enter,
+            Action::ReadHistory => &self.history_read,
+            Action::ReadPresence => &self.presence_read,
         }
+    }
+
+    /// The action whose option decides: reading that is for subscribers alone is decided as a subscription is, also by
+    /// the application.
+    pub fn decided_by(&self, action: Action) -> Action {
+        if action.is_reading() && self.who(action) == [Who::Subscriber] { Action::Subscribe } else { action }
     }
 }
 
 /// An action of a caller on a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Subscribe, or read history and presence.
+    /// Subscribe.
     Subscribe,
     /// Publish.
     Publish,
@@ -326,11 +333,21 @@ pub enum Action {
     Signal,
     /// Enter the presence.
     Enter,
+    /// Read the history.
+    ReadHistory,
+    /// Read the presence.
+    ReadPresence,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Action; 4] = [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter];
+    pub const ALL: [Action; 6] =
+        [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter, Action::ReadHistory, Action::ReadPresence];
+
+    /// True where nothing is done, but read.
+    pub(crate) fn is_reading(self) -> bool {
+        matches!(self, Action::ReadHistory | Action::ReadPresence)
+    }
 
     /// The option of a rule that decides it.
     pub fn option(self) -> &'static str {
@@ -339,6 +356,8 @@ impl Action {
             Action::Publish => "publish",
             Action::Signal => "signal",
             Action::Enter => "enter",
+            Action::ReadHistory => "history_read",
+            Action::ReadPresence => "presence_read",
         }
     }
 }
@@ -359,10 +378,12 @@ pub enum Denial {
         /// Whether the caller has a user.
         authenticated: bool,
     },
-    /// The option lists the caller, but the `{user}` of the name is somebody else.
+    /// The option lists the caller, but a capture such as `{user}` is another's segment of the name.
     Capture {
         /// The rule's pattern.
         rule: Box<str>,
+        /// Which.
+        capture: Capture,
         /// The wanted action.
         action: Action,
         /// Whether the caller has a user.
@@ -394,10 +415,13 @@ impl Denial {
                     format!("the rule {rule:?} leaves {option} to a handler of the application, and none answers");
                 Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
             }
-            Denial::Capture { rule, action, authenticated } => {
-                let caller = if authenticated { "another" } else { "anonymous" };
-                let message =
-                    format!("the rule {rule:?} is for the user in the channel's name, and the caller is {caller}");
+            Denial::Capture { rule, capture, action, authenticated } => {
+                let caller = match (&capture, authenticated) {
+                    (_, false) => "the caller is anonymous",
+                    (Capture::User, true) => "the caller is another",
+                    (Capture::Claim(_), true) => "the caller has another, or none",
+                };
+                let message = format!("the rule {rule:?} is for the {capture} in the channel's name, and {caller}");
                 Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(action.option())
             }
         }
@@ -428,22 +452,32 @@ impl<'r> Verdict<'r> {
 
 /// The table of rules, in order.
 #[derive(Debug, Clone, Default)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    rules: Vec<Rule>,
+    /// Some rule has `max_subscribers`. Most tables have none, and are not searched for it when a client leaves.
+    any_limits_subscribers: bool,
+}
 
 impl Rules {
     /// The rules in the order in which they are tried.
     pub fn new(rules: Vec<Rule>) -> Self {
-        Rules(rules)
+        let any_limits_subscribers = rules.iter().any(|rule| rule.max_subscribers.is_some());
+        Rules { rules, any_limits_subscribers }
+    }
+
+    /// Whether the subscribers of this channel are bounded.
+    pub(crate) fn limit_subscribers(&self, name: &str) -> bool {
+        self.any_limits_subscribers && self.of(name).is_some_and(|rule| rule.max_subscribers.is_some())
     }
 
     /// The rules in the order in which they are tried.
     pub fn iter(&self) -> std::slice::Iter<'_, Rule> {
-        self.0.iter()
+        self.rules.iter()
     }
 
     /// The rule that governs the channel of this name.
     pub fn of(&self, name: &str) -> Option<&Rule> {
-        self.0.iter().find(|rule| rule.pattern.matches(name))
+        self.rules.iter().find(|rule| rule.pattern.matches(name))
     }
 
     /// Whether a caller may do this by the rules alone, without asking the application.
@@ -472,6 +506,7 @@ impl Rules {
     ) -> Result<Verdict<'_>, Denial> {
         let caller = caller.into();
         let rule = self.of(name).ok_or(Denial::NoRule)?;
+        let action = rule.decided_by(action);
         let words = rule.who(action);
         let authenticated = caller.user.is_some();
         let verdict = if allows(rule, name, action, &caller) {
@@ -484,36 +519,34 @@ impl Rules {
         } else {
             // The option is reported before a capture that differs: with the right user the caller would still be
             // refused.
-            let allows = in_words(words);
+            let allows = show_who(words);
             return Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, authenticated });
         };
         // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
-        if !rule.pattern.captures_are(name, caller.user) {
-            return Err(Denial::Capture { rule: rule.pattern.as_str().into(), action, authenticated });
+        if let Some(capture) = rule.pattern.differing(name, |capture, segment| caller.has(capture, segment)) {
+            let (rule, capture) = (rule.pattern.as_str().into(), capture.clone());
+            return Err(Denial::Capture { rule, capture, action, authenticated });
         }
         Ok(verdict)
     }
 }
 
 /// As it is written in a configuration.
-fn in_words(who: &[Who]) -> String {
+pub fn show_who(who: &[Who]) -> String {
     match who {
-        [one] => format!("{:?}", one.word()),
-        several => {
-            format!("[{}]", several.iter().map(|who| format!("{:?}", who.word())).collect::<Vec<_>>().join(", "))
-        }
+        [one] => one.to_string(),
+        several => format!("[{}]", several.iter().map(Who::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
 
 fn allows(rule: &Rule, name: &str, action: Action, caller: &Entitlement<'_>) -> bool {
-    rule.who(action).iter().any(|who| match who {
-        Who::Anyone => true,
-        Who::Authenticated => caller.user.is_some(),
-        // `subscribe = "subscriber"` would ask itself; it lets nobody in.
-        Who::Subscriber => action != Action::Subscribe && allows(rule, name, Action::Subscribe, caller),
-        Who::Grant => caller.grant(name, action),
-        Who::Hook | Who::Server | Who::Nobody => false,
-    })
+    // `subscribe = "subscriber"` would ask itself; it lets nobody in.
+    let by_subscribing = || {
+        action != Action::Subscribe
+            && rule.who(action).contains(&Who::Subscriber)
+            && rule.allows_itself(name, Action::Subscribe, caller)
+    };
+    rule.allows_itself(name, action, caller) || by_subscribing()
 }
 
 #[cfg(test)]
@@ -522,34 +555,6 @@ mod tests {
 
     fn user(name: &str) -> UserId {
         UserId(name.into())
-    }
-
-    #[test]
-    fn patterns_match_by_whole_segments() {
-        let rows: &[(&str, &str, bool)] = &[
-            ("chat:*", "chat:general", true),
-            ("chat:*", "chat", false),
-            ("chat:*", "chat:a:b", false),
-            ("chat:**", "chat:a:b", true),
-            ("chat:**", "chat", false),
-            ("**", "anything:at:all", true),
-            ("*", "one", true),
-            ("*", "one:two", false),
-            ("inbox:{user}", "inbox:ada", true),
-            ("a:*:c", "a:b:c", true),
-            ("a:*:c", "a:b:d", false),
-            ("chat", "chatter", false),
-        ];
-        for (pattern, name, expected) in rows {
-            assert_eq!(Pattern::new(pattern).expect("valid").matches(name), *expected, "{pattern} on {name}");
-        }
-    }
-
-    #[test]
-    fn bad_patterns_name_the_segment() {
-        for text in ["**:a", "{id}", "chat-*", "", "a::b", "a b"] {
-            assert!(Pattern::new(text).is_err(), "{text:?} was taken as a pattern");
-        }
     }
 
     #[test]
@@ -628,5 +633,58 @@ mod tests {
             let denial = rules.judge("room:a", action, None).expect_err("there is nobody to ask");
             assert_eq!(denial, Denial::NoHook { rule: "room:*".into(), action: decides });
         }
+    }
+
+    #[test]
+    fn a_claim_lets_in_and_a_denial_names_the_claim_that_differs() {
+        let rule = Rule {
+            subscribe: vec![Who::claim("role", ["admin"]), Who::claim("level", [7])],
+            publish: vec![Who::Anyone],
+            ..Rule::open(Pattern::new("team:{claims.org.team}:*").expect("valid"))
+        };
+        let rules = Rules::new(vec![rule, Rule::open(Pattern::new("**").expect("valid"))]);
+        let ada = user("ada");
+        let judge = |action, claims: &str| {
+            let caller = Entitlement { user: Some(&ada), grants: &[], claims: Some(claims.as_bytes()) };
+            let channel = ChannelName::new("team:red:x").expect("valid");
+            rules.judge(&channel, action, caller).map(|_| ()).map_err(|denial| denial.into_error(&channel).message)
+        };
+        let team = r#""org":{"team":["red"]}"#;
+        assert_eq!(judge(Action::Subscribe, &format!("{{\"role\":\"admin\",{team}}}")), Ok(()));
+        assert_eq!(judge(Action::Subscribe, &format!("{{\"level\":7,{team}}}")), Ok(()));
+        let words = "the rule \"team:{claims.org.team}:*\"";
+        let option = r#"[{ claim = "role", in = ["admin"] }, { claim = "level", in = [7] }]"#;
+        let of_option = format!("{words} says subscribe = {option}; an authenticated caller is not among them");
+        assert_eq!(judge(Action::Subscribe, &format!("{{\"level\":\"7\",{team}}}")), Err(of_option.into()));
+        let of_capture =
+            format!("{words} is for the claim `org.team` in the channel's name, and the caller has another, or none");
+        for claims in [
+            r#"{"role":"admin","org":{"team":"blue"}}"#,
+            r#"{"role":"admin"}"#,
+            r#"{"role":"admin","org":{"team":"*"}}"#,
+        ] {
+            assert_eq!(judge(Action::Subscribe, claims), Err(of_capture.as_str().into()), "{claims}");
+            assert_eq!(judge(Action::Publish, claims), Err(of_capture.as_str().into()), "{claims}");
+        }
+    }
+
+    #[test]
+    fn reading_is_for_subscribers_unless_an_option_says_otherwise() {
+        let rule = Rule {
+            subscribe: vec![Who::Anyone],
+            history_read: vec![Who::Authenticated],
+            ..Rule::open(Pattern::new("*").expect("valid"))
+        };
+        let hooked = Rule { subscribe: vec![Who::Hook], ..Rule::open(Pattern::new("*:*").expect("valid")) };
+        let rules = Rules::new(vec![rule, hooked]);
+        let ada = user("ada");
+        assert!(rules.judge("a", Action::ReadPresence, None).is_ok());
+        assert!(rules.judge("a", Action::ReadHistory, Some(&ada)).is_ok());
+        let denial = rules.judge("a", Action::ReadHistory, None).expect_err("an anonymous caller");
+        assert!(matches!(denial, Denial::Option { action: Action::ReadHistory, .. }), "{denial:?}");
+        assert!(
+            matches!(rules.verdict("a:b", Action::ReadHistory, None), Ok(Verdict::AskHook(_))),
+            "as a subscription"
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::act::Act;
 use crate::ids::{ClientId, Epoch, OpToken, Position};
 use crate::message::{Audience, Publication, Publish, Sender};
 use crate::name::ChannelName;
-use crate::rules::Retain;
+use crate::rules::{Retain, SenderShown};
 use crate::time::Now;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub struct Entry {
     pub publish: Publish,
     /// The publisher.
     pub from: Option<Sender>,
+    /// What of it is shown.
+    pub shown: SenderShown,
     /// The name of the application's API key; `None` is the embedding program, or a client.
     pub by: Option<Arc<str>>,
     /// The audience, if it is not for all.
@@ -32,6 +34,8 @@ impl Entry {
     /// The publication that stands at `offset`, after `prev`; it `begins` an epoch where it is the first one in it.
     pub fn at(self, prev: u64, offset: u64, begins: Option<Epoch>) -> Publication {
         let Publish { channel: _, data, event, idempotency_key, echo } = self.publish;
+        let client = self.from.as_ref().and_then(|from| from.client);
+        let is_hidden = !echo && self.shown != SenderShown::Client;
         Publication {
             offset,
             prev,
@@ -39,7 +43,8 @@ impl Entry {
             data,
             event,
             idempotency_key,
-            from: self.from,
+            from: self.from.and_then(|from| shown_part(self.shown, from)),
+            hidden: client.filter(|_| is_hidden).map(Box::new),
             audience: self.audience,
             act: self.act,
             echo,
@@ -65,6 +70,15 @@ impl Entry {
             Some(Sender { client: Some(client), .. }) => KeyScope::Client(*client),
             _ => KeyScope::Application(self.by.clone()),
         }
+    }
+}
+
+/// The part of a sender that its channel shows.
+fn shown_part(shown: SenderShown, sender: Sender) -> Option<Sender> {
+    match shown {
+        SenderShown::Client => Some(sender),
+        SenderShown::User => sender.user.map(|user| Sender { client: None, user: Some(user) }),
+        SenderShown::Nothing => None,
     }
 }
 
@@ -154,7 +168,7 @@ impl Reader {
 
     /// Whether a publication is for this reader. Delivery, reading and counting all use this check.
     pub fn wants(self, publication: &Publication) -> bool {
-        let is_own = || publication.from.as_ref().is_some_and(|from| from.client == Some(self.client));
+        let is_own = || publication.client() == Some(self.client);
         publication.is_for(self.client)
             && (self.in_rooms || !publication.is_to_rooms() && publication.act.is_none())
             && (self.own || publication.echo || !is_own())

@@ -162,7 +162,8 @@ pub(crate) struct HomeCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::{Pattern, Rule};
+    use crate::pattern::Pattern;
+    use crate::rules::Rule;
 
     #[test]
     fn denials_are_counted_by_rule_and_option_and_the_table_has_an_end() {

@@ -114,7 +114,7 @@ mod tests {
         wheel.add(1_000, 2);
         wheel.add(10 * 60_000, 3); // beyond the horizon
         assert_eq!(fired(&mut wheel, 1_030), vec![2]);
-        assert_eq!(fired(&mut wheel, 1_400), vec![]);
+        assert_eq!(fired(&mut wheel, 1_400), Vec::<u32>::new());
         assert_eq!(fired(&mut wheel, 1_700), vec![1]);
         let mut now = 1_700;
         while let Some(next) = wheel.next_ms() {

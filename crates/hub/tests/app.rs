@@ -534,3 +534,20 @@ fn commands_beyond_the_bound_are_refused_and_say_when_to_come_back() {
     net.answer_all();
     assert!(matches!(net.app_answer(token), Some(AppAnswer::Published { .. })), "there is room again");
 }
+
+/// A subscription that begins anew tells the number of its shard, in the place of a message of its own.
+#[test]
+fn who_has_left_is_not_counted_where_another_begins_anew_at_once() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let [peer, other] = [net.connect(0), net.connect(0)];
+        let whom = Whom::Client(net.client(peer));
+        net.app(0, AppCommand::Subscribe { whom, options: Box::new(SubOptions::new(channel("chat:a"))) });
+        net.subscribe(other, "chat:a");
+        assert_eq!(subscribers(&net.app(0, publish_app("chat:a", "1"))), 2);
+        net.send(other, unsubscribe("chat:a"));
+        net.subscribe(peer, "chat:a"); // it was subscribed by the application
+        net.pass(1_000);
+        assert_eq!(subscribers(&net.app(0, publish_app("chat:a", "2"))), 1);
+    }
+}

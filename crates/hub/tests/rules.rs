@@ -6,9 +6,43 @@ use fanfare_hub::{Action, Denial, Entitlement, Grant, Pattern, Rule, Rules, User
 use proptest::prelude::*;
 
 const SEGMENTS: [&str; 4] = ["a", "b", "ada", "bob"];
-const WORDS: [Who; 7] =
-    [Who::Anyone, Who::Authenticated, Who::Subscriber, Who::Grant, Who::Hook, Who::Server, Who::Nobody];
-const ACTIONS: [Action; 4] = [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter];
+const ACTIONS: [Action; 6] = Action::ALL;
+
+/// A caller, as the model sees it.
+#[derive(Debug, Clone)]
+struct Caller {
+    user: Option<String>,
+    /// Its claim `team`: a text, or a list of texts.
+    team: Result<String, Vec<String>>,
+}
+
+impl Caller {
+    /// The claim as a token has it.
+    fn claims(&self) -> String {
+        match &self.team {
+            Ok(one) => format!("{{\"x\":{{\"team\":\"b\"}},\"team\":{one:?}}}"),
+            Err(list) => format!("{{\"team\":{list:?},\"Team\":\"a\"}}"),
+        }
+    }
+
+    fn is_in(&self, team: &str) -> bool {
+        match &self.team {
+            Ok(one) => one == team,
+            Err(list) => list.iter().any(|one| one == team),
+        }
+    }
+
+    /// Whether a capture stands for this segment.
+    fn has(&self, (capture, segment): &(&str, &str)) -> bool {
+        if *capture == "{user}" { self.user.as_deref() == Some(segment) } else { self.is_in(segment) }
+    }
+}
+
+fn caller() -> impl Strategy<Value = Caller> {
+    let team = || prop::sample::select(&["a", "b", "*", "{claims.team}"][..]).prop_map(str::to_owned);
+    let teams = prop_oneof![team().prop_map(Ok), prop::collection::vec(team(), 0..3).prop_map(Err)];
+    (user(), teams).prop_map(|(user, team)| Caller { user, team })
+}
 
 /// The outcome for a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +53,7 @@ enum Gets {
 }
 
 fn pattern() -> impl Strategy<Value = String> {
-    let segment = prop_oneof![4 => prop::sample::select(&SEGMENTS[..]), 2 => Just("*"), 2 => Just("{user}")];
+    let segment = prop_oneof![4 => prop::sample::select(&SEGMENTS[..]), 2 => Just("*"), 2 => Just("{user}"), 2 => Just("{claims.team}")];
     (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(mut segments, rest)| {
         if rest || segments.is_empty() {
             segments.push("**");
@@ -29,17 +63,34 @@ fn pattern() -> impl Strategy<Value = String> {
 }
 
 fn words() -> impl Strategy<Value = Vec<Who>> {
-    prop::collection::vec(prop::sample::select(&WORDS[..]), 1..3)
+    let all = vec![
+        Who::Anyone,
+        Who::Authenticated,
+        Who::Subscriber,
+        Who::Grant,
+        Who::Hook,
+        Who::Server,
+        Who::Nobody,
+        Who::claim("team", ["a", "b"]),
+        Who::claim("sub", ["ada"]),
+        Who::claim("team", [true]),
+    ];
+    prop::collection::vec(prop::sample::select(all), 1..3)
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    (pattern(), words(), words(), words(), words()).prop_map(|(pattern, subscribe, publish, signal, enter)| Rule {
-        subscribe,
-        publish,
-        signal,
-        enter,
-        ..Rule::open(Pattern::new(&pattern).expect("valid"))
-    })
+    let reads = || prop_oneof![Just(vec![Who::Subscriber]), words()];
+    (pattern(), [words(), words(), words(), words()], reads(), reads()).prop_map(
+        |(pattern, [subscribe, publish, signal, enter], history_read, presence_read)| Rule {
+            subscribe,
+            publish,
+            signal,
+            enter,
+            history_read,
+            presence_read,
+            ..Rule::open(Pattern::new(&pattern).expect("valid"))
+        },
+    )
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -56,45 +107,54 @@ fn grants() -> impl Strategy<Value = Vec<(String, Vec<Action>)>> {
     prop::collection::vec((pattern(), allow), 0..3)
 }
 
-/// Whether a name matches the pattern, and the user ids that its captures demand.
-fn model_match<'n>(pattern: &str, name: &'n str) -> Option<Vec<&'n str>> {
+/// Whether a name matches the pattern, and its captures, each with its segment.
+fn model_match<'n>(pattern: &'n str, name: &'n str) -> Option<Vec<(&'n str, &'n str)>> {
     let (pattern, name): (Vec<&str>, Vec<&str>) = (pattern.split(':').collect(), name.split(':').collect());
     let rest = pattern.last() == Some(&"**");
     let fixed = if rest { &pattern[..pattern.len() - 1] } else { &pattern[..] };
     if name.len() < fixed.len() + usize::from(rest) || (!rest && name.len() != fixed.len()) {
         return None;
     }
-    let fits = fixed.iter().zip(&name).all(|(part, segment)| matches!(*part, "*" | "{user}") || part == segment);
-    fits.then(|| fixed.iter().zip(&name).filter(|(part, _)| **part == "{user}").map(|(_, segment)| *segment).collect())
+    let is_capture = |part: &str| part.starts_with('{');
+    let fits = fixed.iter().zip(&name).all(|(part, segment)| *part == "*" || is_capture(part) || part == segment);
+    fits.then(|| fixed.iter().copied().zip(name).filter(|(part, _)| is_capture(part)).collect())
 }
 
-fn model_words(rule: &Rule, action: Action, user: Option<&str>) -> Gets {
-    let words = match action {
+fn option(rule: &Rule, action: Action) -> &[Who] {
+    match action {
         Action::Subscribe => &rule.subscribe,
         Action::Publish => &rule.publish,
         Action::Signal => &rule.signal,
         Action::Enter => &rule.enter,
-    };
-    let one = |word: &Who| match word.word() {
-        "anyone" => Gets::In,
-        "authenticated" if user.is_some() => Gets::In,
-        "subscriber" if action != Action::Subscribe => model_words(rule, Action::Subscribe, user),
-        "hook" => Gets::Asked,
+        Action::ReadHistory => &rule.history_read,
+        Action::ReadPresence => &rule.presence_read,
+    }
+}
+
+fn model_words(rule: &Rule, action: Action, caller: &Caller) -> Gets {
+    let one = |word: &Who| match (word.word(), word.to_string().as_str()) {
+        ("anyone", _) => Gets::In,
+        ("authenticated", _) if caller.user.is_some() => Gets::In,
+        ("subscriber", _) if action != Action::Subscribe => model_words(rule, Action::Subscribe, caller),
+        ("hook", _) => Gets::Asked,
+        (_, r#"{ claim = "team", in = ["a", "b"] }"#) if caller.is_in("a") || caller.is_in("b") => Gets::In,
+        (_, r#"{ claim = "sub", in = ["ada"] }"#) if caller.user.as_deref() == Some("ada") => Gets::In,
         _ => Gets::Refused,
     };
-    words.iter().map(one).max().expect("at least one")
+    option(rule, action).iter().map(one).max().expect("at least one")
 }
 
 /// The verdict of a single rule.
-fn model(rule: &Rule, captured: &[&str], action: Action, user: Option<&str>) -> Gets {
-    if captured.iter().any(|captured| user != Some(captured)) { Gets::Refused } else { model_words(rule, action, user) }
+fn model(rule: &Rule, captured: &[(&str, &str)], action: Action, caller: &Caller) -> Gets {
+    if captured.iter().all(|captured| caller.has(captured)) { model_words(rule, action, caller) } else { Gets::Refused }
 }
 
-fn gets(rules: &Rules, name: &str, action: Action, user: Option<&str>) -> Gets {
-    let user = user.map(|user| UserId(user.into()));
-    let verdict = rules.verdict(name, action, user.as_ref());
+fn gets(rules: &Rules, name: &str, action: Action, caller: &Caller) -> Gets {
+    let (user, claims) = (caller.user.as_deref().map(|user| UserId(user.into())), caller.claims());
+    let caller = Entitlement { user: user.as_ref(), grants: &[], claims: Some(claims.as_bytes()) };
+    let verdict = rules.verdict(name, action, caller);
     // A judge that cannot ask the application allows exactly the callers that the rules themselves allow.
-    let judged = rules.judge(name, action, user.as_ref());
+    let judged = rules.judge(name, action, caller);
     assert_eq!(judged.is_ok(), matches!(verdict, Ok(Verdict::Allowed(_))), "{verdict:?} against {judged:?}");
     match verdict {
         Ok(Verdict::Allowed(_)) => Gets::In,
@@ -110,60 +170,55 @@ proptest! {
     /// that matches the name is judged.
     #[test]
     fn the_first_match_decides_in_every_order(
-        rules in prop::collection::vec(rule(), 0..7).prop_shuffle(), name in name(), user in user(),
+        rules in prop::collection::vec(rule(), 0..7).prop_shuffle(), name in name(), caller in caller(),
     ) {
         let first = rules.iter().find_map(|rule| {
             model_match(rule.pattern.as_str(), &name).map(|captured| (rule, captured))
         });
         let table = Rules::new(rules.clone());
         for action in ACTIONS {
-            let found = gets(&table, &name, action, user.as_deref());
+            let found = gets(&table, &name, action, &caller);
             let Some((rule, captured)) = &first else {
                 prop_assert_eq!(found, Gets::Refused);
                 prop_assert_eq!(table.verdict(&name, action, None).expect_err("no rule"), Denial::NoRule);
                 continue;
             };
-            prop_assert_eq!(found, model(rule, captured, action, user.as_deref()), "{:?} of {}", action, rule.pattern);
+            prop_assert_eq!(found, model(rule, captured, action, &caller), "{:?} of {}", action, rule.pattern);
             let alone = Rules::new(vec![(*rule).clone()]);
-            prop_assert_eq!(found, gets(&alone, &name, action, user.as_deref()));
+            prop_assert_eq!(found, gets(&alone, &name, action, &caller));
         }
     }
 
     /// A grant lets in whom its pattern and its actions name, where the rule has the word, and nobody else.
     #[test]
     fn a_grant_counts_where_a_rule_asks_for_it(
-        rule in rule(), name in name(), user in user(), grants in grants(),
+        rule in rule(), name in name(), caller in caller(), grants in grants(),
     ) {
         let granted = |action| {
             grants.iter().any(|(pattern, allow)| {
                 let captured = model_match(pattern, &name);
                 allow.contains(&action)
-                    && captured.is_some_and(|captured| captured.iter().all(|it| user.as_deref() == Some(it)))
+                    && captured.is_some_and(|captured| captured.iter().all(|it| caller.has(it)))
             })
         };
         let of_rule = model_match(rule.pattern.as_str(), &name);
-        let id = user.as_deref().map(|user| UserId(user.into()));
+        let claims = caller.claims();
+        let id = caller.user.as_deref().map(|user| UserId(user.into()));
         let kept: Vec<Grant> = grants
             .iter()
             .map(|(pattern, allow)| Grant { pattern: Pattern::new(pattern).expect("valid"), allow: allow.clone() })
             .collect();
         for action in ACTIONS {
-            let caller = Entitlement { user: id.as_ref(), grants: &kept };
-            let found = Rules::new(vec![rule.clone()]).judge(&name, action, caller).is_ok();
-            let words = |action| match action {
-                Action::Subscribe => &rule.subscribe,
-                Action::Publish => &rule.publish,
-                Action::Signal => &rule.signal,
-                Action::Enter => &rule.enter,
-            };
-            let by_grant = words(action).contains(&Who::Grant) && granted(action);
+            let entitled = Entitlement { user: id.as_ref(), grants: &kept, claims: Some(claims.as_bytes()) };
+            let found = Rules::new(vec![rule.clone()]).judge(&name, action, entitled).is_ok();
+            let by_grant = option(&rule, action).contains(&Who::Grant) && granted(action);
             let as_subscriber = action != Action::Subscribe
-                && words(action).contains(&Who::Subscriber)
-                && words(Action::Subscribe).contains(&Who::Grant)
+                && option(&rule, action).contains(&Who::Subscriber)
+                && option(&rule, Action::Subscribe).contains(&Who::Grant)
                 && granted(Action::Subscribe);
             let expected = of_rule.as_ref().is_some_and(|captured| {
-                let without = model(&rule, captured, action, user.as_deref()) == Gets::In;
-                let is_theirs = captured.iter().all(|it| user.as_deref() == Some(it));
+                let without = model(&rule, captured, action, &caller) == Gets::In;
+                let is_theirs = captured.iter().all(|it| caller.has(it));
                 without || is_theirs && (by_grant || as_subscriber)
             });
             prop_assert_eq!(found, expected, "{:?}", action);
@@ -173,13 +228,13 @@ proptest! {
     /// Rules that are added below never change the verdict for a name that a rule above matches.
     #[test]
     fn a_rule_below_lets_nobody_in(
-        above in prop::collection::vec(rule(), 1..4), below in prop::collection::vec(rule(), 0..4), name in name(), user in user(),
+        above in prop::collection::vec(rule(), 1..4), below in prop::collection::vec(rule(), 0..4), name in name(), caller in caller(),
     ) {
         let alone = Rules::new(above.clone());
         let both = Rules::new(above.into_iter().chain(below).collect());
         if alone.of(&name).is_some() {
             for action in ACTIONS {
-                let (alone, both) = (gets(&alone, &name, action, user.as_deref()), gets(&both, &name, action, user.as_deref()));
+                let (alone, both) = (gets(&alone, &name, action, &caller), gets(&both, &name, action, &caller));
                 prop_assert_eq!(alone, both);
             }
         }

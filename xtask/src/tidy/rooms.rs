@@ -24,6 +24,7 @@ const HUB: House = House {
     floors: &[
         &[
             "attachment",
+            "claims",
             "disconnect",
             "ids",
             "limits",
@@ -36,7 +37,7 @@ const HUB: House = House {
             "token",
             "wheel",
         ],
-        &["act", "error", "names", "placement", "slice"],
+        &["act", "error", "names", "pattern", "placement", "slice"],
         &["rules"],
         &["message", "reach", "watch"],
         &["members"],

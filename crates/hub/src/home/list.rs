@@ -3,7 +3,7 @@
 use super::Homes;
 use crate::app::{AppAnswer, ChannelInfo};
 use crate::name::ChannelName;
-use crate::rules::Pattern;
+use crate::pattern::Pattern;
 use std::ops::Bound;
 
 impl Homes {

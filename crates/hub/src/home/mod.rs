@@ -127,7 +127,7 @@ struct Interest {
     shard: ShardId,
     /// The edge's numbering of `Sub` and `Release`: older ones are ignored.
     seq: u64,
-    /// Its subscriptions, by its last message.
+    /// Its subscriptions that this home has taken, and perhaps some that have left since its last message.
     members: u32,
     /// Deliveries are not sent until it has pulled up to the top.
     behind: bool,
@@ -201,7 +201,9 @@ impl Homes {
             }
             None => self.create(cx, name),
         };
-        if message.needs_store() {
+        // A number of subscriptions is not told before those that wait: one of them may have left already.
+        let is_behind = matches!(message, ToHome::Members(_)) && self.homes[index as usize].waiting.is_some();
+        if message.needs_store() || is_behind {
             self.ask_store(cx, index, from, message);
         } else {
             self.take_in(cx, index, from, message);
@@ -290,12 +292,10 @@ impl Homes {
     fn take_in(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
         let home = &mut self.homes[index as usize];
         match message {
-            ToHome::Sub { token, want, .. } => self.subscribe(cx, index, ReplyAddress { shard: from, token }, want),
-            ToHome::Members(members) => {
-                if let Some(interest) = home.interests.iter_mut().find(|i| i.shard == from) {
-                    interest.members = members;
-                }
+            ToHome::Sub { token, want, members, .. } => {
+                self.subscribe(cx, index, ReplyAddress { shard: from, token }, want, members)
             }
+            ToHome::Members(members) => home.at_most(from, members),
             ToHome::Release { seq } => {
                 home.interests.retain(|i| i.shard != from || i.seq > seq);
                 if home.interests.iter().all(|i| i.shard != from) {
@@ -694,17 +694,28 @@ impl Home {
         }
     }
 
-    fn interest(&mut self, shard: ShardId, seq: u64, members: u32) {
+    fn interest(&mut self, shard: ShardId, seq: u64) {
         match self.interests.iter_mut().find(|i| i.shard == shard) {
-            Some(interest) => {
-                interest.seq = interest.seq.max(seq);
-                interest.members = members;
-            }
-            None => self.interests.push(Interest { shard, seq, members, behind: false, presence_missed: false }),
+            Some(interest) => interest.seq = interest.seq.max(seq),
+            None => self.interests.push(Interest { shard, seq, members: 0, behind: false, presence_missed: false }),
         }
     }
 
-    /// Subscriptions on all shards, by their last messages.
+    /// A shard has at most so many subscriptions that were taken: others of it may wait for this home.
+    fn at_most(&mut self, shard: ShardId, members: u32) {
+        if let Some(interest) = self.interests.iter_mut().find(|i| i.shard == shard) {
+            interest.members = interest.members.min(members);
+        }
+    }
+
+    /// One more subscription of this shard is taken.
+    fn takes_one(&mut self, shard: ShardId) {
+        if let Some(interest) = self.interests.iter_mut().find(|i| i.shard == shard) {
+            interest.members += 1;
+        }
+    }
+
+    /// Subscriptions on all shards: never fewer than there are.
     fn subscribers(&self) -> u64 {
         self.interests.iter().map(|interest| u64::from(interest.members)).sum()
     }

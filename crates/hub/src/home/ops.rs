@@ -141,13 +141,13 @@ impl Homes {
     /// much does.
     pub(super) fn ask_store(&mut self, cx: &mut Cx<'_>, index: u32, from: ShardId, message: ToHome) {
         let home = &mut self.homes[index as usize];
-        if self.ops.is_full(cx.limits) {
+        if self.ops.is_full(cx.limits) && !matches!(message, ToHome::Members(_)) {
             let name = home.name.clone();
             return self.turn_away(cx, &name, from, message);
         }
         // The interest is registered from here on, also for messages that need no store.
-        if let ToHome::Sub { seq, members, .. } = message {
-            home.interest(from, seq, members);
+        if let ToHome::Sub { seq, .. } = message {
+            home.interest(from, seq);
         }
         if home.is_live() && home.waiting.is_none() {
             return self.take_in(cx, index, from, message);
@@ -279,6 +279,9 @@ impl Homes {
                 home.no_longer_waits(token);
                 let name = home.name.clone();
                 let Purpose::Message { shard, message } = what else { return };
+                if let ToHome::Members(members) = message {
+                    home.at_most(shard, members);
+                }
                 self.turn_away(cx, &name, shard, message);
                 return self.linger(cx, index);
             }

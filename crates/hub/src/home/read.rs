@@ -7,10 +7,10 @@
 //! ended.
 
 use super::{Cx, HomeRef, Homes, Later, Purpose};
-use crate::error::Error;
-use crate::ids::Position;
+use crate::error::{Error, ErrorCode};
+use crate::ids::{Position, ShardId};
 use crate::message::{History, HistoryFrom, HistoryQuery};
-use crate::peer::{PendingToken, Pulled, Puller, ReplyAddress, Start, ToEdge, Want};
+use crate::peer::{PendingToken, Pulled, Puller, ReplyAddress, Start, Takes, ToEdge, Want};
 use crate::store::{Op, Page, Range, Reader, Rest};
 use std::sync::Arc;
 
@@ -161,7 +161,10 @@ impl Page {
 }
 
 impl Homes {
-    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want) {
+    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want, members: u32) {
+        if let Err(error) = self.take_place(cx, index, to.shard, want.takes, members) {
+            return self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Err(error) });
+        }
         let top = self.homes[index as usize].top();
         match want {
             // Already at the top, as most clients that come back after a short cut: no read is needed.
@@ -169,15 +172,39 @@ impl Homes {
                 let start = Start { top, end: top.offset, recovered: Some(true), publications: Vec::new() };
                 self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
             }
-            Want { since: Some(_), .. } => self.read(cx, index, Purpose::Sub { to, want }, false),
-            Want { since: None, recent: Some(n), client } if n > 0 => {
+            Want { since: Some(_), may_read: true, .. } => self.read(cx, index, Purpose::Sub { to, want }, false),
+            Want { since: None, recent: Some(n), may_read: true, client, .. } if n > 0 => {
                 self.recent(cx, index, to, n as usize, Reader::of(client).outside_rooms(), None);
             }
-            Want { .. } => {
-                let start = Start { top, end: top.offset, recovered: None, publications: Vec::new() };
+            Want { since, .. } => {
+                let recovered = since.map(|_| false);
+                let start = Start { top, end: top.offset, recovered, publications: Vec::new() };
                 self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
             }
         }
+    }
+
+    /// Counts a subscriber, of `members` on its shard, or refuses it where the channel's rule allows no more.
+    fn take_place(&mut self, cx: &Cx<'_>, index: u32, shard: ShardId, takes: Takes, members: u32) -> Result<(), Error> {
+        let home = &mut self.homes[index as usize];
+        // The others of its shard are one less. Each `Sub` stands for a `Members`, which only tells another number.
+        if takes == Takes::None {
+            home.at_most(shard, members);
+            return Ok(());
+        }
+        home.at_most(shard, members.saturating_sub(1));
+        let rule = cx.rules.of(&home.name);
+        if takes == Takes::OneOfMax
+            && let Some((rule, max)) = rule.and_then(|rule| Some((rule.pattern.as_str(), rule.max_subscribers?)))
+            && home.subscribers() >= u64::from(max)
+        {
+            let channel = &home.name;
+            let message = format!("the rule {rule:?} allows {max} subscribers of a channel (max_subscribers)");
+            let error = Error::new(ErrorCode::LimitExceeded, message).on(channel);
+            return Err(error.by_rule(rule).by_option("max_subscribers"));
+        }
+        home.takes_one(shard);
+        Ok(())
     }
 
     fn recent(

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ids::ClientId;
 use crate::message::{Audience, Publish};
+use crate::rules::SenderShown;
 use crate::store::{Page, Range, Reader, Rest};
 use bytes::Bytes;
 
@@ -24,7 +25,15 @@ fn append(store: &mut MemoryStore, now: Now, text: &'static str, key: Option<&st
         idempotency_key: key.map(Into::into),
         echo: true,
     };
-    let entry = Box::new(Entry { publish, from: None, by: None, audience: None, act: None, ts_ms: now.wall_ms });
+    let entry = Box::new(Entry {
+        publish,
+        from: None,
+        shown: SenderShown::Client,
+        by: None,
+        audience: None,
+        act: None,
+        ts_ms: now.wall_ms,
+    });
     store.submit(now, OpToken(0), Op::Append { entry, retain }).expect("in place")
 }
 
@@ -113,7 +122,15 @@ fn append_for(store: &mut MemoryStore, only: Vec<ClientId>) {
     let data = Data::Json(Bytes::from_static(b"1"));
     let publish = Publish { channel: channel(), data, event: None, idempotency_key: None, echo: true };
     let audience = Some(Box::new(Audience { only, ..Audience::default() }));
-    let entry = Box::new(Entry { publish, from: None, by: None, audience, act: None, ts_ms: NOW.wall_ms });
+    let entry = Box::new(Entry {
+        publish,
+        from: None,
+        shown: SenderShown::Client,
+        by: None,
+        audience,
+        act: None,
+        ts_ms: NOW.wall_ms,
+    });
     let retain = Retain { count: 10_000, ..Retain::default() };
     store.submit(NOW, OpToken(0), Op::Append { entry, retain }).expect("in place");
 }
@@ -322,7 +339,15 @@ fn keys_that_go_with_a_channel_that_nobody_uses_are_counted() {
             idempotency_key: Some("k".into()),
             echo: true,
         };
-        let entry = Box::new(Entry { publish, from: None, by: None, audience: None, act: None, ts_ms: 0 });
+        let entry = Box::new(Entry {
+            publish,
+            from: None,
+            shown: SenderShown::Client,
+            by: None,
+            audience: None,
+            act: None,
+            ts_ms: 0,
+        });
         let none = Retain { count: 0, ..Retain::default() };
         store.submit(now, OpToken(0), Op::Append { entry, retain: none });
         store.submit(now, OpToken(0), Op::Detach { channel });
@@ -348,7 +373,15 @@ fn keys_of_many_channels_are_bounded_together_and_the_oldest_go() {
             idempotency_key: Some(key.into()),
             echo: true,
         };
-        let entry = Box::new(Entry { publish, from: None, by: None, audience: None, act: None, ts_ms: 0 });
+        let entry = Box::new(Entry {
+            publish,
+            from: None,
+            shown: SenderShown::Client,
+            by: None,
+            audience: None,
+            act: None,
+            ts_ms: 0,
+        });
         store.submit(later(ms), OpToken(0), Op::Append { entry, retain: Retain::default() }).expect("in place")
     };
     let key = "k".repeat(64);

@@ -20,6 +20,7 @@ use crate::ids::{Position, Room, SessionRef};
 use crate::members::{AnswerPart, Answers, AskToken, MemberInfo, MembersCommand, MembersOp};
 use crate::message::{Audience, Data, Publication, Publish};
 use crate::peer::{PeerBody, PendingToken, Published, ReplyAddress, ToEdge, ToHome};
+use crate::rules::SenderShown;
 use crate::store::Entry;
 use crate::timer::Timer;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ impl Sessions {
             let publish = Publish { channel: channel.clone(), data, event: None, idempotency_key: None, echo: true };
             let audience = (audience != Audience::default()).then(|| Box::new(audience.clone()));
             let act = act.map(Box::new);
-            Box::new(Entry { publish, from: None, by: None, audience, act, ts_ms: 0 })
+            Box::new(Entry { publish, from: None, shown: SenderShown::Client, by: None, audience, act, ts_ms: 0 })
         };
         let (data, act) = match op {
             MembersOp::Ask { data, token, timeout_ms } => {

@@ -16,7 +16,7 @@ use crate::message::{
 };
 use crate::name::ChannelName;
 use crate::peer::{PeerBody, PendingToken, ReplyAddress, ToHome};
-use crate::rules::Denial;
+use crate::rules::{Denial, SenderShown};
 use crate::store::Entry;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,7 +62,15 @@ impl Sessions {
                 check_size(cx, &channel, publish.data.bytes().len())?;
                 check_event(&channel, publish.event.as_deref())?;
                 check_idempotency_key(&channel, publish.idempotency_key.as_deref())?;
-                let entry = Box::new(Entry { publish: *publish, from: None, by, audience, act: None, ts_ms: 0 });
+                let entry = Box::new(Entry {
+                    publish: *publish,
+                    from: None,
+                    shown: SenderShown::Client,
+                    by,
+                    audience,
+                    act: None,
+                    ts_ms: 0,
+                });
                 self.ask_home(cx, &channel, Pending::App(token), |token| ToHome::Publish { token, entry })
             }
             AppCommand::Signal(signal) => {

@@ -11,7 +11,7 @@ use crate::ids::{SeatId, SessionRef};
 use crate::message::{Audience, Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{RateWindow, ToHome};
-use crate::rules::{Action, Denial, Entitlement, RateLimit, Rule, Verdict, Who};
+use crate::rules::{Action, Denial, Entitlement, RateLimit, Rule, SenderShown, Verdict, Who};
 use crate::store::{Entry, Reader};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -145,11 +145,14 @@ impl Sessions {
             Command::Room(command) => self.room_command(cx, at, &reply, *command),
             Command::PresenceSet { channel, data, person } => self.presence_set(cx, at, &reply, channel, data, person),
             Command::PresenceClear { channel } => self.presence_clear(cx, at, &reply, channel),
-            Command::Presence { channel } => self.ask_page(cx, at, &reply, channel, |token| ToHome::Presence { token }),
+            Command::Presence { channel } => {
+                self.ask_page(cx, at, &reply, channel, Action::ReadPresence, |token| ToHome::Presence { token })
+            }
             Command::History { channel, query } => {
                 let client = self.sessions.get(at).map(|session| session.client);
                 let reader = client.map(|client| Reader::of(client).outside_rooms());
-                self.ask_page(cx, at, &reply, channel, |token| ToHome::History { token, query, reader })
+                let action = Action::ReadHistory;
+                self.ask_page(cx, at, &reply, channel, action, |token| ToHome::History { token, query, reader })
             }
             Command::Connect(_)
             | Command::Leave
@@ -165,15 +168,27 @@ impl Sessions {
         }
     }
 
-    /// Whether the session may do this, and has not done too much of it lately. True where the rule leaves a
-    /// publication to the application.
-    fn may(&mut self, cx: &Cx<'_>, at: SessionRef, channel: &ChannelName, action: Action) -> Result<bool, Error> {
+    /// Whether the session may do this, with so many bytes of data, and has not done too much of it lately. True where
+    /// the rule leaves a publication to the application.
+    fn may(
+        &mut self,
+        cx: &Cx<'_>,
+        at: SessionRef,
+        channel: &ChannelName,
+        action: Action,
+        bytes: usize,
+    ) -> Result<bool, Error> {
         let gone = || Error::new(ErrorCode::Unavailable, "the session is gone");
         let session = self.sessions.get(at).ok_or_else(gone)?;
         let is_granted = session.is_granted(channel);
+        let action = cx.rules.of(channel).map_or(action, |rule| rule.decided_by(action));
+        let as_granted = |rule: &&Rule| {
+            let is_subscribers = action.is_reading() && rule.who(action).contains(&Who::Subscriber);
+            is_granted && (action == Action::Subscribe || is_subscribers)
+        };
         let verdict = match cx.rules.verdict(channel, action, session.entitlement()) {
             Ok(verdict) => verdict,
-            Err(denial) => match cx.rules.of(channel).filter(|_| action == Action::Subscribe && is_granted) {
+            Err(denial) => match cx.rules.of(channel).filter(as_granted) {
                 Some(rule) => Verdict::Allowed(rule),
                 None => return Err(denial.into_error(channel)),
             },
@@ -184,8 +199,8 @@ impl Sessions {
         let needs_subscription = match (verdict, action) {
             (Verdict::IfSubscribed(_), _) | (Verdict::AskHook(_), Action::Subscribe) => true,
             (Verdict::AskHook(_), Action::Publish) => false,
-            // Nobody is asked about signals and presence.
-            (Verdict::AskHook(_), Action::Signal | Action::Enter) => {
+            // Nobody is asked about signals, presence and reading.
+            (Verdict::AskHook(_), Action::Signal | Action::Enter | Action::ReadHistory | Action::ReadPresence) => {
                 let denial = Denial::NoHook { rule: rule.pattern.as_str().into(), action };
                 return Err(denial.into_error(channel));
             }
@@ -201,6 +216,12 @@ impl Sessions {
                 let error = Error::new(ErrorCode::NotSubscribed, message).on(channel);
                 return Err(error.by_rule(rule.pattern.as_str()));
             }
+        }
+        if let Some(max) = rule.max_size.filter(|max| bytes > *max) {
+            let pattern = rule.pattern.as_str();
+            let message =
+                format!("`data` of {bytes} bytes exceeds the limit of the rule {pattern:?} (max_size) of {max}");
+            return Err(Error::new(ErrorCode::TooLarge, message).on(channel).by_rule(pattern).by_option("max_size"));
         }
         if let Some(RateLimit { count_max, window_ms }) =
             rule.rate.filter(|_| matches!(action, Action::Publish | Action::Signal))
@@ -237,7 +258,7 @@ impl Sessions {
             let message = format!("`data` of {len} bytes exceeds the limit (message_bytes_max) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
         }
-        if self.may(cx, at, &publish.channel, Action::Publish)? || asks(&cx.hooks.publish, &publish.channel) {
+        if self.may(cx, at, &publish.channel, Action::Publish, len)? || asks(&cx.hooks.publish, &publish.channel) {
             return self.ask_publish(cx, at, reply, publish);
         }
         self.publish_allowed(cx, at, reply.clone(), publish, None);
@@ -264,7 +285,7 @@ impl Sessions {
             let message = "the application is not asked about publications to rooms";
             return Err(Error::new(ErrorCode::Denied, message).on(&publish.channel));
         }
-        self.may(cx, at, &publish.channel, Action::Publish)?;
+        self.may(cx, at, &publish.channel, Action::Publish, len)?;
         self.publish_allowed(cx, at, reply.clone(), publish, Some(audience));
         Ok(())
     }
@@ -281,7 +302,8 @@ impl Sessions {
         let from = self.sessions.get(at).map(|session| session.sender());
         let token = self.channel_ask(at, reply);
         let channel = publish.channel.clone();
-        let entry = Box::new(Entry { publish, from, by: None, audience, act: None, ts_ms: 0 });
+        let shown = cx.rules.of(&channel).map_or(SenderShown::Client, |rule| rule.from);
+        let entry = Box::new(Entry { publish, from, shown, by: None, audience, act: None, ts_ms: 0 });
         self.tell_home(cx, &channel, ToHome::Publish { token, entry });
     }
 
@@ -292,7 +314,7 @@ impl Sessions {
             let message = format!("`data` of {len} bytes exceeds the limit (message_bytes_max) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).on(&signal.channel));
         }
-        self.may(cx, at, &signal.channel, Action::Signal)?;
+        self.may(cx, at, &signal.channel, Action::Signal, len)?;
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let from = session.sender();
         let pending = match signal.to {
@@ -320,7 +342,7 @@ impl Sessions {
             let message = format!("`data` of {} bytes exceeds the limit (presence_bytes_max) of {max}", data.len());
             return Err(Error::new(ErrorCode::TooLarge, message).on(&channel));
         }
-        self.may(cx, at, &channel, Action::Enter)?;
+        self.may(cx, at, &channel, Action::Enter, 0)?;
         let edge = self.edges.find(&channel);
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let Some(slot) = edge.and_then(|edge| session.sub_on(edge)) else {
@@ -362,17 +384,17 @@ impl Sessions {
         Ok(())
     }
 
-    /// A command that needs the right to subscribe, and whose answer may be a page. The connection is held until
-    /// then.
+    /// A command that reads, and whose answer may be a page. The connection is held until then.
     fn ask_page(
         &mut self,
         cx: &mut Cx<'_>,
         at: SessionRef,
         reply: &ReplyTo,
         channel: ChannelName,
+        action: Action,
         message: impl FnOnce(crate::peer::PendingToken) -> ToHome,
     ) -> Result<(), Error> {
-        self.may(cx, at, &channel, Action::Subscribe)?;
+        self.may(cx, at, &channel, action, 0)?;
         if let Some(session) = self.sessions.get(at) {
             session.pages += 1;
             self.pause_session(cx, at);
@@ -385,16 +407,5 @@ impl Sessions {
 
 /// True where a rule lets this session in only because it lets it subscribe.
 fn only_as_subscriber(rule: &Rule, channel: &ChannelName, action: Action, session: &Session) -> bool {
-    let who = match action {
-        Action::Subscribe => return false,
-        Action::Publish => &rule.publish,
-        Action::Signal => &rule.signal,
-        Action::Enter => &rule.enter,
-    };
-    !who.iter().any(|who| match who {
-        Who::Anyone => true,
-        Who::Authenticated => session.user().is_some(),
-        Who::Grant => session.entitlement().grant(channel, action),
-        _ => false,
-    })
+    action != Action::Subscribe && !rule.allows_itself(channel, action, &session.entitlement())
 }

@@ -17,8 +17,9 @@ use crate::message::{
     Command, Connect, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Proof, Publish, ReplyBody, SubOptions,
 };
 use crate::name::ChannelName;
+use crate::pattern::Pattern;
 use crate::peer::{PendingToken, ToHome};
-use crate::rules::{Action, Pattern};
+use crate::rules::Action;
 use crate::timer::Timer;
 use crate::token::UserToken;
 use bytes::Bytes;
@@ -358,7 +359,7 @@ impl Sessions {
         *applied = number;
         let mut identity = session.identity().cloned().unwrap_or_default();
         let informs = identity.proof.info != proof.info;
-        let other_grants = identity.proof.grants != proof.grants;
+        let may_otherwise = identity.proof.grants != proof.grants || identity.proof.claims != proof.claims;
         identity.proof = proof.clone();
         self.sessions.identify(at.index, identity);
         if informs {
@@ -368,7 +369,7 @@ impl Sessions {
         self.begin_expiry(cx, at);
         let body = identity_reply(cx, &proof);
         self.finish(cx, at, reply, body);
-        self.grants_changed(cx, at, granted, other_grants);
+        self.grants_changed(cx, at, granted, may_otherwise);
     }
 
     /// Where it has entered, others see the trusted facts about it.
@@ -383,9 +384,9 @@ impl Sessions {
         }
     }
 
-    /// Subscriptions whose grant is gone are judged by their rule; those newly granted are made. `other_grants`: a rule
-    /// that asks for a grant may decide otherwise now.
-    fn grants_changed(&mut self, cx: &mut Cx<'_>, at: SessionRef, granted: Vec<ChannelName>, other_grants: bool) {
+    /// Subscriptions whose grant is gone are judged by their rule; those newly granted are made. `may_otherwise`: a
+    /// rule that asks for a grant or a claim may decide otherwise now.
+    fn grants_changed(&mut self, cx: &mut Cx<'_>, at: SessionRef, granted: Vec<ChannelName>, may_otherwise: bool) {
         let mut slot = 0;
         while let Some(session) = self.sessions.get(at) {
             let Some(sub) = session.subs.get(slot) else { break };
@@ -399,12 +400,12 @@ impl Sessions {
                 session.subs[slot].by = AdmittedBy::Grant; // from here on its rule cannot end it
             }
             // One that is not answered yet is judged again with its answer.
-            let is_doubtful = lost || other_grants && by == AdmittedBy::Rule;
+            let is_doubtful = lost || may_otherwise;
             if !(is_doubtful && is_answered && self.judge_again(cx, at, slot)) {
                 slot += 1;
             }
         }
-        if other_grants {
+        if may_otherwise {
             self.judge_presence(cx, at);
         }
         for channel in granted {

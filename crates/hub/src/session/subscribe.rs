@@ -18,8 +18,8 @@ use crate::hook::Question;
 use crate::ids::{Epoch, Position, SessionRef};
 use crate::message::{PresenceEntry, Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::name::ChannelName;
-use crate::peer::{Entered, PendingToken, Start, ToHome, Want};
-use crate::rules::{Action, Denial, Entitlement, PresenceMode, Slow, Verdict};
+use crate::peer::{Entered, PendingToken, Start, Takes, ToHome, Want};
+use crate::rules::{Action, Denial, Entitlement, PresenceMode, Slow, Verdict, Who};
 use crate::slice::Slice;
 use crate::timer::Timer;
 use crate::watch::Noted;
@@ -111,7 +111,9 @@ impl Sessions {
             slow: options.slow,
             rooms,
         });
-        let want = Want { since: options.since, recent: options.recent, client: session.client };
+        let may_read = by_app || may_read(cx, &options.channel, Action::ReadHistory, session.entitlement()).is_ok();
+        let takes = if by_app { Takes::OneMore } else { Takes::OneOfMax };
+        let want = Want { since: options.since, recent: options.recent, may_read, takes, client: session.client };
         let caller = (by == AdmittedBy::Hook).then(|| session.caller());
         self.edges.edges[edge as usize].pending += 1;
         self.sessions.subscriptions += 1;
@@ -194,6 +196,18 @@ impl Sessions {
             })
         };
         let by = by.map_err(|denial| denial.into_error(channel))?;
+        if !by_app {
+            let caller = session.entitlement();
+            // A client that asks for them is refused. `since` is answered as where it cannot be honoured: clients send
+            // it by themselves.
+            let reads = [
+                (options.presence, Action::ReadPresence),
+                (options.recent.is_some_and(|count| count > 0), Action::ReadHistory),
+            ];
+            for (_, action) in reads.into_iter().filter(|(is_wanted, _)| *is_wanted) {
+                may_read(cx, channel, action, caller).map_err(|denial| denial.into_error(channel))?;
+            }
+        }
         if let Some(slot) = edge.and_then(|edge| session.sub_on(edge)) {
             if by_app {
                 // From here on the rule cannot end it, as with a subscription that the application has made.
@@ -562,6 +576,12 @@ impl Sessions {
     /// until then.
     fn recount(&mut self, cx: &mut Cx<'_>, index: u32) {
         let edge = &mut self.edges.edges[index as usize];
+        // Where places are few, one that is left is free at once: its client may be back already, on another shard.
+        if cx.rules.limit_subscribers(&edge.name) && edge.count() != edge.members_notified {
+            let (members, name) = (edge.count(), edge.name.clone());
+            edge.members_notified = members;
+            return self.tell_home(cx, &name, ToHome::Members(members));
+        }
         if edge.recounted || edge.count() == edge.members_notified {
             return;
         }
@@ -594,8 +614,8 @@ impl Sessions {
     /// Ends the presence of a session where it may not enter any more, also while it is away.
     pub(super) fn judge_presence(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
         let Some(session) = self.sessions.get(at) else { return };
-        let (user, grants) = (session.user().cloned(), session.proof().grants);
-        let caller = Entitlement { user: user.as_ref(), grants: &grants };
+        let (user, proof) = (session.user().cloned(), session.proof());
+        let caller = Entitlement { user: user.as_ref(), grants: &proof.grants, claims: proof.claims.as_deref() };
         let may_enter = |channel: &ChannelName| may_enter(cx, channel, caller);
         let mut ended = Vec::new();
         for sub in session.subs.iter_mut().filter(|sub| sub.entered.is_some()) {
@@ -643,6 +663,20 @@ pub(super) fn may_enter(cx: &Cx<'_>, channel: &ChannelName, caller: Entitlement<
     }
 }
 
+/// Whether a caller that may subscribe may also read this.
+pub(super) fn may_read(
+    cx: &Cx<'_>,
+    channel: &ChannelName,
+    action: Action,
+    caller: Entitlement<'_>,
+) -> Result<(), Denial> {
+    let rule = cx.rules.of(channel).ok_or(Denial::NoRule)?;
+    if rule.who(action).contains(&Who::Subscriber) {
+        return Ok(());
+    }
+    cx.rules.judge(channel, action, caller).map(|_| ())
+}
+
 /// Whether a subscriber may choose what happens when it is slow: nothing that asks more of the server than its rule.
 fn may_choose(cx: &Cx<'_>, options: &SubOptions) -> Result<(), Error> {
     let (channel, Some(choice)) = (&options.channel, options.slow) else { return Ok(()) };
@@ -675,6 +709,11 @@ fn judge(cx: &Cx<'_>, channel: &ChannelName, sub: &Sub, caller: Entitlement<'_>)
             }
             Err(denial) => Err(denial),
         },
+    };
+    // The application may subscribe a session with presence, whatever the rule says.
+    let judged = match judged {
+        Ok(()) if sub.presence && sub.by != AdmittedBy::App => may_read(cx, channel, Action::ReadPresence, caller),
+        judged => judged,
     };
     judged.map_err(|denial| denial.into_error(channel))
 }

@@ -405,8 +405,9 @@ impl Session {
 
     /// What the rules know of it.
     pub(crate) fn entitlement(&self) -> Entitlement<'_> {
-        let grants = self.identity().map_or(&[][..], |identity| &identity.proof.grants);
-        Entitlement { user: self.user(), grants }
+        let proof = self.identity().map(|identity| &identity.proof);
+        let grants = proof.map_or(&[][..], |proof| &proof.grants);
+        Entitlement { user: self.user(), grants, claims: proof.and_then(|proof| proof.claims.as_deref()) }
     }
 
     pub(crate) fn identity_mut(&mut self) -> Option<&mut Identity> {

@@ -3,6 +3,7 @@
 // Clippy allows unwrap in tests, but does not recognise helpers of tests.
 #![allow(clippy::unwrap_used)]
 
+mod claims;
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;

@@ -315,7 +315,7 @@ mod tests {
             let inbox = Pattern::new("inbox:{user}").unwrap();
             let grants = [Grant { pattern: inbox.clone(), allow: vec![Action::Subscribe] }];
             let rule = fanfare_hub::Rule { subscribe: vec![fanfare_hub::Who::Grant], ..fanfare_hub::Rule::open(inbox) };
-            let caller = fanfare_hub::Entitlement { user: claims.user.as_ref(), grants: &grants };
+            let caller = fanfare_hub::Entitlement { user: claims.user.as_ref(), grants: &grants, claims: None };
             let rules = fanfare_hub::Rules::new(vec![rule]);
             for name in ["inbox:a", "inbox:b", "inbox:ada", "inbox:did"] {
                 assert!(rules.judge(name, Action::Subscribe, caller).is_err(), "{user} on {name}");

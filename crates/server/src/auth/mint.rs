@@ -3,13 +3,14 @@
 //!
 //! In: a key with its secret, and claims. Out: a signed token. Nothing here prints a secret.
 
+use super::claims::Claims;
 use super::error::TokenError;
 use super::jwks::fetch_keys;
 use super::verify::{Proof, Verifier};
 use crate::config::auth::{AuthConfig, TokenKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fanfare_hub::{Action, Limits};
+use fanfare_hub::{Action, Identified, Limits};
 use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -98,6 +99,8 @@ pub struct Inspected {
     pub claims: Option<Value>,
     /// Whether a server with these settings takes it now.
     pub verdict: Result<(), TokenError>,
+    /// Whom it proves, where `verdict` is `Ok`.
+    pub identity: Option<Identified>,
     /// Why the keys of the issuer's address could not be had.
     pub keys_missing: Option<String>,
 }
@@ -120,9 +123,23 @@ pub async fn inspect(token: &str, config: &AuthConfig, limits: &Limits) -> Inspe
         });
         proof = verifier.prove(token, &published);
     }
-    let verdict = match proof {
-        Ok(Proof::Signed(jws)) => verifier.identity(&jws, now_ms).map(|_| ()),
+    let judged = match proof {
+        Ok(Proof::Signed(jws)) => verifier.identity(&jws, now_ms),
         Ok(Proof::UnknownKid(error)) | Err(error) => Err(error),
     };
-    Inspected { header: part(0), claims: part(1), verdict, keys_missing }
+    let (verdict, identity) = match judged {
+        Ok(identity) => (Ok(()), Some(identity)),
+        Err(error) => (Err(error), None),
+    };
+    Inspected { header: part(0), claims: part(1), verdict, identity, keys_missing }
+}
+
+/// The identity that a token with these claims would prove, for a question about rules. Nothing is checked that
+/// depends on a signature, on the time or on the issuer.
+///
+/// # Errors
+/// They are no JSON object, or a claim has another form than it must have.
+pub fn claimed(claims: &str, limits: &Limits) -> Result<Identified, TokenError> {
+    let Claims { user, info, grants, subscribe, others, .. } = Claims::parse(claims.as_bytes(), limits)?;
+    Ok(Identified { user, info, expires_ms: None, subscribe, grants, claims: others })
 }

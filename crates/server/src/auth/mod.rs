@@ -19,7 +19,7 @@ mod verify;
 
 pub use crate::config::auth::{AuthConfig, JwksConfig, JwksUrlError, TokenAlgorithm, TokenKey, TokenKeyError};
 pub use error::TokenError;
-pub use mint::{Inspected, Minting, inspect};
+pub use mint::{Inspected, Minting, claimed, inspect};
 
 use crate::clock::Clock;
 use crate::config::auth::ANONYMOUS;

@@ -199,6 +199,20 @@ impl Identity {
         self
     }
 
+    /// Facts about the caller that rules may ask for ([`Who::claim`](crate::Who::claim), and `{claims.NAME}` in a
+    /// pattern), and that nobody is shown: an object. A value that is no JSON object is left out, and the log says so.
+    #[must_use]
+    pub fn claims(mut self, claims: &impl Serialize) -> Self {
+        match serde_json::to_vec(claims) {
+            Ok(json) if json.starts_with(b"{") => self.identified.claims = Some(Bytes::from(json)),
+            Ok(_) => tracing::error!("the claims of an identity are no JSON object"),
+            Err(error) => {
+                tracing::error!(error = error.to_string(), "the claims of an identity cannot be written as JSON")
+            }
+        }
+        self
+    }
+
     /// Ends the session then, unless the client has brought a newer token.
     #[must_use]
     pub fn expires_at(mut self, at: SystemTime) -> Self {

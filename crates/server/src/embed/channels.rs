@@ -1,6 +1,6 @@
 //! Rules in code: one builder for each pattern, with the options of a `[[channels]]` table.
 
-use fanfare_hub::{Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Slow, Who};
+use fanfare_hub::{Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, SenderShown, Slow, Who};
 use std::time::Duration;
 
 /// Builds a rule. It begins closed: no client may subscribe until [`subscribe`](Self::subscribe) allows some.
@@ -35,7 +35,7 @@ impl ChannelRule {
         })
     }
 
-    /// Who may subscribe, and read history and presence. Any of a list suffices.
+    /// Who may subscribe, and by default read history and presence. Any of a list suffices.
     #[must_use]
     pub fn subscribe(mut self, who: impl IntoWho) -> Self {
         self.0.subscribe = who.into_who();
@@ -60,6 +60,41 @@ impl ChannelRule {
     #[must_use]
     pub fn enter(mut self, who: impl IntoWho) -> Self {
         self.0.enter = who.into_who();
+        self
+    }
+
+    /// Who may read the history: by `history`, and by `recent` and `since` of a subscription. Default: subscribers.
+    #[must_use]
+    pub fn history_read(mut self, who: impl IntoWho) -> Self {
+        self.0.history_read = who.into_who();
+        self
+    }
+
+    /// Who may see who is present. Default: subscribers.
+    #[must_use]
+    pub fn presence_read(mut self, who: impl IntoWho) -> Self {
+        self.0.presence_read = who.into_who();
+        self
+    }
+
+    /// What publications of clients say about their senders. Default: their client and their user.
+    #[must_use]
+    pub fn from(mut self, shown: SenderShown) -> Self {
+        self.0.from = shown;
+        self
+    }
+
+    /// The longest `data` of a client's publication or signal. Default: `Limits::message_bytes_max`.
+    #[must_use]
+    pub fn max_size(mut self, bytes: usize) -> Self {
+        self.0.max_size = Some(bytes);
+        self
+    }
+
+    /// The most subscriptions that clients make to one channel. Default: without limit.
+    #[must_use]
+    pub fn max_subscribers(mut self, count: u32) -> Self {
+        self.0.max_subscribers = Some(count);
         self
     }
 

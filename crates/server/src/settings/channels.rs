@@ -10,7 +10,8 @@ use super::problem::{Problem, Severity, Source};
 use super::units::{self, Wrong};
 use super::written::{Field, Raw, Written};
 use fanfare_hub::{
-    Action, CHANNEL_NAME_BYTES_MAX, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, Slow, Who,
+    Action, CHANNEL_NAME_BYTES_MAX, CLAIM_NAME_BYTES_MAX, ClaimValue, Pattern, PatternError, PresenceMode, RateLimit,
+    Retain, Rule, SenderShown, Slow, Who, show_who,
 };
 
 /// An option of a rule, for the reference page.
@@ -25,28 +26,21 @@ pub struct RuleOption {
     pub doc: &'static str,
 }
 
-const SUBSCRIBE_WORDS: &str =
-    "\"anyone\", \"authenticated\", \"grant\", \"hook\", \"server\", \"nobody\", or a list of them";
-const PUBLISH_WORDS: &str =
-    "\"subscriber\", \"anyone\", \"authenticated\", \"grant\", \"hook\", \"server\", \"nobody\", or a list of them";
-const OTHER_WORDS: &str =
-    "\"subscriber\", \"anyone\", \"authenticated\", \"grant\", \"server\", \"nobody\", or a list of them";
+const SUBSCRIBE_WORDS: &str = "\"anyone\", \"authenticated\", \"grant\", \"hook\", \"server\", \"nobody\", { claim = \"…\", in = [\"…\"] }, or a list of them";
+const PUBLISH_WORDS: &str = "\"subscriber\", \"anyone\", \"authenticated\", \"grant\", \"hook\", \"server\", \"nobody\", { claim = \"…\", in = [\"…\"] }, or a list of them";
+const OTHER_WORDS: &str = "\"subscriber\", \"anyone\", \"authenticated\", \"grant\", \"server\", \"nobody\", { claim = \"…\", in = [\"…\"] }, or a list of them";
 
 /// The options of a rule.
 pub const RULE_OPTIONS: &[RuleOption] = &[
     RuleOption {
         key: "match",
         default: "none: every rule needs one",
-        allowed: "segments between colons: a word, \"*\" (one segment), \"{user}\" (the caller's user id), \"**\" (the rest; last)",
+        allowed: "segments between colons: a word, \"*\" (one segment), \"{user}\" (the caller's user id), \"{claims.NAME}\" (a claim of the caller), \"**\" (the rest; last)",
         doc: "The channels that the rule governs. The first rule whose pattern matches a channel's name governs it. Only the name \
-              counts: `{user}` is compared with the caller after the match, and a difference is a denial, not the next rule.",
+              counts: `{user}` and `{claims.NAME}` are compared with the caller after the match, and a difference is a denial, \
+              not the next rule.",
     },
-    RuleOption {
-        key: "subscribe",
-        default: "\"nobody\"",
-        allowed: SUBSCRIBE_WORDS,
-        doc: "Who may subscribe, and read history and presence.",
-    },
+    RuleOption { key: "subscribe", default: "\"nobody\"", allowed: SUBSCRIBE_WORDS, doc: "Who may subscribe." },
     RuleOption {
         key: "publish",
         default: "\"nobody\"",
@@ -64,6 +58,39 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
         default: "\"subscriber\" with presence, else \"nobody\"",
         allowed: OTHER_WORDS,
         doc: "Who may enter the presence, so that others see the client.",
+    },
+    RuleOption {
+        key: "history_read",
+        default: "\"subscriber\"",
+        allowed: OTHER_WORDS,
+        doc: "Who may read the history: by `history`, and by `recent` and `since` of a subscription. Who may not, and was cut off, \
+              gets a gap.",
+    },
+    RuleOption {
+        key: "presence_read",
+        default: "\"subscriber\"",
+        allowed: OTHER_WORDS,
+        doc: "Who may see who is present: by `presence`, and by a subscription with `presence`.",
+    },
+    RuleOption {
+        key: "from",
+        default: "\"client\"",
+        allowed: "\"client\", \"user\" or \"none\"",
+        doc: "What a publication says about its sender: its client and its user (\"client\"), its user alone (\"user\"), or nothing \
+              (\"none\"). Signals always say their sender.",
+    },
+    RuleOption {
+        key: "max_size",
+        default: "limits.message_bytes_max",
+        allowed: "1B to 1GiB, like \"4KiB\" or 4096",
+        doc: "The longest data of a client's publication or signal. The application has limits.message_bytes_max alone.",
+    },
+    RuleOption {
+        key: "max_subscribers",
+        default: "no limit",
+        allowed: "a whole number from 1 to 4294967295",
+        doc: "The most subscriptions to one channel, of all connections. A further `subscribe` of a client is refused; the \
+              application can still subscribe one. A lower number after a reload ends no subscription.",
     },
     RuleOption {
         key: "history",
@@ -94,10 +121,14 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
 ];
 
 const HISTORY_OPTIONS: [&str; 3] = ["size", "bytes", "ttl"];
+const CLAIM_OPTIONS: [&str; 2] = ["claim", "in"];
+/// Claims that the server reads itself. What rules could ask about them, it has asked already.
+const OWN_CLAIMS: [&str; 7] = ["exp", "nbf", "iss", "aud", "info", "channels", "subscribe"];
 const TTL_MS_MAX: u64 = 365 * 86_400_000;
 const RATE_MS_MAX: u64 = TTL_MS_MAX;
 const SIZE_MAX: u64 = 1_000_000;
 const BYTES_MAX: u64 = 1 << 40;
+const MESSAGE_BYTES_MAX: u64 = 1 << 30;
 
 /// Whether this whole key is one of a rule's options.
 pub(super) fn is_rule_option(key: &str) -> bool {
@@ -193,11 +224,13 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
     let closed = || vec![Who::Nobody];
     let (mut pattern, mut enter, mut at) = (None, None, row.at.clone());
     let (mut subscribe, mut publish, mut signal) = (closed(), closed(), closed());
+    let (mut history_read, mut presence_read) = (vec![Who::Subscriber], vec![Who::Subscriber]);
     let (mut history, mut presence, mut slow, mut rate) = (Retain::default(), PresenceMode::Off, Slow::Pull, None);
+    let (mut from, mut max_size, mut max_subscribers) = (SenderShown::Client, None, None);
     let (mut options, mut is_known) = (Vec::new(), true);
     for field in fields {
         let value = &field.value;
-        if value.is_unknown() && RULE_OPTIONS.iter().any(|option| option.key == field.key) {
+        if holds_unknown(value) && field.key != "history" && RULE_OPTIONS.iter().any(|option| option.key == field.key) {
             is_known = false; // reported already
             continue;
         }
@@ -210,6 +243,8 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
             "publish" => who(value, Action::Publish).map(|new| publish = new),
             "signal" => who(value, Action::Signal).map(|new| signal = new),
             "enter" => who(value, Action::Enter).map(|new| enter = Some(new)),
+            "history_read" => who(value, Action::ReadHistory).map(|new| history_read = new),
+            "presence_read" => who(value, Action::ReadPresence).map(|new| presence_read = new),
             "history" => match &value.raw {
                 Raw::Table(fields) => {
                     for field in fields {
@@ -254,19 +289,12 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
                 }
                 _ => Err(kind_of(value, "write true, \"count\" or false")),
             },
-            "slow" => match &value.raw {
-                Raw::Text(text) => match Slow::ALL.into_iter().find(|slow| slow.word() == text) {
-                    Some(found) => {
-                        slow = found;
-                        Ok(())
-                    }
-                    None => Err(Wrong {
-                        problem: format!("{text:?} is not one of the words"),
-                        hint: nearest::hint(text, Slow::ALL.map(Slow::word)),
-                    }),
-                },
-                _ => Err(kind_of(value, "write \"pull\", \"latest\" or \"disconnect\"")),
-            },
+            "slow" => one_of(value, Slow::ALL, Slow::word).map(|new| slow = new),
+            "from" => one_of(value, SenderShown::ALL, SenderShown::word).map(|new| from = new),
+            "max_size" => bytes(value, 1, MESSAGE_BYTES_MAX).map(|new| max_size = Some(new)),
+            "max_subscribers" => count(value)
+                .and_then(|number| within(number, 1, u64::from(u32::MAX), |n| n.to_string()))
+                .map(|new| max_subscribers = Some(new as u32)),
             "rate" => match &value.raw {
                 Raw::Text(text) => units::rate(text).and_then(|limit| {
                     let window_ms = within(i128::from(limit.window_ms), 1, RATE_MS_MAX, units::show_millis)?;
@@ -310,7 +338,22 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
         return None; // later problems would only follow from these
     }
     let enter = enter.unwrap_or_else(|| if presence == PresenceMode::Off { closed() } else { vec![Who::Subscriber] });
-    let rule = Rule { pattern: pattern?, subscribe, publish, signal, enter, history, presence, slow, rate };
+    let rule = Rule {
+        pattern: pattern?,
+        subscribe,
+        publish,
+        signal,
+        enter,
+        history_read,
+        presence_read,
+        from,
+        max_size,
+        max_subscribers,
+        history,
+        presence,
+        slow,
+        rate,
+    };
     Some(WrittenRule { rule, place: RulePlace { at, options } })
 }
 
@@ -322,7 +365,7 @@ pub(super) fn read_pattern(value: &Written) -> Result<Pattern, Wrong> {
         let hint = match &error {
             PatternError::RestNotLast { .. } => "write \"*\" for one segment in the middle".to_owned(),
             PatternError::UnknownCapture { .. } => {
-                "write {user}, or \"*\" for any segment; claims of a token come later".to_owned()
+                "write {user} for the user, {claims.team} for the claim `team`, or \"*\" for any segment".to_owned()
             }
             PatternError::Segment { found } if found.is_empty() => "no colon at an end, and no two in a row".to_owned(),
             PatternError::Segment { found } if found.contains('*') => {
@@ -346,10 +389,7 @@ pub(super) fn read_pattern(value: &Written) -> Result<Pattern, Wrong> {
 fn who(value: &Written, action: Action) -> Result<Vec<Who>, Wrong> {
     let one = |written: &Written| match &written.raw {
         Raw::Text(text) => word(text, action),
-        Raw::Table(_) => Err(Wrong {
-            problem: "claims of a token, { claim, in }, are not available yet; they come with tokens (JWT)".to_owned(),
-            hint: "until then \"hook\" lets the application's own handler decide".to_owned(),
-        }),
+        Raw::Table(fields) => claim(fields),
         _ => Err(kind_of(written, "write a word in quotes, like \"authenticated\"")),
     };
     let list = match &value.raw {
@@ -366,21 +406,75 @@ fn who(value: &Written, action: Action) -> Result<Vec<Who>, Wrong> {
             wrong("\"anyone\" makes the others meaningless", "write \"anyone\" alone, or leave it out")
         }
         several if (1..several.len()).any(|at| several[..at].contains(&several[at])) => {
-            wrong("a word occurs twice", "name each once")
+            wrong("it is listed twice", "name each once")
         }
         _ => Ok(list),
     }
 }
 
+/// True if a part of it is unknown, also within a table.
+fn holds_unknown(value: &Written) -> bool {
+    match &value.raw {
+        Raw::List(list) => list.iter().any(holds_unknown),
+        Raw::Table(fields) => fields.iter().any(|field| holds_unknown(&field.value)),
+        _ => value.is_unknown(),
+    }
+}
+
+/// `{ claim = "role", in = ["admin"] }`.
+fn claim(fields: &[Field]) -> Result<Who, Wrong> {
+    const FORM: &str = "write it like { claim = \"role\", in = [\"admin\", \"editor\"] }";
+    let wrong = |problem: String, hint: &str| Wrong { problem, hint: hint.to_owned() };
+    if let Some(field) = fields.iter().find(|field| !CLAIM_OPTIONS.contains(&field.key.as_str())) {
+        let problem = format!("a condition has no {:?}", field.key);
+        return Err(Wrong { problem, hint: nearest::hint(&field.key, CLAIM_OPTIONS) });
+    }
+    let of = |key: &str| fields.iter().find(|field| field.key == key).map(|field| &field.value);
+    let name = match of("claim").map(|value| &value.raw) {
+        None => return Err(wrong("the condition names no `claim`".to_owned(), FORM)),
+        Some(Raw::Text(name)) => name,
+        Some(_) => return Err(wrong("`claim` is no text".to_owned(), FORM)),
+    };
+    if name.is_empty() || name.len() > CLAIM_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        let problem = format!("`claim` must have 1 to {CLAIM_NAME_BYTES_MAX} bytes and no control characters");
+        return Err(wrong(problem, FORM));
+    }
+    if OWN_CLAIMS.contains(&name.as_str()) {
+        let hint = "ask about a claim of your own; `sub` is the user";
+        return Err(wrong(format!("no rule sees the claim `{name}`: the server reads it itself"), hint));
+    }
+    let Some(listed) = of("in") else { return Err(wrong("the condition has no `in`".to_owned(), FORM)) };
+    let one = |value: &Written| match &value.raw {
+        Raw::Text(text) => Ok(ClaimValue::Text(text.as_str().into())),
+        Raw::Switch(on) => Ok(ClaimValue::Switch(*on)),
+        Raw::Number(number) => i64::try_from(*number)
+            .map(ClaimValue::Number)
+            .map_err(|_| wrong(format!("`in` holds {number}, which is beyond 64 bits"), FORM)),
+        _ => Err(wrong(format!("`in` holds {}", value.kind()), "it may hold texts, whole numbers, true and false")),
+    };
+    let values = match &listed.raw {
+        Raw::List(list) => list.iter().map(one).collect::<Result<Vec<_>, _>>()?,
+        _ => vec![one(listed)?],
+    };
+    if values.is_empty() {
+        return Err(wrong("`in` is empty".to_owned(), "write \"nobody\" if nobody may"));
+    }
+    if (1..values.len()).any(|at| values[..at].contains(&values[at])) {
+        return Err(wrong("a value is in `in` twice".to_owned(), "name each once"));
+    }
+    Ok(Who::claim_of(name, values))
+}
+
 fn word(text: &str, action: Action) -> Result<Who, Wrong> {
-    const ALL: [Who; 7] =
-        [Who::Anyone, Who::Authenticated, Who::Subscriber, Who::Grant, Who::Hook, Who::Server, Who::Nobody];
-    let may = |who: &Who| {
-        !matches!((who, action), (Who::Subscriber, Action::Subscribe) | (Who::Hook, Action::Signal | Action::Enter))
+    let all = [Who::Anyone, Who::Authenticated, Who::Subscriber, Who::Grant, Who::Hook, Who::Server, Who::Nobody];
+    let may = |who: &Who| match who {
+        Who::Subscriber => action != Action::Subscribe,
+        Who::Hook => matches!(action, Action::Subscribe | Action::Publish),
+        _ => true,
     };
     let wrong = |problem: String, hint: &str| Wrong { problem, hint: hint.to_owned() };
-    match ALL.iter().find(|who| who.word() == text) {
-        Some(who) if may(who) => Ok(*who),
+    match all.iter().find(|who| who.word() == text) {
+        Some(who) if may(who) => Ok(who.clone()),
         Some(Who::Subscriber) => Err(wrong(
             "a client would have to be subscribed in order to subscribe".to_owned(),
             "\"anyone\" allows every client",
@@ -390,7 +484,7 @@ fn word(text: &str, action: Action) -> Result<Who, Wrong> {
             "write \"subscriber\": the clients that the handler of `subscribe` allows",
         )),
         None => {
-            let known = ALL.iter().filter(|who| may(who)).map(|who| who.word());
+            let known = all.iter().filter(|who| may(who)).map(|who| who.word());
             let meant = match text {
                 "everyone" | "everybody" | "all" | "any" | "public" | "*" => Some(Who::Anyone),
                 "user" | "users" | "known" | "private" => Some(Who::Authenticated),
@@ -406,18 +500,38 @@ fn word(text: &str, action: Action) -> Result<Who, Wrong> {
     }
 }
 
+/// One of some words.
+fn one_of<T: Copy, const N: usize>(value: &Written, all: [T; N], word: fn(T) -> &'static str) -> Result<T, Wrong> {
+    let words = all.map(word);
+    match &value.raw {
+        Raw::Text(text) => all.into_iter().find(|one| word(*one) == text).ok_or_else(|| Wrong {
+            problem: format!("{text:?} is not one of the words"),
+            hint: nearest::hint(text, words),
+        }),
+        _ => {
+            let quoted = words.map(|word| format!("{word:?}"));
+            let (last, others) = quoted
+                .split_last()
+                .map_or((String::new(), String::new()), |(last, others)| (last.clone(), others.join(", ")));
+            Err(kind_of(value, &format!("write {others} or {last}")))
+        }
+    }
+}
+
+fn bytes(value: &Written, min: u64, max: u64) -> Result<usize, Wrong> {
+    let bytes = match &value.raw {
+        Raw::Text(text) => i128::from(units::bytes(text)?),
+        Raw::Number(number) => *number,
+        _ => return Err(kind_of(value, "write it like \"64KiB\" or 65536")),
+    };
+    Ok(within(bytes, min, max, units::show_bytes)? as usize)
+}
+
 fn retain(field: &Field, history: &mut Retain) -> Result<(), Wrong> {
     let value = &field.value;
     match field.key.as_str() {
         "size" => history.count = within(count(value)?, 0, SIZE_MAX, |n| n.to_string())? as u32,
-        "bytes" => {
-            let bytes = match &value.raw {
-                Raw::Text(text) => i128::from(units::bytes(text)?),
-                Raw::Number(number) => *number,
-                _ => return Err(kind_of(value, "write it like \"64KiB\" or 65536")),
-            };
-            history.bytes = within(bytes, 0, BYTES_MAX, units::show_bytes)? as usize;
-        }
+        "bytes" => history.bytes = bytes(value, 0, BYTES_MAX)?,
         "ttl" => history.ttl_ms = within(i128::from(time(value)?), 0, TTL_MS_MAX, units::show_millis)?,
         unknown => {
             let hint = nearest::hint(unknown, HISTORY_OPTIONS);
@@ -425,12 +539,6 @@ fn retain(field: &Field, history: &mut Retain) -> Result<(), Wrong> {
         }
     }
     Ok(())
-}
-
-/// One or several words, as they are written in the file.
-pub(super) fn show_who(who: &[Who]) -> String {
-    let words: Vec<String> = who.iter().map(|who| format!("{:?}", who.word())).collect();
-    if words.len() == 1 { words.concat() } else { format!("[{}]", words.join(", ")) }
 }
 
 /// A rule's options as they would be written, in order, with their keys.
@@ -446,6 +554,9 @@ pub fn show_rule(rule: &Rule) -> Vec<(&'static str, String)> {
     if rule.presence != PresenceMode::Off {
         shown.push(("enter", show_who(&rule.enter)));
     }
+    let is_told = |who: &[Who]| *who != [Who::Subscriber];
+    shown.extend(is_told(&rule.history_read).then(|| ("history_read", show_who(&rule.history_read))));
+    shown.extend(is_told(&rule.presence_read).then(|| ("presence_read", show_who(&rule.presence_read))));
     shown.push(("history", format!("{{ size = {count}, bytes = {bytes:?}, ttl = {ttl:?} }}")));
     let presence = match rule.presence {
         PresenceMode::Off => "false",
@@ -453,6 +564,11 @@ pub fn show_rule(rule: &Rule) -> Vec<(&'static str, String)> {
         PresenceMode::Full => "true",
     };
     shown.push(("presence", presence.to_owned()));
+    if rule.from != SenderShown::Client {
+        shown.push(("from", format!("{:?}", rule.from.word())));
+    }
+    shown.extend(rule.max_size.map(|max| ("max_size", format!("{:?}", units::show_bytes(max as u64)))));
+    shown.extend(rule.max_subscribers.map(|max| ("max_subscribers", max.to_string())));
     shown.push(("slow", format!("{:?}", rule.slow.word())));
     shown.extend(rule.rate.map(|rate| ("rate", format!("{:?}", units::show_rate(rate)))));
     shown

@@ -3,12 +3,11 @@
 //!
 //! In: the rules in order, with their places. Out: problems, each at the rule that should be looked at.
 
-use super::channels::show_who;
 use super::problem::{Problem, Severity, Source};
 use super::{RulePlace, units};
-use fanfare_hub::{Action, Pattern, Rule, Who, example_name};
+use fanfare_hub::{Action, Pattern, Rule, Who, example_name, show_who};
 
-const ACTIONS: [Action; 4] = [Action::Subscribe, Action::Publish, Action::Signal, Action::Enter];
+const ACTIONS: [Action; 6] = Action::ALL;
 
 /// The other settings that matter for the rules.
 pub(super) struct Beside {
@@ -136,7 +135,7 @@ fn loose_before_strict(
         let before = (0..index).filter(|before| is_met(index, *before)).map(|before| &earlier[before].rule.pattern);
         let both = example_name(&[&other.rule.pattern, &rule.pattern], &before.collect::<Vec<_>>())?;
         let option = action.option();
-        let (loose, strict) = (show_who(words(other.rule, action)), show_who(words(rule, action)));
+        let (loose, strict) = (show_who(other.rule.who(action)), show_who(rule.who(action)));
         Some(Problem {
             severity: Severity::Warning,
             at: place.of(option).unwrap_or(&place.at).clone(),
@@ -150,6 +149,11 @@ fn loose_before_strict(
             hint: format!("move this rule above {:?}, if {both:?} should be as strict", other.rule.pattern.as_str()),
         })
     })
+}
+
+/// A wildcard or a capture.
+fn is_any(segment: &str) -> bool {
+    segment == "*" || segment.starts_with('{')
 }
 
 /// A pattern by its segments.
@@ -167,21 +171,11 @@ impl<'r> Shape<'r> {
             let Some(two) = short.get(at) else { return false };
             match (*one, *two) {
                 ("**", _) | (_, "**") => return true, // the rest is one segment or more
-                ("*" | "{user}", _) | (_, "*" | "{user}") => {}
-                (one, two) if one == two => {}
+                (one, two) if is_any(one) || is_any(two) || one == two => {}
                 _ => return false,
             }
         }
         true
-    }
-}
-
-fn words(rule: &Rule, action: Action) -> &[Who] {
-    match action {
-        Action::Subscribe => &rule.subscribe,
-        Action::Publish => &rule.publish,
-        Action::Signal => &rule.signal,
-        Action::Enter => &rule.enter,
     }
 }
 
@@ -191,14 +185,15 @@ fn level(rule: &Rule, action: Action, is_known: bool) -> u8 {
         Who::Anyone => 2,
         Who::Authenticated if is_known => 2,
         Who::Grant | Who::Hook => 1,
+        Who::Claim(_) if is_known => 1,
         Who::Subscriber if action != Action::Subscribe => level(rule, Action::Subscribe, is_known),
         _ => 0,
     };
-    words(rule, action).iter().map(one).max().unwrap_or(0)
+    rule.who(action).iter().map(one).max().unwrap_or(0)
 }
 
 fn is_looser(rule: &Rule, than: &Rule, action: Action) -> bool {
-    let captures = |rule: &Rule| rule.pattern.as_str().split(':').any(|segment| segment == "{user}");
+    let captures = |rule: &Rule| rule.pattern.captures().next().is_some();
     // For a caller that is not the user in the name.
     let other = |rule: &Rule, is_known| if captures(rule) { 0 } else { level(rule, action, is_known) };
     [false, true].into_iter().any(|is_known| other(rule, is_known) > other(than, is_known))
@@ -226,20 +221,19 @@ fn nobody_known(rule: &Rule, place: &RulePlace, has_users: bool, reported: &mut 
     };
     let mut problems = Vec::new();
     let option_with =
-        |who: Who| ACTIONS.into_iter().find(|action| words(rule, *action).contains(&who)).map(Action::option);
-    let users = option_with(Who::Authenticated).or(option_with(Who::Grant)).or(rule
-        .pattern
-        .as_str()
-        .contains("{user}")
-        .then_some("match"));
+        |who: Who| ACTIONS.into_iter().find(|action| rule.who(*action).contains(&who)).map(Action::option);
+    let with_claim = |action: &Action| rule.who(*action).iter().any(|who| matches!(who, Who::Claim(_)));
+    let claimed = ACTIONS.into_iter().find(with_claim).map(Action::option);
+    let captured = rule.pattern.captures().next().map(|_| "match");
+    let users = option_with(Who::Authenticated).or(option_with(Who::Grant)).or(claimed).or(captured);
     if let Some(option) = users.filter(|_| !has_users && !std::mem::replace(&mut reported.users, true)) {
         let value = match option {
             "match" => format!("{:?}", rule.pattern.as_str()),
-            _ if option_with(Who::Authenticated).is_none() => "\"grant\"".to_owned(),
-            _ => "\"authenticated\"".to_owned(),
+            _ if option_with(Who::Authenticated).is_some() => "\"authenticated\"".to_owned(),
+            _ if option_with(Who::Grant).is_some() => "\"grant\"".to_owned(),
+            _ => ACTIONS.into_iter().find(with_claim).map_or_else(String::new, |action| show_who(rule.who(action))),
         };
-        let problem =
-            "without a key no token can be checked, so nobody has a user or a grant, and this allows no client";
+        let problem = "without a key no token can be checked, so nobody has a user, a grant or a claim, and this allows no client";
         let hint = "add [auth.keys] and below it: main = { secret_file = \"…\" }; the application's API always may";
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, value, problem, hint));
     }
@@ -275,7 +269,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn pattern() -> impl Strategy<Value = String> {
-        let segment = prop::sample::select(vec!["a", "b", "*", "{user}"]);
+        let segment = prop::sample::select(vec!["a", "b", "*", "{user}", "{claims.team}"]);
         (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(mut segments, has_rest)| {
             if has_rest || segments.is_empty() {
                 segments.push("**");

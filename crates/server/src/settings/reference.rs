@@ -292,20 +292,34 @@ rate      = "20/s"
 | `grant` | every client whose [token](auth.md) grants this action on this channel |
 | `hook` | the clients that the embedding program's `on_subscribe` or `on_publish` allows |
 | `server` | only the application, by its API. The application is always allowed; the word says that no client is |
+| `{ claim = "role", in = ["admin"] }` | every client with this claim in its [token](auth.md#rules-that-ask-for-claims): one of the values, or a list with one of them |
 | `nobody` | no client |
 
-A list allows a caller that any of its words allows. `fanfare check` refuses a rule that no name reaches. It warns of a
-loose rule above a stricter one that matches some of the same names, and of `server` if the application has no API key.
+A list allows a caller that any of its conditions allows. `fanfare check` refuses a rule that no name reaches. It warns
+of a loose rule above a stricter one that matches some of the same names, and of `server` if the application has no API
+key.
 
 A channel can belong to one user. `{user}` stands for the caller's user id; every other caller is denied, and so is a
-caller without a user.
+caller without a user. `{claims.team}` stands for the caller's claim `team` in the same way.
 
 ```toml
 [[channels]]
 match     = "inbox:{user}"
 subscribe = "authenticated"
 publish   = "server"
+
+[[channels]]
+match         = "team:{claims.team}:*"
+subscribe     = "authenticated"
+publish       = { claim = "role", in = ["editor", "admin"] }
+history_read  = "authenticated"
+presence_read = { claim = "role", in = ["admin"] }
+presence      = true
 ```
+
+Reading is part of a subscription unless `history_read` or `presence_read` says otherwise. A subscription that asks for
+`recent` or `presence` without the right to read them is refused. One with `since` begins at the newest publication,
+with `recovered: false`: recovery reads the history too.
 
 Users are known by their [tokens](auth.md), or by the handlers of a program that
 [embeds Fanfare](../README.md#within-your-rust-program). Without keys in `[auth.keys]`, and without such a program, such

@@ -132,6 +132,31 @@ fn a_rule_begins_closed_and_presence_opens_entering() {
 }
 
 #[test]
+fn conditions_on_claims_are_read_and_shown_as_they_are_written() {
+    let file = "[[channels]]\nmatch = \"team:{claims.org.team}:*\"\npublish = [{ claim = \"role\", in = [\"a\", 7, true] }, \
+                \"grant\"]\nhistory_read = { claim = \"sub\", in = \"ada\" }\npresence_read = \"anyone\"\n";
+    let settings = load(file);
+    let rule = settings.config.rules.iter().next().expect("one");
+    let role = Who::claim_of("role", vec!["a".into(), 7.into(), true.into()]);
+    assert_eq!(rule.publish, [role, Who::Grant]);
+    assert_eq!(rule.history_read, [Who::claim("sub", ["ada"])]);
+    let shown = show_rule(rule);
+    let of = |option: &str| shown.iter().find(|(name, _)| *name == option).map(|(_, value)| value.as_str());
+    assert_eq!(of("match"), Some("\"team:{claims.org.team}:*\""));
+    assert_eq!(of("publish"), Some("[{ claim = \"role\", in = [\"a\", 7, true] }, \"grant\"]"));
+    assert_eq!(
+        (of("history_read"), of("presence_read")),
+        (Some("{ claim = \"sub\", in = [\"ada\"] }"), Some("\"anyone\""))
+    );
+    // As it was shown it reads back as the same.
+    let again: String = shown.iter().map(|(option, value)| format!("{option} = {value}\n")).collect();
+    let again = load(&format!("[[channels]]\n{again}"));
+    assert_eq!(show_rule(again.config.rules.iter().next().expect("one")), shown);
+    let problems = refused("[[channels]]\nmatch = \"a\"\npublish = { claim = \"role\", in = [\"${UNSET}\"] }\n");
+    assert_eq!(problems.len(), 1, "an unset variable is told once: {problems:?}");
+}
+
+#[test]
 fn presence_may_stand_in_a_variable() {
     use fanfare_hub::PresenceMode;
     let file = "[[channels]]\nmatch = \"a\"\npresence = \"${ON}\"\n";
@@ -468,6 +493,7 @@ fn a_loose_rule_above_a_stricter_one_that_it_crosses_is_told() {
         ([("a:*", "authenticated"), ("{user}:b", "authenticated")], 1),
         ([("*:a", "hook"), ("b:*", "nobody")], 1),
         ([("*:a", "hook"), ("b:*", "anyone")], 0),
+        ([("a:*", "authenticated"), ("{claims.team}:b", "authenticated")], 1),
     ];
     for (rules, expected) in rows {
         let file: String = rules

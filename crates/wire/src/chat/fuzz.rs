@@ -90,6 +90,7 @@ pub fn message_of(data: Data, from: Option<Sender>) -> Push {
         idempotency_key: None,
         from,
         audience: None,
+        hidden: None,
         echo: true,
         begins: None,
         act: None,

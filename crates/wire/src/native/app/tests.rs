@@ -179,6 +179,7 @@ fn answers_are_written() {
         idempotency_key: None,
         from: Some(Sender { client: Some(ClientId(1)), user: None }),
         audience: None,
+        hidden: None,
         echo: true,
         begins: None,
         act: None,

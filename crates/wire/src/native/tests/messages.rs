@@ -22,6 +22,7 @@ pub(super) fn publication(offset: u64) -> Publication {
         idempotency_key: None,
         from: None,
         audience: None,
+        hidden: None,
         echo: true,
         begins: None,
         act: None,
