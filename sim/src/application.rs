@@ -10,7 +10,7 @@ mod tokens;
 
 use crate::chances::Chances;
 use crate::client::Numbers;
-use crate::plan::HookPlan;
+use crate::plan::{CLAIMS, HookPlan};
 use fanfare_hub::{
     Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publish, Push,
     Question, Reply, ReplyBody, Request, Rng, UserId,
@@ -158,7 +158,8 @@ impl Application {
         let info = token.filter(|token| token.ends_with(WITH_INFO)).map(|_| br#"{"name":"n"}"#.as_slice().into());
         let expires_ms = ends_after_ms.map(|after_ms| now.wall_ms + after_ms);
         let subscribe = token.and_then(|token| self.tokens.of(token)).cloned().into_iter().collect();
-        HookAnswer::Identity(Identified { user, info, expires_ms, subscribe, ..Identified::default() })
+        let claims = self.plan.claims.then(|| CLAIMS.into());
+        HookAnswer::Identity(Identified { user, info, expires_ms, subscribe, claims, ..Identified::default() })
     }
 
     /// Its answer goes to the hub now.

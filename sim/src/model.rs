@@ -12,7 +12,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
         match (parts.next(), segments.next()) {
             (None, None) => return true,
             (Some("**"), Some(_)) => return true,
-            (Some("*" | "{user}"), Some(_)) => {}
+            (Some(part), Some(_)) if part == "*" || part.starts_with('{') => {}
             (Some(part), Some(segment)) if part == segment => {}
             _ => return false,
         }

@@ -106,6 +106,9 @@ pub(crate) struct Faults {
     pub(crate) store: StoreFaults,
 }
 
+/// The claims of every identity, in worlds where rules ask for them: the second segments of all channels, and a role.
+pub(crate) const CLAIMS: &[u8] = br#"{"rooms":["0","1","2","3"],"role":"member"}"#;
+
 /// The nature of the application's answers; in parts of a thousand of the questions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HookPlan {
@@ -125,6 +128,8 @@ pub(crate) struct HookPlan {
     /// Channels whose rules say `hook`, besides those for which it has handlers.
     pub(crate) subscribe_by_rule: Vec<Pattern>,
     pub(crate) publish_by_rule: Vec<Pattern>,
+    /// Every identity has [`CLAIMS`], and rules ask for them.
+    pub(crate) claims: bool,
     /// The right of a token with trusted facts: a subscription to this channel, independent of its rule.
     pub(crate) grant: Option<ChannelName>,
 }
@@ -176,6 +181,7 @@ impl Drawn {
         plan.draw_hooks(&mut parts.of("plan: hooks", 0));
         plan.draw_links(parts.of("plan: links", 0));
         plan.draw_grants(parts.of("plan: grants", 0));
+        plan.draw_claims(parts.of("plan: claims", 0));
         plan.draw_patience(parts.of("plan: patience", 0));
         plan.faults.store.holes = parts.of("plan: holes", 0).below(3) == 0;
         plan.draw_keys(parts.of("plan: keys", 0));
@@ -537,6 +543,24 @@ impl Plan {
         }
         if self.hooks.hooks.connect {
             self.hooks.grant = self.channels.get(rng.below(self.channels.len() as u64) as usize).cloned();
+        }
+    }
+
+    /// In some worlds rules ask for claims, by a condition or by a capture. All sessions have them, so that nobody is
+    /// refused: one that lost them on its way, or whose token lost them, is.
+    fn draw_claims(&mut self, mut rng: Rng) {
+        if !self.hooks.hooks.connect || rng.below(2) > 0 {
+            return;
+        }
+        self.hooks.claims = true;
+        for rule in self.rules.iter_mut().filter(|rule| !matches(rule.pattern.as_str(), CLOSED)) {
+            if rng.below(2) == 0 {
+                let captured = rule.pattern.as_str().replace('*', "{claims.rooms}");
+                rule.pattern = Pattern::new(&captured).expect("a pattern with a capture");
+            }
+            if rng.below(2) == 0 && rule.subscribe == [Who::Anyone] {
+                rule.subscribe = vec![Who::claim("role", ["guest", "member"])];
+            }
         }
     }
 

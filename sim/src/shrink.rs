@@ -9,7 +9,7 @@
 use crate::counts::Counts;
 use crate::plan::{Drawn, HookPlan, Plan, StoreFaults};
 use crate::run::attempt;
-use fanfare_hub::{Limits, Who};
+use fanfare_hub::{Limits, Pattern, Who};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -83,6 +83,7 @@ const PARTS: &[Part] = &[
     ("store-loses", |plan| plan.faults.store.loses = false),
     ("holes", |plan| plan.faults.store.holes = false),
     ("batched-links", |plan| plan.batched_links = false),
+    ("claims", without_claims),
     ("rates", Plan::lift_rates),
     ("freezes", |plan| plan.faults.freezes = false),
     ("restart", |plan| plan.restart = None),
@@ -98,8 +99,19 @@ const PARTS: &[Part] = &[
 /// The number of ways in which a world can be smaller.
 const WAYS: usize = NUMBERS.len() + PARTS.len();
 
+/// No rule asks for claims.
+fn without_claims(plan: &mut Plan) {
+    plan.hooks.claims = false;
+    for rule in &mut plan.rules {
+        let shape = rule.pattern.as_str().replace("{claims.rooms}", "*");
+        rule.pattern = Pattern::new(&shape).expect("a pattern without a capture");
+        rule.subscribe.iter_mut().filter(|who| matches!(who, Who::Claim(_))).for_each(|who| *who = Who::Anyone);
+    }
+}
+
 /// There are no questions, and no rule leaves a decision to an application.
 fn without_hooks(plan: &mut Plan) {
+    without_claims(plan);
     plan.hooks = HookPlan::default();
     for rule in &mut plan.rules {
         for who in [&mut rule.subscribe, &mut rule.publish] {

@@ -9,8 +9,8 @@ use crate::wire::ToClient;
 use fanfare_hub::{
     Audience, Batch, ChannelName, ClientId, Command, Connect, Connected, Data, Entry, Epoch, Error, ErrorCode, Limits,
     Now, Op, OpToken, Position, PresenceEntry, PresenceSnapshot, Proof, Publication, Publish, Push, Reply, ReplyBody,
-    Request, RequestId, Resume, Retain, Room, RoomCommand, Sender, ShardId, Signal, SignalPush, Slow, Store,
-    SubOptions, Subscribed, UserId, UserToken,
+    Request, RequestId, Resume, Retain, Room, RoomCommand, Sender, SenderShown, ShardId, Signal, SignalPush, Slow,
+    Store, SubOptions, Subscribed, UserId, UserToken,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -322,7 +322,15 @@ fn a_gap_over_publications_that_were_lost_with_their_epoch_leads_to_none_of_them
     let latest = SubOptions { slow: Some(Slow::Latest), ..SubOptions::new(chat()) };
     court.asks(0, Command::Subscribe { subs: vec![latest], many: false }, subscribed());
     // A publication of the epoch that Ada follows. The store then loses it and begins another epoch.
-    let entry = Entry { publish: publish(), from: None, by: None, audience: None, act: None, ts_ms: 0 };
+    let entry = Entry {
+        publish: publish(),
+        from: None,
+        shown: SenderShown::Client,
+        by: None,
+        audience: None,
+        act: None,
+        ts_ms: 0,
+    };
     let lost = Arc::new(entry.clone().at(0, 1, Some(Epoch(1))));
     court.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), lost);
     let now = Now { mono_ms: 0, wall_ms: 0 };
@@ -398,7 +406,20 @@ fn entry_for(offset: u64, audience: Option<Audience>) -> Arc<Publication> {
     let (prev, begins) = (offset - 1, (offset == 1).then(|| Box::new(Epoch(1))));
     let (event, idempotency_key, ts_ms, echo, act) = (None, None, 0, true, None);
     let audience = audience.map(Box::new);
-    Arc::new(Publication { offset, prev, ts_ms, data, event, idempotency_key, from, audience, echo, begins, act })
+    Arc::new(Publication {
+        offset,
+        prev,
+        ts_ms,
+        data,
+        event,
+        idempotency_key,
+        from,
+        hidden: None,
+        audience,
+        echo,
+        begins,
+        act,
+    })
 }
 
 fn to_red(offset: u64) -> Arc<Publication> {
