@@ -551,3 +551,27 @@ fn who_has_left_is_not_counted_where_another_begins_anew_at_once() {
         assert_eq!(subscribers(&net.app(0, publish_app("chat:a", "2"))), 1);
     }
 }
+
+/// The last subscription of a session takes the place of one that has ended: it has its turn too.
+#[test]
+fn a_reload_ends_every_subscription_of_a_session_that_it_closes() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let ada = net.connect(0);
+        let closed = ["chat:a", "chat:b", "chat:c", "chat:d"];
+        for name in ["chat:a", "news:a", "chat:b", "chat:c", "chat:d"] {
+            net.subscribe(ada, name);
+        }
+        net.take(ada);
+        net.reload(Rules::new(vec![open_rule("news:*")]));
+        let ended = net.take(ada).into_iter().filter_map(|received| match received {
+            Received::Push(Push::Unsubscribed { channel, .. }) => Some(channel.to_string()),
+            _ => None,
+        });
+        let mut ended: Vec<String> = ended.collect();
+        ended.sort_unstable();
+        assert_eq!(ended, closed, "with {shards} shards");
+        net.publish(ada, "news:a", "1");
+        assert_eq!(net.take_messages(ada), ["1"]);
+    }
+}

@@ -243,6 +243,43 @@ fn a_session_whose_client_went_away_while_it_moved_ends_with_its_grace() {
     assert_eq!(sessions(&net), with_it - 1);
 }
 
+/// The client is gone again when its session arrives on the new shard. Its kept subscription waits for it there.
+#[test]
+fn a_kept_subscription_follows_a_session_whose_client_went_away_while_it_moved() {
+    let mut net = Net::new(3);
+    let (ada, bob) = kept::begin(&mut net);
+    net.cut(ada);
+    let resume = Some(Resume { shard: ShardId(0), client: net.client(ada) });
+    let brief = net.open(2);
+    net.send_only(brief, Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() })));
+    net.cut(brief);
+    kept::say(&mut net, bob, "1", "red");
+    let (_, missed, recovered) = kept::back(&mut net, ada, 0, None);
+    assert_eq!((missed, recovered), (vec!["1".to_owned()], Some(true)));
+}
+
+/// The same for the leave to follow a channel that the application has subscribed it to.
+#[test]
+fn a_grant_follows_a_session_whose_client_went_away_while_it_moved() {
+    let closed = Rule { subscribe: vec![Who::Nobody], ..open_rule("**") };
+    let mut net = Net::with(3, Limits::default(), Rules::new(vec![closed]));
+    let ada = net.connect(0);
+    let client = net.client(ada);
+    let options = || SubOptions::new(channel("chat:a"));
+    let subscribe = AppCommand::Subscribe { whom: Whom::Client(client), options: Box::new(options()) };
+    assert_eq!(net.app(1, subscribe), AppAnswer::Concerned(1));
+    net.cut(ada);
+    let brief = net.open(2);
+    let resume = Some(Resume { shard: ShardId(0), client });
+    net.send_only(brief, Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() })));
+    net.cut(brief);
+    let back = net.resume(ada, 0, vec![options()]);
+    let is_subscribed =
+        |received: &Received| matches!(received, Received::Reply(Reply { body: ReplyBody::Subscribed(_), .. }));
+    let received = net.take(back);
+    assert!(received.iter().any(is_subscribed), "{received:?}");
+}
+
 /// The first connection's question is stuck between shards; the page gives up and comes back elsewhere.
 #[test]
 fn an_earlier_connection_of_a_page_does_not_take_the_session_from_a_later_one() {

@@ -665,3 +665,37 @@ fn the_numbers_of_presence_go_on_where_nobody_has_used_a_channel_for_a_while() {
         }
     }
 }
+
+/// It has left by a command, so its session does not bring it back.
+#[test]
+fn one_that_has_left_does_not_come_back_with_its_session() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(ada, "chat:a");
+        net.subscribe(bob, "chat:a");
+        net.ask(ada, enter("chat:a", "1"));
+        assert_eq!(net.ask(ada, Command::PresenceClear { channel: channel("chat:a") }), ReplyBody::Done);
+        net.cut(ada);
+        net.resume(ada, 1, vec![SubOptions::new(channel("chat:a"))]);
+        assert_eq!(presence(&mut net, bob, "chat:a"), (0, Some(vec![])), "with {shards} shards");
+    }
+}
+
+/// One that changes its data has been there as long as before.
+#[test]
+fn those_present_are_listed_in_the_order_in_which_they_came() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let peers: Vec<usize> = (0..5).map(|n| net.connect(n)).collect();
+        for &peer in &peers {
+            net.subscribe(peer, "chat:a");
+            net.ask(peer, enter("chat:a", "1"));
+        }
+        for peer in [peers[3], peers[0]] {
+            net.ask(peer, enter("chat:a", "2"));
+        }
+        let all = peers.iter().map(|&peer| net.client(peer)).collect();
+        assert_eq!(presence(&mut net, peers[0], "chat:a"), (5, Some(all)), "with {shards} shards");
+    }
+}

@@ -76,6 +76,37 @@ fn a_change_within_a_fan_out_loses_and_repeats_nothing() {
     assert!(told_before > 10 && told_after > 10, "both cases occur: {told_before}, {told_after}");
 }
 
+/// A fan-out has served it before its wire changed. It gets what comes later, also where somebody is in a room: then
+/// its edge does not begin anew.
+#[test]
+fn a_change_within_a_fan_out_hides_nothing_that_comes_later() {
+    const MEMBERS: usize = 24;
+    for changed in 0..MEMBERS {
+        let mut net = Net::with(1, Limits { fanout_slice: 4, ..Limits::default() }, open_rules());
+        let members: Vec<usize> = (0..MEMBERS).map(|_| net.connect(0)).collect();
+        for (number, &member) in members.iter().enumerate() {
+            net.rewire(member, WireId((number % 2) as u8));
+            net.subscribe(member, "chat:a");
+            net.take(member);
+        }
+        net.ask(members[0], join("red"));
+        net.take(members[0]);
+        net.paused = true;
+        net.send(members[0], publish("chat:a", "1"));
+        net.go_on_once();
+        net.go_on_once();
+        let wire = WireId(1 - net.peers[members[changed]].wire.0);
+        net.rewire(members[changed], wire);
+        net.paused = false;
+        net.settle();
+        net.publish(members[0], "chat:a", "2");
+        net.publish(members[0], "chat:a", "3");
+        for (number, &member) in members.iter().enumerate() {
+            assert_eq!(net.take_messages(member), numbers(1..=3), "member {number}, and {changed} had changed");
+        }
+    }
+}
+
 /// A signal has no place by which a member would know it again.
 #[test]
 fn a_change_within_the_fan_out_of_a_signal_does_not_repeat_it() {

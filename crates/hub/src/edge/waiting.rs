@@ -294,6 +294,25 @@ mod tests {
         assert_eq!(waiting.collect::<Vec<_>>(), [&b"3a"[..], b"4a", b"2c"]);
         assert_eq!(shed, [0, 0, 0, 1, 1, 1]);
     }
+
+    #[test]
+    fn presence_without_room_is_asked_for_until_the_whole_of_it_has_room() {
+        let name = ChannelName::new("a").expect("valid");
+        let mut edges = Edges::new(1, Keyed(1));
+        let index = edges.find_or_create(&name);
+        let edge = &mut edges.edges[index as usize];
+        let snapshot = Arc::new(PresenceSnapshot { seq: 2, count: 0, entries: Some(Vec::new()) });
+        let max = |items| WaitingMax { items, bytes: 1 << 20 };
+        edge.presence_count(1, 1, max(1));
+        assert!(!edge.presence_stale);
+        edge.presence_count(2, 2, max(1));
+        assert!(edge.presence_stale, "the second count is lost");
+        edge.presence_whole(snapshot.clone(), max(1));
+        assert!(edge.presence_stale);
+        edge.presence_whole(snapshot, max(2));
+        assert!(!edge.presence_stale);
+    }
+
     #[test]
     fn a_signal_takes_the_place_of_one_of_the_same_event() {
         let name = ChannelName::new("a").expect("valid");

@@ -84,6 +84,21 @@ fn the_first_entry_of_an_epoch_names_it_and_no_other_does() {
     }
 }
 
+/// Its time begins when nobody uses it any more, however long somebody has.
+#[test]
+fn a_channel_that_nobody_uses_is_remembered_for_its_time() {
+    let ttl_ms = Limits::default().metadata_ttl_ms;
+    let mut store = MemoryStore::new(&Limits::default(), 7);
+    append(&mut store, NOW, "1", None, Retain::default());
+    let epoch = |store: &mut MemoryStore, now| read(store, now, Range::NEWEST, 0).top.epoch;
+    let first = epoch(&mut store, NOW);
+    for (left_ms, looked_ms, is_same) in [(2 * ttl_ms, 3 * ttl_ms - 1, true), (5 * ttl_ms, 6 * ttl_ms, false)] {
+        store.submit(later(left_ms), OpToken(0), Op::Detach { channel: channel() });
+        store.tidy(later(looked_ms));
+        assert_eq!(epoch(&mut store, later(looked_ms)) == first, is_same, "left at {left_ms}, looked at {looked_ms}");
+    }
+}
+
 fn filled(count: u32, retain: Retain) -> (MemoryStore, Epoch) {
     let mut store = MemoryStore::new(&Limits::default(), 7);
     for _ in 0..count {

@@ -77,6 +77,28 @@ fn grants_hold_on_later_connections_and_until_a_newer_token() {
     }
 }
 
+/// The last subscription of a session takes the place of one that has ended: it has its turn too.
+#[test]
+fn a_newer_token_ends_every_subscription_that_it_does_not_grant() {
+    for shards in shard_counts() {
+        let mut net = by_grant(shards);
+        let (peer, _) = connect_as(&mut net, 0, with_token("t"), may(vec![grant("room:*", &[Action::Subscribe])]));
+        for name in ["room:a", "room:b", "room:c", "room:d"] {
+            net.subscribe(peer, name);
+        }
+        net.take(peer);
+        net.send(peer, Command::Refresh { token: "t2".into() });
+        net.answer(HookAnswer::Identity(may(vec![grant("room:b", &[Action::Subscribe])])));
+        let ended = net.take(peer).into_iter().filter_map(|received| match received {
+            Received::Push(Push::Unsubscribed { channel, .. }) => Some(channel.to_string()),
+            _ => None,
+        });
+        let mut ended: Vec<String> = ended.collect();
+        ended.sort_unstable();
+        assert_eq!(ended, ["room:a", "room:c", "room:d"], "with {shards} shards");
+    }
+}
+
 #[test]
 fn an_identity_with_too_many_grants_is_refused() {
     let max = Limits::default().grants_max;

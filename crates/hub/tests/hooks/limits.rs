@@ -167,3 +167,28 @@ fn a_cut_while_the_application_thinks_does_nothing_and_leaves_nothing() {
         assert!(net.questions.is_empty());
     }
 }
+
+/// A question of a session that waited for its turn finds no room among all questions. Its place is free again.
+#[test]
+fn a_question_that_finds_no_room_in_its_turn_takes_no_share() {
+    let limits = Limits { session_questions_max: 1, questions_max: 4, ..Limits::default() };
+    let mut net = Net::with_hooks(1, limits, open_rules(), hooks(true, &[], &[]));
+    let peers = [(); 3].map(|()| connect_as(&mut net, 0, with_token("t"), ada()).0);
+    let call = || Command::Rpc { method: "quote".into(), data: Bytes::from_static(b"1") };
+    let result = || HookAnswer::Result(Bytes::from_static(b"1"));
+    let [first, second] = [(); 2].map(|()| net.send(peers[0], call()));
+    net.send(peers[1], call());
+    net.send(peers[2], call());
+    let comes = net.open(0);
+    net.send(comes, Command::Connect(Box::new(with_token("t"))));
+    net.answer(result());
+    assert!(matches!(net.answer_to(peers[0], first), Some(ReplyBody::Result(_))));
+    let refused = net.answer_to(peers[0], second).expect("it had its turn");
+    assert_eq!(error_code(&refused), ErrorCode::Unavailable, "three of four questions are open");
+    net.answer(result());
+    net.answer(result());
+    net.answer(HookAnswer::Identity(ada()));
+    let third = net.send(peers[0], call());
+    net.answer(result());
+    assert!(matches!(net.answer_to(peers[0], third), Some(ReplyBody::Result(_))));
+}
