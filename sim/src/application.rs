@@ -4,8 +4,9 @@
 //! a second attempt has the same result. The application keeps its answers about subscriptions with their questions:
 //! the hub may say `subscribed` only if the last question about that session and channel was answered with permission,
 //! or if the session's token is good for the channel. A subscription that a token gave ends with that token's rights.
-//! The end of every session that began must be reported once.
+//! The end of every session that began must be reported once, and what happens in channels (`notices`).
 
+mod notices;
 mod tokens;
 
 use crate::chances::Chances;
@@ -15,6 +16,7 @@ use fanfare_hub::{
     Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publish, Push,
     Question, Reply, ReplyBody, Request, Rng, UserId,
 };
+use notices::Notices;
 use std::collections::{BTreeMap, BTreeSet};
 use tokens::Tokens;
 
@@ -44,6 +46,7 @@ pub(crate) struct Application {
     identified: BTreeMap<Option<UserId>, u64>,
     /// Every session that began, and whether its end was reported.
     sessions: BTreeMap<ClientId, bool>,
+    notices: Notices,
     broken: Option<String>,
     pub(crate) asked: u64,
     pub(crate) late: u64,
@@ -75,6 +78,7 @@ impl Application {
             clients: BTreeMap::new(),
             identified: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            notices: Notices::default(),
             broken: None,
             asked: 0,
             late: 0,
@@ -90,6 +94,7 @@ impl Application {
         self.sessions.clear();
         self.leave.clear();
         self.granted.clear();
+        self.notices.server_gone();
     }
 
     /// It gets a question. `None`: it will never answer.
@@ -242,7 +247,15 @@ impl Application {
 
     /// The hub notifies it.
     pub(crate) fn told(&mut self, notice: &Notice) {
-        let Notice::SessionEnded { caller, .. } = notice;
+        let caller = match notice {
+            Notice::SessionEnded { caller, .. } => caller,
+            Notice::Channel { channel, event, .. } => {
+                if let Err(broken) = self.notices.told(channel, event) {
+                    self.broken = Some(broken);
+                }
+                return;
+            }
+        };
         let Some(client) = caller.client else { return };
         if self.sessions.insert(client, true) != Some(false) {
             self.broken = Some(format!("hooks: the end of {client} is told twice, or it never began"));
@@ -266,6 +279,16 @@ impl Application {
             return Err(format!("hooks: {alive} sessions have not been told to have ended, and there are {sessions}"));
         }
         Ok(())
+    }
+
+    /// The same for what it is notified of about channels: the least and the most subscribers of each.
+    pub(crate) fn finish_notices(&self, subscribers: &BTreeMap<ChannelName, (u64, u64)>) -> Result<(), String> {
+        self.notices.finish(subscribers)
+    }
+
+    /// Notices about channels, and those of them that one was vacated.
+    pub(crate) fn notice_counts(&self) -> (u64, u64) {
+        (self.notices.count, self.notices.vacated)
     }
 
     /// Whether it allows this payload.

@@ -158,6 +158,8 @@ counts! {
     hook_missing, "answers of the application that never came";
     hook_denied, "refusals of the application";
     hook_edited, "publications that the application changed";
+    notices, "notices to the application about channels";
+    vacated, "notices that nobody subscribes to a channel any more";
     granted, "subscriptions by what a token is good for";
     grants_ended, "subscriptions ended because a newer token is not";
     hook_expired, "connections closed because a token had expired";

@@ -12,7 +12,8 @@ use crate::model::matches;
 use crate::shrink::Smaller;
 use fanfare_client::core::Transport;
 use fanfare_hub::{
-    Batch, ChannelName, Hooks, Limits, Pattern, PresenceMode, RateLimit, Retain, Rng, Rule, Rules, Slow, Who,
+    Batch, ChannelName, ChannelNotices, Hooks, Limits, Pattern, PresenceMode, RateLimit, Retain, Rng, Rule, Rules,
+    Slow, Who,
 };
 use std::collections::BTreeMap;
 
@@ -365,6 +366,7 @@ impl Plan {
             publish,
             rpc: rng.below(3) > 0,
             disconnect: rng.below(2) == 0,
+            channels: all_notices(),
         };
         self.hooks = HookPlan {
             hooks,
@@ -605,6 +607,12 @@ fn limits(rng: &mut Rng) -> Limits {
         connect_timeout_ms: 2_000,
         ..Limits::default()
     }
+}
+
+/// Every notice about every channel: it costs nothing that a choice would save.
+fn all_notices() -> ChannelNotices {
+    let patterns = Pattern::new("**").into_iter().collect();
+    ChannelNotices { patterns, occupancy: true, join: true, leave: true, published: true }
 }
 
 fn rules(disconnect: bool) -> Vec<Rule> {

@@ -10,12 +10,12 @@
 //! but only for the inputs of its clients; this target reaches other inputs.)
 
 use crate::{
-    AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ClientId, Command, ConnId, Connect, Data, Disconnect,
-    Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HeartbeatKind, HistoryFrom, HistoryQuery, HookAnswer,
-    HookToken, Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened, Outbox, PageId, Pattern,
-    PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request, RequestId, Resume, Room,
-    RoomCommand, Rule, Rules, Seat, SendRequest, Shard, ShardConfig, ShardId, Signal, Slow, Store, StoreAnswer,
-    SubOptions, UserId, Who, Whom, WireId,
+    AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ChannelNotices, ClientId, Command, ConnId, Connect,
+    Data, Disconnect, Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HeartbeatKind, HistoryFrom,
+    HistoryQuery, HookAnswer, HookToken, Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened,
+    Outbox, PageId, Pattern, PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request,
+    RequestId, Resume, Room, RoomCommand, Rule, Rules, Seat, SendRequest, Shard, ShardConfig, ShardId, Signal, Slow,
+    Store, StoreAnswer, SubOptions, UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -155,6 +155,13 @@ impl World {
             publish: patterns(3),
             rpc: which & 64 == 64,
             disconnect: which & 128 == 128,
+            channels: ChannelNotices {
+                patterns: Pattern::new("**").into_iter().collect(),
+                occupancy: true,
+                join: true,
+                leave: true,
+                published: true,
+            },
         });
         let (owed, rules) = (Owed::default(), Arc::new(rules(0)));
         let shards = (0..count).map(|me| {

@@ -16,13 +16,14 @@
 use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::error::Error;
-use crate::ids::{ClientId, UserId};
-use crate::message::{Publish, SubOptions};
+use crate::ids::{ClientId, Epoch, UserId};
+use crate::message::{PresenceEntry, Publication, Publish, SubOptions};
 use crate::name::ChannelName;
 use crate::pattern::Pattern;
 use crate::rules::Grant;
 use crate::token::UserToken;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Names a question of the hub; the answer carries it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +46,30 @@ pub struct Hooks {
     pub rpc: bool,
     /// The application is notified of the end of every session.
     pub disconnect: bool,
+    /// What it is notified of about channels.
+    pub channels: ChannelNotices,
+}
+
+/// What the application is notified of about channels.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelNotices {
+    /// Those of these patterns. Channels of the server itself, whose names begin with `$`, are never among them.
+    pub patterns: Vec<Pattern>,
+    /// A channel has its first subscriber, or has none any more.
+    pub occupancy: bool,
+    /// A client has entered the presence.
+    pub join: bool,
+    /// One has left it.
+    pub leave: bool,
+    /// Something was published.
+    pub published: bool,
+}
+
+impl ChannelNotices {
+    pub(crate) fn are_for(&self, channel: &ChannelName) -> bool {
+        let is_any = self.occupancy || self.join || self.leave || self.published;
+        is_any && !channel.starts_with('$') && self.patterns.iter().any(|pattern| pattern.matches(channel))
+    }
 }
 
 /// The caller, as far as it is known.
@@ -145,6 +170,35 @@ pub enum Notice {
         why: Ended,
         /// The shell's attachment of its last connection.
         attachment: Option<Attachment>,
+    },
+    /// Something has happened in a channel. Those of one channel come in order.
+    Channel {
+        /// Which.
+        channel: ChannelName,
+        /// When, in ms since 1970.
+        ts_ms: u64,
+        /// The event.
+        event: ChannelEvent,
+    },
+}
+
+/// What has happened in a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelEvent {
+    /// It has a subscriber, and had none.
+    Occupied,
+    /// It has no subscriber any more. A subscription that ends is known a little later.
+    Vacated,
+    /// A client has entered its presence.
+    Joined(Arc<PresenceEntry>),
+    /// One has left it, or its session has ended.
+    Left(Arc<PresenceEntry>),
+    /// Something was published, by whomever: each publication once, in the order of the channel.
+    Published {
+        /// The epoch of its offset.
+        epoch: Epoch,
+        /// It.
+        publication: Arc<Publication>,
     },
 }
 

@@ -61,7 +61,9 @@ pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};
 pub use error::{ERRORS, Error, ErrorCode, ErrorRow};
 pub use forward::{ForwardToken, Forwarded, SendRequest, Whereabouts};
-pub use hook::{Caller, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, Question};
+pub use hook::{
+    Caller, ChannelEvent, ChannelNotices, Ended, HookAnswer, HookToken, Hooks, Identified, Notice, Question,
+};
 pub use ids::{
     ClientId, ConnId, Epoch, OpToken, Position, ROOM_BYTES_MAX, Room, SEATS_MAX, Seat, ShardId, UserId, WireId,
 };

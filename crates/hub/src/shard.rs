@@ -249,6 +249,9 @@ impl Shard {
         self.slice = Slice::new(&self.config.limits);
         self.input(now, input, effects);
         self.deliver_local(now, effects);
+        for notice in self.homes.take_notices() {
+            effects.add(Effect::Notice(Box::new(notice)));
+        }
         effects.set_again(self.has_more());
         effects.set_wake([self.wheel.next_ms(), self.sessions.next_batch_ms()].into_iter().flatten().min());
     }
@@ -543,6 +546,7 @@ impl Shard {
         let mut cx = home::Cx {
             now,
             rules: &self.config.rules,
+            hooks: &self.config.hooks,
             limits: &self.config.limits,
             slice: &mut self.slice,
             store: &mut *self.store,

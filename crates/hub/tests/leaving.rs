@@ -61,7 +61,10 @@ fn the_session_ends_at_once_and_others_see_it_leave() {
             if !matches!(word, Word::AfterACut(_)) {
                 assert_eq!(net.peers[peer].closed, Some(Disconnect::Left), "{name}");
             }
-            let ended = |Notice::SessionEnded { caller, why, .. }: &Notice| (caller.client, *why);
+            let ended = |notice: &Notice| match notice {
+                Notice::SessionEnded { caller, why, .. } => (caller.client, *why),
+                other => panic!("{other:?}"),
+            };
             assert_eq!(net.notices.iter().map(ended).collect::<Vec<_>>(), [(Some(client), Ended::Left)], "{name}");
             let late = net.forward(1, peer, Command::Disconnect);
             assert_eq!(error_code(&late), ErrorCode::NotConnected, "{name}");

@@ -90,10 +90,13 @@ impl World {
         }
         self.judge_chats()?;
         self.judge_readers()?;
+        let cores = self.cores.iter().filter_map(|core| Some((core.pipe?, core.live()))).collect();
+        let (subscribers, connected) = self.checker.subscribers(&cores);
         if self.plan.app {
-            let cores = self.cores.iter().filter_map(|core| Some((core.pipe?, core.live()))).collect();
-            let (subscribers, connected) = self.checker.subscribers(&cores);
             self.app.finish(&subscribers, connected)?;
+        }
+        if self.plan.hooks.is_on {
+            self.application.finish_notices(&subscribers)?;
         }
         self.forwards.verdict()?;
         // The answer to a ping may have begun just now.

@@ -365,6 +365,9 @@ impl World {
         self.counts.hook_edited += self.application.edited;
         self.counts.granted += self.application.granted_by_token;
         self.counts.grants_ended += self.application.grants_ended();
+        let (notices, vacated) = self.application.notice_counts();
+        self.counts.notices += notices;
+        self.counts.vacated += vacated;
         let stores = self.stores.borrow();
         let (duplicates, expired, shed) = stores.key_counts();
         self.counts.key_duplicates += duplicates;

@@ -10,6 +10,7 @@ mod left;
 mod links;
 mod list;
 mod marks;
+mod notices;
 mod ops;
 mod order;
 mod presence;
@@ -17,6 +18,7 @@ mod read;
 
 use crate::act::Act;
 use crate::error::{Error, ErrorCode};
+use crate::hook::{Hooks, Notice};
 use crate::ids::{Epoch, Position, ShardId};
 use crate::limits::Limits;
 use crate::message::{Publication, start_of};
@@ -49,6 +51,7 @@ pub(crate) struct Cx<'a> {
     /// The work for many that this input may still do.
     pub(crate) slice: &'a mut Slice,
     pub(crate) rules: &'a Rules,
+    pub(crate) hooks: &'a Hooks,
     pub(crate) limits: &'a Limits,
     pub(crate) store: &'a mut dyn Store,
     pub(crate) wheel: &'a mut Wheel<Timer>,
@@ -82,6 +85,8 @@ pub(crate) struct Homes {
     nudging: VecDeque<ShardId>,
     /// Leaves are being forgotten whose time is over.
     forgetting: bool,
+    /// For the application, until the end of the input.
+    notices: Vec<Notice>,
     pub(crate) counts: HomeCounts,
 }
 
@@ -104,6 +109,10 @@ struct Home {
     ahead: bool,
     /// The linger timer runs.
     lingering: bool,
+    /// The application is notified of what happens here.
+    notify: bool,
+    /// Somebody subscribes, as the application was last notified.
+    occupied: bool,
 }
 
 #[derive(Debug)]
@@ -162,6 +171,7 @@ impl Homes {
             reloading: None,
             nudging: VecDeque::new(),
             forgetting: false,
+            notices: Vec::new(),
             counts: HomeCounts::default(),
         }
     }
@@ -214,6 +224,7 @@ impl Homes {
     fn create(&mut self, cx: &mut Cx<'_>, name: ChannelName) -> u32 {
         self.next_life = self.next_life.wrapping_add(1);
         let retain = cx.rules.of(&name).map_or(Retain { count: 0, bytes: 0, ttl_ms: 0 }, |rule| rule.history);
+        let notify = cx.hooks.channels.are_for(&name);
         let index = self.homes.insert(Home {
             name: name.clone(),
             life: self.next_life,
@@ -226,6 +237,8 @@ impl Homes {
             filling: false,
             ahead: false,
             lingering: false,
+            notify,
+            occupied: false,
         }) as u32;
         let homes = &self.homes;
         self.names.insert(&name, index, |at| &homes[at as usize].name);
@@ -296,12 +309,16 @@ impl Homes {
             ToHome::Sub { token, want, members, .. } => {
                 self.subscribe(cx, index, ReplyAddress { shard: from, token }, want, members)
             }
-            ToHome::Members(members) => home.at_most(from, members),
+            ToHome::Members(members) => {
+                home.at_most(from, members);
+                self.notice_occupancy(cx, index);
+            }
             ToHome::Release { seq } => {
                 home.interests.retain(|i| i.shard != from || i.seq > seq);
                 if home.interests.iter().all(|i| i.shard != from) {
                     self.links.take_signals(from, HomeRef { index, life: home.life });
                 }
+                self.notice_occupancy(cx, index);
                 self.linger(cx, index);
             }
             ToHome::Publish { token, entry } => self.append(cx, index, ReplyAddress { shard: from, token }, entry),
@@ -506,6 +523,7 @@ impl Homes {
         }
         if publication.prev == top.offset {
             top.offset = publication.offset;
+            self.notice_published(cx, index, epoch, &publication);
             self.tell_interested(cx, index, |_| ToEdge::Deliver { epoch, publication: publication.clone() });
         } else {
             // A hole: the store has entries in between whose answers are still on the way, or will never come.

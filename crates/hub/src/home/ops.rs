@@ -281,6 +281,7 @@ impl Homes {
                 let Purpose::Message { shard, message } = what else { return };
                 if let ToHome::Members(members) = message {
                     home.at_most(shard, members);
+                    self.notice_occupancy(cx, index);
                 }
                 self.turn_away(cx, &name, shard, message);
                 return self.linger(cx, index);

@@ -156,6 +156,7 @@ impl Homes {
     }
 
     fn presence_changed(&mut self, cx: &mut Cx<'_>, index: u32, kind: PresenceKind, entry: Arc<PresenceEntry>) {
+        self.notice_presence(cx, index, kind, &entry);
         let home = &mut self.homes[index as usize];
         let mode = home.mode(cx);
         let (life, channel) = (home.life, home.name.clone());

@@ -162,7 +162,9 @@ impl Page {
 
 impl Homes {
     pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want, members: u32) {
-        if let Err(error) = self.take_place(cx, index, to.shard, want.takes, members) {
+        let placed = self.take_place(cx, index, to.shard, want.takes, members);
+        self.notice_occupancy(cx, index);
+        if let Err(error) = placed {
             return self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Err(error) });
         }
         let top = self.homes[index as usize].top();

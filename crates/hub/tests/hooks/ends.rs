@@ -19,7 +19,8 @@ fn the_application_is_told_of_the_end_of_a_session_and_not_of_each_cut() {
         let Peer { shard, conn, .. } = net.peers[back];
         net.input(shard, Input::Closed { conn, finally: true });
         net.pass(11_000);
-        let of_notice = |Notice::SessionEnded { caller, why, attachment }: &Notice| {
+        let of_notice = |notice: &Notice| {
+            let Notice::SessionEnded { caller, why, attachment } = notice else { panic!("{notice:?}") };
             (caller.client, *why, attachment.as_ref().and_then(Attachment::get::<ConnId>).copied())
         };
         let ended: Vec<_> = net.notices.iter().map(of_notice).collect();

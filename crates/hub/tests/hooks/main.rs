@@ -11,6 +11,7 @@ mod connect;
 mod ends;
 mod grants;
 mod limits;
+mod notices;
 mod tokens;
 
 use bytes::Bytes;
@@ -19,7 +20,8 @@ use fanfare_hub::*;
 
 fn hooks(connect: bool, subscribe: &[&str], publish: &[&str]) -> Hooks {
     let patterns = |all: &[&str]| all.iter().map(|text| Pattern::new(text).unwrap()).collect();
-    Hooks { connect, subscribe: patterns(subscribe), publish: patterns(publish), rpc: true, disconnect: true }
+    let (subscribe, publish) = (patterns(subscribe), patterns(publish));
+    Hooks { connect, subscribe, publish, rpc: true, disconnect: true, ..Hooks::default() }
 }
 
 fn net(shards: usize, hooks: Hooks) -> Net {
