@@ -26,5 +26,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         0 => "no mistakes".to_owned(),
         count => counted(count, "warning"),
     };
-    print(&format!("{file}: {rules}, {keys}, {token_keys}; {warnings}\n")).map(drop)
+    let hooks = match settings.config.hooks.count() {
+        0 => String::new(),
+        count => format!(", {}", counted(count, "hook")),
+    };
+    print(&format!("{file}: {rules}, {keys}, {token_keys}{hooks}; {warnings}\n")).map(drop)
 }

@@ -6,6 +6,7 @@
 use crate::failure::Failure;
 use crate::flags::{FileOrConfig, SettingFlags, refused};
 use crate::output::print;
+use crate::run::counted;
 use fanfare::settings::{Partial, PlacedRule, Problem, Problems, SECTIONS, SETTINGS, show_rule};
 use std::fmt::Write as _;
 
@@ -47,6 +48,12 @@ fn shown(partial: &Partial) -> String {
         line(&format!("# auth.keys.{} = (hidden, {})", key.name(), key.algorithm()), &at.to_string());
     }
     for problem in problems.errors().filter(|problem| problem.key.starts_with("auth.keys")) {
+        line(&not_taken(problem), &problem.at.to_string());
+    }
+    if let Some((count, at)) = settings.hook_secrets() {
+        line(&format!("# hooks.secret = (hidden, {})", counted(count, "secret")), &at.to_string());
+    }
+    for problem in problems.errors().filter(|problem| problem.key.starts_with("hooks.secret")) {
         line(&not_taken(problem), &problem.at.to_string());
     }
     for key in &settings.api_keys {

@@ -91,7 +91,11 @@ fn reload(running: &Running, started_with: &Settings, read: Result<Settings, Pro
     for warning in settings.warnings() {
         tracing::warn!("{}", warning.in_one_line());
     }
-    for setting in settings.differing(started_with).into_iter().filter_map(Setting::of) {
+    let differing = settings.differing(started_with);
+    if differing.contains(&"hooks.secret") {
+        tracing::warn!("hooks.secret needs a restart: until then requests are signed with the secrets of the start");
+    }
+    for setting in differing.into_iter().filter_map(Setting::of) {
         let written = |settings: &Settings| format!("{} ({})", settings.shown(setting), settings.source(setting));
         let (key, new, old) = (setting.key, written(&settings), written(started_with));
         tracing::warn!("{key} = {new} needs a restart: until then it is {old}");

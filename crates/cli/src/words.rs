@@ -9,6 +9,7 @@
 //! panic, not at the end.
 
 use crate::failure::Failure;
+use fanfare::hooks::HookSecret;
 use fanfare::settings::Settings;
 use fanfare::{Address, ApiKey, LogError, LogFormat, LogGuard, LogSecrets, Logs, Running};
 use std::path::PathBuf;
@@ -121,5 +122,6 @@ fn place(address: &Address, scheme: &str) -> String {
 /// The texts that must not be found in a log.
 fn secrets_of(settings: &Settings) -> impl Iterator<Item = &str> {
     let of_tokens = settings.config.auth.keys.iter().filter_map(|key| std::str::from_utf8(key.expose_secret()?).ok());
-    settings.config.api_keys.iter().map(ApiKey::secret).chain(of_tokens)
+    let of_hooks = settings.config.hooks.secrets.iter().map(HookSecret::expose);
+    settings.config.api_keys.iter().map(ApiKey::secret).chain(of_tokens).chain(of_hooks)
 }

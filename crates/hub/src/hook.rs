@@ -193,7 +193,7 @@ pub enum ChannelEvent {
     Joined(Arc<PresenceEntry>),
     /// One has left it, or its session has ended.
     Left(Arc<PresenceEntry>),
-    /// Something was published, by whomever: each publication once, in the order of the channel.
+    /// Something was published, by a client or the application: each publication once, in the order of the channel.
     Published {
         /// The epoch of its offset.
         epoch: Epoch,

@@ -56,9 +56,14 @@ pub enum ServeError {
         /// Why it is none.
         source: PatternError,
     },
-    /// Both a handler and the configuration would identify clients.
-    #[error("`on_connect` and the section [auth] of the configuration both identify clients: leave one out")]
-    TwoIdentities,
+    /// Clients would be identified in two ways: by `on_connect`, by tokens of the configuration, or by a hook.
+    #[error("{first} and {second} both identify clients: leave one out")]
+    TwoIdentities {
+        /// One of them.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
     /// A handler was given twice.
     #[error("there are two {kind} handlers for {name:?}")]
     TwoHandlers {

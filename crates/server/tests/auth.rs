@@ -448,7 +448,7 @@ fn a_server_that_takes_both_has_anonymous_clients_and_users() {
 fn a_handler_and_the_settings_do_not_both_identify() {
     let identify = async |_: Option<Token>| fanfare::Identity::anonymous();
     let built = Fanfare::builder(()).config(settings()).on_connect(identify).build();
-    assert!(matches!(built, Err(ServeError::TwoIdentities)));
+    assert!(matches!(built, Err(ServeError::TwoIdentities { .. })));
 }
 
 /// In the time of a test, which does not pass by itself.

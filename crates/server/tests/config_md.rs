@@ -37,6 +37,7 @@ fn is_known(key: &str) -> bool {
         || is_free("api_keys")
         || is_free("auth.keys")
         || key == "auth.keys"
+        || key == "hooks.secret"
         || SETTINGS.iter().any(|setting| setting.section() == key)
 }
 

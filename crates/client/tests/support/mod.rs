@@ -187,6 +187,7 @@ impl Hub {
                 publish: vec![Pattern::new("doc:*").unwrap()],
                 rpc: true,
                 disconnect: false,
+                ..Hooks::default()
             }),
             limits: Arc::new(limits),
             seed: 1,

@@ -1,10 +1,10 @@
 //! What the application is notified of about a channel: it is occupied or vacated, a client has entered or left its
 //! presence, something was published.
 //!
-//! In: what the home sees. Out: [`Notice`]s, in the order in which it saw them; the shard adds them to the effects of the
-//! input. A channel is occupied from its first subscription to its last: an edge tells the home of both a little later,
-//! so a subscription that ends and comes back at once is no change. Entries come in the order of their offsets, each
-//! once. Without [`Hooks::channels`](crate::Hooks::channels) nothing is kept.
+//! In: what the home sees. Out: [`Notice`]s, in the order in which it saw them; the shard adds them to the effects of
+//! the input. A channel is occupied from its first subscription to its last: an edge tells the home of both a little
+//! later, so a subscription that ends and comes back at once is no change. Entries come in the order of their offsets,
+//! each once. Without [`Hooks::channels`](crate::Hooks::channels) nothing is kept.
 
 use super::{Cx, Homes};
 use crate::hook::{ChannelEvent, ChannelNotices, Notice};

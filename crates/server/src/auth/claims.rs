@@ -119,7 +119,7 @@ fn read<'t, T: Deserialize<'t>>(claim: &str, value: &'t RawValue, problem: &str)
 
 /// A user is compared as a whole, with one segment of a channel's name: a `:` or a `*` in it matches nothing else. Text
 /// that nobody sees, or that moves what stands beside it, is refused: it would pass for another user.
-fn user(value: &RawValue) -> Result<UserId, TokenError> {
+pub(crate) fn user(value: &RawValue) -> Result<UserId, TokenError> {
     let text: String = read("sub", value, "it is no text (a number goes in quotes)")?;
     if text.is_empty() {
         return Err(invalid("sub", "it is empty"));
@@ -154,7 +154,7 @@ fn audience(value: &RawValue) -> Result<Vec<String>, TokenError> {
     }
 }
 
-fn grants(value: &RawValue, max: usize) -> Result<Vec<Grant>, TokenError> {
+pub(crate) fn grants(value: &RawValue, max: usize) -> Result<Vec<Grant>, TokenError> {
     const FORM: &str = "it is no list of {\"match\": \"chat:*\", \"allow\": [\"subscribe\"]}";
     let written: Vec<&RawValue> = read("channels", value, FORM)?;
     if written.len() > max {
@@ -182,7 +182,7 @@ fn grants(value: &RawValue, max: usize) -> Result<Vec<Grant>, TokenError> {
     written.iter().map(one).collect()
 }
 
-fn channels(value: &RawValue, max: usize) -> Result<Vec<ChannelName>, TokenError> {
+pub(crate) fn channels(value: &RawValue, max: usize) -> Result<Vec<ChannelName>, TokenError> {
     let names: Vec<String> = read("subscribe", value, "it is no list of channels")?;
     if names.len() > max {
         let problem = format!("it has {} channels, the limit (limits.subscriptions_max) is {max}", names.len());
@@ -200,7 +200,7 @@ fn channels(value: &RawValue, max: usize) -> Result<Vec<ChannelName>, TokenError
 }
 
 /// A value of valid JSON that is not nested too deep.
-fn on_one_line(value: &RawValue) -> Bytes {
+pub(crate) fn on_one_line(value: &RawValue) -> Bytes {
     let json = value.get().as_bytes();
     Bytes::from(json::payload(json).map_or_else(|_| json.to_vec(), std::borrow::Cow::into_owned))
 }

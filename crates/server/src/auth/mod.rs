@@ -7,7 +7,7 @@
 //!
 //! docs/auth.md has the rules for tokens.
 
-mod claims;
+pub(crate) mod claims;
 mod error;
 mod fetch;
 mod jwks;
@@ -17,7 +17,8 @@ mod mint;
 mod tests;
 mod verify;
 
-pub use crate::config::auth::{AuthConfig, JwksConfig, JwksUrlError, TokenAlgorithm, TokenKey, TokenKeyError};
+pub use crate::config::auth::{AuthConfig, JwksConfig, TokenAlgorithm, TokenKey, TokenKeyError};
+pub use crate::config::url::UrlError;
 pub use error::TokenError;
 pub use mint::{Inspected, Minting, claimed, inspect};
 

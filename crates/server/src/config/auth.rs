@@ -4,6 +4,7 @@
 //! so that a public key never serves as a secret (HS256 in the place of RS256), and `none` is no algorithm here.
 //! `Debug` shows no key.
 
+use crate::config::url::{HttpUrl, UrlError};
 use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, EncodingKey};
 use std::fmt;
@@ -364,7 +365,7 @@ impl TokenKey {
 /// An address that publishes keys, and which answers of it count.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JwksConfig {
-    pub(crate) url: JwksUrl,
+    pub(crate) url: HttpUrl,
     /// `http://` is allowed. Default false.
     pub http: bool,
     /// Addresses of private networks and of this machine are allowed. Default false.
@@ -383,10 +384,10 @@ impl JwksConfig {
     /// The keys of this address, with the defaults.
     ///
     /// # Errors
-    /// [`JwksUrlError`] says why it is none.
-    pub fn new(url: &str) -> Result<Self, JwksUrlError> {
+    /// [`UrlError`] says why it is none.
+    pub fn new(url: &str) -> Result<Self, UrlError> {
         Ok(JwksConfig {
-            url: JwksUrl::new(url)?,
+            url: HttpUrl::new(url)?,
             http: false,
             private: false,
             redirects: false,
@@ -405,66 +406,13 @@ impl JwksConfig {
     ///
     /// # Errors
     /// The option that would allow it.
-    pub(crate) fn may_ask(&self, url: &JwksUrl) -> Result<(), &'static str> {
+    pub(crate) fn may_ask(&self, url: &HttpUrl) -> Result<(), &'static str> {
         let literal = url.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         match literal {
             _ if !url.is_https && !self.http => Err("http"),
             Some(ip) if !self.private && is_private(ip) => Err("private"),
             _ => Ok(()),
         }
-    }
-}
-
-/// An address of `http` or `https`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct JwksUrl {
-    pub(crate) is_https: bool,
-    /// An address of version 6 has its brackets.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    /// With its query.
-    pub(crate) target: String,
-}
-
-/// Why a text is no address of keys.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
-pub struct JwksUrlError {
-    /// The problem.
-    pub problem: &'static str,
-}
-
-impl JwksUrl {
-    pub(crate) fn new(text: &str) -> Result<Self, JwksUrlError> {
-        let wrong = |problem| Err(JwksUrlError { problem });
-        let Ok(uri) = text.parse::<http::Uri>() else { return wrong("it is not a URL") };
-        let is_https = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            _ => return wrong("it does not begin with https://"),
-        };
-        let Some(authority) = uri.authority() else { return wrong("it names no host") };
-        if authority.as_str().contains('@') {
-            return wrong("it holds a user or a password");
-        }
-        let port = authority.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let target = uri.path_and_query().map_or("", |target| target.as_str());
-        // RFC 9112 §3.2.1: a request for an address without a path has `/`, also before a query.
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        Ok(JwksUrl { is_https, host: authority.host().to_owned(), port, target })
-    }
-
-    /// The host as `Host` has it.
-    pub(crate) fn authority(&self) -> String {
-        let usual = if self.is_https { 443 } else { 80 };
-        if self.port == usual { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
-    }
-}
-
-impl fmt::Display for JwksUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_https { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority(), self.target)
     }
 }
 
@@ -596,22 +544,6 @@ mod tests {
         ];
         for text in public {
             assert!(!is_private(text.parse().unwrap()), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_target_of_an_address_is_a_path() {
-        let rows = [
-            ("https://id.example", "/"),
-            ("https://id.example/", "/"),
-            ("https://id.example?set=1", "/?set=1"),
-            ("https://id.example:8443?set=1", "/?set=1"),
-            ("https://id.example/keys?set=1#part", "/keys?set=1"),
-        ];
-        for (text, target) in rows {
-            let url = JwksUrl::new(text).unwrap();
-            assert_eq!(url.target, target, "{text}");
-            assert!(http::Request::get(&url.target).body(()).is_ok(), "{text}");
         }
     }
 

@@ -10,16 +10,19 @@ pub(crate) mod authority;
 pub(crate) mod base_path;
 pub(crate) mod cookie;
 pub(crate) mod expiry;
+pub(crate) mod hooks;
 pub(crate) mod hosts;
 pub(crate) mod namespace;
 pub(crate) mod origin;
 pub(crate) mod proxies;
 pub(crate) mod tls;
+pub(crate) mod url;
 
 use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
 use crate::config::auth::AuthConfig;
 use crate::config::base_path::BasePath;
+use crate::config::hooks::HooksConfig;
 use crate::config::hosts::Hosts;
 use crate::config::namespace::NamespacePattern;
 use crate::config::origin::Origins;
@@ -40,6 +43,8 @@ pub struct Config {
     pub rules: Arc<Rules>,
     /// How clients are identified by tokens. Default: no keys, and every client is anonymous.
     pub auth: AuthConfig,
+    /// What the application decides over HTTP. Default: nothing.
+    pub hooks: HooksConfig,
     /// The keys of the HTTP API, `/api/v1/`. Default: none; then there is no API.
     pub api_keys: Vec<ApiKey>,
     /// The bounds of connections, channels and memory.
@@ -111,10 +116,12 @@ impl Config {
     }
 
     /// The longest that a drain takes after [`shutdown_delay`](Self::shutdown_delay), where every shard takes its
-    /// turns: time for open commands, time for clients to leave, and 2 s for a busy machine.
+    /// turns: time for open commands, time for clients to leave, time for notices that wait, and 2 s for a busy
+    /// machine.
     pub fn drain_max(&self) -> Duration {
         let answering = self.close_timeout.max(Duration::from_millis(self.limits.hook_timeout_ms));
-        answering + self.close_timeout + Duration::from_secs(2)
+        let notifying = if self.hooks.notices.url.is_some() { self.close_timeout } else { Duration::ZERO };
+        answering + self.close_timeout + notifying + Duration::from_secs(2)
     }
 }
 
@@ -124,6 +131,7 @@ impl Default for Config {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             rules: Arc::default(),
             auth: AuthConfig::default(),
+            hooks: HooksConfig::default(),
             api_keys: Vec::new(),
             limits: Limits::default(),
             origins: Origins::default(),

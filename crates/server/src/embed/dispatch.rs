@@ -28,6 +28,8 @@ use tokio::sync::mpsc::UnboundedSender;
 pub(crate) struct ChannelHandler {
     pub(crate) pattern: Pattern,
     pub(crate) handler: Erased,
+    /// It is called only where the rule says `hook`.
+    pub(crate) is_by_rule: bool,
 }
 
 /// The handlers of an application, by their purpose. If several patterns match a channel, the first one's handler is
@@ -38,8 +40,12 @@ pub(crate) struct Handlers {
     pub(crate) subscribe: Vec<ChannelHandler>,
     pub(crate) publish: Vec<ChannelHandler>,
     pub(crate) rpc: HashMap<Box<str>, Erased>,
+    /// For all other methods.
+    pub(crate) other_rpc: Option<Erased>,
     pub(crate) disconnect: Option<Erased>,
     pub(crate) socketio: Registry,
+    /// Some are the program's: they run on its runtime.
+    pub(crate) are_of_program: bool,
 }
 
 impl Handlers {
@@ -47,9 +53,14 @@ impl Handlers {
         self.connect.is_none()
             && self.subscribe.is_empty()
             && self.publish.is_empty()
-            && self.rpc.is_empty()
+            && !self.has_rpc()
             && self.disconnect.is_none()
             && self.socketio.is_empty()
+    }
+
+    /// Whether calls of methods are answered.
+    pub(crate) fn has_rpc(&self) -> bool {
+        !self.rpc.is_empty() || self.other_rpc.is_some()
     }
 
     /// True if any of them looks at the request that a connection began with.
@@ -58,19 +69,23 @@ impl Handlers {
             return true;
         }
         let by_pattern = self.subscribe.iter().chain(&self.publish).map(|channel| &channel.handler);
-        let mut all = self.connect.iter().chain(&self.disconnect).chain(self.rpc.values()).chain(by_pattern);
+        let calls = self.rpc.values().chain(&self.other_rpc);
+        let mut all = self.connect.iter().chain(&self.disconnect).chain(calls).chain(by_pattern);
         all.any(|handler| handler.needs_request)
     }
 
     /// The questions that the hub must ask.
     pub(crate) fn hooks(&self) -> Hooks {
-        let patterns = |handlers: &[ChannelHandler]| handlers.iter().map(|channel| channel.pattern.clone()).collect();
+        let patterns = |handlers: &[ChannelHandler]| {
+            handlers.iter().filter(|channel| !channel.is_by_rule).map(|channel| channel.pattern.clone()).collect()
+        };
         Hooks {
             connect: self.connect.is_some(),
             subscribe: patterns(&self.subscribe),
             publish: patterns(&self.publish),
-            rpc: !self.rpc.is_empty(),
+            rpc: self.has_rpc(),
             disconnect: self.disconnect.is_some(),
+            ..Hooks::default()
         }
     }
 
@@ -97,10 +112,11 @@ impl Handlers {
                 let at = by_name(&self.publish, &publish.channel);
                 at.map(|at| &self.publish[at].handler).ok_or_else(|| no_handler("on_publish").on(&publish.channel))
             }
-            Subject::Rpc { method, .. } => self
-                .rpc
-                .get(method)
-                .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("there is no method {:?}", shortened(method)))),
+            Subject::Rpc { method, .. } => {
+                self.rpc.get(method).or(self.other_rpc.as_ref()).ok_or_else(|| {
+                    Error::new(ErrorCode::NotFound, format!("there is no method {:?}", shortened(method)))
+                })
+            }
             Subject::Ended(_) => self.disconnect.as_ref().ok_or_else(|| no_handler("on_disconnect")),
             // These have a registry of their own.
             Subject::Socket { .. } => Err(Error::new(ErrorCode::NotFound, "there is no such handler")),
@@ -157,6 +173,9 @@ fn sendable(subject: &Subject, mut answer: HookAnswer) -> HookAnswer {
     HookAnswer::Refused(Error::new(ErrorCode::Internal, "the server failed; its log has the reason"))
 }
 
+/// Takes notices, with the time of the clock. It returns at once.
+pub(crate) type Notify = Arc<dyn Fn(u64, &Notice) + Send + Sync>;
+
 /// Carries a shard's questions to the handlers, and their answers back.
 #[derive(Clone)]
 pub(crate) struct Dispatcher {
@@ -173,6 +192,8 @@ pub(crate) struct Dispatcher {
     pub(crate) back: UnboundedSender<Control>,
     /// Runs the handlers of Socket.IO.
     pub(crate) desk: Arc<Desk>,
+    /// Notifies the application over HTTP, where it is to be.
+    pub(crate) notify: Option<Notify>,
     /// Identifies clients by the configuration, where it does.
     pub(crate) authenticator: Option<Arc<Authenticator>>,
 }
@@ -222,7 +243,13 @@ impl Dispatcher {
 
     /// Calls a handler for an event. Returns at once.
     pub(crate) fn tell(&self, notice: Notice) {
-        let Notice::SessionEnded { caller, why, attachment } = notice;
+        if let Some(notify) = &self.notify {
+            notify(self.clock.now().wall_ms, &notice);
+        }
+        let Notice::SessionEnded { caller, why, attachment } = notice else { return };
+        if self.handlers.disconnect.is_none() {
+            return;
+        }
         let (subject, request) = (Subject::Ended(why), request_of(attachment.as_ref()));
         let (handle, clock) = (self.handle.clone(), self.clock.clone());
         let call = Call { caller, subject, request, handle, clock, socket: None };

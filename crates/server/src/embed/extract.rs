@@ -99,7 +99,7 @@ impl Subject {
     }
 
     /// Its channel.
-    pub(super) fn channel(&self) -> Option<&ChannelName> {
+    pub(crate) fn channel(&self) -> Option<&ChannelName> {
         match self {
             Subject::Subscribe(options) => Some(&options.channel),
             Subject::Publish(publish) => Some(&publish.channel),

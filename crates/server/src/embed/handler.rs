@@ -37,6 +37,11 @@ pub(crate) struct Erased {
 }
 
 impl Erased {
+    /// A handler that is no function of the program.
+    pub(crate) fn new(needs_request: bool, answer: impl Fn(Arc<Call>) -> AnswerFuture + Send + Sync + 'static) -> Self {
+        Erased { answer: Arc::new(answer), needs_request }
+    }
+
     pub(crate) fn answer(&self, call: Arc<Call>) -> AnswerFuture {
         (self.answer)(call)
     }

@@ -30,6 +30,6 @@ pub use channels::{ChannelRule, IntoPresence, IntoWho, hours, mins, secs};
 pub use extract::{Call, Channel, Cookies, FromCall, Headers, Member, Method, Subject, Token, User};
 pub use handler::{Arguments, Handler, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
 
-pub(crate) use dispatch::{ChannelHandler, Dispatcher, Handlers, text as panic_text};
-pub(crate) use handler::erase;
+pub(crate) use dispatch::{ChannelHandler, Dispatcher, Handlers, Notify, text as panic_text};
+pub(crate) use handler::{Erased, erase};
 pub(crate) use news::News;

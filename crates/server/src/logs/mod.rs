@@ -41,9 +41,10 @@ pub(crate) enum LineKind {
     Accept,
     Handler,
     Keys,
+    Hook,
 }
 
-const KINDS: usize = LineKind::Keys as usize + 1;
+const KINDS: usize = LineKind::Hook as usize + 1;
 /// Lines of one kind that may come at once.
 const BURST: f64 = 10.0;
 /// Lines of one kind in a second, in the long run.

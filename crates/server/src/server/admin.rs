@@ -301,6 +301,7 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::hooks::HttpHookCounts;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
@@ -314,7 +315,7 @@ mod tests {
         let bounds = HttpBounds { times, head_bytes_max: 16 << 10 };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
         let connections = crate::transport::admission::Connections::new(&crate::Config::default());
-        let watch = Watch::new(&[], Vec::new(), connections, None);
+        let watch = Watch::new(&[], Vec::new(), connections, None, HttpHookCounts::default());
         let asking = async {
             let mut silent = Vec::new();
             for _ in 0..2 * CONNECTIONS_MAX {

@@ -11,6 +11,7 @@ use crate::embed::{
     OnSubscribe, erase,
 };
 use crate::error::ServeError;
+use crate::hooks::HttpHooks;
 use crate::http::streams::StreamWires;
 use crate::protocol::native::Native;
 use crate::protocol::socketio::{Asks, Namespaces, SocketIo};
@@ -149,7 +150,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     ) -> Self {
         match self.handled(pattern, "on_subscribe", |handlers| &handlers.subscribe) {
             Ok(pattern) => {
-                self.handlers.subscribe.push(ChannelHandler { pattern, handler: erase(handler, &self.state) });
+                self.handlers.subscribe.push(ChannelHandler {
+                    pattern,
+                    handler: erase(handler, &self.state),
+                    is_by_rule: false,
+                });
             }
             Err(error) => self.fail(error),
         }
@@ -167,7 +172,11 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     ) -> Self {
         match self.handled(pattern, "on_publish", |handlers| &handlers.publish) {
             Ok(pattern) => {
-                self.handlers.publish.push(ChannelHandler { pattern, handler: erase(handler, &self.state) });
+                self.handlers.publish.push(ChannelHandler {
+                    pattern,
+                    handler: erase(handler, &self.state),
+                    is_by_rule: false,
+                });
             }
             Err(error) => self.fail(error),
         }
@@ -264,8 +273,13 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
+        self.handlers.are_of_program = !self.handlers.is_empty();
+        let hooks = HttpHooks::add_to(&mut self.handlers, &self.config.hooks, &self.config.limits)?;
         if self.handlers.connect.is_some() && self.config.auth.is_on() {
-            return Err(ServeError::TwoIdentities);
+            return Err(ServeError::TwoIdentities {
+                first: if self.config.hooks.connect.is_some() { "the hook `connect`" } else { "`on_connect`" },
+                second: "the section [auth] of the configuration",
+            });
         }
         self.config.socketio.enabled |= !self.handlers.socketio.is_empty();
         if self.config.socketio.enabled {
@@ -290,7 +304,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         }
         if self.config.socketio.enabled {
             let guard = self.handlers.connect.is_some() || self.config.auth.is_on();
-            let asks = Asks { guard, calls: !self.handlers.rpc.is_empty() };
+            let asks = Asks { guard, calls: self.handlers.has_rpc() };
             let namespaces =
                 Namespaces::new(&self.config.socketio.namespaces, Arc::new(self.handlers.socketio.clone()));
             let socketio = SocketIo::new(&self.config.socketio, &self.config.limits, asks, namespaces);
@@ -311,6 +325,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         let handlers = Arc::new(self.handlers);
         Ok(Fanfare {
             handlers,
+            hooks,
             handle,
             inboxes,
             clock: Clock::system(),

@@ -25,6 +25,7 @@ use crate::control::Control;
 use crate::embed::Handlers;
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
+use crate::hooks::HttpHooks;
 use crate::protocol::ProtocolAtPath;
 use crate::server::reload::{Code, Reloader};
 use crate::server::service::FanfareService;
@@ -37,6 +38,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// A server that has been built and does not run yet.
 pub struct Fanfare {
     pub(crate) handlers: Arc<Handlers>,
+    hooks: Option<Arc<HttpHooks>>,
     handle: Handle,
     inboxes: Vec<UnboundedReceiver<Control>>,
     clock: Clock,

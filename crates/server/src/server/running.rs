@@ -128,7 +128,7 @@ impl Running {
         drop(self.stop_with_me());
     }
 
-    fn drained(self, begin: Instant) -> Result<(), ServeError> {
+    fn drained(mut self, begin: Instant) -> Result<(), ServeError> {
         let patience = self.reloader.config.drain_max();
         while !self.started.threads.iter().all(|shard| shard.is_finished()) {
             if begin.elapsed() >= self.reloader.config.shutdown_delay + patience {
@@ -136,7 +136,17 @@ impl Running {
             }
             std::thread::sleep(LOOK);
         }
+        // They send what waits, which the runtime does: it must outlive the shards.
+        let (notifying, _own_thread) = (self.started.notifying.take(), self.started.own_thread.take());
+        let close_timeout = self.reloader.config.close_timeout;
         let DrainReport { notified, cut_off, answered, unanswered } = self.ended()?;
+        if let Some(left) = notifying.map(|notifying| notifying.notifier.flush(close_timeout)).filter(|left| *left > 0)
+        {
+            tracing::error!(
+                left,
+                "notices are lost: the application did not take them before the end (limits.close_timeout)"
+            );
+        }
         let seconds = begin.elapsed().as_millis() as f64 / 1e3;
         tracing::info!(clients_notified = notified, cut_off, answered, unanswered, seconds, "stopped");
         Ok(())

@@ -8,11 +8,12 @@ use crate::counters::TimedStore;
 use crate::embed::runtime::{runtime_of_handlers, runtime_on_a_thread};
 use crate::embed::socketio::desk::Desk;
 use crate::embed::socketio::places::Places;
-use crate::embed::{Dispatcher, News};
+use crate::embed::{Dispatcher, News, Notify};
 use crate::error::ServeError;
 use crate::framing::deflate::Deflate;
 use crate::framing::stream::{Lines, Stream};
 use crate::framing::{Framing, Wire};
+use crate::hooks::Notifier;
 use crate::http::engine::EngineWire;
 use crate::http::gate::Gate;
 use crate::http::gzip::Gzip;
@@ -48,12 +49,25 @@ pub(super) struct Started {
     pub(super) _stop: StopWithMe,
     pub(super) admin: Option<AdminServer>,
     pub(super) authenticator: Option<Arc<Authenticator>>,
-    /// Ends the thread that fetches keys, if there is one.
-    pub(super) _own_thread: Option<oneshot::Sender<()>>,
+    pub(super) notifying: Option<Notifying>,
+    /// Ends the thread that fetches keys and asks hooks, if there is one.
+    pub(super) own_thread: Option<oneshot::Sender<()>>,
     #[cfg(feature = "acme")]
     pub(super) _ordering: Option<Ordering>,
     /// No message comes: the channel closes with the last shard.
     pub(super) gone: Receiver<Infallible>,
+}
+
+/// The application is notified over HTTP. Dropping it ends that.
+pub(super) struct Notifying {
+    pub(super) notifier: Arc<Notifier>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Notifying {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Threads of shards that wait for the signal to begin. If this is dropped before, they end without accepting, and the
@@ -147,7 +161,9 @@ impl Fanfare {
         };
         let (wires, upgrades, streams) = self.wires();
         let labels = wires.iter().map(Wire::label).collect();
-        let watch = Watch::new(self.handle.controls(), labels, Connections::new(&self.config), self.config.tls.clone());
+        let counts = self.hooks.as_ref().map(|hooks| hooks.counts.clone()).unwrap_or_default();
+        let (connections, tls) = (Connections::new(&self.config), self.config.tls.clone());
+        let watch = Watch::new(self.handle.controls(), labels, connections, tls, counts);
         let own = match &self.config.admin {
             AdminOn::MainPort => admin::router(watch.clone()),
             AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),
@@ -178,12 +194,13 @@ impl Fanfare {
         };
         let is_on = self.config.auth.is_on();
         let mut own_thread = None;
-        let runtime = match (self.handlers.is_empty(), is_on) {
-            (true, false) => None,
-            (false, _) => Some(runtime_of_handlers()?),
-            // Keys of an address are fetched; the program need not have a runtime for that.
-            (true, true) => Some(runtime_of_handlers().or_else(|_| {
-                let (runtime, stop) = runtime_on_a_thread("tokens")?;
+        let asks = is_on || self.hooks.is_some();
+        let runtime = match (self.handlers.are_of_program, asks) {
+            (false, false) => None,
+            (true, _) => Some(runtime_of_handlers()?),
+            // Keys of an address are fetched, hooks are asked; the program need not have a runtime for that.
+            (false, true) => Some(runtime_of_handlers().or_else(|_| {
+                let (runtime, stop) = runtime_on_a_thread("outgoing")?;
                 own_thread = Some(stop);
                 Ok::<_, ServeError>(runtime)
             })?),
@@ -196,6 +213,13 @@ impl Fanfare {
             (0..shards).map(|_| unbounded_channel()).unzip();
         let mut hooks = self.handlers.hooks();
         hooks.connect |= authenticator.is_some();
+        let notifier = self.hooks.as_ref().and_then(|hooks| hooks.notifier.clone());
+        if let Some(notifier) = &notifier {
+            hooks.disconnect |= notifier.of_sessions();
+            hooks.channels = notifier.of_channels();
+        }
+        let notify =
+            notifier.clone().map(|notifier| -> Notify { Arc::new(move |now, notice| notifier.put(now, notice)) });
         let hooks = Arc::new(hooks);
         let news = Arc::new(News::default());
         let mut starting = Starting::default();
@@ -228,6 +252,7 @@ impl Fanfare {
                 news: news.clone(),
                 watch: watch.clone(),
                 back: self.handle.controls()[index].clone(),
+                notify: notify.clone(),
                 authenticator: authenticator.clone(),
             });
             let seeds = (random()?, random()?);
@@ -270,6 +295,10 @@ impl Fanfare {
         #[cfg(feature = "acme")]
         let _ordering = Ordering::start(self.config.tls.as_ref())?;
         let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };
+        let notifying = notifier.zip(runtime).map(|(notifier, runtime)| {
+            let task = runtime.spawn(notifier.clone().run()).abort_handle();
+            Notifying { notifier, task }
+        });
         watch.set(State::Ready);
         Ok((
             routes,
@@ -279,7 +308,8 @@ impl Fanfare {
                 _stop,
                 admin,
                 authenticator,
-                _own_thread: own_thread,
+                notifying,
+                own_thread,
                 #[cfg(feature = "acme")]
                 _ordering,
                 gone,

@@ -19,6 +19,8 @@ pub(super) struct Beside {
     pub(super) has_handlers: bool,
     /// Whether callers can have users and grants.
     pub(super) has_users: bool,
+    /// The actions that a hook over HTTP decides.
+    pub(super) hooked: Vec<Action>,
 }
 
 /// A rule, and where the file has it.
@@ -60,7 +62,7 @@ pub(super) fn rules(rules: &[RuleAt<'_>], beside: &Beside) -> Vec<Problem> {
             });
         }
         if !beside.has_handlers {
-            problems.extend(nobody_known(rule, place, beside.has_users, &mut reported));
+            problems.extend(nobody_known(rule, place, beside, &mut reported));
             if !beside.has_keys {
                 problems.extend(nobody_publishes(rule, place, &mut reported));
             }
@@ -208,8 +210,8 @@ struct Reported {
     publishers: bool,
 }
 
-/// The binary knows no users without tokens, and has no handlers yet. Each kind is reported once.
-fn nobody_known(rule: &Rule, place: &RulePlace, has_users: bool, reported: &mut Reported) -> Vec<Problem> {
+/// The binary knows no users without tokens or a hook, and asks nobody without one. Each kind is reported once.
+fn nobody_known(rule: &Rule, place: &RulePlace, beside: &Beside, reported: &mut Reported) -> Vec<Problem> {
     let warn = |at: &Source, option: &str, value: String, problem: &str, hint: &str| Problem {
         severity: Severity::Warning,
         at: at.clone(),
@@ -226,7 +228,7 @@ fn nobody_known(rule: &Rule, place: &RulePlace, has_users: bool, reported: &mut 
     let claimed = ACTIONS.into_iter().find(with_claim).map(Action::option);
     let captured = rule.pattern.captures().next().map(|_| "match");
     let users = option_with(Who::Authenticated).or(option_with(Who::Grant)).or(claimed).or(captured);
-    if let Some(option) = users.filter(|_| !has_users && !std::mem::replace(&mut reported.users, true)) {
+    if let Some(option) = users.filter(|_| !beside.has_users && !std::mem::replace(&mut reported.users, true)) {
         let value = match option {
             "match" => format!("{:?}", rule.pattern.as_str()),
             _ if option_with(Who::Authenticated).is_some() => "\"authenticated\"".to_owned(),
@@ -237,10 +239,11 @@ fn nobody_known(rule: &Rule, place: &RulePlace, has_users: bool, reported: &mut 
         let hint = "add [auth.keys] and below it: main = { secret_file = \"…\" }; the application's API always may";
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, value, problem, hint));
     }
-    let hook = option_with(Who::Hook);
+    let is_unanswered = |action: &Action| rule.who(*action).contains(&Who::Hook) && !beside.hooked.contains(action);
+    let hook = ACTIONS.into_iter().find(is_unanswered).map(Action::option);
     if let Some(option) = hook.filter(|_| !std::mem::replace(&mut reported.hook, true)) {
-        let problem = "`fanfare serve` has no handlers to ask, so this allows no client; HTTP hooks come later";
-        let hint = "embed Fanfare and answer in `on_subscribe` or `on_publish`; the application's API always may";
+        let problem = "nobody is asked about this, so it allows no client";
+        let hint = "add [hooks] and below it url = \"https://…\" and ask = [\"subscribe\", \"publish\"]: only these two are asked about";
         problems.push(warn(place.of(option).unwrap_or(&place.at), option, "\"hook\"".to_owned(), problem, hint));
     }
     problems

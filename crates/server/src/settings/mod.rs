@@ -6,6 +6,7 @@
 
 mod auth;
 mod channels;
+mod hooks;
 mod keys;
 mod kind;
 mod lint;
@@ -21,6 +22,7 @@ mod written;
 
 pub use auth::AuthSettings;
 pub use channels::{PlacedRule, RULE_OPTIONS, RuleOption, RulePlace, show_rule};
+pub use hooks::HookSettings;
 pub use keys::{NamedKey, Secret};
 pub use problem::{Problem, Problems, Severity, Source};
 pub use reference::{commented_file, manual, reference_page};
@@ -64,6 +66,8 @@ pub struct Settings {
     pub tls: TlsFiles,
     /// The address of keys of tokens; what was made of it is in `config.auth`.
     pub auth: AuthSettings,
+    /// The hooks as they were written; what was made of them is in `config.hooks`.
+    pub hooks: HookSettings,
     /// The log.
     pub log: LogSettings,
     /// The keys of the HTTP API.
@@ -177,6 +181,7 @@ impl Default for Settings {
             chat: ChatSettings { enabled: false, heartbeat_ms: 30_000 },
             tls: TlsFiles::default(),
             auth: AuthSettings::default(),
+            hooks: HookSettings::default(),
             log: LogSettings { level: "info".to_owned(), format: "text".to_owned() },
             api_keys: Vec::new(),
             places: Vec::new(),
@@ -248,6 +253,7 @@ impl Settings {
         }
         loading.load_tls();
         loading.load_auth();
+        loading.load_hooks();
         loading.check_proxies();
         loading.check(file.as_ref().map(|file| file.path.as_str()), has_handlers);
         let Loading { mut settings, mut problems } = loading;
@@ -280,6 +286,12 @@ impl Settings {
         self.config.auth.keys.iter().zip(&self.auth.places)
     }
 
+    /// How many secrets sign the requests of hooks, and where they were written; `None` without one.
+    pub fn hook_secrets(&self) -> Option<(usize, &Source)> {
+        let at = self.hooks.secrets_at.as_ref()?;
+        Some((self.config.hooks.secrets.len(), at))
+    }
+
     /// The rules in their order.
     pub fn rules(&self) -> impl Iterator<Item = PlacedRule<'_>> {
         self.config.rules.iter().enumerate().map(|(at, rule)| PlacedRule { rule, place: self.places.get(at) })
@@ -298,7 +310,8 @@ impl Settings {
             _ => true,
         };
         let differ = |setting: &&Setting| needs_restart(setting) && self.shown(setting) != running.shown(setting);
-        SETTINGS.iter().filter(differ).map(|setting| setting.key).collect()
+        let secrets = (self.config.hooks.secrets != running.config.hooks.secrets).then_some("hooks.secret");
+        SETTINGS.iter().filter(differ).map(|setting| setting.key).chain(secrets).collect()
     }
 }
 
@@ -387,6 +400,9 @@ impl Loading {
                             }
                             continue;
                         }
+                        if section == "hooks" && self.take_hook_secret(&field.key, &field.value, folder) {
+                            continue;
+                        }
                         self.take(&format!("{section}.{}", field.key), &field.at, &field.value);
                     }
                 }
@@ -448,6 +464,11 @@ impl Loading {
         if let Some(key) = key.strip_prefix("auth.keys.") {
             return self.take_token_key(key, &written, Path::new(""));
         }
+        if let Some(name) = key.strip_prefix("hooks.")
+            && self.take_hook_secret(name, &written, Path::new(""))
+        {
+            return;
+        }
         if key == "channels" || key.starts_with("channels.") {
             let (problem, hint) = ("rules stand in the file only", "write [[channels]] into the file");
             return self.refuse(&key, &at, None, problem, "no variable sets rules", hint);
@@ -499,14 +520,9 @@ impl Loading {
         let (section, name) = key.split_once('.').unwrap_or(("", key));
         let first = if section.is_empty() { name } else { section };
         let bare = first.strip_suffix("_file").unwrap_or(first);
-        if let Some((later, what)) = LATER.iter().find(|(later, _)| *later == bare) {
+        if let Some((_, what)) = LATER.iter().find(|(later, _)| *later == bare) {
             let problem = format!("this version does not have it; it comes later ({what})");
-            let hint = match *later {
-                "hooks" => {
-                    "a program that embeds Fanfare knows its users by `on_connect` and decides by `on_subscribe` and `on_publish`"
-                }
-                _ => "remove it; CHANGELOG.md tells when it comes",
-            };
+            let hint = "remove it; CHANGELOG.md tells when it comes";
             return self.refuse(key, at, shown, &problem, "nothing, in this version", hint);
         }
         if key == "api_key" {
@@ -649,7 +665,12 @@ impl Loading {
                 .then_some(self.settings.config.limits.history_bytes_max),
             has_keys: !self.settings.api_keys.is_empty() || self.is_wrong("api_keys"),
             has_handlers,
-            has_users: has_handlers || self.settings.config.auth.has_keys() || self.is_wrong("auth"),
+            has_users: has_handlers
+                || self.settings.config.auth.has_keys()
+                || self.settings.config.hooks.connect.is_some()
+                || self.is_wrong("auth")
+                || self.is_wrong("hooks"),
+            hooked: self.hooked_actions(),
         };
         let mut found = lint::rules(&rules, &beside);
         if let Some(path) = file

@@ -65,8 +65,10 @@ pub fn commented_file(backend: &str) -> String {
                 None => writeln!(file, "#{} = {}", setting.name(), setting.default_shown()),
             };
         }
-        if *section == "auth" {
-            file.push_str(FILE_TOKENS);
+        match *section {
+            "auth" => file.push_str(FILE_TOKENS),
+            "hooks" => file.push_str(FILE_HOOKS),
+            _ => {}
         }
     }
     let _ = writeln!(file, "{FILE_KEYS}backend = {backend}");
@@ -290,7 +292,7 @@ rate      = "20/s"
 | `authenticated` | every client with a user: by its [token](auth.md), or by the embedding program's `on_connect` |
 | `subscriber` | every client that this rule allows to subscribe |
 | `grant` | every client whose [token](auth.md) grants this action on this channel |
-| `hook` | the clients that the embedding program's `on_subscribe` or `on_publish` allows |
+| `hook` | the clients that a [hook](hooks.md) allows, or `on_subscribe` or `on_publish` of the embedding program; for `subscribe` and `publish` only |
 | `server` | only the application, by its API. The application is always allowed; the word says that no client is |
 | `{ claim = "role", in = ["admin"] }` | every client with this claim in its [token](auth.md#rules-that-ask-for-claims): one of the values, or a list with one of them |
 | `nobody` | no client |
@@ -327,6 +329,17 @@ a rule allows no client, and `check` and `serve` warn of it.
 "#;
 
 const PAGE_KEYS: &str = r#"
+## The secret of `[hooks]`
+
+Requests to your application are signed, so that it can tell them from forged ones: see [hooks.md](hooks.md).
+
+| option | meaning |
+|---|---|
+| `secret` | `whsec_` and 24 to 64 bytes in base64, or a list of such texts: each signs every request. `echo "whsec_$(openssl rand -base64 32)"` makes one |
+| `secret_file` | a file with a secret in each line; a relative path begins at the configuration's own folder |
+
+`FANFARE__HOOKS__SECRET=…` sets it by the environment. A secret is never printed.
+
 ## `[auth.keys]`
 
 The keys that tokens are signed with; [auth.md](auth.md) has the claims and the places for a token. A token is taken if
@@ -384,6 +397,12 @@ const FILE_TOKENS: &str = r##"
 #
 #     [auth.keys]
 #     main = { secret_file = "/run/secrets/jwt" }
+"##;
+
+const FILE_HOOKS: &str = r##"
+# The secret that requests are signed with: `echo "whsec_$(openssl rand -base64 32)"` makes one.
+#
+#     secret_file = "/run/secrets/hooks"
 "##;
 
 const FILE_KEYS: &str = r##"

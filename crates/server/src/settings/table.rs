@@ -27,6 +27,11 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "The identity of clients, by tokens (JWT) that your application signs: see auth.md. Without a key every client is \
          anonymous, and a token is refused.",
     ),
+    (
+        "hooks",
+        "Your application decides over HTTP who may connect, subscribe and publish, answers calls, and is notified: see \
+         hooks.md. The secret that signs the requests stands here too.",
+    ),
     ("session", "The time that clients have to connect, to come back, and to leave a server that stops."),
     ("heartbeat", "How the native protocol detects that a client is gone."),
     ("chat", "The chat protocol on `/`. A room `general` is the channel `chat:general`, so a rule must match it."),
@@ -50,7 +55,6 @@ pub const SECTIONS: &[(&str, &str)] = &[
 /// Settings of later versions. The server knows their keys, so the error is better than that for a misspelt name.
 pub(super) const LATER: &[(&str, &str)] = &[
     ("secret", "a secret that several nodes share"),
-    ("hooks", "HTTP hooks"),
     ("webrtc", "WebRTC signalling helpers"),
     ("store", "history on disk"),
     ("redis", "several nodes by Redis"),
@@ -120,6 +124,58 @@ settings! {
          (it may send the server to another address).";
     "auth.jwks_refresh": ValueKind::Time { min: 10_000, max: 604_800_000, at: Millis::Duration(|s| &mut s.auth.jwks_refresh) },
         "How old these keys may become before they are fetched again.";
+
+    "hooks.url": ValueKind::Text(|s| &mut s.hooks.url),
+        "The address of your application, `http://` or `https://`, for every hook without an address of its own. Redirects are not followed.";
+    "hooks.ask": ValueKind::Texts(|s| &mut s.hooks.ask),
+        "What your application decides: `connect` (who a client is; with it `refresh`), `subscribe` and `publish` (where a rule says `hook`), \
+         `rpc` (calls of methods, and events of Socket.IO clients that are not built in). A hook with an address of its own need not be listed.";
+    "hooks.notify": ValueKind::Texts(|s| &mut s.hooks.notify),
+        "What your application is notified of: `disconnect` (a session has ended), `join` and `leave` (the presence of a channel), `occupied` and \
+         `vacated` (a channel has a subscriber, or none any more), `published`.";
+    "hooks.notify_url": ValueKind::Text(|s| &mut s.hooks.notify_url),
+        "The address for notices.";
+    "hooks.notify_channels": ValueKind::Patterns(|s| &mut s.config.hooks.notices.channels),
+        "The channels that your application is notified about. `disconnect` is about none.";
+    "hooks.connect_url": ValueKind::Text(|s| &mut s.hooks.connect_url),
+        "The address for `connect`.";
+    "hooks.refresh_url": ValueKind::Text(|s| &mut s.hooks.refresh_url),
+        "The address for `refresh`. The default is that of `connect`.";
+    "hooks.subscribe_url": ValueKind::Text(|s| &mut s.hooks.subscribe_url),
+        "The address for `subscribe`.";
+    "hooks.publish_url": ValueKind::Text(|s| &mut s.hooks.publish_url),
+        "The address for `publish`.";
+    "hooks.rpc_url": ValueKind::Text(|s| &mut s.hooks.rpc_url),
+        "The address for `rpc`.";
+    "hooks.subscribe_channels": ValueKind::Patterns(|s| &mut s.config.hooks.subscribe_channels),
+        "Channels whose subscriptions are asked about although their rule allows them.";
+    "hooks.publish_channels": ValueKind::Patterns(|s| &mut s.config.hooks.publish_channels),
+        "Channels whose publications are asked about although their rule allows them; the answer may change them.";
+    "hooks.forward_headers": ValueKind::Texts(|s| &mut s.config.hooks.forward_headers),
+        "Headers of the client's request that `connect` and `refresh` pass on, like `user-agent`. `cookie` is not one: name the cookies.";
+    "hooks.forward_cookies": ValueKind::Texts(|s| &mut s.config.hooks.forward_cookies),
+        "Cookies of the client's request that `connect` and `refresh` pass on.";
+    "hooks.timeout": ValueKind::Time { min: 10, max: 600_000, at: Millis::Duration(|s| &mut s.config.hooks.timeout) },
+        "Time for an answer, with the time in the queue. After it the question is refused as `hook_unavailable`. It must be less than `limits.hook_timeout`.";
+    "hooks.concurrency": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.hooks.concurrency) },
+        "Requests of one kind of hook that are under way at once.";
+    "hooks.queue_max": ValueKind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.hooks.queue_max) },
+        "Questions of one kind of hook that wait for that. Further ones are refused as `hook_unavailable`.";
+    "hooks.answer_bytes_max": ValueKind::Bytes { min: 256, max: 64 << 20, at: |s| &mut s.config.hooks.answer_bytes_max },
+        "The longest answer. A longer one is refused as `hook_unavailable`.";
+    "hooks.breaker_failures": ValueKind::Count { min: 0, max: 1_000_000, at: Number::U32(|s| &mut s.config.hooks.breaker.failures) },
+        "So many failures of a hook in `breaker_window` (no connection, no answer in time, the status 429, 502, 503 or 504), which are at least half \
+         of its requests then, stop its requests. 0: never.";
+    "hooks.breaker_window": ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.hooks.breaker.window) },
+        "The time over which failures are counted.";
+    "hooks.breaker_pause": ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.hooks.breaker.pause) },
+        "After so long one request is tried. If it is answered, requests are sent again.";
+    "hooks.notice_timeout": ValueKind::Time { min: 10, max: 600_000, at: Millis::Duration(|s| &mut s.config.hooks.notices.timeout) },
+        "Time for the answer to a request with notices. After it the request is sent again.";
+    "hooks.notice_age_max": ValueKind::Time { min: 1000, max: 86_400_000, at: Millis::Duration(|s| &mut s.config.hooks.notices.age_max) },
+        "How long notices that are not taken are sent again. Then they are dropped.";
+    "hooks.notices_bytes_max": ValueKind::Bytes { min: 64 << 10, max: 1 << 40, at: |s| &mut s.config.hooks.notices.bytes_max },
+        "The memory of notices that wait. What finds no room is dropped, and a notice `dropped` stands in its place.";
 
     "session.grace": ValueKind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.grace_ms) },
         "How long a session outlives its connection. A client that comes back in this time keeps its session and its presence.";

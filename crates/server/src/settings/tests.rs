@@ -723,6 +723,65 @@ fn a_list_of_the_file_in_a_variable_is_told_how_lists_are_written_there() {
     assert_eq!(settings.shown(setting("socketio.bridge")), "[\"chat:*\", \"room:*\"]");
 }
 
+const HOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+#[test]
+fn hooks_are_asked_at_one_address_or_each_at_its_own() {
+    let file = format!(
+        "[hooks]\nurl = \"https://app.example/hook\"\nask = [\"connect\", \"publish\"]\nrpc_url = \"http://10.0.0.7:3000/rpc\"\n\
+         secret = \"{HOOK_SECRET}\"\nforward_headers = [\"User-Agent\"]\n[[channels]]\nmatch = \"inbox:{{user}}\"\n\
+         subscribe = \"authenticated\"\npublish = \"hook\"\n"
+    );
+    let settings = load(&file);
+    assert_eq!(settings.warnings().len(), 0, "{:?}", settings.warnings());
+    let hooks = &settings.config.hooks;
+    let url = |url: &Option<crate::hooks::HttpUrl>| url.as_ref().map(ToString::to_string);
+    let urls = [&hooks.connect, &hooks.refresh, &hooks.subscribe, &hooks.publish, &hooks.rpc].map(url);
+    let main = Some("https://app.example/hook".to_owned());
+    assert_eq!(urls, [main.clone(), None, None, main, Some("http://10.0.0.7:3000/rpc".to_owned())]);
+    assert_eq!((hooks.count(), &hooks.forward_headers[..]), (3, &["user-agent".to_owned()][..]));
+    assert!(!format!("{settings:?}").contains("MfKQ9r8"), "no secret is printed");
+    assert_eq!(settings.hook_secrets().map(|(count, at)| format!("{count} {at}")), Some("1 f.toml:5".to_owned()));
+    let other = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+    let environment = vec![("FANFARE__HOOKS__SECRET".to_owned(), format!("{HOOK_SECRET},{other}"))];
+    let settings = Settings::load(Sources { environment, ..sources(&file) }).expect("valid");
+    assert_eq!(settings.config.hooks.secrets.len(), 2);
+    assert!(!load("").config.hooks.is_on());
+}
+
+#[test]
+fn a_hook_that_cannot_work_is_reported_and_its_secret_is_not_printed() {
+    let rows = [
+        ("ask = [\"conect\"]", "hooks.ask", "\"conect\" is not one of the words"),
+        ("ask = [\"connect\"]", "hooks.ask", "\"connect\" has no address"),
+        ("url = \"app.example\"\nask = [\"connect\"]", "hooks.url", "it does not begin with"),
+        ("url = \"https://ada:hunter2@app.example\"\nask = [\"connect\"]", "hooks.url", "a user or a password"),
+        ("url = \"https://a.example\"\nask = [\"refresh\"]", "hooks.ask", "`refresh` is asked only with `connect`"),
+        ("secret = \"hunter2\"", "hooks.secret", "it does not begin with whsec_"),
+        ("secret = \"whsec_AAAA\"", "hooks.secret", "it holds 3 bytes"),
+        ("secret = []", "hooks.secret", "it holds no secret"),
+        ("secret = 7", "hooks.secret", "it is a number"),
+        ("secret_file = \"nowhere\"", "hooks.secret_file", "cannot be read"),
+        ("publish_channels = [\"chat:*\"]", "hooks.publish_channels", "nobody is asked about `publish`"),
+        ("forward_headers = [\"Cookie\"]", "hooks.forward_headers", "it would pass every cookie on"),
+        ("forward_headers = [\"a b\"]", "hooks.forward_headers", "it is not the name of a header"),
+        ("rpc_url = \"http://a/\"\ntimeout = \"5s\"", "hooks.timeout", "not less than limits.hook_timeout (5000 ms)"),
+        ("tiemout = \"5s\"", "hooks.tiemout", "there is no such setting"),
+    ];
+    for (lines, key, expected) in rows {
+        let problems = loaded(&format!("[hooks]\n{lines}\n")).expect_err(lines);
+        let problem = problems.errors().next().expect("an error");
+        assert_eq!(problem.key, key, "{lines}: {problems}");
+        assert!(problem.problem.contains(expected), "{lines}: {}", problem.problem);
+        assert!(!problems.to_string().contains("hunter2"), "{lines}: {problems}");
+    }
+    let both = format!("[auth.keys]\nmain = \"{TOKEN_SECRET}\"\n[hooks]\nconnect_url = \"http://a/\"\n");
+    let problems = loaded(&both).expect_err("both");
+    assert_eq!(problems.errors().next().map(|it| &*it.key), Some("hooks.connect_url"), "{problems}");
+    let unsigned = load("[hooks]\nrpc_url = \"http://a/\"\n");
+    assert!(unsigned.warnings().iter().any(|it| it.key == "hooks.secret"), "{:?}", unsigned.warnings());
+}
+
 #[test]
 fn what_tokens_need_is_checked_as_a_whole() {
     let first = |text: &str| {

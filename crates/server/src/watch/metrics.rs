@@ -4,6 +4,7 @@
 //! `docs/monitoring.md` is printed from it and checked by a test. Labels are fixed words, patterns of the rules and
 //! numbers of shards, never names of channels or users. So the operator bounds their number.
 
+use super::hooks::OUTCOMES;
 use super::{HOOK_RESULTS, HOOKS, Last, ShardState, State, Watch};
 use crate::config::tls::Tls;
 use crate::counters::{BOUNDS_NS, Figures, Histogram, HttpOpen, STORE_OPS, StoreTimes, WireCounts};
@@ -59,6 +60,9 @@ pub(crate) struct Scrape {
     started: SystemTime,
     /// By [`HOOKS`].
     hooks: Vec<HookScrape>,
+    /// Hooks over HTTP.
+    lines: Vec<LineScrape>,
+    notices: Option<NoticeScrape>,
     requests: RequestScrape,
     refused: [u64; REASONS.len()],
     admitted: OpenCount,
@@ -75,6 +79,24 @@ pub(crate) struct Scrape {
 struct HookScrape {
     seconds: Histogram,
     results: [u64; HOOK_RESULTS.len()],
+}
+
+/// One hook over HTTP: how its requests ended, by [`OUTCOMES`], and whether any are sent.
+struct LineScrape {
+    hook: &'static str,
+    seconds: Histogram,
+    outcomes: [u64; OUTCOMES.len()],
+    /// As it is counted.
+    breaker: u64,
+}
+
+/// Notices over HTTP.
+struct NoticeScrape {
+    waiting: u64,
+    sent: u64,
+    dropped: u64,
+    failures: u64,
+    seconds: Histogram,
 }
 
 /// HTTP requests, by the first digit of their status, and their times.
@@ -370,6 +392,36 @@ metrics! {
     Gauge "fanfare_questions" () "Questions that wait for handlers.";
         night "At `limits.questions_max` further ones are refused as `unavailable`.";
         |scrape, out| out.whole(&[], scrape.known().map(|(_, figures)| figures.hub.questions as u64).sum());
+    Histogram "fanfare_hook_request" [Seconds] ("hook") "Time of the questions to hooks over HTTP, with the time in the queue.";
+        night "Near `hooks.timeout` (3 s): the application is slow. Only the clients that asked wait this long.";
+        |scrape, out| for line in &scrape.lines {
+            out.add(&[&line.hook], Value::Times(line.seconds));
+        };
+    Counter "fanfare_hook_requests" ("hook", "outcome") "Questions to hooks over HTTP, by their outcome.";
+        night "`answered` and `refused` are the application's decisions. All others were refused as `hook_unavailable`: `timeout` (`hooks.timeout`), `unreachable` (no connection), `status` (not 200), `invalid` (the log says what is wrong with the answer), `busy` (`hooks.queue_max`), `open` (see `fanfare_hook_breaker`).";
+        |scrape, out| for line in &scrape.lines {
+            OUTCOMES.iter().zip(line.outcomes).for_each(|(outcome, count)| out.whole(&[&line.hook, outcome], count));
+        };
+    Gauge "fanfare_hook_breaker" ("hook") "Whether questions to a hook are sent: 0 yes, 1 one is being tried, 2 no, because they failed.";
+        night "2: the application does not answer; clients get `hook_unavailable`. It is asked again by itself.";
+        |scrape, out| for line in &scrape.lines {
+            out.whole(&[&line.hook], line.breaker);
+        };
+    Gauge "fanfare_notices_waiting" () "Notices that wait for the application, with those on their way.";
+        night "Rises: the application takes none, or not enough of them. Beyond `hooks.notices_bytes_max` they are dropped.";
+        |scrape, out| if let Some(notices) = &scrape.notices { out.whole(&[], notices.waiting) };
+    Counter "fanfare_notices" ("result") "Notices to the application: `sent` were taken, `dropped` found no room or were not taken in time.";
+        night "`dropped`: the application missed what has happened. A notice `dropped` tells it where.";
+        |scrape, out| if let Some(notices) = &scrape.notices {
+            out.whole(&[&"sent"], notices.sent);
+            out.whole(&[&"dropped"], notices.dropped);
+        };
+    Counter "fanfare_notice_failures" () "Requests with notices that were not taken: they are sent again.";
+        night "The log has the first reason of each batch.";
+        |scrape, out| if let Some(notices) = &scrape.notices { out.whole(&[], notices.failures) };
+    Histogram "fanfare_notice_request" [Seconds] () "Time of the requests with notices.";
+        night "The next batch waits this long: a slow application delays its own notices only.";
+        |scrape, out| if let Some(notices) = &scrape.notices { out.add(&[], Value::Times(notices.seconds)) };
     Counter "fanfare_http_requests" ("status") "HTTP requests, by the class of their status. Successful upgrades are connections and are not counted here.";
         night "`5xx`: the log has a line with the request's id for some of them.";
         |scrape, out| for (class, count) in scrape.requests.by_class.iter().enumerate().skip(1) {
@@ -418,6 +470,20 @@ impl Watch {
             hook.results.copy_from_slice(&read(results));
             hooks.push(hook);
         }
+        let lines = self.http_hooks.questions.iter().map(|line| {
+            let mut outcomes = [0; OUTCOMES.len()];
+            outcomes.copy_from_slice(&read(&line.outcomes));
+            let breaker = u64::from(line.breaker.load(Relaxed));
+            LineScrape { hook: line.hook, seconds: line.seconds.read(), outcomes, breaker }
+        });
+        let lines = lines.collect();
+        let notices = self.http_hooks.notices.as_ref().map(|notices| NoticeScrape {
+            waiting: notices.waiting.load(Relaxed),
+            sent: notices.sent.load(Relaxed),
+            dropped: notices.dropped.load(Relaxed),
+            failures: notices.failures.load(Relaxed),
+            seconds: notices.seconds.read(),
+        });
         let mut requests = RequestScrape { by_class: [0; 6], seconds: self.requests.seconds.read() };
         requests.by_class.copy_from_slice(&read(&self.requests.by_class));
         Scrape {
@@ -426,6 +492,8 @@ impl Watch {
             state: self.state(),
             started: self.started,
             hooks,
+            lines,
+            notices,
             requests,
             refused: self.connections.refused(),
             handshakes: self.connections.handshakes(),

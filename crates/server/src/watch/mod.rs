@@ -4,6 +4,7 @@
 //! (`server::admin`) serves it, with `/healthz` and `/readyz`, at the configured address. `request` counts and logs
 //! HTTP requests.
 
+pub(crate) mod hooks;
 pub(crate) mod metrics;
 pub(crate) mod request;
 
@@ -14,6 +15,7 @@ use crate::framing::WireLabel;
 use crate::transport::admission::Connections;
 
 use fanfare_hub::{Error, ErrorCode, HookAnswer};
+use hooks::HttpHookCounts;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +40,8 @@ pub(crate) struct Watch {
     started: SystemTime,
     pub(crate) hooks: HookTimes,
     pub(crate) requests: RequestCounts,
+    /// The hooks over HTTP, if there are any.
+    pub(crate) http_hooks: HttpHookCounts,
     /// The number of connections, and its limit.
     pub(crate) connections: Arc<Connections>,
     tls: Option<Tls>,
@@ -168,6 +172,7 @@ impl Watch {
         labels: Vec<WireLabel>,
         connections: Arc<Connections>,
         tls: Option<Tls>,
+        http_hooks: HttpHookCounts,
     ) -> Arc<Self> {
         Arc::new(Watch {
             shards: shards.iter().map(UnboundedSender::downgrade).collect(),
@@ -178,6 +183,7 @@ impl Watch {
             started: SystemTime::now(),
             hooks: HookTimes::default(),
             requests: RequestCounts::default(),
+            http_hooks,
             connections,
             tls,
             admin_open: Arc::default(),
@@ -302,6 +308,7 @@ mod tests {
             vec![WireLabel { transport: "websocket", protocol: "native" }],
             Connections::new(&crate::Config::default()),
             None,
+            HttpHookCounts::default(),
         );
         let total = "fanfare_messages_received_total{protocol=\"native\"}";
         // (The answer of each shard, if any; the total; how many shards answer, are silent, have ended.)

@@ -207,7 +207,7 @@ async fn redirects_are_followed_where_they_may_be_and_judged_like_the_address() 
     }
     // The first address may be public, and lead to a neighbour.
     let secure = JwksConfig { http: true, private: false, redirects: true, ..lax };
-    let url = crate::config::auth::JwksUrl::new("http://169.254.169.254/latest").unwrap();
+    let url = crate::config::url::HttpUrl::new("http://169.254.169.254/latest").unwrap();
     assert_eq!(secure.may_ask(&url), Err("private"));
 }
 

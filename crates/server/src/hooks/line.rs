@@ -1,0 +1,300 @@
+//! One hook: its address, its bounds, and what becomes of one question.
+//!
+//! In: the body of a question. Out: the body of a 200 within the time, or a [`Failure`]. At most `concurrency` requests
+//! are under way and `queue_max` wait; each kind of hook has a line of its own, so a slow one delays no other. A
+//! connection is kept for the next request. If a kept one turns out to be closed before any of the answer came, the
+//! same request (with the same `webhook-id`) is sent once more on a new one.
+
+use super::breaker::{Breaker, Change, Pass};
+use super::sign::signature;
+use crate::config::hooks::{HookSecret, HooksConfig};
+use crate::config::url::HttpUrl;
+use crate::outgoing::{Answer, Connection, OutgoingError, USER_AGENT, tls_of_system};
+use crate::watch::hooks::{Outcome, QuestionCounts};
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
+use rustls::ClientConfig;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
+
+/// Idle connections that are kept.
+const KEPT_MAX: usize = 64;
+/// How long: usual servers close an idle connection after 5 s.
+const KEPT_FOR: Duration = Duration::from_secs(4);
+/// A refusal for want of room says to come back after so long.
+const BUSY_RETRY: Duration = Duration::from_millis(500);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{waiting} questions wait for this hook, the limit (hooks.queue_max) is {max}")]
+    Busy { waiting: usize, max: usize },
+    #[error("requests to this hook fail and are stopped for now")]
+    Open { retry_after: Duration },
+    #[error("no answer within {} ms (hooks.timeout)", .0.as_millis())]
+    Timeout(Duration),
+    #[error("{0}")]
+    Unreachable(OutgoingError),
+    #[error("the answer is longer than {max} bytes (hooks.answer_bytes_max)")]
+    TooLong { max: usize },
+    #[error("the status is {0}, and 200 is expected")]
+    Status(StatusCode),
+}
+
+impl Failure {
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Failure::Timeout(_) => Outcome::Timeout,
+            Failure::Unreachable(_) => Outcome::Unreachable,
+            Failure::Status(_) => Outcome::Status,
+            Failure::TooLong { .. } => Outcome::Invalid,
+            Failure::Busy { .. } => Outcome::Busy,
+            Failure::Open { .. } => Outcome::Open,
+        }
+    }
+
+    /// When the same may succeed, where that is known.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Failure::Busy { .. } => Some(BUSY_RETRY),
+            Failure::Open { retry_after } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    /// Whether the application as a whole seems to be gone. An answer that only one client's data may have caused (a
+    /// 500, a text that is no JSON) does not count: that client could stop the hook for all.
+    fn is_of_the_application(&self) -> bool {
+        match self {
+            Failure::Timeout(_) | Failure::Unreachable(_) => true,
+            Failure::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+            Failure::Busy { .. } | Failure::Open { .. } | Failure::TooLong { .. } => false,
+        }
+    }
+}
+
+/// What all lines share.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) secrets: Vec<HookSecret>,
+    /// Of this process, for ids.
+    pub(super) node: u64,
+    pub(super) next: AtomicU64,
+    tls: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Sender {
+    pub(super) fn new(secrets: Vec<HookSecret>, node: u64) -> Self {
+        Sender { secrets, node, next: AtomicU64::new(0), tls: OnceLock::new() }
+    }
+
+    /// An id that no other request has.
+    pub(super) fn id(&self) -> String {
+        format!("msg_{:016x}_{:x}", self.node, self.next.fetch_add(1, Relaxed))
+    }
+
+    /// The authorities of the system are read once, before the first request that needs them.
+    fn tls(&self, url: &HttpUrl) -> Result<Option<Arc<ClientConfig>>, OutgoingError> {
+        if !url.is_https {
+            return Ok(None);
+        }
+        if let Some(tls) = self.tls.get() {
+            return Ok(Some(tls.clone()));
+        }
+        let tls = tls_of_system()?;
+        Ok(Some(self.tls.get_or_init(|| tls).clone()))
+    }
+
+    fn request(&self, url: &HttpUrl, id: &str, body: &Bytes) -> Request<Full<Bytes>> {
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut request = Request::post(&url.target)
+            .header(header::HOST, url.authority())
+            .header(header::USER_AGENT, USER_AGENT)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT_ENCODING, "identity")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp);
+        if let Some(signature) = signature(&self.secrets, id, timestamp, body) {
+            request = request.header("webhook-signature", signature);
+        }
+        request.body(Full::new(body.clone())).expect("the parts of a parsed address are a request's")
+    }
+}
+
+/// A connection that waits for its next request.
+#[derive(Debug)]
+struct Kept {
+    connection: Connection,
+    since: Instant,
+}
+
+/// The connections to one address.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) url: HttpUrl,
+    sender: Arc<Sender>,
+    kept: Mutex<Vec<Kept>>,
+}
+
+impl Connections {
+    pub(super) fn new(url: HttpUrl, sender: Arc<Sender>) -> Self {
+        Connections { url, sender, kept: Mutex::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one that was used last and is still open.
+    fn take(&self) -> Option<Connection> {
+        let (now, mut kept) = (Instant::now(), self.kept());
+        kept.retain(|kept| now.saturating_duration_since(kept.since) < KEPT_FOR && !kept.connection.is_closed());
+        kept.pop().map(|kept| kept.connection)
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut kept = self.kept();
+        if kept.len() < KEPT_MAX && !connection.is_closed() {
+            kept.push(Kept { connection, since: Instant::now() });
+        }
+    }
+
+    /// Sends a request and reads its answer.
+    pub(super) async fn post(&self, id: &str, body: &Bytes, bytes_max: usize) -> Result<Answer, OutgoingError> {
+        if let Some(mut connection) = self.take() {
+            match connection.ask(self.sender.request(&self.url, id, body), bytes_max).await {
+                Err(OutgoingError::Http { source, .. })
+                    if source.is_closed() || source.is_canceled() || source.is_incomplete_message() => {}
+                other => return self.done(connection, other),
+            }
+        }
+        let tls = self.sender.tls(&self.url)?;
+        let mut connection = Connection::open(&self.url, tls, |_| true).await?;
+        let answer = connection.ask(self.sender.request(&self.url, id, body), bytes_max).await;
+        self.done(connection, answer)
+    }
+
+    fn done(&self, connection: Connection, answer: Result<Answer, OutgoingError>) -> Result<Answer, OutgoingError> {
+        if answer.as_ref().is_ok_and(|answer| answer.is_reusable) {
+            self.keep(connection);
+        }
+        answer
+    }
+}
+
+/// One kind of question.
+#[derive(Debug)]
+pub(crate) struct Line {
+    connections: Connections,
+    gate: Semaphore,
+    /// With those that are under way.
+    inside: AtomicUsize,
+    inside_max: usize,
+    config: LineConfig,
+    breaker: Mutex<Breaker>,
+    pub(super) counts: Arc<QuestionCounts>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LineConfig {
+    timeout: Duration,
+    queue_max: usize,
+    answer_bytes_max: usize,
+}
+
+/// Counts a question as long as it is inside, also where its task is dropped.
+struct Inside<'l>(&'l AtomicUsize);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Line {
+    pub(super) fn new(kind: &'static str, url: HttpUrl, config: &HooksConfig, sender: Arc<Sender>) -> Self {
+        let HooksConfig { timeout, concurrency, queue_max, answer_bytes_max, breaker, .. } = *config;
+        Line {
+            connections: Connections::new(url, sender),
+            gate: Semaphore::new(concurrency),
+            inside: AtomicUsize::new(0),
+            inside_max: concurrency.saturating_add(queue_max),
+            config: LineConfig { timeout, queue_max, answer_bytes_max },
+            breaker: Mutex::new(Breaker::new(breaker)),
+            counts: Arc::new(QuestionCounts::new(kind)),
+        }
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a request may be sent.
+    fn may_ask(&self) -> Result<Pass, Failure> {
+        let mut breaker = self.breaker();
+        let pass = breaker.may_ask(Instant::now()).map_err(|retry_after| Failure::Open { retry_after });
+        self.counts.breaker.store(breaker.state() as u8, Relaxed);
+        pass
+    }
+
+    /// The address for a log: its query may hold a secret.
+    pub(super) fn shown(&self) -> String {
+        let url = self.connections.url.to_string();
+        url.split('?').next().unwrap_or_default().to_owned()
+    }
+
+    /// Asks, within the time.
+    pub(super) async fn ask(&self, body: Bytes) -> Result<Bytes, Failure> {
+        let inside = self.inside.fetch_add(1, Relaxed);
+        let _inside = Inside(&self.inside);
+        let LineConfig { timeout, queue_max, answer_bytes_max } = self.config;
+        if inside >= self.inside_max {
+            return Err(Failure::Busy { waiting: queue_max, max: queue_max });
+        }
+        let pass = self.may_ask()?;
+        let id = self.connections.sender.id();
+        let asking = async {
+            let _permit = self.gate.acquire().await;
+            self.connections.post(&id, &body, answer_bytes_max).await
+        };
+        let result = match tokio::time::timeout(timeout, asking).await {
+            Ok(Ok(answer)) if answer.status == StatusCode::OK => Ok(answer.body),
+            Ok(Ok(answer)) => Err(Failure::Status(answer.status)),
+            Ok(Err(OutgoingError::TooLong { max })) => Err(Failure::TooLong { max }),
+            Ok(Err(error)) => Err(Failure::Unreachable(error)),
+            Err(_) => Err(Failure::Timeout(timeout)),
+        };
+        self.settle(pass, result.as_ref().err());
+        result
+    }
+
+    fn settle(&self, pass: Pass, failure: Option<&Failure>) {
+        let is_failure = failure.is_some_and(Failure::is_of_the_application);
+        let change = {
+            let mut breaker = self.breaker();
+            let change = breaker.ended(Instant::now(), pass, is_failure);
+            self.counts.breaker.store(breaker.state() as u8, Relaxed);
+            change
+        };
+        let (hook, url) = (self.counts.hook, self.shown());
+        match change {
+            Some(Change::Opened { failures }) => {
+                let why = failure.map(ToString::to_string);
+                tracing::warn!(
+                    hook,
+                    url,
+                    failures,
+                    why,
+                    "a hook fails: its questions are refused until it answers again"
+                );
+            }
+            Some(Change::Closed) => tracing::info!(hook, url, "a hook answers again"),
+            None => {}
+        }
+    }
+}
