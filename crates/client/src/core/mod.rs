@@ -493,12 +493,13 @@ impl Core {
 
     /// The branches of one `match` are the machine; straight-line work is the smaller machines'.
     fn message(&mut self, now_ms: u64, message: ServerMessage) {
-        let Core { config, rng, session, requests, subscriptions, publishes, out, .. } = self;
+        let Core { config, rng, session, requests, subscriptions, publishes, sends, out, .. } = self;
         if session.client.is_none() {
             return;
         }
         let at = Online { now_ms, config };
-        let Some(message) = subscriptions.hold(message, out.over_http) else { return };
+        let may_be_left = |channel: &str| sends.may_leave(channel);
+        let Some(message) = subscriptions.hold(message, out.over_http, may_be_left) else { return };
         if let Some(id) = id_of(&message) {
             let RequestId::Number(id) = *id else { return };
             subscriptions.left(now_ms, rng, id, &message);

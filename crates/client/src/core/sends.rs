@@ -242,6 +242,13 @@ impl Sends {
             || self.flying.values().any(|send| send.ids.contains(&id))
     }
 
+    /// True while a send that leaves this channel is sent again without its commands, and has no answer: as it was, it
+    /// may still arrive, and end a subscription of this connection.
+    pub(super) fn may_leave(&self, channel: &str) -> bool {
+        let leaves = |send: &Send| send.is_filler && send.unsubscribes.iter().any(|of| **of == *channel);
+        self.flying.values().any(leaves)
+    }
+
     /// The server does not know the sends of earlier connections, so they are of no use.
     pub(super) fn forget_leftovers(&mut self) {
         self.flying.clear();

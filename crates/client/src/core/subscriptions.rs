@@ -168,8 +168,15 @@ impl Subscriptions {
     }
 
     /// Gives the message back, unless it is held: it is of a channel whose `subscribe` is not answered, and came by
-    /// another way than the answer will.
-    pub(super) fn hold(&mut self, message: ServerMessage, over_http: bool) -> Option<ServerMessage> {
+    /// another way than the answer will. Or a command of an earlier connection may have ended the subscription, and
+    /// begun another one, before which something is missing: then the channel is soon subscribed to
+    /// [`again`](Self::again), from the place before the message.
+    pub(super) fn hold(
+        &mut self,
+        message: ServerMessage,
+        over_http: bool,
+        may_be_left: impl Fn(&str) -> bool,
+    ) -> Option<ServerMessage> {
         let channel = match &message {
             _ if !over_http => return Some(message),
             ServerMessage::Message { channel, .. }
@@ -181,7 +188,8 @@ impl Subscriptions {
             ServerMessage::Unsubscribed(unsubscribed) if unsubscribed.id.is_none() => &unsubscribed.channel,
             _ => return Some(message),
         };
-        if self.all.get(channel).is_none_or(|subscription| subscription.state != State::Requested) {
+        let is_held = |state: State| state == State::Requested || state == State::Live && may_be_left(channel);
+        if self.all.get(channel).is_none_or(|subscription| !is_held(subscription.state)) {
             return Some(message);
         }
         let held_bytes = self.held_bytes();

@@ -200,3 +200,38 @@ fn an_end_and_a_subscribed_that_come_before_our_answer_are_settled_by_a_new_conn
     let connect = world.wait_for(HttpKind::Poll);
     assert!(connect.body.contains(r#""subscribe":[{"channel":"c"}]"#), "{}", connect.body);
 }
+
+/// A send of the connection before arrives late, with the commands that it had. They end the subscription of this
+/// connection and begin another one, before which a publication is missing.
+#[test]
+fn messages_of_a_channel_that_an_earlier_connection_has_left_wait_until_that_is_settled() {
+    let (mut world, stream) = World::streaming();
+    let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+    let id = id_in(&send.body);
+    world.reply(&send, &format!(r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":5}}"#));
+    world.call(Call::Unsubscribe("c".into()));
+    world.call(Call::Subscribe(Box::new(Subscribe { since: Some(at(5)), ..Subscribe::new("c") })));
+    world.lose(stream);
+    let connect = world.wait_for(HttpKind::Sse);
+    let connected = CONNECTED.replace("ID", &id_in(&connect.body).to_string()).replace("false", "true");
+    let outputs = world.message(connect.exchange, &connected);
+    let fillers = requests(&outputs);
+    assert!(fillers.iter().all(|filler| filler.body.ends_with(r#""commands":[]}"#)), "{fillers:?}");
+    let page = r#""recovered":true,"publications":[]"#;
+    let subscribed = format!(r#"{{"type":"subscribed","channel":"c","epoch":"e","offset":5,{page}}}"#);
+    assert_eq!(events(&world.message(connect.exchange, &subscribed)).len(), 1, "it is live");
+    assert_eq!(offsets(&world.message(connect.exchange, &message("c", 7))), [0_u64; 0], "6 may be missing before it");
+    let mut outputs = Vec::new();
+    for filler in &fillers {
+        let body = format!(r#"{{"n":{},"replies":[]}}"#, number_in(filler));
+        outputs.extend(world.answer(filler.exchange, 200, &body));
+    }
+    assert_eq!(offsets(&outputs), [0_u64; 0]);
+    let again = of(HttpKind::Send, &outputs);
+    assert!(again.body.contains(r#""since":{"epoch":"e","offset":5}"#), "{}", again.body);
+    let id = id_in(&last_command(&again));
+    let page = r#""recovered":true,"publications":[{"offset":6,"data":6,"ts":1},{"offset":7,"data":7,"ts":1}]"#;
+    let reply = format!(r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":7,{page}}}"#);
+    assert_eq!(offsets(&world.reply(&again, &reply)), [6, 7]);
+    assert_eq!(offsets(&world.message(connect.exchange, &message("c", 8))), [8]);
+}
