@@ -199,8 +199,6 @@ pub struct Held {
     pub moved: usize,
     /// Leaves that are remembered.
     pub left: usize,
-    /// Channels whose store has named places that they have not reached, or owes the answer to an append.
-    pub marks: usize,
     /// Operations and messages that wait for the store.
     pub store_operations: usize,
     /// Bytes on the way to the shard with the most of them.

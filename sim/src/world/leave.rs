@@ -38,7 +38,6 @@ impl World {
                 ("pieces of work", held.queued),
                 ("sessions that went to other shards", held.moved),
                 ("leaves", held.left),
-                ("channels with places to come", held.marks),
                 ("operations of the store", held.store_operations),
                 ("bytes on their way", held.link_bytes.saturating_sub(unacknowledged_max)),
                 ("bytes of signals for another shard", held.link_signal_bytes),

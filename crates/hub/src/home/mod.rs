@@ -184,7 +184,6 @@ impl Homes {
     pub(crate) fn held(&self, held: &mut Held) {
         held.queued += self.later.len() + self.nudging.len();
         held.left += self.left.len();
-        held.marks += self.marks.len();
         held.store_operations += self.ops.waiting_len();
         held.link_bytes = self.links.bytes_most();
         held.link_signal_bytes = self.links.signals_bytes_most();
