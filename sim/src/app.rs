@@ -140,7 +140,7 @@ impl App {
                 // The client core and the chat's clients end for good when they are refused; these come again.
                 let ban_ms = match &whom {
                     Whom::User(user) if user.0.starts_with("user") && !comes_back(reason) => {
-                        (self.next_token % 3 != 0).then(|| 200 + 100 * (self.next_token % 20))
+                        (!self.next_token.is_multiple_of(3)).then(|| 200 + 100 * (self.next_token % 20))
                     }
                     _ => None,
                 };
