@@ -418,9 +418,13 @@ impl Core {
             // It has taken effect, and its answer is not kept: this number is done. Its commands are asked again, under
             // another number, where that does no harm.
             _ if is(ErrorCode::Unknown) => {
-                let ids = self.sends.done(n).map(|done| done.ids).unwrap_or_default();
+                let done = self.sends.done(n).unwrap_or_default();
                 let error = refusal.map(|refusal| ErrorReply { retryable: true, ..refusal });
-                self.refuse_commands(now_ms, &ids, error);
+                self.refuse_commands(now_ms, &done.ids, error);
+                // It may have ended subscriptions and begun others, before which something is missing.
+                for channel in done.unsubscribed {
+                    self.subscriptions.again(&channel, &mut self.out);
+                }
             }
             status if passes(status) => {
                 let asked_ms = self.asked_ms(now_ms, answer);

@@ -82,7 +82,7 @@ enum State {
 }
 
 /// A send that has its answer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Done {
     /// The ids of its commands.
     pub(super) ids: Vec<u64>,

@@ -203,8 +203,7 @@ fn an_end_and_a_subscribed_that_come_before_our_answer_are_settled_by_a_new_conn
 
 /// A send of the connection before arrives late, with the commands that it had. They end the subscription of this
 /// connection and begin another one, before which a publication is missing.
-#[test]
-fn messages_of_a_channel_that_an_earlier_connection_has_left_wait_until_that_is_settled() {
+fn messages_wait_until_it_is_settled(status: u16, answer: impl Fn(u64) -> String) {
     let (mut world, stream) = World::streaming();
     let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
     let id = id_in(&send.body);
@@ -223,8 +222,7 @@ fn messages_of_a_channel_that_an_earlier_connection_has_left_wait_until_that_is_
     assert_eq!(offsets(&world.message(connect.exchange, &message("c", 7))), [0_u64; 0], "6 may be missing before it");
     let mut outputs = Vec::new();
     for filler in &fillers {
-        let body = format!(r#"{{"n":{},"replies":[]}}"#, number_in(filler));
-        outputs.extend(world.answer(filler.exchange, 200, &body));
+        outputs.extend(world.answer(filler.exchange, status, &answer(number_in(filler))));
     }
     assert_eq!(offsets(&outputs), [0_u64; 0]);
     let again = of(HttpKind::Send, &outputs);
@@ -234,4 +232,16 @@ fn messages_of_a_channel_that_an_earlier_connection_has_left_wait_until_that_is_
     let reply = format!(r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":7,{page}}}"#);
     assert_eq!(offsets(&world.reply(&again, &reply)), [6, 7]);
     assert_eq!(offsets(&world.message(connect.exchange, &message("c", 8))), [8]);
+}
+
+#[test]
+fn messages_of_a_channel_that_an_earlier_connection_has_left_wait_until_that_is_settled() {
+    messages_wait_until_it_is_settled(200, |n| format!(r#"{{"n":{n},"replies":[]}}"#));
+}
+
+/// That send has taken effect, but nobody knows how.
+#[test]
+fn messages_of_a_channel_wait_also_where_the_answer_to_that_send_is_not_kept() {
+    let answer = |n| format!(r#"{{"code":"unknown","message":"send {n} has taken effect","retryable":false}}"#);
+    messages_wait_until_it_is_settled(503, answer);
 }
