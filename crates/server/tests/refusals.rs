@@ -221,7 +221,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             method: "DELETE",
             path: "/healthz",
             status: 405,
-            extra_headers: &[("allow", "GET,HEAD,OPTIONS")],
+            extra_headers: &[("allow", "GET, HEAD, OPTIONS")],
             words: "\"/healthz\" does not take DELETE",
             ..PLAIN
         },
@@ -230,7 +230,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             method: "DELETE",
             path: "/page",
             status: 405,
-            extra_headers: &[("allow", "GET,HEAD")],
+            extra_headers: &[("allow", "GET, HEAD")],
             words: "\"/page\" does not take DELETE",
             ..PLAIN
         },

@@ -1,9 +1,9 @@
 //! Hooks over HTTP: an application in any language decides, as handlers in Rust do.
 //!
-//! In: the calls that handlers get, and the hub's notices ([`notices`]). Out: their answers, each by one signed POST
+//! In: the calls that handlers get, and the hub's notices (`notices`). Out: their answers, each by one signed POST
 //! to an address of the configuration ([`HooksConfig`]). What is not a valid answer is a refusal (`hook_unavailable`),
-//! never a permission. [`line`] has the bounds of one hook, [`breaker`] stops requests to one that fails, [`question`]
-//! writes what is asked, [`answer`] reads what comes back, [`sign`] signs. The hub's own bounds on questions hold
+//! never a permission. `line` has the bounds of one hook, `breaker` stops requests to one that fails, `question`
+//! writes what is asked, `answer` reads what comes back, `sign` signs. The hub's own bounds on questions hold
 //! besides: `limits.questions_max`, `limits.session_questions_max`.
 //!
 //! docs/hooks.md has the bodies, and what a receiver must do.

@@ -358,7 +358,7 @@ impl Routes {
 }
 
 /// The router writes `Allow` without spaces. Every address of the server answers in one spelling.
-fn spell_allow(headers: &mut HeaderMap) {
+pub(crate) fn spell_allow(headers: &mut HeaderMap) {
     let Some(allow) = headers.get_mut(header::ALLOW) else { return };
     let methods: Vec<&str> = allow.to_str().unwrap_or_default().split(',').map(str::trim).collect();
     if let Ok(spelt) = HeaderValue::from_str(&methods.join(", ")) {

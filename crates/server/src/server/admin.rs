@@ -9,7 +9,7 @@ use crate::config::address::Address;
 use crate::config::hosts::Via;
 use crate::error::ServeError;
 use crate::http::gate::Gate;
-use crate::http::routes::{not_by, nothing_at};
+use crate::http::routes::{not_by, nothing_at, spell_allow};
 use crate::refusal::{Asker, HttpRefusal, LastAnswer};
 use crate::request::{REQUEST_ID, RequestId};
 use crate::transport::admission::{Connections, Reason};
@@ -252,6 +252,7 @@ impl Port {
             async move {
                 answer.await.map(|mut response| {
                     response.headers_mut().insert(REQUEST_ID, id.value());
+                    spell_allow(response.headers_mut());
                     let is_cut = end.is_given_up() && !answering.is_received();
                     if is_cut || response.extensions().get::<LastAnswer>().is_some() {
                         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
