@@ -251,7 +251,7 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
             path: "/echo",
             headers: GOOD,
             status: 405,
-            extra_headers: &[("allow", "GET")],
+            extra_headers: &[("allow", "GET, HEAD, OPTIONS")],
             words: "\"/echo\" is for WebSockets and has no page",
             ..PLAIN
         },
