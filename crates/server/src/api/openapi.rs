@@ -126,8 +126,19 @@ fn request(command: &Command) -> Value {
     if let Some(names) = command.one_of {
         schema["anyOf"] = either(command.fields, names);
     }
-    if command.kind == ApiCommand::History {
-        schema["anyOf"] = json!([{ "properties": { "since": { "type": "null" } } }, { "properties": { "before": { "type": "null" } } }]);
+    let not_both = |one: &str, other: &str| json!([{ "properties": { one: { "type": "null" } } }, { "properties": { other: { "type": "null" } } }]);
+    match command.kind {
+        ApiCommand::History => schema["anyOf"] = not_both("since", "before"),
+        ApiCommand::Bans => schema["anyOf"] = not_both("client", "user"),
+        // A ban needs a reason after which clients do not come back.
+        ApiCommand::Disconnect => {
+            let final_words = REASONS.iter().filter(|reason| !reason.reconnect());
+            let mut words: Vec<Value> = final_words.map(|reason| reason.row().word.into()).collect();
+            words.push(Value::Null);
+            let is_final = json!({ "properties": { "reason": { "enum": words } } });
+            schema["allOf"] = json!([{ "anyOf": [{ "properties": { "ban": { "type": "null" } } }, is_final] }]);
+        }
+        _ => {}
     }
     schema
 }
