@@ -48,7 +48,7 @@ pub(crate) fn source(name: &str, text: &str, tests: &BTreeSet<String>) -> Vec<St
 }
 
 /// The files that `#[cfg(test)] mod name;` brings in: `name.rs` beside a `lib.rs` or `mod.rs`, else in the file's
-/// folder.
+/// folder, and all below the folder `name`.
 pub(crate) fn test_modules(texts: &BTreeMap<&str, String>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (name, text) in texts.iter().filter(|(name, _)| name.ends_with(".rs")) {
@@ -60,7 +60,10 @@ pub(crate) fn test_modules(texts: &BTreeMap<&str, String>) -> BTreeSet<String> {
                 continue;
             }
             let module = lines.next().and_then(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
-            found.extend(module.map(|module| format!("{folder}/{module}.rs")));
+            let Some(module) = module else { continue };
+            let below = format!("{folder}/{module}/");
+            found.extend(texts.keys().filter(|name| name.starts_with(&below)).map(|name| (*name).to_owned()));
+            found.insert(format!("{folder}/{module}.rs"));
         }
     }
     found
@@ -134,11 +137,15 @@ mod tests {
             ("crates/wire/src/native/mod.rs", "#[cfg(test)]\nmod tests;\n".to_owned()),
             ("crates/wire/src/chat.rs", "#[cfg(test)]\nmod tests;\n".to_owned()),
             ("crates/wire/src/json.rs", "#[cfg(test)]\nmod tests {\n}\n".to_owned()),
+            ("crates/wire/src/sse/mod.rs", "#[cfg(test)]\nmod tests;\n".to_owned()),
+            ("crates/wire/src/sse/tests/mod.rs", "mod long;\n".to_owned()),
+            ("crates/wire/src/sse/tests/long.rs", String::new()),
             ("README.md", "#[cfg(test)]\nmod x;\n".to_owned()),
         ]);
         let found: Vec<String> = test_modules(&texts).into_iter().collect();
-        let folders = ["chat/tests.rs", "docs.rs", "native/tests.rs"].map(|file| format!("crates/wire/src/{file}"));
-        assert_eq!(found, folders);
+        let files =
+            ["chat/tests.rs", "docs.rs", "native/tests.rs", "sse/tests.rs", "sse/tests/long.rs", "sse/tests/mod.rs"];
+        assert_eq!(found, files.map(|file| format!("crates/wire/src/{file}")));
     }
 
     #[test]
