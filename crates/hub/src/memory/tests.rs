@@ -17,6 +17,11 @@ fn later(ms: u64) -> Now {
     Now { mono_ms: NOW.mono_ms + ms, wall_ms: NOW.wall_ms + ms }
 }
 
+/// An entry of the application.
+fn entry_of(publish: Publish, audience: Option<Box<Audience>>, ts_ms: u64) -> Box<Entry> {
+    Box::new(Entry { publish, from: None, shown: SenderShown::Client, by: None, audience, act: None, ts_ms })
+}
+
 fn append(store: &mut MemoryStore, now: Now, text: &'static str, key: Option<&str>, retain: Retain) -> StoreAnswer {
     let publish = Publish {
         channel: channel(),
@@ -25,15 +30,7 @@ fn append(store: &mut MemoryStore, now: Now, text: &'static str, key: Option<&st
         idempotency_key: key.map(Into::into),
         echo: true,
     };
-    let entry = Box::new(Entry {
-        publish,
-        from: None,
-        shown: SenderShown::Client,
-        by: None,
-        audience: None,
-        act: None,
-        ts_ms: now.wall_ms,
-    });
+    let entry = entry_of(publish, None, now.wall_ms);
     store.submit(now, OpToken(0), Op::Append { entry, retain }).expect("in place")
 }
 
@@ -137,15 +134,7 @@ fn append_for(store: &mut MemoryStore, only: Vec<ClientId>) {
     let data = Data::Json(Bytes::from_static(b"1"));
     let publish = Publish { channel: channel(), data, event: None, idempotency_key: None, echo: true };
     let audience = Some(Box::new(Audience { only, ..Audience::default() }));
-    let entry = Box::new(Entry {
-        publish,
-        from: None,
-        shown: SenderShown::Client,
-        by: None,
-        audience,
-        act: None,
-        ts_ms: NOW.wall_ms,
-    });
+    let entry = entry_of(publish, audience, NOW.wall_ms);
     let retain = Retain { count: 10_000, ..Retain::default() };
     store.submit(NOW, OpToken(0), Op::Append { entry, retain }).expect("in place");
 }
@@ -354,15 +343,7 @@ fn keys_that_go_with_a_channel_that_nobody_uses_are_counted() {
             idempotency_key: Some("k".into()),
             echo: true,
         };
-        let entry = Box::new(Entry {
-            publish,
-            from: None,
-            shown: SenderShown::Client,
-            by: None,
-            audience: None,
-            act: None,
-            ts_ms: 0,
-        });
+        let entry = entry_of(publish, None, 0);
         let none = Retain { count: 0, ..Retain::default() };
         store.submit(now, OpToken(0), Op::Append { entry, retain: none });
         store.submit(now, OpToken(0), Op::Detach { channel });
@@ -388,15 +369,7 @@ fn keys_of_many_channels_are_bounded_together_and_the_oldest_go() {
             idempotency_key: Some(key.into()),
             echo: true,
         };
-        let entry = Box::new(Entry {
-            publish,
-            from: None,
-            shown: SenderShown::Client,
-            by: None,
-            audience: None,
-            act: None,
-            ts_ms: 0,
-        });
+        let entry = entry_of(publish, None, 0);
         store.submit(later(ms), OpToken(0), Op::Append { entry, retain: Retain::default() }).expect("in place")
     };
     let key = "k".repeat(64);

@@ -136,7 +136,7 @@ struct Kept {
 /// The connections to one address.
 #[derive(Debug)]
 pub(super) struct Connections {
-    pub(super) url: HttpUrl,
+    url: HttpUrl,
     sender: Arc<Sender>,
     kept: Mutex<Vec<Kept>>,
 }
@@ -144,6 +144,11 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn new(url: HttpUrl, sender: Arc<Sender>) -> Self {
         Connections { url, sender, kept: Mutex::default() }
+    }
+
+    /// The address for a log: its query may hold a secret.
+    pub(super) fn shown(&self) -> String {
+        self.url.to_string().split('?').next().unwrap_or_default().to_owned()
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
@@ -242,10 +247,9 @@ impl Line {
         pass
     }
 
-    /// The address for a log: its query may hold a secret.
+    /// The address for a log.
     pub(super) fn shown(&self) -> String {
-        let url = self.connections.url.to_string();
-        url.split('?').next().unwrap_or_default().to_owned()
+        self.connections.shown()
     }
 
     /// Asks, within the time.

@@ -218,7 +218,7 @@ impl Notifier {
                 Ok(Ok(answer)) if answer.status.is_success() => {
                     self.counts.seconds.observe(sent.elapsed());
                     if failed {
-                        tracing::info!(url = self.shown(), "notices are taken again");
+                        tracing::info!(url = self.connections.shown(), "notices are taken again");
                     }
                     return true;
                 }
@@ -228,7 +228,7 @@ impl Notifier {
             };
             self.counts.seconds.observe(sent.elapsed());
             self.counts.failures.fetch_add(1, Relaxed);
-            let (url, notices) = (self.shown(), batch.len());
+            let (url, notices) = (self.connections.shown(), batch.len());
             if begin.elapsed() >= self.config.age_max {
                 tracing::error!(
                     url,
@@ -277,11 +277,6 @@ impl Notifier {
             let waited = self.is_empty.wait_timeout(queue, end - now);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    /// For a log: its query may hold a secret.
-    fn shown(&self) -> String {
-        self.connections.url.to_string().split('?').next().unwrap_or_default().to_owned()
     }
 
     fn body(&self, batch: &[Waiting]) -> Vec<u8> {
