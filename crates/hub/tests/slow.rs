@@ -142,10 +142,10 @@ fn publish_for_others(net: &mut Net, peer: usize) {
 }
 
 /// Two clients. The second one wants the latest alone and does not read: the search for it takes several steps.
-fn with_a_search_ahead(shards: usize) -> (Net, usize, usize) {
+fn with_a_search_ahead(shards: usize, options: SubOptions) -> (Net, usize, usize) {
     let mut net = Net::with(shards, Limits { scan_slice: 3, ..small() }, open_rules());
     let (ada, bob) = (net.connect(0), net.connect(1));
-    net.subscribe_with(bob, with_slow(Slow::Latest));
+    net.subscribe_with(bob, options);
     net.peers[bob].reads = false;
     net.publish_all(ada, "chat:a", 1..=60);
     for _ in 0..10 {
@@ -158,7 +158,7 @@ fn with_a_search_ahead(shards: usize) -> (Net, usize, usize) {
 fn the_latest_is_what_is_newest_when_the_search_for_it_ends() {
     let mut under_way = Vec::new();
     for (shards, steps) in shard_counts().into_iter().flat_map(|shards| (0..8).map(move |steps| (shards, steps))) {
-        let (mut net, ada, bob) = with_a_search_ahead(shards);
+        let (mut net, ada, bob) = with_a_search_ahead(shards, with_slow(Slow::Latest));
         // It reads again, and the search takes some of its steps before a newer publication.
         net.paused = true;
         net.read_again(bob);
@@ -179,7 +179,7 @@ fn the_latest_is_what_is_newest_when_the_search_for_it_ends() {
 #[test]
 fn a_removal_during_the_search_for_the_latest_is_a_gap() {
     for (shards, steps) in shard_counts().into_iter().flat_map(|shards| (0..10).map(move |steps| (shards, steps))) {
-        let (mut net, ada, bob) = with_a_search_ahead(shards);
+        let (mut net, ada, bob) = with_a_search_ahead(shards, with_slow(Slow::Latest));
         net.paused = true;
         net.read_again(bob);
         let last = net.publish(ada, "chat:a", "61").offset;
@@ -197,6 +197,39 @@ fn a_removal_during_the_search_for_the_latest_is_a_gap() {
         let has_61 = messages.iter().any(|message| message == "61");
         assert!(has_61 || gaps.last() == Some(&(last, false)), "after {steps} steps: {messages:?}, {gaps:?}");
     }
+}
+
+/// The home searches for a reader that is in no room.
+#[test]
+fn one_who_enters_a_room_during_the_search_for_the_latest_gets_what_is_for_the_room() {
+    let mut under_way = Vec::new();
+    for (shards, steps) in shard_counts().into_iter().flat_map(|shards| (0..8).map(move |steps| (shards, steps))) {
+        for (batch, leaves) in [(None, false), (Some(Batch { size: 50, delay_ms: 100 }), false), (None, true)] {
+            let options = SubOptions { batch, ..with_slow(Slow::Latest) };
+            let (mut net, ada, bob) = with_a_search_ahead(shards, options);
+            net.paused = true;
+            net.read_again(bob);
+            for _ in 0..steps {
+                net.go_on_once();
+                net.settle();
+            }
+            let has_ended = messages(&net.peers[bob].received).last().is_some_and(|last| last == "60");
+            under_way.extend((!has_ended).then_some(steps));
+            assert_eq!(net.ask(bob, rooms::join("a")), ReplyBody::Done);
+            net.send(ada, rooms::to_rooms("61", &["a"]));
+            if leaves {
+                assert_eq!(net.ask(bob, rooms::leave("a")), ReplyBody::Done);
+            }
+            net.send(ada, rooms::to_rooms("\"after the leave\"", if leaves { &["a"] } else { &["b"] }));
+            net.paused = false;
+            net.settle();
+            net.publish(ada, "chat:a", "62");
+            net.pass(200); // the time of a batch
+            let received = net.take_messages(bob);
+            assert!(received.ends_with(&numbers(60..=62)), "joined after {steps} steps: {received:?}");
+        }
+    }
+    assert!(under_way.contains(&1) && !under_way.contains(&7), "{under_way:?}");
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Sessions {
                 _ => {}
             },
             ToEdge::Pulled { token, result } => match self.pending.take(token) {
-                Some(Pending::Pull { session, sub }) => self.pulled(cx, session, sub, result),
+                Some(Pending::Pull { session, sub, is_latest }) => self.pulled(cx, session, (sub, is_latest), result),
                 Some(Pending::EdgePull { edge, life }) => self.edge_pulled(cx, edge, life, result),
                 _ => {}
             },

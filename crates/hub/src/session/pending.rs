@@ -141,6 +141,8 @@ pub(crate) enum Pending {
     Pull {
         session: SessionRef,
         sub: u32,
+        /// It wants only the newest one, and was in no room when it asked.
+        is_latest: bool,
     },
     /// The whole presence for a subscriber that missed changes.
     PresenceWhole {

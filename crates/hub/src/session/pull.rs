@@ -177,12 +177,18 @@ impl Sessions {
         let (sub, channel) = (sub.id, edge.name.clone());
         (session.pulling, session.last_pull) = (Some(sub), LastPull { sub, was_page: true });
         self.counts.pulls += 1;
-        let token = self.pending.insert(Pending::Pull { session: at, sub });
+        let token = self.pending.insert(Pending::Pull { session: at, sub, is_latest: latest });
         self.tell_home(cx, &channel, ToHome::Pull { token, at: from, puller });
     }
 
     /// A page has come for a subscription that was behind.
-    pub(super) fn pulled(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: u32, result: Result<Pulled, Error>) {
+    pub(super) fn pulled(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        (sub, is_latest): (u32, bool),
+        result: Result<Pulled, Error>,
+    ) {
         let Some(session) = self.sessions.get(at) else { return };
         if session.pulling != Some(sub) {
             return;
@@ -199,6 +205,10 @@ impl Sessions {
         let (client, user, wire) = (session.client, session.user().cloned(), session.wire);
         let (Some(conn), Some(slot)) = (session.conn, session.sub_of_id(sub)) else { return };
         let sub = &session.subs[slot];
+        // It has entered a room since it asked: the search has passed over what is for that. It reads all instead.
+        if is_latest && sub.rooms.is_some() {
+            return self.pull_later(at);
+        }
         let (variant, batch) = (sub.variant(wire), sub.batch);
         let index = sub.edge;
         let edge = &mut self.edges.edges[index as usize];
