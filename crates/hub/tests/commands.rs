@@ -178,6 +178,22 @@ fn too_many_invalid_messages_are_abuse() {
 }
 
 #[test]
+fn invalid_messages_are_counted_by_the_minute() {
+    let mut net = Net::new(1);
+    let peer = net.connect(0);
+    for minute in 0..3 {
+        for _ in 0..100 {
+            net.send(peer, Command::Invalid(Error::new(ErrorCode::BadRequest, "no")));
+        }
+        assert_eq!(net.peers[peer].closed, None, "after {minute} minutes");
+        for _ in 0..3 {
+            net.pass(20_000);
+            net.all_alive();
+        }
+    }
+}
+
+#[test]
 fn commands_on_a_channel_wait_behind_its_pending_subscription_and_others_do_not() {
     let mut net = Net::with_late_store(1, Limits::default());
     let peer = net.connect(0);
@@ -249,6 +265,29 @@ fn a_connection_with_too_much_outstanding_is_not_read_until_it_is_answered() {
     net.answer_all();
     assert!(!net.peers[peer].paused);
     assert_eq!(net.peers[peer].received.iter().filter(|t| matches!(t, Received::Reply(_))).count(), 33);
+}
+
+#[test]
+fn what_an_earlier_connection_left_unanswered_does_not_count_on_the_next_one() {
+    for is_cut in [true, false] {
+        let mut net = Net::with_late_store(1, Limits::default());
+        let peer = net.connect(0);
+        for _ in 1..32 {
+            net.send(peer, publish("chat:a", "1"));
+        }
+        if is_cut {
+            net.cut(peer);
+        }
+        let back = net.resume(peer, 0, vec![]);
+        assert_eq!(net.client(back), net.client(peer));
+        for count in 1..=32 {
+            assert!(!net.peers[back].paused, "after {count}");
+            net.send(back, publish("chat:a", "2"));
+        }
+        assert!(net.peers[back].paused);
+        net.answer_all();
+        assert!(!net.peers[back].paused);
+    }
 }
 
 #[test]
@@ -344,5 +383,24 @@ fn a_rate_holds_over_a_resume_on_whichever_shard() {
             net.peers[peer].shard = landing;
             assert_eq!(error_code(&net.ask(back, publish("chat:a", "3"))), ErrorCode::RateLimited, "on {landing}");
         }
+    }
+}
+
+/// The session is on its way to another shard when the connection there ends: it is kept there without one.
+#[test]
+fn a_rate_holds_for_a_session_that_arrives_when_its_client_has_gone_again() {
+    let rate = Some(RateLimit { count_max: 2, window_ms: 60_000 });
+    let mut net = Net::with(3, Limits::default(), Rules::new(vec![Rule { rate, ..open_rule("**") }]));
+    let peer = net.connect(0);
+    net.publish_all(peer, "chat:a", 1..=2);
+    let gone = net.open(1);
+    let resume = Some(Resume { shard: ShardId(0), client: net.client(peer) });
+    net.send_only(gone, Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() })));
+    net.cut(gone);
+    for landing in [1, 2] {
+        net.peers[peer].shard = 1;
+        let back = net.resume(peer, landing, vec![]);
+        assert_eq!(net.client(back), net.client(peer));
+        assert_eq!(error_code(&net.ask(back, publish("chat:a", "3"))), ErrorCode::RateLimited, "on {landing}");
     }
 }

@@ -342,21 +342,20 @@ fn a_client_that_reads_no_answers_is_not_read() {
 fn a_pull_passes_on_when_its_subscription_ends() {
     let mut net = Net::with_late_store(1, Limits { page_bytes_max: 500, ..Limits::default() });
     let ada = net.connect(0);
-    for name in ["chat:a", "chat:b"] {
-        for number in 1..=20 {
+    let names = ["chat:a", "chat:b"];
+    let starts = names.map(|name| {
+        let id = net.send(ada, publish(name, "1"));
+        net.answer_all();
+        let Some(ReplyBody::Published { position, .. }) = net.answer_to(ada, id) else { panic!() };
+        for number in 2..=20 {
             net.send(ada, publish(name, &number.to_string()));
             net.answer_all();
         }
-    }
+        Position { offset: 0, ..position }
+    });
     let bob = net.connect(0);
-    for name in ["chat:a", "chat:b"] {
-        let options = SubOptions { recent: Some(1), ..SubOptions::new(channel(name)) };
-        let id = net.send(bob, Command::Subscribe { subs: vec![options], many: false });
-        net.answer_all();
-        let Some(ReplyBody::Subscribed(subscribed)) = net.answer_to(bob, id) else { panic!() };
-        net.send(bob, unsubscribe(name));
-        let at = Position { offset: 0, ..subscribed.position };
-        net.send(bob, Command::Subscribe { subs: vec![since(name, at)], many: false });
+    for (name, start) in names.into_iter().zip(starts) {
+        net.send(bob, Command::Subscribe { subs: vec![since(name, start)], many: false });
     }
     // Both first pages arrive, and the first pull is on its way when its subscription ends.
     let mut pages: Vec<_> = net.late.borrow_mut().drain(..).collect();
@@ -433,6 +432,31 @@ fn a_narrow_link_between_shards_delays_and_loses_nothing() {
     for member in members {
         assert_eq!(net.take_messages(member), numbers(1..=50), "member {member}");
     }
+}
+
+/// One member reads to the top by itself. The others of its edge still miss what their link had no room for.
+#[test]
+fn an_edge_is_nudged_also_where_one_of_its_members_has_caught_up() {
+    let mut net =
+        Net::with(2, Limits { link_bytes_max: 1, outbox_bytes_max: 2_000, ..Limits::default() }, open_rules());
+    let name = net.channel_of(1);
+    let (ada, bob, eve) = (net.connect(1), net.connect(0), net.connect(0));
+    net.subscribe(bob, &name);
+    net.subscribe(eve, &name);
+    net.peers[bob].reads = false;
+    net.publish_all(ada, &name, 1..=60);
+    assert_eq!(net.take_messages(eve), numbers(1..=60));
+    net.paused = true;
+    while net.drain(bob) {}
+    net.go_on_once(); // bob's question is on its way
+    net.send_only(ada, publish(&name, "61"));
+    net.send_only(ada, publish(&name, "62"));
+    net.carry_from(0, 1);
+    net.paused = false;
+    net.peers[bob].reads = true;
+    net.settle();
+    assert_eq!(net.take_messages(bob), numbers(1..=62));
+    assert_eq!(net.take_messages(eve), numbers(61..=62));
 }
 
 /// History does not hold signals: after a full link the latest of each client and event is delivered.

@@ -13,7 +13,7 @@ pub use messages::*;
 
 use bytes::Bytes;
 use fanfare_hub::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -88,6 +88,8 @@ pub struct Net {
     /// Fan-outs continue only when the test says so.
     pub paused: bool,
     pub late: LateAnswers,
+    /// How often the late stores have lost everything.
+    pub losses: Rc<Cell<u64>>,
     /// The application's open questions, by shard, in order.
     pub questions: VecDeque<(usize, HookToken, Question)>,
     /// The connections that questions were about, in order, as their attachments name them.
@@ -110,12 +112,19 @@ pub struct Net {
 /// A store that answers when the test says so, in order.
 struct LateStore {
     shard: usize,
+    limits: Arc<Limits>,
     memory: MemoryStore,
     late: LateAnswers,
+    losses: Rc<Cell<u64>>,
+    /// Of these losses it knows.
+    lost: u64,
 }
 
 impl Store for LateStore {
     fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<StoreAnswer> {
+        if std::mem::replace(&mut self.lost, self.losses.get()) != self.losses.get() {
+            self.memory = MemoryStore::new(&self.limits, 1_000 * self.lost + self.shard as u64);
+        }
         let answer = self.memory.submit(now, token, op)?;
         self.late.borrow_mut().push_back((self.shard, token, answer));
         None
@@ -173,10 +182,14 @@ impl Net {
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
         let (limits, rules, hooks) = (Arc::new(limits), Arc::new(rules), Arc::new(hooks));
         let late = LateAnswers::default();
+        let losses = Rc::new(Cell::new(0));
         let shards = (0..count).map(|me| {
             let memory = MemoryStore::new(&limits, 100 + me as u64);
             let store: Box<dyn Store> = match is_late {
-                true => Box::new(LateStore { shard: me, memory, late: late.clone() }),
+                true => {
+                    let (limits, late, losses) = (limits.clone(), late.clone(), losses.clone());
+                    Box::new(LateStore { shard: me, limits, memory, late, losses, lost: 0 })
+                }
                 false => Box::new(memory),
             };
             let config = ShardConfig {
@@ -199,6 +212,7 @@ impl Net {
             again: vec![false; count],
             paused: false,
             late,
+            losses,
             questions: VecDeque::new(),
             asked_of: Vec::new(),
             notices: Vec::new(),
@@ -479,6 +493,17 @@ impl Net {
             let Peer { shard, conn, .. } = self.peers[peer];
             self.input(shard, Input::Alive(conn));
         }
+    }
+
+    /// The late stores lose everything that they had. Their channels begin new epochs.
+    pub fn lose_stores(&mut self) {
+        self.losses.set(self.losses.get() + 1);
+    }
+
+    /// The late store gives one of its answers, chosen by its place in the order of the questions.
+    pub fn answer_one(&mut self, place: usize) {
+        let (shard, token, answer) = self.late.borrow_mut().remove(place).expect("the store is asked");
+        self.input(shard, Input::Answer { token, answer });
     }
 
     /// The late store gives its due answers, and the answers to requests that follow from them.
