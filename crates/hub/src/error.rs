@@ -51,6 +51,7 @@ error_codes! {
     KeyConflict, "key_conflict", 409, false, "The idempotency key was used for another payload.";
     OutOfOrder, "out_of_order", 409, true, "A `send` came before an earlier one; send again all from the number that the message names.";
     TooLarge, "too_large", 413, false, "The message or a field of it exceeds a limit.";
+    InvalidData, "invalid_data", 422, false, "The data breaks the schema or a text rule of the channel's rule; the message names the place in the data.";
     LimitExceeded, "limit_exceeded", 429, false, "A limit on how much may be held at once is reached.";
     RateLimited, "rate_limited", 429, true, "Too many commands in too short a time; `retry_after` says when to try again.";
     Internal, "internal", 500, true, "The server failed; its log has the reason.";

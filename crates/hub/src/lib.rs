@@ -12,6 +12,7 @@
 mod act;
 mod app;
 mod attachment;
+mod check;
 mod claims;
 mod disconnect;
 mod edge;
@@ -56,6 +57,7 @@ pub use app::{
     AppAnswer, AppCommand, AppToken, BANS_LIMIT_MAX, BANS_MAX, Ban, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom,
 };
 pub use attachment::Attachment;
+pub use check::{DataCheck, Given, PayloadOf};
 pub use claims::{CLAIM_NAME_BYTES_MAX, ClaimValue};
 pub use disconnect::{DISCONNECTS, Disconnect, DisconnectRow};
 pub use effects::{Effect, Effects, Recipients};

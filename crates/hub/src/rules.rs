@@ -5,6 +5,7 @@
 //! is compared with the caller afterwards, so that a difference is a denial and never falls through to a looser rule
 //! below.
 
+use crate::check::DataCheck;
 use crate::claims::{self, ClaimValue, Found};
 use crate::error::{Error, ErrorCode};
 use crate::ids::UserId;
@@ -258,6 +259,8 @@ pub struct Rule {
     pub slow: Slow,
     /// Publications and signals of one session. `None` is without limit.
     pub rate: Option<RateLimit>,
+    /// What its publications and signals may hold. `None`: anything.
+    pub check: Option<Arc<dyn DataCheck>>,
 }
 
 /// So many publications and signals in each window of time.
@@ -287,6 +290,7 @@ impl Rule {
             presence: PresenceMode::Full,
             slow: Slow::Pull,
             rate: None,
+            check: None,
         }
     }
 

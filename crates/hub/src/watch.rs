@@ -116,12 +116,14 @@ impl Counts {
         self.errors[code] += 1;
         match error.code {
             ErrorCode::NoRule => self.denied(NO_RULE, "match"),
-            ErrorCode::Denied | ErrorCode::RateLimited => {
+            ErrorCode::Denied | ErrorCode::RateLimited | ErrorCode::InvalidData => {
                 let rule = error.rule.as_deref().or_else(|| {
                     let channel = error.channel.as_ref()?; // a handler's refusal names no rule
                     rules.of(channel).map(|rule| rule.pattern.as_str())
                 });
                 self.denied(rule.unwrap_or(NO_RULE), error.option.unwrap_or("hook"));
+                // Its message has a part of the client's data, which is not for the log.
+                return error.code != ErrorCode::InvalidData;
             }
             ErrorCode::Unauthorized => {}
             _ => return false,

@@ -6,8 +6,10 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::*;
 use fanfare_hub::*;
+use std::sync::Arc;
 
 fn net(shards: usize, rule: Rule) -> Net {
     Net::with(shards, Limits::default(), Rules::new(vec![rule]))
@@ -175,5 +177,73 @@ fn a_channel_has_so_many_subscribers() {
         assert_eq!(net.take_messages(member), ["3"]);
         net.ask(member, unsubscribe("a"));
         assert_eq!(option_of(&net.ask(member, subscribe("a"))).0, ErrorCode::LimitExceeded);
+    }
+}
+
+/// Takes numbers, doubles those that a handler has not seen, and refuses the rest.
+#[derive(Debug)]
+struct Numbers;
+
+impl DataCheck for Numbers {
+    fn check(&self, given: Given<'_>) -> Result<Option<Bytes>, Error> {
+        let text = std::str::from_utf8(given.data).unwrap();
+        let Some(number) = text.parse::<u64>().ok().filter(|_| !given.is_binary) else {
+            let message = format!("data: {text} is no number ({:?})", given.of);
+            return Err(Error::new(ErrorCode::InvalidData, message).by_option("schema"));
+        };
+        Ok((number < 100).then(|| Bytes::from(format!("{}", number * 2))))
+    }
+}
+
+fn checked() -> Rule {
+    Rule { check: Some(Arc::new(Numbers)), ..open_rule("**") }
+}
+
+/// Data of clients and of the application alike, on every shard.
+#[test]
+fn a_rule_checks_data_and_what_it_makes_of_it_is_published() {
+    let refused = (ErrorCode::InvalidData, Some("**"), Some("schema"));
+    for shards in shard_counts() {
+        let mut net = net(shards, checked());
+        let [writer, reader] = [net.connect(0), net.connect(shards - 1)];
+        net.subscribe(writer, "a");
+        net.subscribe(reader, "a");
+        net.publish(writer, "a", "4");
+        net.publish(writer, "a", "400");
+        assert_eq!(net.take_messages(reader), ["8", "400"]);
+        assert_eq!(option_of(&net.ask(writer, publish("a", "\"x\""))), refused);
+        assert_eq!(option_of(&net.ask(writer, signal("a", "e", "\"x\"", None))), refused);
+        assert!(matches!(net.ask(writer, signal("a", "e", "1", None)), ReplyBody::Done));
+        let by_app = |data: &'static str| AppCommand::Publish {
+            publish: Box::new(Publish {
+                channel: channel("a"),
+                data: Data::Json(Bytes::from_static(data.as_bytes())),
+                event: None,
+                idempotency_key: None,
+                echo: true,
+            }),
+            audience: None,
+            by: None,
+        };
+        let AppAnswer::Error(error) = net.app(0, by_app("[]")) else { panic!("a refusal") };
+        assert_eq!(option_of(&ReplyBody::Error(error)), refused);
+        assert!(matches!(net.app(0, by_app("5")), AppAnswer::Published { .. }));
+        assert_eq!(net.take_messages(reader), ["10"]);
+        let counts = net.shards.iter().map(|shard| shard.stats().counts);
+        let denials: u64 = counts.flat_map(|counts| counts.denials).map(|denied| denied.count).sum();
+        assert_eq!(denials, 2, "those of clients are counted by rule and option");
+    }
+}
+
+/// The check may make data longer: the bounds hold for what is published.
+#[test]
+fn data_that_a_check_makes_longer_is_bounded_too() {
+    for shards in shard_counts() {
+        let mut net = net(shards, Rule { max_size: Some(2), ..checked() });
+        let peer = net.connect(0);
+        net.subscribe(peer, "a");
+        net.publish(peer, "a", "49");
+        let refused = (ErrorCode::TooLarge, Some("**"), Some("max_size"));
+        assert_eq!(option_of(&net.ask(peer, publish("a", "50"))), refused);
     }
 }

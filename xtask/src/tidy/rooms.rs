@@ -38,6 +38,7 @@ const HUB: House = House {
             "wheel",
         ],
         &["act", "error", "names", "pattern", "placement", "slice"],
+        &["check"],
         &["rules"],
         &["message", "reach", "watch"],
         &["members"],

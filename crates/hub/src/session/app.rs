@@ -4,6 +4,7 @@
 //! added up ([`Tally`]). On each shard a command for very many sessions is done in slices. Every command is answered
 //! once: a shard that takes a part of a command gives its part of the answer, even if the session ends meanwhile.
 
+use super::check::{self, Author};
 use super::pending::{Pending, ReplyTo, Requester, Tally, TallyTo};
 use super::{Cx, Sessions};
 use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, Whom};
@@ -57,11 +58,12 @@ impl Sessions {
 
     fn try_app(&mut self, cx: &mut Cx<'_>, token: AppToken, command: AppCommand) -> Result<(), Error> {
         match command {
-            AppCommand::Publish { publish, audience, by } => {
+            AppCommand::Publish { mut publish, audience, by } => {
                 let channel = publish.channel.clone();
                 check_size(cx, &channel, publish.data.bytes().len())?;
                 check_event(&channel, publish.event.as_deref())?;
                 check_idempotency_key(&channel, publish.idempotency_key.as_deref())?;
+                check::publication(cx, &mut publish, Author::App)?;
                 let entry = Box::new(Entry {
                     publish: *publish,
                     from: None,
@@ -73,10 +75,11 @@ impl Sessions {
                 });
                 self.ask_home(cx, &channel, Pending::App(token), |token| ToHome::Publish { token, entry })
             }
-            AppCommand::Signal(signal) => {
+            AppCommand::Signal(mut signal) => {
                 let channel = signal.channel.clone();
                 check_size(cx, &channel, signal.data.len())?;
                 check_event(&channel, Some(&signal.event))?;
+                check::signal(cx, &mut signal, Author::App)?;
                 self.app_signal(cx, token, *signal)
             }
             AppCommand::History { channel, query } => {

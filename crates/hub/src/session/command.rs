@@ -1,5 +1,6 @@
 //! Commands of a session: each is judged, counted, and sent to the home of its channel.
 
+use super::check::{self, Author};
 use super::lane::Waiting;
 use super::pending::{Pending, ReplyTo, Requester};
 use super::question::asks;
@@ -251,14 +252,17 @@ impl Sessions {
         Ok(matches!(verdict, Verdict::AskHook(_)) && action == Action::Publish)
     }
 
-    fn publish(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, publish: Publish) -> Result<(), Error> {
+    fn publish(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, mut publish: Publish) -> Result<(), Error> {
         let len = publish.data.bytes().len();
         let max = cx.limits.message_bytes_max;
         if len > max {
             let message = format!("`data` of {len} bytes exceeds the limit (message_bytes_max) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
         }
-        if self.may(cx, at, &publish.channel, Action::Publish, len)? || asks(&cx.hooks.publish, &publish.channel) {
+        let is_asked =
+            self.may(cx, at, &publish.channel, Action::Publish, len)? || asks(&cx.hooks.publish, &publish.channel);
+        check::publication(cx, &mut publish, Author::Client { is_last: !is_asked })?;
+        if is_asked {
             return self.ask_publish(cx, at, reply, publish);
         }
         self.publish_allowed(cx, at, reply.clone(), publish, None);
@@ -271,7 +275,7 @@ impl Sessions {
         cx: &mut Cx<'_>,
         at: SessionRef,
         reply: &ReplyTo,
-        publish: Publish,
+        mut publish: Publish,
         audience: Box<Audience>,
     ) -> Result<(), Error> {
         let (len, max) = (publish.data.bytes().len(), cx.limits.room_message_bytes_max);
@@ -286,6 +290,7 @@ impl Sessions {
             return Err(Error::new(ErrorCode::Denied, message).on(&publish.channel));
         }
         self.may(cx, at, &publish.channel, Action::Publish, len)?;
+        check::publication(cx, &mut publish, Author::Client { is_last: true })?;
         self.publish_allowed(cx, at, reply.clone(), publish, Some(audience));
         Ok(())
     }
@@ -307,7 +312,13 @@ impl Sessions {
         self.tell_home(cx, &channel, ToHome::Publish { token, entry });
     }
 
-    fn send_signal(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, signal: Signal) -> Result<(), Error> {
+    fn send_signal(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        reply: &ReplyTo,
+        mut signal: Signal,
+    ) -> Result<(), Error> {
         let len = signal.data.len();
         let max = cx.limits.message_bytes_max;
         if len > max {
@@ -315,6 +326,7 @@ impl Sessions {
             return Err(Error::new(ErrorCode::TooLarge, message).on(&signal.channel));
         }
         self.may(cx, at, &signal.channel, Action::Signal, len)?;
+        check::signal(cx, &mut signal, Author::Client { is_last: true })?;
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let from = session.sender();
         let pending = match signal.to {

@@ -14,6 +14,7 @@ mod anew;
 mod app;
 mod away;
 mod bans;
+mod check;
 mod command;
 mod connect;
 mod deliver;

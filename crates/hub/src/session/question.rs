@@ -4,6 +4,7 @@
 //! missing answer into `timeout`. If the connection has ended, the command is not carried out. Rules are judged before
 //! the question and again with its answer, as they may have changed meanwhile.
 
+use super::check::{self, Author};
 use super::pending::{Connecting, Pending, PendingHook, QueuedQuestion, ReplyTo};
 use super::subscribe::SubRef;
 use super::table::AdmittedBy;
@@ -233,6 +234,7 @@ impl Sessions {
             // Without it a second attempt would stand beside the first.
             publish.idempotency_key = key.or(publish.idempotency_key);
             check_edited(&publish, channel, cx.limits.message_bytes_max)?;
+            check::publication(cx, &mut publish, Author::Handler)?;
             Ok(publish)
         });
         match result {

@@ -251,3 +251,39 @@ fn a_rule_can_leave_it_to_the_application() {
         assert_eq!(net.take_messages(peer), ["3"]);
     }
 }
+
+/// Doubles what nobody looks at afterwards; takes no number above 9.
+#[derive(Debug)]
+struct Digits;
+
+impl DataCheck for Digits {
+    fn check(&self, given: Given<'_>) -> Result<Option<Bytes>, Error> {
+        let number: u32 = std::str::from_utf8(given.data).unwrap().parse().unwrap();
+        if number > 9 {
+            return Err(Error::new(ErrorCode::InvalidData, "data: it is too large").by_option("schema"));
+        }
+        Ok(given.is_last.then(|| Bytes::from((number * 2).to_string())))
+    }
+}
+
+#[test]
+fn data_is_checked_before_a_handler_sees_it_and_so_is_its_answer() {
+    let mut net = net(1, hooks(false, &[], &["chat:*"]));
+    net.reload(Rules::new(vec![Rule { check: Some(std::sync::Arc::new(Digits)), ..open_rule("**") }]));
+    let peer = net.connect(0);
+    net.subscribe(peer, "chat:a");
+    net.take(peer);
+    let id = net.send(peer, publish("chat:a", "10"));
+    assert_eq!(error_code(&net.answer_to(peer, id).unwrap()), ErrorCode::InvalidData);
+    assert!(net.questions.is_empty(), "nobody is asked about data that is refused");
+    net.send(peer, publish("chat:a", "1"));
+    let_through(&mut net, "1");
+    net.send(peer, publish("chat:a", "1"));
+    let_through(&mut net, "3");
+    assert_eq!(net.take_messages(peer), ["2", "6"], "what is done at the end is done once");
+    let id = net.send(peer, publish("chat:a", "1"));
+    let_through(&mut net, "11");
+    let Some(ReplyBody::Error(error)) = net.answer_to(peer, id) else { panic!("a refusal") };
+    assert_eq!((error.code, error.rule.as_deref()), (ErrorCode::Internal, Some("**")), "the client's data was good");
+    assert_eq!(&*error.message, "the data that the application answered with is refused: data: it is too large");
+}

@@ -515,6 +515,7 @@ pub(super) const STATUSES: &[(u16, &str)] = &[
     (413, "The body, a payload or a text is too long; the message gives the limit."),
     (415, "The content type is not JSON in UTF-8. Parameters that change nothing are ignored."),
     (421, "The request names a host that is not served; the option `hosts` of the configuration lists the hosts."),
+    (422, "The data breaks the schema or a text rule of the channel's rule; the message names the place in the data."),
     (429, "Too many requests or too much data; `Retry-After` says when to try again."),
     (500, "The server failed."),
     (

@@ -353,6 +353,7 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
         presence,
         slow,
         rate,
+        check: None,
     };
     Some(WrittenRule { rule, place: RulePlace { at, options } })
 }
