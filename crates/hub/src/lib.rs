@@ -25,6 +25,7 @@ mod home;
 mod hook;
 mod identity;
 mod ids;
+mod inspect;
 mod keys;
 mod limits;
 mod members;
@@ -68,6 +69,9 @@ pub use hook::{
 };
 pub use ids::{
     ClientId, ConnId, Epoch, OpToken, Position, ROOM_BYTES_MAX, Room, SEATS_MAX, Seat, ShardId, UserId, WireId,
+};
+pub use inspect::{
+    ChannelView, HomeView, InterestView, SessionView, SubscriberView, SubscriptionState, SubscriptionView,
 };
 pub use limits::{ByteCount, Limits};
 pub use members::{Answers, AskToken, MemberInfo, MembersCommand, MembersOp};

@@ -4,16 +4,18 @@
 //! shell does them in order. Messages of the sessions to a home on this same shard (and back) are taken in within the
 //! call. A call does a bounded piece of work for every input: the rest waits for `Input::Continue` (`slice`).
 
-use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo};
+use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo, Whom};
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
 use crate::forward::{ForwardToken, SendRequest, Whereabouts};
 use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ClientId, ConnId, OpToken, Seat, SeatId, ShardId, UserId, WireId};
+use crate::inspect::{ChannelView, SessionView};
 use crate::limits::Limits;
 use crate::members::AskToken;
 use crate::message::{Request, Resume};
+use crate::name::ChannelName;
 use crate::peer::{PeerBody, PeerMessage, PendingToken};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
@@ -270,6 +272,17 @@ impl Shard {
     /// The client of a connection, and its user; of several the first one. `None` where it has no session.
     pub fn client_of(&self, conn: ConnId) -> Option<(ClientId, Option<&UserId>)> {
         self.sessions.client_of(conn)
+    }
+
+    /// The sessions of a client or a user that are on this shard, at most so many.
+    pub fn sessions_of(&self, whom: &Whom, count_max: usize) -> Vec<SessionView> {
+        self.sessions.views_of(&self.config.rules, whom, count_max)
+    }
+
+    /// A channel as this shard knows it, with at most so many of its subscribers here.
+    pub fn channel_at(&self, name: &ChannelName, count_max: usize) -> ChannelView {
+        let view = self.sessions.channel_view(&self.config.rules, name, count_max);
+        ChannelView { home: self.homes.view(name), ..view }
     }
 
     /// Commands of clients and of the application that wait for their answers. It looks at every session: for the end.

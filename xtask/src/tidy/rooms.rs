@@ -40,7 +40,7 @@ const HUB: House = House {
         &["act", "error", "names", "pattern", "placement", "slice"],
         &["check"],
         &["rules"],
-        &["message", "reach", "watch"],
+        &["inspect", "message", "reach", "watch"],
         &["members"],
         &["app", "forward", "hook", "identity", "store"],
         &["keys", "peer", "polls"],

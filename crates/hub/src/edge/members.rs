@@ -3,10 +3,11 @@
 //! A member has `at`, the offset up to which it has the channel, and takes only what is newer. [`Edge::take`] closes
 //! the hole that a member leaves so that an interrupted fan-out passes over none and serves none twice.
 
-use super::Edge;
 use super::batch::Gathering;
 use super::fanout::{Cursor, MemberCursor};
+use super::{Behind, Edge};
 use crate::ids::{ConnId, Epoch, Position, WireId};
+use crate::inspect::SubscriptionState;
 use crate::message::Batch;
 use smallvec::SmallVec;
 
@@ -75,6 +76,29 @@ impl Edge {
         self.pending + self.groups.iter().map(|group| group.members.len() as u32).sum::<u32>()
     }
 
+    fn member_at(&self, variant: Variant, index: u32) -> &Member {
+        let group = self.groups.iter().find(|g| g.variant == variant);
+        &group.expect("a member's group exists as long as its edge does").members[index as usize]
+    }
+
+    /// How far the subscription of a member has come, once it is answered.
+    pub(crate) fn state_of(&self, variant: Variant, index: u32) -> SubscriptionState {
+        if self.member_at(variant, index).is_behind() { SubscriptionState::CatchingUp } else { SubscriptionState::Live }
+    }
+
+    /// The members, each with its place.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (Variant, u32, &Member)> {
+        self.groups.iter().flat_map(|group| {
+            let members = group.members.iter().enumerate();
+            members.map(|(place, member)| (group.variant, place as u32, member))
+        })
+    }
+
+    /// Deliveries were missed, and are read from the history.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind != Behind::No
+    }
+
     pub(crate) fn member(&mut self, variant: Variant, index: u32) -> &mut Member {
         let group = self.groups.iter_mut().find(|g| g.variant == variant);
         &mut group.expect("a member's group exists as long as its edge does").members[index as usize]
@@ -82,9 +106,9 @@ impl Edge {
 
     /// Up to where a member has the channel. A live member has everything that the edge has told: the rest was for
     /// others. A batch is told later than the publications in it.
-    pub(crate) fn reached(&mut self, variant: Variant, index: u32) -> Position {
+    pub(crate) fn reached(&self, variant: Variant, index: u32) -> Position {
         let told = self.told().filter(|_| variant.batch.is_none());
-        let member = self.member(variant, index);
+        let member = self.member_at(variant, index);
         let told = told.filter(|told| !member.is_behind() && told.epoch == member.epoch);
         let offset = told.map_or(member.at, |told| member.at.max(told.offset));
         Position { epoch: member.epoch, offset }

@@ -6,6 +6,7 @@
 //! it. A home attaches to the store at its first use and detaches after a while without interest, presence or open
 //! questions.
 
+mod inspect;
 mod left;
 mod links;
 mod list;

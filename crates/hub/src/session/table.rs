@@ -609,10 +609,15 @@ impl SessionTable {
         }
     }
 
+    /// The sessions of a user that are here.
+    pub(crate) fn sessions_of(&self, user: &UserId) -> &[u32] {
+        self.by_user.get(user).map_or(&[], |sessions| sessions)
+    }
+
     /// The clients of a user whose sessions are here, or were here lately.
     pub(crate) fn clients_of(&self, user: &UserId) -> Vec<ClientId> {
-        let here = self.by_user.get(user).map_or(&[][..], |sessions| sessions);
-        let mut clients: Vec<ClientId> = here.iter().map(|&index| self.slab[index as usize].client).collect();
+        let here = self.sessions_of(user).iter();
+        let mut clients: Vec<ClientId> = here.map(|&index| self.slab[index as usize].client).collect();
         let moved = self.moved.clients_of(user).iter();
         clients.extend(moved.filter(|client| !self.by_client.contains_key(client)));
         clients
