@@ -28,7 +28,7 @@ mod why;
 mod words;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use remote::{channels, disconnect, doctor, publish, subscribe};
+use remote::{channels, disconnect, doctor, inspect, publish, subscribe};
 use std::process::ExitCode;
 
 /// mimalloc: measured beside the system's allocator, small frames of many connections fragment less.
@@ -74,6 +74,10 @@ enum Command {
     Unban(disconnect::UnbanArgs),
     /// Lists the bans that hold, a JSON line each
     Bans(disconnect::BansArgs),
+    /// Tells what a client, a user or a channel is doing on the server, and what happened to it
+    Inspect(inspect::Args),
+    /// Prints what happens to clients, a JSON line each: connections that end, denials, gaps, slow readers
+    Tail(inspect::TailArgs),
     /// Tries each transport to a server through whatever stands between, and says what is wrong
     Doctor(doctor::Args),
     /// Prints a script that completes this command in a shell
@@ -110,6 +114,8 @@ fn run() -> ExitCode {
         Command::Disconnect(args) => disconnect::run(args),
         Command::Unban(args) => disconnect::unban(args),
         Command::Bans(args) => disconnect::bans(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Tail(args) => inspect::tail(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man => man::run(Cli::command()),
     };

@@ -4,6 +4,7 @@
 //! room that a [`Handle`](crate::Handle) gives out, and there are few of the others.
 
 use crate::counters::Figures;
+use crate::journal::{Found, Inquiry};
 use crate::protocol::exchange::{Exchange, ExchangeAnswer};
 use crate::protocol::socketio::{Decision, MembersQuestion, OnItsWay, SocketKey};
 use crate::protocol::stream::{Bridged, StreamRequest};
@@ -36,6 +37,8 @@ pub(crate) enum Control {
     Reload(Arc<Judging>),
     /// Send the figures.
     Stats(oneshot::Sender<Figures>),
+    /// An operator asks.
+    Inspect(Arc<Inquiry>, oneshot::Sender<Found>),
     /// Give a sign of life.
     Alive(Arc<SignOfLife>),
     /// An operation of a Socket.IO handler: of a socket, or for a namespace as a whole.

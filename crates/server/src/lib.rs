@@ -25,6 +25,7 @@ mod error;
 mod framing;
 pub mod hooks;
 mod http;
+mod journal;
 mod logs;
 mod outgoing;
 mod protocol;

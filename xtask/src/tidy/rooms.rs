@@ -59,7 +59,7 @@ const SERVER: House = House {
     floors: &[
         &["clock", "config", "counters", "request"],
         &["error", "logs", "outgoing", "refusal", "settings"],
-        &["auth", "random"],
+        &["auth", "journal", "random"],
         &["protocol", "transport"],
         &["control", "framing"],
         &["watch"],

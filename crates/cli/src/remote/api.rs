@@ -10,9 +10,11 @@ use crate::failure::Failure;
 use crate::stderr::tell;
 use bytes::Bytes;
 use fanfare_client::{Endpoint, Problem};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::response::Parts;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -113,14 +115,73 @@ impl Api {
         }
     }
 
-    async fn attempt(&mut self, command: &str, body: Bytes, field: &'static str) -> Result<String, Trouble> {
-        let request = Request::post(self.base.api(command))
+    /// Gets what the server says of itself at a target beside its metrics: JSON in one line, an object with this field.
+    pub(super) async fn look(&mut self, target: &str, field: &'static str) -> Result<String, Failure> {
+        let request = self.get(target);
+        let answer = match request {
+            Ok(request) => self.exchange(request, field).await,
+            Err(trouble) => Err(trouble),
+        };
+        answer.map_err(|trouble| self.not_seen(trouble))
+    }
+
+    /// Gets the body of a target there, which has no end.
+    pub(super) async fn watch(&mut self, target: &str) -> Result<Incoming, Failure> {
+        let opened = async {
+            let request = self.get(target)?;
+            let mut connection = self.connect().await?;
+            let sent = timeout(ANSWERING, connection.send_request(request)).await;
+            let late = |_| Trouble::Lost(format!("no answer within {} s", ANSWERING.as_secs()));
+            let (head, body) = sent.map_err(late)?.map_err(|error| Trouble::Lost(error.to_string()))?.into_parts();
+            if head.status == StatusCode::OK {
+                self.connection = Some(connection); // it lives as long as the body
+                return Ok(body);
+            }
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| Trouble::Lost(error.to_string()))?.to_bytes();
+            Err(Trouble::of(&head, &body))
+        };
+        match opened.await {
+            Ok(body) => Ok(body),
+            Err(trouble) => Err(self.not_seen(trouble)),
+        }
+    }
+
+    fn get(&self, target: &str) -> Result<Request<Full<Bytes>>, Trouble> {
+        let request = Request::get(format!("{}{target}", self.base.path())).header(ACCEPT, "application/json");
+        self.signed(request, Bytes::new())
+    }
+
+    fn signed(&self, request: http::request::Builder, body: Bytes) -> Result<Request<Full<Bytes>>, Trouble> {
+        let request = request
             .header(HOST, self.base.authority())
             .header(AUTHORIZATION, self.authorization.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header(USER_AGENT, concat!("fanfare/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(body))
-            .map_err(|error| Trouble::Foreign(error.to_string()))?;
+            .header(USER_AGENT, concat!("fanfare/", env!("CARGO_PKG_VERSION")));
+        request.body(Full::new(body)).map_err(|error| Trouble::Foreign(error.to_string()))
+    }
+
+    fn not_seen(&self, trouble: Trouble) -> Failure {
+        const HINT: &str = "say with --url URL where the server's metrics are: `fanfare serve` has them at \
+                            http://127.0.0.1:8081 (admin.listen), `fanfare dev` at its own address";
+        match &trouble {
+            Trouble::Refused { status: StatusCode::NOT_FOUND, error, .. }
+                if error.as_ref().is_none_or(|error| error.code != "unknown_command") =>
+            {
+                Failure::users(format!("{} does not show its state: {trouble}", self.base)).hint(HINT)
+            }
+            Trouble::Absent(_) => trouble.into_failure(&self.base).hint(HINT),
+            _ => trouble.into_failure(&self.base),
+        }
+    }
+
+    async fn attempt(&mut self, command: &str, body: Bytes, field: &'static str) -> Result<String, Trouble> {
+        let request = Request::post(self.base.api(command)).header(CONTENT_TYPE, "application/json");
+        let request = self.signed(request, body)?;
+        self.exchange(request, field).await
+    }
+
+    /// Sends a request, on the kept connection if there is one.
+    async fn exchange(&mut self, request: Request<Full<Bytes>>, field: &'static str) -> Result<String, Trouble> {
         let (mut connection, reused) = match self.connection.take() {
             Some(connection) => (connection, true),
             None => (self.connect().await?, false),
@@ -155,17 +216,7 @@ impl Api {
             // Raw ends of lines can only stand between JSON's words.
             return Ok(answer.get().replace(['\n', '\r'], " "));
         }
-        if let Some(location) = head.headers.get(LOCATION).filter(|_| head.status.is_redirection()) {
-            let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
-            return Err(Trouble::Elsewhere { status: head.status, location });
-        }
-        let error: Option<ErrorBody> = serde_json::from_slice(&body).ok();
-        let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let wait = match error.as_ref().and_then(|error| error.retry_after) {
-            Some(ms) => Some(Duration::from_millis(ms)),
-            None => seconds.map(Duration::from_secs),
-        };
-        Err(Trouble::Refused { status: head.status, error, wait })
+        Err(Trouble::of(&head, &body))
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Trouble> {
@@ -181,6 +232,21 @@ impl Api {
 }
 
 impl Trouble {
+    /// An answer that is no 200.
+    fn of(head: &Parts, body: &[u8]) -> Self {
+        if let Some(location) = head.headers.get(LOCATION).filter(|_| head.status.is_redirection()) {
+            let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
+            return Trouble::Elsewhere { status: head.status, location };
+        }
+        let error: Option<ErrorBody> = serde_json::from_slice(body).ok();
+        let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let wait = match error.as_ref().and_then(|error| error.retry_after) {
+            Some(ms) => Some(Duration::from_millis(ms)),
+            None => seconds.map(Duration::from_secs),
+        };
+        Trouble::Refused { status: head.status, error, wait }
+    }
+
     /// Whether the same may go well soon.
     fn passes(&self, met: bool) -> bool {
         match self {

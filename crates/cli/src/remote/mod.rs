@@ -1,5 +1,5 @@
 //! The commands that call a running Fanfare: `publish`, `subscribe`, `channels`, `disconnect`, `unban`,
-//! `bans`, `doctor`.
+//! `bans`, `inspect`, `tail`, `doctor`.
 //!
 //! In: where the server is, and a key or a token, from flags or the environment. Out: JSON lines on stdout. The
 //! application's commands go over the HTTP API ([`api`]), `subscribe` over the native protocol, by the Rust client;
@@ -12,6 +12,7 @@ pub(crate) mod disconnect;
 #[cfg_attr(not(feature = "tls"), allow(dead_code, unused_imports, reason = "its findings about TLS"))]
 pub(crate) mod doctor;
 mod event;
+pub(crate) mod inspect;
 mod lines;
 pub(crate) mod publish;
 pub(crate) mod subscribe;

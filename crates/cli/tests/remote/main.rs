@@ -330,6 +330,66 @@ fn bans_are_made_listed_and_ended() {
 }
 
 #[test]
+fn what_a_client_is_doing_and_what_happened_to_it_is_shown() {
+    let server = Server::start();
+    let subscriber = start(&["subscribe", "chat:a", "--url", &server.url()]);
+    let line = subscriber.note_with("connected to");
+    let client = line.rsplit(' ').next().expect("an id");
+    subscriber.note_with("chat:a: live at ");
+    let tail = start(&["tail", "--url", &server.url(), "--api-key", KEY]);
+    server.call(&["publish", "chat:a", "1"], "");
+    subscriber.json();
+    let text = server.call(&["inspect", "client", client], "");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with(&format!("client {client}: connected for ")), "{text}");
+    assert!(lines[0].contains(" by websocket (native) from 127.0.0.1:"), "{text}");
+    assert_eq!(lines[1], "  outbox 0 bytes, 0 commands outstanding, 0 grants");
+    assert!(lines[2].starts_with("  chat:a: live, at 1@") && lines[2].ends_with("; by rule, rule **"), "{text}");
+    assert_eq!(lines.len(), 3, "{text}");
+    let text = server.call(&["inspect", "channel", "chat:a"], "");
+    assert!(text.starts_with("channel chat:a: rule **, newest place 1@"), "{text}");
+    assert!(text.contains(", 1 subscribers, 0 present\n") && text.contains(client), "{text}");
+    let json = server.call(&["inspect", "channel", "chat:a", "--json"], "");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["top"]["offset"], &json["some"][0]["client"]), (&json!(1), &json!(client)));
+    let nobody = server.call(&["inspect", "user", "a b&c"], "");
+    assert_eq!(nobody, "no session: it is not connected, and its grace is over\n");
+    // The tail watches by now, or sees a later one: each is another client.
+    let seen = loop {
+        server.call(&["disconnect", "--client", client], "");
+        let short = start(&["subscribe", "chat:b", "--url", &server.url()]);
+        let line = short.note_with("connected to");
+        let other = line.rsplit(' ').next().expect("an id").to_owned();
+        server.call(&["disconnect", "--client", &other], "");
+        short.end();
+        if let Some(line) = tail.try_json() {
+            break line;
+        }
+    };
+    assert_eq!(
+        (&seen["type"], &seen["reason"], &seen["by"]),
+        (&json!("disconnected"), &json!("kicked"), &json!("application"))
+    );
+    subscriber.end();
+    let lately = server.call(&["inspect", "lately"], "");
+    assert!(lately.contains(&format!(" disconnected client={client} peer=127.0.0.1:")), "{lately}");
+    assert!(lately.contains(" by=application reason=kicked code=4503 "), "{lately}");
+}
+
+#[test]
+fn an_address_that_shows_no_state_is_told_where_it_is() {
+    let server = Server::start();
+    let wrong = format!("{}/nowhere", server.url());
+    run(&["inspect", "lately", "--url", &wrong, "--api-key", KEY], "")
+        .bad(1, &["does not show its state", "admin.listen"]);
+    run(&["tail", "--url", &wrong, "--api-key", KEY], "").bad(1, &["does not show its state", "admin.listen"]);
+    run(&["tail", "--url", &server.url(), "--api-key", "another key of 16"], "").bad(1, &["the API key is unknown"]);
+    run(&["inspect", "client", "7", "--url", &server.url(), "--api-key", KEY], "").bad(1, &["is not a client's id"]);
+    run(&["inspect", "lately", "--url", &server.url()], "").bad(1, &["this needs a key"]);
+    run(&["inspect", "lately", "--url", "http://127.0.0.1:1", "--api-key", KEY], "").bad(1, &["admin.listen"]);
+}
+
+#[test]
 fn signals_end_a_subscription_well() {
     let server = Server::start();
     for signal in [Signal::INT, Signal::TERM] {

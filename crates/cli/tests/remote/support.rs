@@ -116,6 +116,12 @@ impl Running {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
+    /// The next line of stdout as JSON, if there is one by now.
+    pub(crate) fn try_json(&self) -> Option<serde_json::Value> {
+        let line = self.stdout.as_ref().expect("stdout is read").try_recv().ok()?;
+        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+    }
+
     /// The next line of stderr that contains this text; skips lines before it.
     #[track_caller]
     pub(crate) fn note_with(&self, part: &str) -> String {

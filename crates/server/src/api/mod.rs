@@ -48,6 +48,13 @@ impl CurrentApi {
         if is_api_path(path) { self.get() } else { None }
     }
 
+    /// Whether the caller shows a key that may ask for the server's state (`info`).
+    pub(crate) fn permits_info(&self, headers: &HeaderMap) -> Result<(), HttpRefusal> {
+        let Some(endpoint) = self.get() else { return Err(refusal::no_keys()) };
+        endpoint.key(headers)?.may_ask(ApiCommand::Info)?;
+        Ok(())
+    }
+
     fn get(&self) -> Option<Arc<Endpoint>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -164,7 +164,8 @@ pub(crate) enum Ender {
 }
 
 impl Ender {
-    fn word(self) -> &'static str {
+    /// The word for it.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Ender::Client => "client",
             Ender::Server => "server",

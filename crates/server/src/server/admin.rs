@@ -1,10 +1,11 @@
-//! `/metrics`, `/healthz` and `/readyz`, and the port of their own on which they may be served.
+//! `/metrics`, `/healthz`, `/readyz` and `/inspect`, and the port of their own on which they may be served.
 //!
 //! `/healthz` says that every shard takes its turns, or names the shards that did not answer within [`SHARD_PATIENCE`].
 //! `/readyz` says whether to send clients here: not while the server starts, leaves or drains, or a shard is silent.
 //! The listener has a thread and a runtime of its own. So it answers while the shards are busy, until the last client
 //! has left.
 
+use crate::api::CurrentApi;
 use crate::config::address::Address;
 use crate::config::hosts::Via;
 use crate::error::ServeError;
@@ -55,12 +56,12 @@ pub(crate) fn health(watch: Arc<Watch>) -> Router {
 }
 
 /// The routes for monitoring.
-pub(crate) fn router(watch: Arc<Watch>) -> Router {
+pub(crate) fn router(watch: Arc<Watch>, api: CurrentApi) -> Router {
     let is_ready =
         || -> MethodRouter<Arc<Watch>> { get(ready).options(async |watch, asker| allowed(ready(watch, asker).await)) };
     let watched = Router::new().route("/metrics", get(metrics));
     let watched = watched.route("/readyz", is_ready()).route("/readyz/", is_ready()).with_state(watch.clone());
-    health(watch).merge(watched)
+    health(watch.clone()).merge(watched).merge(super::inspect::router(watch, api))
 }
 
 /// The answer to OPTIONS, the default of HAProxy's checks: only the status matters, so it is that of GET.

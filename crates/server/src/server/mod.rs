@@ -1,11 +1,12 @@
 //! A server, built and then started: the types that an embedding program begins with.
 //!
 //! `builder` collects its parts and checks them, `start` starts its shards, `running` is the server while it runs, and
-//! `reload` replaces its rules and keys. `admin` has its probes and metrics, `service` makes it a part of another
-//! server, and `testing` is a server for tests.
+//! `reload` replaces its rules and keys. `admin` has its probes and metrics, `inspect` answers an operator, `service`
+//! makes it a part of another server, and `testing` is a server for tests.
 
 pub(crate) mod admin;
 mod builder;
+mod inspect;
 #[cfg(feature = "acme")]
 mod ordering;
 pub(crate) mod reload;

@@ -165,7 +165,7 @@ impl Fanfare {
         let (connections, tls) = (Connections::new(&self.config), self.config.tls.clone());
         let watch = Watch::new(self.handle.controls(), labels, connections, tls, counts);
         let own = match &self.config.admin {
-            AdminOn::MainPort => admin::router(watch.clone()),
+            AdminOn::MainPort => admin::router(watch.clone(), self.api.clone()),
             AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),
         };
         let pages = match &self.pages {
@@ -258,6 +258,7 @@ impl Fanfare {
             let seeds = (random()?, random()?);
             let (config, wires, shard_routes) = (self.config.clone(), wires.clone(), routes.clone());
             let (clock, hooks, alive) = (self.clock.clone(), hooks.clone(), alive.clone());
+            let tail = watch.tail.clone();
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let (word, begin) = oneshot::channel();
             let still_there = still_there.clone();
@@ -278,6 +279,7 @@ impl Fanfare {
                 let hub = Shard::new(shard, Box::new(store), now);
                 let mut shell = Shell::new(hub, config, wires, place, links, dispatcher, clock);
                 shell.watch_store(store_times);
+                shell.show_to(tail);
                 let inbox = Inbox { begin, batches, control, barrier, alive };
                 shard::run(shell, listeners, shard_routes, inbox, ready)
             };
@@ -290,8 +292,9 @@ impl Fanfare {
             is_ready.map_err(|source| ServeError::System { what: "runtime for a shard", source })?;
         }
         let bounds = admin::HttpBounds { times: Times::of(&self.config), head_bytes_max: self.config.head_bytes_max };
-        let admin =
-            admin.map(|bound| bound.serve(admin::router(watch.clone()), gate, bounds, watch.clone())).transpose()?;
+        let admin = admin
+            .map(|bound| bound.serve(admin::router(watch.clone(), self.api.clone()), gate, bounds, watch.clone()))
+            .transpose()?;
         #[cfg(feature = "acme")]
         let _ordering = Ordering::start(self.config.tls.as_ref())?;
         let _stop = StopWithMe { watch: watch.clone(), shards: self.handle.controls().to_vec() };

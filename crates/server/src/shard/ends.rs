@@ -165,19 +165,10 @@ impl Shell {
         let why = end.why();
         let (by, reason, code, why) = (end.by(label), end.word(), end.code(), why.as_deref());
         let (WireLabel { transport, protocol }, weight) = (label, end.weight());
-        logs::ended(&EndedLine {
-            by,
-            reason,
-            code,
-            why,
-            client,
-            user,
-            peer: &peer,
-            transport,
-            protocol,
-            lived_ms,
-            weight,
-        });
+        let line =
+            EndedLine { by, reason, code, why, client, user, peer: &peer, transport, protocol, lived_ms, weight };
+        logs::ended(&line);
+        self.journal.ended(now, &line);
         self.counters.ended(reason);
     }
 

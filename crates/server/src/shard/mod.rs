@@ -18,6 +18,7 @@ mod engine;
 mod flush;
 mod http;
 mod http_connection;
+mod inspect;
 mod peers;
 mod polls;
 mod read;
@@ -30,6 +31,7 @@ use crate::counters::{Figures, ShardCounters, StoreTimes};
 use crate::embed::Dispatcher;
 use crate::framing::deflate::Deflaters;
 use crate::framing::{Form, Wire};
+use crate::journal::{Journal, Tail};
 use crate::logs;
 use crate::protocol::socketio::AskKey;
 use crate::protocol::{Actions, ImmediateAnswer, Message, Place};
@@ -133,6 +135,8 @@ pub(crate) struct Shell {
     flusher: Option<Waker>,
     timer: Option<Waker>,
     counters: ShardCounters,
+    /// What happened lately.
+    journal: Journal,
     /// How often its figures were asked for.
     figures_sent: u64,
     /// Counted by the store, which the hub has.
@@ -151,6 +155,7 @@ impl Shell {
     ) -> Self {
         Shell {
             counters: ShardCounters::new(wires.len()),
+            journal: Journal::default(),
             store_times: Rc::default(),
             figures_sent: 0,
             hub,
@@ -209,6 +214,11 @@ impl Shell {
     /// Sets the place where the hub's store records its times.
     pub(crate) fn watch_store(&mut self, times: Rc<RefCell<StoreTimes>>) {
         self.store_times = times;
+    }
+
+    /// Lets those who watch see what happens here.
+    pub(crate) fn show_to(&mut self, tail: Tail) {
+        self.journal = Journal::new(tail);
     }
 
     fn figures(&mut self) -> Figures {
@@ -351,7 +361,9 @@ impl Shell {
         }
         self.work += self.effects.work();
         for note in self.effects.notes() {
-            logs::say(note, note.conn.and_then(|id| peer_of(&self.conns, id)).as_ref());
+            let peer = note.conn.and_then(|id| peer_of(&self.conns, id));
+            logs::say(note, peer.as_ref());
+            self.journal.noted(now, note, peer.as_ref());
             if let Noted::Reloaded { ended, .. } = note.what
                 && let Some(judging) = self.judging.pop_front()
             {

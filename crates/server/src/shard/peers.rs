@@ -269,6 +269,9 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
             Control::Stats(answer) => {
                 let _ = answer.send(shell.borrow_mut().figures()); // the caller may not wait for it
             }
+            Control::Inspect(inquiry, answer) => {
+                let _ = answer.send(shell.borrow().inspect(&inquiry)); // the caller may not wait for it
+            }
             Control::Alive(sign) => sign.give(),
             Control::App(asking) => app::take(shell, asking).await,
             Control::HookAnswer(token, answer) => {

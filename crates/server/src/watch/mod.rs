@@ -5,6 +5,7 @@
 //! HTTP requests.
 
 pub(crate) mod hooks;
+pub(crate) mod inspect;
 pub(crate) mod metrics;
 pub(crate) mod request;
 
@@ -12,6 +13,7 @@ use crate::config::tls::Tls;
 use crate::control::{Control, SignOfLife};
 use crate::counters::{Figures, SharedHistogram};
 use crate::framing::WireLabel;
+use crate::journal::{Found, Inquiry, Tail};
 use crate::transport::admission::Connections;
 
 use fanfare_hub::{Error, ErrorCode, HookAnswer};
@@ -45,6 +47,8 @@ pub(crate) struct Watch {
     /// The number of connections, and its limit.
     pub(crate) connections: Arc<Connections>,
     tls: Option<Tls>,
+    /// Those who watch what happens.
+    pub(crate) tail: Tail,
     /// Connections to the admin port.
     pub(crate) admin_open: Arc<AtomicUsize>,
 }
@@ -186,12 +190,16 @@ impl Watch {
             http_hooks,
             connections,
             tls,
+            tail: Tail::default(),
             admin_open: Arc::default(),
         })
     }
 
     pub(crate) fn set(&self, state: State) {
         self.state.store(state as u8, Relaxed);
+        if state == State::Draining {
+            self.tail.end();
+        }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -258,6 +266,26 @@ impl Watch {
             }
         }
         last.clone()
+    }
+
+    /// Asks every shard an operator's question, all at once. A shard that does not answer in time, or has ended, is
+    /// left out of the answer: each has its number.
+    pub(crate) async fn inquire(&self, inquiry: Inquiry) -> Vec<(usize, Found)> {
+        let inquiry = Arc::new(inquiry);
+        let asked = self.shards.iter().enumerate().filter_map(|(index, shard)| {
+            let (answer, answered) = oneshot::channel();
+            shard.upgrade()?.send(Control::Inspect(inquiry.clone(), answer)).ok()?;
+            Some((index, answered))
+        });
+        let asked: Vec<_> = asked.collect();
+        let deadline = tokio::time::Instant::now() + SHARD_PATIENCE;
+        let mut answers = Vec::with_capacity(asked.len());
+        for (index, answered) in asked {
+            if let Ok(Ok(found)) = tokio::time::timeout_at(deadline, answered).await {
+                answers.push((index, found));
+            }
+        }
+        answers
     }
 
     /// A shard has drained: these are its last figures.

@@ -8,6 +8,7 @@ use super::refusal::Refusal;
 use super::report::{Finding, State, Transport, ms, seconds};
 use super::watch::{Life, Watch};
 use super::{Doctor, Outcome, connect_command};
+use crate::remote::base::encoded;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -120,14 +121,7 @@ impl Doctor {
     }
 
     fn channel_query(&self) -> String {
-        let escaped = |channel: &String| {
-            let escape = |byte: u8| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b':' => char::from(byte).to_string(),
-                byte => format!("%{byte:02X}"),
-            };
-            format!("?channel={}", channel.bytes().map(escape).collect::<String>())
-        };
-        self.channel.as_ref().map(escaped).unwrap_or_default()
+        self.channel.as_ref().map(|channel| format!("?channel={}", encoded(channel))).unwrap_or_default()
     }
 
     pub(super) async fn stream(&self, which: Which) -> Outcome {

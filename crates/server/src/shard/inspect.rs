@@ -1,0 +1,54 @@
+//! A shard's answer to an operator's question.
+//!
+//! In: an [`Inquiry`]. Out: copies of what is there: the hub's views, with what the shell knows of the connections, and
+//! the rows of the journal. Nothing is changed by it, and it looks at what was asked for alone.
+
+use super::Shell;
+use crate::journal::{Found, FoundConnection, FoundSession, Inquiry};
+use fanfare_hub::{ConnId, SessionView, Whom};
+
+impl Shell {
+    pub(super) fn inspect(&self, inquiry: &Inquiry) -> Found {
+        match inquiry {
+            Inquiry::Sessions(whom, count_max) => Found {
+                sessions: self.sessions_found(whom, *count_max),
+                ends: self.journal.ends(Some(whom)),
+                events: self.journal.events(Some(whom)),
+                ..Found::default()
+            },
+            Inquiry::Channel(name, count_max) => {
+                Found { channels: vec![self.hub.channel_at(name, *count_max)], ..Found::default() }
+            }
+            Inquiry::Homes(names) => {
+                let channels = names.iter().map(|name| self.hub.channel_at(name, 0)).collect();
+                Found { channels, ..Found::default() }
+            }
+            Inquiry::Rows => {
+                Found { ends: self.journal.ends(None), events: self.journal.events(None), ..Found::default() }
+            }
+        }
+    }
+
+    fn sessions_found(&self, whom: &Whom, count_max: usize) -> Vec<FoundSession> {
+        let views = self.hub.sessions_of(whom, count_max).into_iter();
+        let with_connection = |view: SessionView| {
+            let connection = view.conn.and_then(|id| self.connection_found(id));
+            FoundSession { view, connection }
+        };
+        views.map(with_connection).collect()
+    }
+
+    fn connection_found(&self, id: ConnId) -> Option<FoundConnection> {
+        let slot = self.conns.get(id.index as usize).filter(|slot| slot.generation == id.generation)?;
+        let conn = slot.conn.as_ref()?;
+        let label = self.wire(conn.wire).label();
+        Some(FoundConnection {
+            peer: conn.peer.to_string(),
+            transport: label.transport,
+            protocol: label.protocol,
+            opened_ms_ago: self.clock.now().mono_ms.saturating_sub(conn.opened_ms),
+            outbox_bytes: conn.outbox.bytes(),
+            is_paused: conn.paused || conn.choked || conn.busy,
+        })
+    }
+}
