@@ -1,9 +1,9 @@
-//! Idle memory of event streams by the way in which they were opened, beside those of `stream-idle`, which are each the
-//! first request of a connection of HTTP/1.1.
+//! Idle memory of event streams over HTTP/1.1 that are the second request of their connection, as behind a proxy that
+//! keeps connections. Those of `stream-idle` are the first one.
 //!
 //! In: the release binary `fanfare`. Out: a table of the server's user memory for each stream of `/v1/sse` with one
-//! subscription: the first request of its connection, the second one, one stream of HTTP/2 on a connection, and ten.
-//! The memory of the connection is part of it. Each way has a server of its own.
+//! subscription: the first request of its connection, and the second one. The memory of the connection is part of it.
+//! Each way has a server of its own.
 //!
 //! ```sh
 //! cargo build --release --package fanfare-cli
@@ -32,7 +32,6 @@ const QUIET: Duration = Duration::from_secs(2);
 enum Way {
     First,
     Second,
-    Http2 { streams: usize },
 }
 
 fn main() -> Result<()> {
@@ -41,12 +40,9 @@ fn main() -> Result<()> {
     let program = own.parent().and_then(Path::parent).context("no target folder")?.join("fanfare");
     ensure!(program.exists(), "{} is missing: cargo build --release --package fanfare-cli", program.display());
     println!("{:<44} {:>22}", format!("{count} event streams"), "user memory of each");
-    for (name, way) in [
-        ("HTTP/1.1, first request of the connection", Way::First),
-        ("HTTP/1.1, second request", Way::Second),
-        ("HTTP/2, one stream on each connection", Way::Http2 { streams: 1 }),
-        ("HTTP/2, ten streams on each connection", Way::Http2 { streams: 10 }),
-    ] {
+    for (name, way) in
+        [("HTTP/1.1, first request of the connection", Way::First), ("HTTP/1.1, second request", Way::Second)]
+    {
         println!("{name:<44} {:>20} B", measure(&program, way, count)?);
     }
     Ok(())
@@ -58,11 +54,10 @@ fn measure(program: &Path, way: Way, count: usize) -> Result<u64> {
     let args = ["dev", "--listen", &listen, "--shards", "1", "--heartbeat-interval", "10m"];
     let launch = Launch::of(program.to_owned(), args.map(str::to_owned).into());
     let server = Server::start(&launch, addr, &[0])?;
-    let together = if let Way::Http2 { streams } = way { streams } else { 1 };
     // The first ones make the tables of the server grow.
     let warm: Vec<_> = (0..20).map(|_| open(addr, way)).collect::<Result<_>>()?;
     let before = least(&server)?;
-    let open: Vec<_> = (0..count / together).map(|_| open(addr, way)).collect::<Result<_>>()?;
+    let open: Vec<_> = (0..count).map(|_| open(addr, way)).collect::<Result<_>>()?;
     let used = least(&server)?.saturating_sub(before);
     drop((warm, open));
     Ok(used / count as u64)
@@ -77,7 +72,7 @@ fn least(server: &Server) -> Result<u64> {
     Ok(least)
 }
 
-/// A connection whose streams are all subscribed.
+/// A connection whose stream is subscribed.
 fn open(addr: SocketAddr, way: Way) -> Result<TcpStream> {
     let mut socket = TcpStream::connect(addr)?;
     socket.set_nodelay(true)?;
@@ -86,51 +81,21 @@ fn open(addr: SocketAddr, way: Way) -> Result<TcpStream> {
         Way::First => socket.write_all(get(TARGET).as_bytes())?,
         Way::Second => {
             socket.write_all(get("/healthz").as_bytes())?;
-            read(&mut socket, b"ok\n", 1)?;
+            read(&mut socket, b"ok\n")?;
             socket.write_all(get(TARGET).as_bytes())?;
         }
-        Way::Http2 { streams } => socket.write_all(&http2(addr, streams))?,
     }
-    let streams = if let Way::Http2 { streams } = way { streams } else { 1 };
-    read(&mut socket, SUBSCRIBED, streams)?;
+    read(&mut socket, SUBSCRIBED)?;
     Ok(socket)
 }
 
-/// Reads until `text` has come so often.
-fn read(socket: &mut TcpStream, text: &[u8], count: usize) -> Result<()> {
+/// Reads until `text` has come.
+fn read(socket: &mut TcpStream, text: &[u8]) -> Result<()> {
     let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
-    while memmem::find_iter(&seen, text).count() < count {
+    while memmem::find(&seen, text).is_none() {
         let len = socket.read(&mut piece)?;
         ensure!(len > 0, "the connection ended after {:?}", String::from_utf8_lossy(&seen));
         seen.extend_from_slice(&piece[..len]);
     }
     Ok(())
-}
-
-/// The preface, and a GET on each of so many streams (RFC 9113 §3.4, RFC 7541 §6).
-fn http2(addr: SocketAddr, streams: usize) -> Vec<u8> {
-    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        frame
-    };
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(frame(4, 0, 0, &[]));
-    for number in 0..streams {
-        // `:method: GET` and `:scheme: http` are in the static table; the others are literals with names of it.
-        let mut head = vec![0x82, 0x86];
-        for (name, value) in [(0x04, TARGET), (0x01, &*addr.to_string())] {
-            // A length of 127 and more goes on in a second byte.
-            head.push(name);
-            match value.len() {
-                len @ 0..127 => head.push(len as u8),
-                len => head.extend([127, (len - 127) as u8]),
-            }
-            head.extend(value.as_bytes());
-        }
-        bytes.extend(frame(1, 0x4 | 0x1, 2 * number as u32 + 1, &head));
-    }
-    bytes
 }

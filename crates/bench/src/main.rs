@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanfare_bench::load::Wait;
-use fanfare_bench::load::transport::Transport;
+use fanfare_bench::load::transport::{Over, Transport};
 use fanfare_bench::peers::{Role, Roster, ServerKind};
 use fanfare_bench::report::{Fanout, Machine, Report, Verdict};
 use fanfare_bench::suite::{self, JitterSettings, Settings, Suite};
@@ -172,6 +172,10 @@ struct Options {
     enforce: bool,
 }
 
+/// Event streams on a connection of HTTP/2 in stream-idle: one, as many as a window with some tabs has, and the most
+/// that Fanfare allows.
+const HTTP2_STREAMS: [usize; 3] = [1, 8, 100];
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
@@ -203,7 +207,12 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
         (SuiteName::Shards, fanout(Fanout::Shards)),
         (SuiteName::SseFanout, fanout(Fanout::Sse)),
     ];
-    let streams = Transport::BY_HTTP.map(|by| (SuiteName::StreamIdle, Suite::StreamIdle { by }));
+    let http1 = Transport::BY_HTTP.map(|by| (by, Over::Http1));
+    let http2 = [Transport::Sse, Transport::Events]
+        .into_iter()
+        .flat_map(|by| HTTP2_STREAMS.map(|streams| (by, Over::Http2 { streams })));
+    let streams =
+        http1.into_iter().chain(http2).map(|(by, over)| (SuiteName::StreamIdle, Suite::StreamIdle { by, over }));
     let jitter = Transport::ALL.map(|by| (SuiteName::Jitter, Suite::Jitter { by }));
     let more = [(SuiteName::Tls, Suite::Tls), (SuiteName::Compression, Suite::Compression)];
     let native = native.into_iter().chain(streams).chain(jitter).chain(more);

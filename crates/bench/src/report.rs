@@ -10,7 +10,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::load::transport::Transport;
+use crate::load::transport::{Over, Transport};
 use crate::peers::ServerKind;
 use crate::stats::Summary;
 use crate::suite::Sample;
@@ -103,6 +103,8 @@ pub enum Metric {
     StreamMemory {
         /// Which of them.
         by: Transport,
+        /// On which connections.
+        over: Over,
     },
     /// Deliveries, each once and in order, of those that are due to clients that go offline and return.
     JitterShare {
@@ -348,10 +350,10 @@ impl fmt::Display for Metric {
             Self::CompressionBytes { length, deflated } => {
                 write!(f, "compression, {length} B of JSON, {}: bytes on the wire", form(*deflated))
             }
-            Self::StreamMemory { by: by @ Transport::Poll } => {
+            Self::StreamMemory { by: by @ Transport::Poll, .. } => {
                 write!(f, "stream idle: user memory per session whose poll waits, {by}")
             }
-            Self::StreamMemory { by } => write!(f, "stream idle: user memory per stream, {by}"),
+            Self::StreamMemory { by, over } => write!(f, "stream idle: user memory per stream, {by}, {over}"),
             Self::JitterShare { by } => write!(f, "jitter, {by}: delivered once and in order"),
             Self::JitterDelay { by, percent } => write!(f, "jitter, {by}: p{percent} from publishing to reading"),
             Self::JitterRecovery { by, percent } => write!(f, "jitter, {by}: p{percent} of a recovery"),

@@ -27,25 +27,15 @@ pub(super) struct Http {
     /// The first request; sent, and empty, as soon as the socket is connected.
     pub(super) request: Vec<u8>,
     form: Form,
-    progress: Progress,
-    /// A message whose end has not come, taken out of its chunks.
-    body: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// The head has not come.
-    Head { with_greeting: bool },
-    /// The connection is ready with its first message, which the handler does not get.
-    Greeting,
-    /// Messages go to the handler.
-    Open,
+    /// Of a stream; `None` until its head has come.
+    messages: Option<Messages>,
+    with_greeting: bool,
 }
 
 impl Http {
     /// A stream is ready with its head, or `with_greeting` with its first message.
     pub(super) fn new(form: Form, request: Vec<u8>, with_greeting: bool) -> Box<Self> {
-        Box::new(Self { request, form, progress: Progress::Head { with_greeting }, body: Vec::new() })
+        Box::new(Self { request, form, messages: None, with_greeting })
     }
 
     /// Handles every whole message and says how many bytes they took.
@@ -60,18 +50,21 @@ impl Http {
             return answers(id, bytes, handler, out);
         }
         let mut used = 0;
-        if let Progress::Head { with_greeting } = self.progress {
-            let Some(end) = memmem::find(bytes, b"\r\n\r\n") else { return Ok(0) };
-            let head = bytes[..end].to_ascii_lowercase();
-            if !head.starts_with(b"http/1.1 200 ") || memmem::find(&head, b"transfer-encoding: chunked").is_none() {
-                return Err(wrong(id, "no stream in chunks", bytes));
+        let messages = match &mut self.messages {
+            Some(messages) => messages,
+            none => {
+                let Some(end) = memmem::find(bytes, b"\r\n\r\n") else { return Ok(0) };
+                let head = bytes[..end].to_ascii_lowercase();
+                if !head.starts_with(b"http/1.1 200 ") || memmem::find(&head, b"transfer-encoding: chunked").is_none() {
+                    return Err(wrong(id, "no stream in chunks", bytes));
+                }
+                used = end + 4;
+                if !self.with_greeting {
+                    handler.on_ready(id, out)?;
+                }
+                none.insert(Messages::new(self.form, self.with_greeting))
             }
-            used = end + 4;
-            self.progress = if with_greeting { Progress::Greeting } else { Progress::Open };
-            if !with_greeting {
-                handler.on_ready(id, out)?;
-            }
-        }
+        };
         while let Some(line) = memmem::find(&bytes[used..], b"\r\n") {
             let size = std::str::from_utf8(&bytes[used..used + line]).ok();
             let size = size.and_then(|size| usize::from_str_radix(size, 16).ok());
@@ -79,32 +72,49 @@ impl Http {
             let begin = used + line + 2;
             let Some(chunk) = bytes.get(begin..begin + size + 2) else { break };
             used = begin + chunk.len();
-            self.on_chunk(id, &chunk[..size], handler, out)?;
+            messages.take(id, &chunk[..size], handler, out)?;
         }
         Ok(used)
     }
+}
 
-    fn on_chunk<H: Handler>(
+/// The messages in the body of a stream.
+#[derive(Debug)]
+pub(super) struct Messages {
+    form: Form,
+    /// The connection is ready with the next message, which the handler does not get.
+    greeting: bool,
+    /// A message whose end has not come.
+    partial: Vec<u8>,
+}
+
+impl Messages {
+    pub(super) fn new(form: Form, with_greeting: bool) -> Self {
+        Self { form, greeting: with_greeting, partial: Vec::new() }
+    }
+
+    /// Takes the next bytes of the body, which end anywhere.
+    pub(super) fn take<H: Handler>(
         &mut self,
         id: usize,
-        chunk: &[u8],
+        bytes: &[u8],
         handler: &mut H,
         out: &mut Outgoing,
     ) -> Result<(), LoadError> {
-        if self.body.is_empty() {
-            let used = self.on_messages(id, chunk, handler, out)?;
-            self.body.extend_from_slice(&chunk[used..]);
+        if self.partial.is_empty() {
+            let used = self.whole(id, bytes, handler, out)?;
+            self.partial.extend_from_slice(&bytes[used..]);
         } else {
-            let mut body = std::mem::take(&mut self.body);
-            body.extend_from_slice(chunk);
-            let used = self.on_messages(id, &body, handler, out)?;
-            body.drain(..used);
-            self.body = body;
+            let mut joined = std::mem::take(&mut self.partial);
+            joined.extend_from_slice(bytes);
+            let used = self.whole(id, &joined, handler, out)?;
+            joined.drain(..used);
+            self.partial = joined;
         }
         Ok(())
     }
 
-    fn on_messages<H: Handler>(
+    fn whole<H: Handler>(
         &mut self,
         id: usize,
         body: &[u8],
@@ -121,8 +131,8 @@ impl Http {
                 _ => (Some(message).filter(|line| !line.is_empty()), None),
             };
             match data {
-                Some(_) if self.progress == Progress::Greeting => {
-                    self.progress = Progress::Open;
+                Some(_) if self.greeting => {
+                    self.greeting = false;
                     handler.on_ready(id, out)?;
                 }
                 Some(data) => handler.on_message(id, data, out)?,
@@ -164,7 +174,7 @@ fn content_length(head: &[u8]) -> Option<usize> {
     std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
 }
 
-fn wrong(conn: usize, what: &str, found: &[u8]) -> LoadError {
+pub(super) fn wrong(conn: usize, what: &str, found: &[u8]) -> LoadError {
     let found = String::from_utf8_lossy(&found[..found.len().min(300)]);
     LoadError::Wrong { conn, what: format!("{what}: {found:?}") }
 }

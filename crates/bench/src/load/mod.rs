@@ -10,6 +10,7 @@ pub mod check;
 pub mod dialect;
 pub mod frame;
 pub mod http;
+mod http2;
 pub mod inflate;
 pub(crate) mod link;
 pub mod native;
@@ -32,6 +33,7 @@ use check::DeliveryError;
 use dialect::Dialect;
 use frame::FrameError;
 use http::{Form, Http};
+use http2::Http2;
 use inflate::{InflateError, Inflater};
 use link::Link;
 
@@ -222,7 +224,14 @@ struct Conn {
     /// Bytes that the socket did not take.
     unsent: Vec<u8>,
     /// Where it speaks HTTP only.
-    http: Option<Box<Http>>,
+    http: Option<Speaks>,
+}
+
+/// The version of HTTP of a connection that speaks nothing else.
+#[derive(Debug)]
+enum Speaks {
+    Http1(Box<Http>),
+    Http2(Box<Http2>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,7 +315,15 @@ impl Load {
 
     fn open_http(&mut self, form: Form, request: Vec<u8>, with_greeting: bool) -> Result<usize, LoadError> {
         let id = self.open()?;
-        self.conns[id].http = Some(Http::new(form, request, with_greeting));
+        self.conns[id].http = Some(Speaks::Http1(Http::new(form, request, with_greeting)));
+        Ok(id)
+    }
+
+    /// Starts one more connection of HTTP/2, with so many event streams at one target. Each is ready with its head, and
+    /// all have the connection's id.
+    pub fn open_http2(&mut self, target: &str, streams: usize) -> Result<usize, LoadError> {
+        let id = self.open()?;
+        self.conns[id].http = Some(Speaks::Http2(Http2::new(self.addr, target, streams)));
         Ok(id)
     }
 
@@ -429,10 +446,12 @@ impl Load {
             }
             socket.set_nodelay(true).map_err(LoadError::io("set TCP_NODELAY"))?;
             conn.state = State::Upgrading;
-            return match conn.http.as_mut().map(|http| std::mem::take(&mut http.request)) {
-                Some(request) => conn.send(&request),
-                None => conn.send(&self.upgrade),
+            let request = match &mut conn.http {
+                Some(Speaks::Http1(http)) => Some(std::mem::take(&mut http.request)),
+                Some(Speaks::Http2(http)) => Some(std::mem::take(&mut http.request)),
+                None => None,
             };
+            return conn.send(request.as_ref().unwrap_or(&self.upgrade));
         }
         conn.link.flush().map_err(LoadError::io("write"))?;
         let unsent = std::mem::take(&mut conn.unsent);
@@ -504,8 +523,10 @@ impl Conn {
     ) -> Result<usize, LoadError> {
         let Scratch { dialect, deflate, inflater, out } = scratch;
         let dialect = *dialect;
-        if let Some(http) = &mut self.http {
-            return http.consume(id, bytes, handler, out);
+        match &mut self.http {
+            Some(Speaks::Http1(http)) => return http.consume(id, bytes, handler, out),
+            Some(Speaks::Http2(http)) => return http.consume(id, bytes, handler, out),
+            None => {}
         }
         let mut used = 0;
         if self.state == State::Upgrading {

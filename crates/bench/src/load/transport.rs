@@ -8,6 +8,18 @@ use std::fmt;
 use super::http::{self, Form};
 use super::{Load, LoadError};
 
+/// The connections that carry streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Over {
+    /// HTTP/1.1: one each, of which the stream is the first request.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2 {
+        /// On each connection.
+        streams: usize,
+    },
+}
+
 /// The way of a client's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {
@@ -64,9 +76,35 @@ impl Transport {
         load.open_request(Form::Events, http::get(load.addr(), &target, &after))
     }
 
+    /// Opens a connection of HTTP/2 with so many event streams, each of which follows this channel.
+    pub(crate) fn follow_by_http2(self, channel: &str, streams: usize, load: &mut Load) -> Result<usize, LoadError> {
+        let query = match self {
+            Self::Events => format!("channel={channel}"),
+            _ => {
+                let connect = format!(r#"{{"type":"connect","id":1,"subscribe":[{{"channel":"{channel}"}}]}}"#);
+                let escaped = |byte: u8| match byte {
+                    b'"' | b'{' | b'}' | b'[' | b']' => format!("%{byte:02X}"),
+                    plain => char::from(plain).to_string(),
+                };
+                format!("connect={}", connect.bytes().map(escaped).collect::<String>())
+            }
+        };
+        load.open_http2(&format!("{}?{query}", self.target()), streams)
+    }
+
     /// The next request of a client that polls.
     pub(crate) fn next_poll(body: &str, addr: std::net::SocketAddr) -> Vec<u8> {
         http::post(addr, Self::Poll.target(), "", body)
+    }
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http1 => f.write_str("HTTP/1.1"),
+            Self::Http2 { streams: 1 } => f.write_str("HTTP/2, one on a connection"),
+            Self::Http2 { streams } => write!(f, "HTTP/2, {streams} on a connection"),
+        }
     }
 }
 

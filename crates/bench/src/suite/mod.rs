@@ -26,7 +26,7 @@ use thiserror::Error;
 
 pub use self::jitter::JitterSettings;
 
-use crate::load::transport::Transport;
+use crate::load::transport::{Over, Transport};
 use crate::load::{LoadError, Wait};
 use crate::peers::{Absent, Role, Roster, ServerKind};
 use crate::report::{Fanout, Metric, Report};
@@ -64,6 +64,8 @@ pub enum Suite {
     StreamIdle {
         /// Which of them.
         by: Transport,
+        /// On which connections.
+        over: Over,
     },
     /// Memory, fan-out and handshakes over TLS.
     Tls,
@@ -316,7 +318,7 @@ impl Suite {
             Self::Slow => slow::round(kind, server, settings),
             Self::Storm => storm::round(kind, server, settings),
             Self::Channels => channels::round(kind, server, settings),
-            Self::StreamIdle { by } => stream_idle::round(*by, kind, server, settings),
+            Self::StreamIdle { by, over } => stream_idle::round((*by, *over), kind, server, settings),
             Self::Tls => tls::round(kind, server, settings),
             Self::Compression => compression::round(kind, server, settings),
             Self::Jitter { by } => jitter::round(*by, kind, server, settings),

@@ -1,4 +1,5 @@
 //! Idle memory of the transports over plain HTTP: streams, and sessions whose poll waits. Each follows one channel.
+//! Event streams are measured over HTTP/2 too, alone on a connection and many on one.
 //!
 //! Read as in `idle`: when all are subscribed and silent. The memory that the server needs for the connection and for
 //! HTTP is part of it.
@@ -7,7 +8,7 @@ use std::net::SocketAddr;
 
 use super::{RoundError, Sample, Settings, idle, join};
 use crate::load::native::{self, Heard};
-use crate::load::transport::Transport;
+use crate::load::transport::{Over, Transport};
 use crate::load::{Handler, Load, LoadError, Outgoing};
 use crate::peers::{Role, ServerKind};
 use crate::report::Metric;
@@ -17,7 +18,7 @@ use crate::server::Server;
 const IN_FLIGHT: usize = 64;
 
 pub(super) fn round(
-    by: Transport,
+    (by, over): (Transport, Over),
     kind: ServerKind,
     server: &Server,
     settings: &Settings,
@@ -30,13 +31,15 @@ pub(super) fn round(
     let mut opened = 0;
     while listeners.open < connections {
         while opened < connections && opened - listeners.open < IN_FLIGHT {
-            listeners.open_one(opened, &mut load)?;
-            opened += 1;
+            opened += match over {
+                Over::Http1 => listeners.open_one(opened, &mut load)?,
+                Over::Http2 { streams } => listeners.open_http2(streams.min(connections - opened), &mut load)?,
+            };
         }
         load.turn(&mut listeners)?;
     }
     let bytes = idle::quiet(&mut load, server, settings)?.saturating_sub(before);
-    Ok(vec![Sample { metric: Metric::StreamMemory { by }, value: bytes as f64 / connections as f64 }])
+    Ok(vec![Sample { metric: Metric::StreamMemory { by, over }, value: bytes as f64 / connections as f64 }])
 }
 
 struct Listeners {
@@ -51,14 +54,20 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn open_one(&self, index: usize, load: &mut Load) -> Result<(), LoadError> {
+    /// Opens a connection, and says how many subscriptions come with it.
+    fn open_one(&self, index: usize, load: &mut Load) -> Result<usize, LoadError> {
         let mut command = String::new();
         match self.by {
-            Transport::Events => return Transport::follow(&self.channel, "", load).map(drop),
+            Transport::Events => return Transport::follow(&self.channel, "", load).map(|_| 1),
             Transport::Poll => native::connect_by_poll(&format!("client-{index}"), &self.channel, &mut command),
             _ => native::connect(None, Some((&self.channel, None)), &mut command),
         }
-        self.by.open(&command, load).map(drop)
+        self.by.open(&command, load).map(|_| 1)
+    }
+
+    /// The same over HTTP/2.
+    fn open_http2(&self, streams: usize, load: &mut Load) -> Result<usize, LoadError> {
+        self.by.follow_by_http2(&self.channel, streams, load).map(|_| streams)
     }
 }
 

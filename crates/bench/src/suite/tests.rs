@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{JitterSettings, Sample, Settings, Suite};
 use crate::load::Wait;
-use crate::load::transport::Transport;
+use crate::load::transport::{Over, Transport};
 use crate::peers::{API_KEY, Role, ServerKind};
 use crate::report::{Fanout, Metric};
 use crate::server::Server;
@@ -136,8 +136,11 @@ fn channels() {
 
 #[test]
 fn idle_streams_and_polls() {
-    for by in Transport::BY_HTTP {
-        assert_eq!(measured(&Suite::StreamIdle { by }, 2), [Metric::StreamMemory { by }], "{by}");
+    let http1 = Transport::BY_HTTP.map(|by| (by, Over::Http1));
+    // The last connection has fewer streams than the others.
+    let http2 = [(Transport::Sse, 1), (Transport::Events, 8)].map(|(by, streams)| (by, Over::Http2 { streams }));
+    for (by, over) in http1.into_iter().chain(http2) {
+        assert_eq!(measured(&Suite::StreamIdle { by, over }, 2), [Metric::StreamMemory { by, over }], "{by}, {over}");
     }
 }
 
