@@ -160,7 +160,7 @@ impl Routes {
                     let is_short = request.body().size_hint().upper().is_some_and(|bytes| bytes <= SHORT_BYTES_MAX);
                     let pause_max = if is_over { hasten(pause_max) } else { pause_max };
                     let reading = body::read_whole(request.body_mut(), bytes_max, pause_max, "POST");
-                    bring(&give, (sid, is_short), reading).await
+                    Box::pin(bring(&give, (sid, is_short), reading)).await // larger than a poll that waits
                 }
                 Err(refused) => Err(refused),
             };

@@ -80,10 +80,10 @@ impl Routes {
         (ends, is_over): (Ends, bool),
         give: impl FnOnce(Exchange, ExchangeAnswer),
     ) -> Response<Body> {
-        let serve = async |mut request: Request<Body>| {
+        let serve = async |request: Request<Body>| {
             let (asker, accepts) = (Asker::of_request(&request), Accepts::of(&request));
             let mut cors = HeaderMap::new();
-            match self.exchange(kind, &mut request, (ends, is_over), &mut cors, give).await {
+            match self.exchange(kind, request, (ends, is_over), &mut cors, give).await {
                 Ok((body, has_secrets)) => {
                     let mut response = Response::new(Body::from(body));
                     *response.headers_mut() = cors;
@@ -106,16 +106,18 @@ impl Routes {
     async fn exchange(
         &self,
         kind: ExchangeKind,
-        request: &mut Request<Body>,
+        mut request: Request<Body>,
         (ends, is_over): (Ends, bool),
         cors: &mut HeaderMap,
         give: impl FnOnce(Exchange, ExchangeAnswer),
     ) -> Result<(Bytes, bool), HttpRefusal> {
-        let read = self.read_exchange(kind, request, (ends, is_over), cors).await;
+        // Boxed: it is over before the poll waits, and so is the request.
+        let read = Box::pin(self.read_exchange(kind, &mut request, (ends, is_over), cors)).await;
         let exchange = read.inspect_err(|refused| {
             let (id, path) = (RequestId::of(request.headers()), request.uri().path());
             logs::refused(kind.asked(), &id, &ends.peer, path, refused.status(), refused.reason());
         })?;
+        drop(request);
         let has_secrets = matches!(exchange, Exchange::Connect(_));
         let (to, answered) = oneshot::channel();
         give(exchange, to);

@@ -8,6 +8,7 @@ pub(crate) mod chat;
 pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod native;
+pub(crate) mod piece;
 pub(crate) mod socketio;
 pub(crate) mod stream;
 

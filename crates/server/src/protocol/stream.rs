@@ -3,6 +3,7 @@
 //! `http::streams` makes a [`StreamRequest`] of a request, and `shard::streams` a connection and an answer of it.
 
 use crate::protocol::events;
+use crate::protocol::piece::Taker;
 use crate::protocol::{Actions, Conversation, Message, Place, Protocol};
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, REQUEST_ID, RequestId, RequestInfo};
@@ -18,7 +19,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
-use tokio::sync::mpsc;
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -128,14 +128,14 @@ pub(crate) struct Bridged {
 }
 
 /// The body of a stream that hyper writes.
-pub(crate) struct StreamBody(pub(crate) mpsc::Receiver<Bytes>);
+pub(crate) struct StreamBody(pub(crate) Taker);
 
 impl HttpBody for StreamBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_take(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

@@ -20,6 +20,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::{Buf, Bytes};
 use fanfare_hub::WireId;
+use futures_util::FutureExt as _;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -47,9 +48,7 @@ struct Local(Pace);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {
-        let task = tokio::task::spawn_local(async {
-            future.await;
-        });
+        let task = tokio::task::spawn_local(future.map(drop)); // an `async` block would have room for it twice
         self.0.is_run_by(task.abort_handle());
     }
 }
@@ -98,7 +97,7 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
         server.timer(TokioTimer::new()).max_concurrent_streams(100);
         server.max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX));
         server.keep_alive_interval(times.head).keep_alive_timeout(times.head);
-        let mut serving = std::pin::pin!(server.serve_connection(io, service));
+        let mut serving = Box::pin(server.serve_connection(io, service)); // larger than all that HTTP/1 needs
         tokio::select! {
             biased; // received bytes are read first
             served = serving.as_mut() => served,
@@ -145,13 +144,18 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
     }
 }
 
-async fn answer(
+/// The future of an answer, boxed for each kind of request. hyper has room for the largest one in a connection of
+/// HTTP/1, idle or not, and in the task of a stream of HTTP/2, as long as its answer goes on. Unboxed, that room was
+/// 9 KB and 19 KB.
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
+
+fn answer(
     shell: Shared,
     routes: Routes,
-    mut request: Request<Watched<Incoming>>,
+    request: Request<Watched<Incoming>>,
     (ends, is_shared): (Ends, bool),
     guest: Option<Guest>,
-) -> Result<Response<Body>, Infallible> {
+) -> Answer {
     let http11 = request.version() == Version::HTTP_11;
     if let Some(kind) = routes.opens_stream(&request) {
         let address = ends.peer.address().map(|address| address.ip());
@@ -162,32 +166,42 @@ async fn answer(
             Version::HTTP_2 => connections.admit_session(address).ok().map(|session| (None, Some(session))),
             _ => Some((None, None)),
         };
-        let open = |asked: StreamRequest, to| match counted.filter(|_| guest.is_none()) {
-            None => drop(tokio::task::spawn_local(streams::turn_away(shell, asked, to))),
-            Some(counted) => drop(tokio::task::spawn_local(async {
-                let _counted = counted;
-                streams::bridge(shell, asked, to).await;
-            })),
+        let open = move |asked: StreamRequest, to| match counted.filter(|_| guest.is_none()) {
+            None => streams::turn_away(&shell, asked, to),
+            Some(counted) => streams::bridge(&shell, asked, to, counted),
         };
-        return Ok(routes.serve_stream(kind, request.map(Body::new), ends, open).await);
+        return Box::pin(async move { Ok(routes.serve_stream(kind, request.map(Body::new), ends, open).await) });
     }
-    let give = |exchange, answer| polls::take(&shell, exchange, guest.as_ref(), answer);
     let is_over = guest.is_some();
     if let Some(kind) = routes.exchanges(&request) {
-        return Ok(routes.serve_exchange(kind, request.map(Body::new), (ends, is_over), give).await);
+        let give = move |exchange, answer| polls::take(&shell, exchange, guest.as_ref(), answer);
+        let serve = async move { Ok(routes.serve_exchange(kind, request.map(Body::new), (ends, is_over), give).await) };
+        return Box::pin(serve);
     }
     if routes.asks_engine(http11, &request) {
-        return Ok(routes.serve_engine(request.map(Body::new), (ends, is_over), give).await);
+        let give = move |exchange, answer| polls::take(&shell, exchange, guest.as_ref(), answer);
+        return Box::pin(async move { Ok(routes.serve_engine(request.map(Body::new), (ends, is_over), give).await) });
     }
-    if !routes.is_upgrade((http11, request.method().as_str()), request.uri().path(), pairs(request.headers())) {
-        return Ok(match guest.filter(|_| !routes.is_vital(request.method(), request.uri().path())) {
-            Some(guest) => {
-                let refused = overloaded(&guest.over).to(Asker::of_request(&request));
-                request::identified(&routes.watch, request, async |_| refused.into_response()).await
-            }
-            None => routes.respond(request).await,
-        });
+    if routes.is_upgrade((http11, request.method().as_str()), request.uri().path(), pairs(request.headers())) {
+        return Box::pin(upgrade(shell, routes, request, ends));
     }
+    match guest.filter(|_| !routes.is_vital(request.method(), request.uri().path())) {
+        Some(guest) => {
+            let refused = overloaded(&guest.over).to(Asker::of_request(&request));
+            Box::pin(
+                async move { Ok(request::identified(&routes.watch, request, async |_| refused.into_response()).await) },
+            )
+        }
+        None => Box::pin(async move { Ok(routes.respond(request).await) }),
+    }
+}
+
+async fn upgrade(
+    shell: Shared,
+    routes: Routes,
+    mut request: Request<Watched<Incoming>>,
+    ends: Ends,
+) -> Result<Response<Body>, Infallible> {
     let headers: Vec<_> = pairs(request.headers()).collect();
     let upgrade = UpgradeRequest::of(&request, &headers, ends.peer);
     let (wire, response, request_info, sid) = match routes.upgrade(&upgrade) {

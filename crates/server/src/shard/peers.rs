@@ -290,14 +290,8 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
             Control::Adopt(upgraded) => accept::adopt_loose(shell, watch, *upgraded),
             // Its socket is another server's, which may have many streams on one.
             Control::Stream(request, to) => match admitted(&watch.connections, &request.start.peer) {
-                Ok(admitted) => drop(tokio::task::spawn_local({
-                    let shell = shell.clone();
-                    async move {
-                        let _admitted = admitted;
-                        streams::bridge(shell, *request, to).await;
-                    }
-                })),
-                Err(_) => drop(tokio::task::spawn_local(streams::turn_away(shell.clone(), *request, to))),
+                Ok(admitted) => streams::bridge(shell, *request, to, admitted),
+                Err(_) => streams::turn_away(shell, *request, to),
             },
             Control::Exchange(exchange, answer) => polls::take(shell, exchange, None, answer),
             Control::Advance(ms, done) => {

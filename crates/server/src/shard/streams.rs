@@ -20,6 +20,7 @@ use super::read::Reader;
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::framing::Wire;
 use crate::protocol::events::retry_ms;
+use crate::protocol::piece::{Giver, pieces};
 use crate::protocol::stream::{Bridged, StreamAnswer, StreamBody, StreamRequest};
 use crate::refusal::HttpRefusal;
 use crate::transport::pace::FORGET_BYTES;
@@ -33,7 +34,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// A body goes to hyper in pieces of about this length.
 const PIECE_BYTES: usize = 16 << 10;
@@ -147,77 +148,90 @@ async fn stream(
     tokio::task::spawn_local(Reader { shell: shared.clone(), half: Some(half), id, deframer, stash });
 }
 
-/// Opens a stream whose body hyper writes.
-pub(crate) async fn bridge(shared: Shared, request: StreamRequest, to: oneshot::Sender<Result<Bridged, HttpRefusal>>) {
+/// Where the answer of a stream whose body hyper writes goes.
+pub(crate) type BridgedAnswer = oneshot::Sender<Result<Bridged, HttpRefusal>>;
+
+/// Opens a stream whose body hyper writes. It is `counted` until it ends.
+pub(crate) fn bridge(shared: &Shared, request: StreamRequest, to: BridgedAnswer, counted: impl Sized + 'static) {
     let _fatal = Fatal;
-    let (wire, answer, id, waits) = begin(&shared, request);
-    let mut to = to;
+    let (wire, answer, id, waits) = begin(shared, request);
+    let shared = shared.clone();
+    tokio::task::spawn_local(async move {
+        let _fatal = Fatal;
+        let _counted = (waits, counted);
+        // Boxed: it is over before the stream goes on, and larger.
+        if let Some(giver) = Box::pin(bridged(&shared, wire, answer, id, to)).await {
+            pump(&shared, id, &giver).await;
+        }
+    });
+}
+
+/// Answers the request for a stream. `None`: it does not go on.
+async fn bridged(
+    shared: &Shared,
+    wire: WireId,
+    answer: StreamAnswer,
+    id: ConnId,
+    mut to: BridgedAnswer,
+) -> Option<Giver> {
     let opened = tokio::select! {
         biased;
-        opened = verdict(&shared, id) => opened,
+        opened = verdict(shared, id) => opened,
         () = to.closed() => Opened::Gone,
     };
-    let (sender, body) = mpsc::channel(1);
-    let headers = answer.headers();
-    let answered = match opened {
-        Opened::Gone => Err(None),
-        Opened::Refused(refused) => Err(Some(answer.refusal(refused))),
+    let (giver, taker) = pieces();
+    let bridged = Bridged { headers: answer.headers(), body: StreamBody(taker) };
+    match opened {
+        Opened::Gone => {}
+        Opened::Refused(refused) => {
+            let _ = to.send(Err(answer.refusal(refused))); // the client may have gone
+            return None;
+        }
         Opened::NotNow => {
-            let _ = sender.try_send(shared.borrow_mut().not_now(wire)); // it is empty
-            drop(sender);
-            let _ = to.send(Ok(Bridged { headers, body: StreamBody(body) })); // the client may have gone
-            return;
+            giver.give(shared.borrow_mut().not_now(wire));
+            let _ = to.send(Ok(bridged)); // as above
+            return None;
         }
-        Opened::Stream(_) => Ok(()),
-    };
-    match answered {
-        Err(Some(refused)) => {
-            let _ = to.send(Err(refused)); // as above
-        }
-        Ok(()) if to.send(Ok(Bridged { headers, body: StreamBody(body) })).is_ok() => {
-            return pump(&shared, id, sender, waits).await;
-        }
-        _ => {
-            let mut shell = shared.borrow_mut();
-            let now = shell.now();
-            shell.lost(now, id, &GIVEN_UP, true);
-        }
+        Opened::Stream(_) if to.send(Ok(bridged)).is_ok() => return Some(giver),
+        Opened::Stream(_) => {}
     }
+    let mut shell = shared.borrow_mut();
+    let now = shell.now();
+    shell.lost(now, id, &GIVEN_UP, true);
+    None
 }
 
 /// Answers a request on a connection over a limit: its client comes back later.
-pub(crate) async fn turn_away(
-    shared: Shared,
-    request: StreamRequest,
-    to: oneshot::Sender<Result<Bridged, HttpRefusal>>,
-) {
-    let (sender, body) = mpsc::channel(1);
+pub(crate) fn turn_away(shared: &Shared, request: StreamRequest, to: BridgedAnswer) {
+    let (giver, taker) = pieces();
     let mut shell = shared.borrow_mut();
-    let _ = sender.try_send(shell.not_now(request.wire)); // it is empty
+    giver.give(shell.not_now(request.wire));
     shell.counters.ended(Disconnect::Overloaded.row().word);
-    let bridged = Bridged { headers: request.answer.headers(), body: StreamBody(body) };
+    let bridged = Bridged { headers: request.answer.headers(), body: StreamBody(taker) };
     let _ = to.send(Ok(bridged)); // the client may have gone
 }
 
 /// Gives hyper the frames that wait for a connection, until one of them ends.
-async fn pump(shared: &Shared, id: ConnId, sender: mpsc::Sender<Bytes>, _counted: Waits) {
+async fn pump(shared: &Shared, id: ConnId, giver: &Giver) {
     loop {
         let waits = poll_fn(|cx| shared.borrow_mut().poll_fetch(cx, id));
         tokio::select! {
             biased;
             () = waits => {}
-            () = sender.closed() => break,
+            () = giver.closed() => break,
         }
         if shared.borrow_mut().conn(id).is_none() {
             return; // it was ended, and its last words are written
         }
-        let Ok(room) = sender.reserve().await else { break };
+        if giver.room().await.is_err() {
+            break;
+        }
         let mut shell = shared.borrow_mut();
         let piece = shell.fetch(id, PIECE_BYTES).concat();
         let now = shell.now();
         let len = piece.len();
         if len > 0 {
-            room.send(piece.into());
+            giver.give(piece.into());
         }
         shell.fetched(now, id, len);
     }
