@@ -36,6 +36,7 @@ mod server;
 pub mod settings;
 mod shard;
 mod transport;
+pub mod validation;
 mod watch;
 
 pub use api::Api;

@@ -14,6 +14,7 @@ pub mod proxy_protocol;
 pub mod socketio;
 pub mod sse;
 pub mod stream;
+pub mod texts;
 pub mod ticket;
 pub mod websocket;
 

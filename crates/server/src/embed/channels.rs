@@ -1,38 +1,36 @@
 //! Rules in code: one builder for each pattern, with the options of a `[[channels]]` table.
 
+use crate::validation::{EventSchemas, Texts, Validation};
 use fanfare_hub::{Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, SenderShown, Slow, Who};
 use std::time::Duration;
 
 /// Builds a rule. It begins closed: no client may subscribe until [`subscribe`](Self::subscribe) allows some.
 #[derive(Debug, Clone)]
-pub struct ChannelRule(Rule);
+pub struct ChannelRule(Rule, Validation);
 
 impl ChannelRule {
     pub(crate) fn new(pattern: &str) -> Result<Self, PatternError> {
         let nobody = || vec![Who::Nobody];
-        Ok(ChannelRule(Rule {
+        let rule = Rule {
             subscribe: nobody(),
             publish: nobody(),
             signal: nobody(),
             enter: nobody(),
             presence: PresenceMode::Off,
             ..Rule::open(Pattern::new(pattern)?)
-        }))
+        };
+        Ok(ChannelRule(rule, Validation::default()))
     }
 
     pub(crate) fn into_rule(self) -> Rule {
-        self.0
+        Rule { check: self.1.into_check(), ..self.0 }
     }
 
     /// Every client may do everything and see who is present: for trials.
     #[must_use]
     pub fn open(self) -> Self {
-        ChannelRule(Rule {
-            rate: self.0.rate,
-            slow: self.0.slow,
-            history: self.0.history,
-            ..Rule::open(self.0.pattern)
-        })
+        let rule = Rule { rate: self.0.rate, slow: self.0.slow, history: self.0.history, ..Rule::open(self.0.pattern) };
+        ChannelRule(rule, self.1)
     }
 
     /// Who may subscribe, and by default read history and presence. Any of a list suffices.
@@ -136,6 +134,27 @@ impl ChannelRule {
     pub fn rate(mut self, count: u32, per: Duration) -> Self {
         let window_ms = u64::try_from(per.as_millis()).unwrap_or(u64::MAX).max(1);
         self.0.rate = Some(RateLimit { count_max: count, window_ms });
+        self
+    }
+
+    /// The schema of publications' data, the application's too. Default: any data.
+    #[must_use]
+    pub fn schema(mut self, schema: impl Into<EventSchemas>) -> Self {
+        self.1.schema = Some(schema.into());
+        self
+    }
+
+    /// The schema of signals' data. Default: any data.
+    #[must_use]
+    pub fn signal_schema(mut self, schema: impl Into<EventSchemas>) -> Self {
+        self.1.signal_schema = Some(schema.into());
+        self
+    }
+
+    /// The texts in the data of publications and signals. Default: none are looked at.
+    #[must_use]
+    pub fn texts(mut self, texts: Texts) -> Self {
+        self.1.texts = texts;
         self
     }
 }

@@ -7,12 +7,15 @@
 use super::kind::{count, kind_of, time, within};
 use super::nearest;
 use super::problem::{Problem, Severity, Source};
+use super::schemas;
 use super::units::{self, Wrong};
 use super::written::{Field, Raw, Written};
+use crate::validation::Validation;
 use fanfare_hub::{
     Action, CHANNEL_NAME_BYTES_MAX, CLAIM_NAME_BYTES_MAX, ClaimValue, Pattern, PatternError, PresenceMode, RateLimit,
     Retain, Rule, SenderShown, Slow, Who, show_who,
 };
+use std::path::Path;
 
 /// An option of a rule, for the reference page.
 pub struct RuleOption {
@@ -29,6 +32,8 @@ pub struct RuleOption {
 const SUBSCRIBE_WORDS: &str = "\"anyone\", \"authenticated\", \"grant\", \"hook\", \"server\", \"nobody\", { claim = \"…\", in = [\"…\"] }, or a list of them";
 const PUBLISH_WORDS: &str = "\"subscriber\", \"anyone\", \"authenticated\", \"grant\", \"hook\", \"server\", \"nobody\", { claim = \"…\", in = [\"…\"] }, or a list of them";
 const OTHER_WORDS: &str = "\"subscriber\", \"anyone\", \"authenticated\", \"grant\", \"server\", \"nobody\", { claim = \"…\", in = [\"…\"] }, or a list of them";
+
+const SCHEMA_FORMS: &str = "{ file = \"schemas/chat.json\" }, a schema as a table or as JSON in quotes, or { events = { message = …, typing = … }, other = … } with such schemas";
 
 /// The options of a rule.
 pub const RULE_OPTIONS: &[RuleOption] = &[
@@ -118,6 +123,27 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
         allowed: "a count in a time of at most 365d, like \"20/s\" or \"100/10s\"",
         doc: "The rate of publications and signals of one session to the channels of this rule.",
     },
+    RuleOption {
+        key: "schema",
+        default: "none: any data",
+        allowed: SCHEMA_FORMS,
+        doc: "The JSON Schema (draft 2020-12, or the one that its `$schema` names) of the data of publications, those of the application too. A file's path begins at the configuration's own folder.               With `events` each event has a schema of its own; `other` is for all other messages, which are refused without it.               docs/validation.md has more.",
+    },
+    RuleOption {
+        key: "signal_schema",
+        default: "none: any data",
+        allowed: SCHEMA_FORMS,
+        doc: "The same for the data of signals.",
+    },
+    RuleOption {
+        key: "text",
+        default: "none: texts are published as they come",
+        allowed: "a list of tables { field = \"/content\", max = 4000, one_line = false, escape = \"html\" }, with `field` and any of the others",
+        doc: "Fields that hold texts, in publications and signals. Such a text loses its control characters and is put into Unicode's \
+              normal form NFC; then it may have `max` characters. `field` is a JSON pointer; `\"\"` is the data itself. With \
+              `one_line` line breaks and tabs become spaces. `escape` is for clients that insert the text into a page as HTML. \
+              docs/validation.md has more.",
+    },
 ];
 
 const HISTORY_OPTIONS: [&str; 3] = ["size", "bytes", "ttl"];
@@ -168,7 +194,7 @@ pub(super) struct WrittenRule {
 }
 
 /// Reads the value of `channels`.
-pub(super) fn read(field: &Field, problems: &mut Vec<Problem>) -> Vec<WrittenRule> {
+pub(super) fn read(field: &Field, folder: &Path, problems: &mut Vec<Problem>) -> Vec<WrittenRule> {
     let whole = |problem: String| Problem {
         severity: Severity::Error,
         at: field.at.clone(),
@@ -185,14 +211,20 @@ pub(super) fn read(field: &Field, problems: &mut Vec<Problem>) -> Vec<WrittenRul
     let mut rules = Vec::new();
     for (place, row) in rows.iter().enumerate() {
         match &row.raw {
-            Raw::Table(fields) => rules.extend(rule(place, row, fields, problems)),
+            Raw::Table(fields) => rules.extend(rule(place, row, fields, folder, problems)),
             _ => problems.push(whole(format!("its element {} is {}", place + 1, row.kind()))),
         }
     }
     rules
 }
 
-fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Problem>) -> Option<WrittenRule> {
+fn rule(
+    place: usize,
+    row: &Written,
+    fields: &[Field],
+    folder: &Path,
+    problems: &mut Vec<Problem>,
+) -> Option<WrittenRule> {
     let text = fields.iter().find(|field| field.key == "match").map(|field| &field.value.raw);
     let name = match text {
         Some(Raw::Text(text)) => format!("channels[{text:?}]"),
@@ -227,6 +259,7 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
     let (mut history_read, mut presence_read) = (vec![Who::Subscriber], vec![Who::Subscriber]);
     let (mut history, mut presence, mut slow, mut rate) = (Retain::default(), PresenceMode::Off, Slow::Pull, None);
     let (mut from, mut max_size, mut max_subscribers) = (SenderShown::Client, None, None);
+    let mut validation = Validation::default();
     let (mut options, mut is_known) = (Vec::new(), true);
     for field in fields {
         let value = &field.value;
@@ -304,6 +337,9 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
                 Raw::Number(number) => Err(kind_of(value, &format!("write it with a time: \"{number}/s\""))),
                 _ => Err(kind_of(value, "write it like \"20/s\"")),
             },
+            "schema" => schemas::read(value, folder).map(|new| validation.schema = Some(new)),
+            "signal_schema" => schemas::read(value, folder).map(|new| validation.signal_schema = Some(new)),
+            "text" => schemas::texts(value).map(|new| validation.texts = new),
             unknown => {
                 let known = RULE_OPTIONS.iter().map(|option| option.key);
                 let error =
@@ -353,7 +389,7 @@ fn rule(place: usize, row: &Written, fields: &[Field], problems: &mut Vec<Proble
         presence,
         slow,
         rate,
-        check: None,
+        check: validation.into_check(),
     };
     Some(WrittenRule { rule, place: RulePlace { at, options } })
 }
@@ -572,5 +608,6 @@ pub fn show_rule(rule: &Rule) -> Vec<(&'static str, String)> {
     shown.extend(rule.max_subscribers.map(|max| ("max_subscribers", max.to_string())));
     shown.push(("slow", format!("{:?}", rule.slow.word())));
     shown.extend(rule.rate.map(|rate| ("rate", format!("{:?}", units::show_rate(rate)))));
+    shown.extend(rule.check.iter().flat_map(|check| check.options()));
     shown
 }

@@ -13,6 +13,7 @@ mod lint;
 pub(crate) mod nearest;
 mod problem;
 mod reference;
+mod schemas;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -382,7 +383,7 @@ impl Loading {
         for field in fields {
             match (field.key.as_str(), &field.value.raw) {
                 ("channels", _) => {
-                    let rules = channels::read(field, &mut self.problems).into_iter();
+                    let rules = channels::read(field, folder, &mut self.problems).into_iter();
                     let (rules, places) = rules.map(|WrittenRule { rule, place }| (rule, place)).unzip();
                     self.settings.config.rules = Arc::new(Rules::new(rules));
                     self.settings.places = places;

@@ -33,9 +33,11 @@ pub(super) enum Raw {
     Text(String),
     Number(i128),
     Switch(bool),
+    /// No setting is one; schemas may have some.
+    Fraction(f64),
     List(Vec<Written>),
     Table(Vec<Field>),
-    /// A float or a date: no setting is one.
+    /// A date: no setting is one.
     Other(&'static str),
     /// A text whose variable is not set. That has been reported; its value is unknown.
     Unknown,
@@ -75,6 +77,7 @@ impl Written {
             Raw::Text(_) => "a string",
             Raw::Number(_) => "a number",
             Raw::Switch(_) => "true or false",
+            Raw::Fraction(_) => "a number with a fraction",
             Raw::List(_) => "a list",
             Raw::Table(_) => "a table",
             Raw::Other(kind) => kind,
@@ -166,7 +169,7 @@ impl File<'_> {
             DeValue::Boolean(on) => Raw::Switch(*on),
             DeValue::Array(list) => Raw::List(list.iter().map(|value| self.value(key, value)).collect()),
             DeValue::Table(table) => Raw::Table(self.fields(key, table)),
-            DeValue::Float(_) => Raw::Other("a number with a fraction"),
+            DeValue::Float(number) => Raw::Fraction(number.as_str().replace('_', "").parse().unwrap_or(f64::NAN)),
             DeValue::Datetime(_) => Raw::Other("a date"),
         };
         Written { raw, at, shown, loose }

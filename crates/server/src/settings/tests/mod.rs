@@ -3,6 +3,7 @@
 
 mod identity;
 mod rules;
+mod schemas;
 
 use super::*;
 use proptest::prelude::*;
