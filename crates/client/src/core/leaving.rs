@@ -6,17 +6,20 @@
 //!
 //! Over HTTP messages of the subscription may come long after the answer, when the channel is followed again. Their
 //! offsets tell them from newer ones if the new subscription begins at the newest position, in the epoch in which the
-//! channel was left. So this epoch is remembered.
+//! channel was left. So this epoch is remembered. Where the channel was left before its `subscribe` was answered, that
+//! answer names the epoch, and the new subscription waits for it.
 
 use super::out::Out;
 use super::publishes::rest_ms;
-use fanfare_hub::Rng;
+use fanfare_hub::{ErrorCode, Rng};
 use fanfare_wire::native::client::{ClientCommand, Position, ServerMessage, Subscribed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// So many channels are remembered.
 const LEFT_MAX: usize = 1024;
+/// The epoch of a subscription that nobody can tell: it equals no other.
+const UNKNOWN: &str = "";
 
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
@@ -24,15 +27,26 @@ pub(super) struct Leaving {
     asked: BTreeMap<u64, (Arc<str>, u32)>,
     /// To be sent again: when, and how often it was refused.
     later: BTreeMap<Arc<str>, (u64, u32)>,
-    /// Channels with a subscription that ended on this connection, with their epochs as far as these were known.
-    left: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    /// Channels with a subscription that ended on this connection, with the epochs in which late messages may be: two
+    /// at most, for no new subscription is in both.
+    left: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Channels to which the server subscribed us while our `unsubscribe` was on its way.
     crossed: BTreeSet<Arc<str>>,
 }
 
+/// The place of a subscription that ends.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// Its messages have come up to here.
+    At(Position),
+    /// It was asked for from here, and not answered.
+    Since(Position),
+    Nothing,
+}
+
 impl Leaving {
-    /// Sends it. `known`: the place at which the subscription was.
-    pub(super) fn ask(&mut self, channel: &Arc<str>, known: Option<Position>, out: &mut Out) {
+    /// Sends it. `known`: the place at which the subscription was, as for [`begins_anew`](Self::begins_anew).
+    pub(super) fn ask(&mut self, channel: &Arc<str>, known: Known, out: &mut Out) {
         self.begins_anew(channel, known);
         let retries = self.later.remove(channel).map_or(0, |(_, retries)| retries);
         let id = out.next_id();
@@ -40,14 +54,44 @@ impl Leaving {
         out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
     }
 
-    /// A subscription that was at this place ends, or begins anew, and messages of it may still come.
-    pub(super) fn begins_anew(&mut self, channel: &Arc<str>, known: Option<Position>) {
+    /// A subscription ends, or begins anew, and messages of it may still come.
+    pub(super) fn begins_anew(&mut self, channel: &Arc<str>, known: Known) {
         let left_in = self.left.entry(channel.clone()).or_default();
-        if let Some(Position { epoch, .. }) = known {
-            *left_in = Some(epoch);
+        match known {
+            // What comes now lies behind that place.
+            Known::At(Position { epoch, .. }) => *left_in = vec![epoch],
+            Known::Since(Position { epoch, .. }) if left_in.is_empty() => left_in.push(epoch),
+            Known::Since(_) | Known::Nothing => {}
         }
         if self.left.len() > LEFT_MAX {
             self.left.pop_first();
+        }
+    }
+
+    /// A `subscribe` to the channel, of now or of a subscription that has ended, is answered.
+    pub(super) fn began(&mut self, channel: &str, answer: &ServerMessage) {
+        let epoch = match answer {
+            ServerMessage::Subscribed(subscribed) => &*subscribed.position.epoch,
+            // It has taken effect, and how is not known.
+            ServerMessage::Error(error) if *error.code == *ErrorCode::Unknown.row().word => UNKNOWN,
+            _ => return,
+        };
+        self.may_be_in(channel, epoch);
+    }
+
+    /// The server has a subscription of ours of which nobody knows where it began.
+    pub(super) fn is_there(&mut self, channel: &str) {
+        if self.left.get(channel).is_some_and(Vec::is_empty) {
+            self.may_be_in(channel, UNKNOWN);
+        }
+    }
+
+    fn may_be_in(&mut self, channel: &str, epoch: &str) {
+        if let Some(left_in) = self.left.get_mut(channel)
+            && left_in.len() < 2
+            && left_in.iter().all(|it| **it != *epoch)
+        {
+            left_in.push(epoch.into());
         }
     }
 
@@ -80,7 +124,7 @@ impl Leaving {
     /// left in another epoch, or pages follow that are older than such a message.
     pub(super) fn is_ambiguous(&self, channel: &str, subscribed: &Subscribed) -> bool {
         let Some(left_in) = self.left.get(channel) else { return false };
-        subscribed.more || left_in.as_ref().is_some_and(|epoch| *epoch != subscribed.position.epoch)
+        subscribed.more || left_in.iter().any(|epoch| *epoch != subscribed.position.epoch)
     }
 
     /// True where an `unsubscribe` from this channel has no answer.

@@ -78,6 +78,12 @@ impl Requests {
         self.pending.remove(&id).map(|pending| pending.purpose)
     }
 
+    /// True while a `subscribe` to this channel waits for its answer.
+    pub(super) fn subscribes(&self, channel: &str) -> bool {
+        let is_it = |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { channel: of, .. } if **of == *channel);
+        self.pending.values().any(|pending| is_it(&pending.purpose))
+    }
+
     /// The connection is there: sends the waiting requests.
     pub(super) fn online(&mut self, out: &mut Out) {
         for (&id, pending) in self.pending.iter_mut().filter(|(_, pending)| !pending.sent) {

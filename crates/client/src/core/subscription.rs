@@ -3,6 +3,7 @@
 //! In: answers and messages of this channel, as `subscriptions.rs` gives them. Out: events, and the options for the
 //! server, from the last place that the application got.
 
+use super::leaving::Known;
 use super::out::Out;
 use super::requests::{Purpose, Requests};
 use super::subscriptions::Online;
@@ -54,6 +55,8 @@ pub(super) struct Subscription {
     pub(super) presence_early: Option<u64>,
     /// Messages that came before the answer to `subscribe`.
     pub(super) held: Vec<ServerMessage>,
+    /// The answer to the `subscribe` of this life, which waits for the answer to an earlier one.
+    pub(super) early: Option<(u64, ServerMessage)>,
     /// There were more.
     pub(super) overflowed: bool,
     /// When to ask again who is present: the last time was not answered.
@@ -80,12 +83,22 @@ impl Subscription {
             presence_seq: None,
             presence_early: None,
             held: Vec::new(),
+            early: None,
             overflowed: false,
             presence_at_ms: None,
             passes_over: false,
             has_pages: false,
             retries: 0,
             presence_retries: 0,
+        }
+    }
+
+    /// Where it is, when it ends or begins anew.
+    pub(super) fn known(&self) -> Known {
+        match (&self.position, self.state) {
+            (None, _) => Known::Nothing,
+            (Some(position), State::Live) => Known::At(position.clone()),
+            (Some(position), _) => Known::Since(position.clone()),
         }
     }
 

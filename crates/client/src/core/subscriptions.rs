@@ -10,10 +10,11 @@
 //!
 //! Over HTTP the answer to a `subscribe` comes by another request than the messages of the channel, which may overtake
 //! it. Messages of a channel that is asked for are held until the answer is there, [`HELD_BYTES_MAX`] in all. If they
-//! are more, the channel is subscribed to again from the place that the answer names.
+//! are more, the channel is subscribed to again from the place that the answer names. The answers to two `subscribe`s
+//! may change places too: the later one waits for the earlier one, which names the epoch of what is held.
 //! A presence that is older than a change before it is asked for again.
 
-use super::leaving::Leaving;
+use super::leaving::{Known, Leaving};
 use super::out::Out;
 use super::publishes::rest_ms;
 use super::requests::{Purpose, Requests, refused};
@@ -100,8 +101,9 @@ impl Subscriptions {
                 if !as_it_is {
                     self.last_life += 1;
                     subscription.life = self.last_life; // an answer that is on its way is of the earlier one
+                    let known = subscription.known();
                     subscription.state = State::Detached;
-                    let known = std::mem::replace(&mut subscription.position, options.since.take());
+                    subscription.position = options.since.take();
                     subscription.options = options;
                     self.leaving.begins_anew(&channel, known);
                 }
@@ -116,7 +118,7 @@ impl Subscriptions {
         subscription.fail(out, &error);
         self.owed.extend(subscription.is_bare().then(|| channel.clone()));
         if connected && subscription.is_known_there() {
-            self.leaving.ask(channel, subscription.position, out);
+            self.leaving.ask(channel, subscription.known(), out);
         }
     }
 
@@ -129,7 +131,7 @@ impl Subscriptions {
         let Some(subscription) = self.all.get(channel) else { return };
         self.owed.extend(subscription.is_bare().then(|| channel.clone()));
         if connected && subscription.is_known_there() {
-            self.leaving.ask(channel, subscription.position.clone(), out);
+            self.leaving.ask(channel, subscription.known(), out);
         }
         let Some(subscription) = self.all.get_mut(channel) else { return };
         self.last_life += 1;
@@ -225,9 +227,10 @@ impl Subscriptions {
         let Some(subscription) = self.all.get_mut(channel).filter(|it| it.is_known_there()) else { return };
         self.last_life += 1;
         subscription.life = self.last_life;
+        let known = subscription.known();
         subscription.state = State::Detached;
         subscription.forget_presence();
-        self.leaving.ask(channel, subscription.position.clone(), out);
+        self.leaving.ask(channel, known, out);
     }
 
     /// A channel whose messages on this connection are ambiguous: only another one tells them apart.
@@ -260,7 +263,7 @@ impl Subscriptions {
     pub(super) fn pump(&mut self, at: Online<'_>, requests: &mut Requests, out: &mut Out) {
         for channel in self.leaving.due(at.now_ms) {
             match self.all.get(&channel).map(|subscription| subscription.state) {
-                None | Some(State::Paused) => self.leaving.ask(&channel, None, out),
+                None | Some(State::Paused) => self.leaving.ask(&channel, Known::Nothing, out),
                 Some(_) => self.leaving.stays(&channel),
             }
         }
@@ -299,7 +302,7 @@ impl Subscriptions {
         self.leaving.offline();
         self.owed.clear();
         for subscription in self.all.values_mut() {
-            (subscription.held, subscription.overflowed) = (Vec::new(), false);
+            (subscription.held, subscription.overflowed, subscription.early) = (Vec::new(), false, None);
         }
         for subscription in self.all.values_mut().filter(|subscription| subscription.state != State::Paused) {
             subscription.state = State::Detached;
@@ -323,21 +326,16 @@ impl Subscriptions {
     ) {
         match (purpose, message) {
             (Purpose::Subscribe { channel, life }, message) => {
+                self.leaving.began(&channel, &message);
+                let waits = out.over_http && requests.subscribes(&channel);
                 let asking = |subscription: &&mut Subscription| subscription.state == State::Requested;
-                let Some(subscription) = self.find(&channel, life).filter(asking) else { return };
-                let is_end = |held: &ServerMessage| matches!(held, ServerMessage::Unsubscribed(_));
-                let has_ended = subscription.held.iter().any(is_end);
-                match message {
-                    ServerMessage::Subscribed(subscribed)
-                        if out.over_http
-                            && (self.leaving.is_ambiguous(&channel, &subscribed)
-                                || has_ended && self.leaving.was_left(&channel)) =>
-                    {
-                        self.ambiguous = Some(channel);
-                    }
-                    ServerMessage::Subscribed(subscribed) => self.live(at, *subscribed, false, requests, out),
-                    ServerMessage::Error(error) => self.failed(at.now_ms, rng, &channel, error, out),
-                    _ => {}
+                let Some(subscription) = self.all.get_mut(&channel).filter(asking) else { return };
+                if subscription.life == life {
+                    subscription.early = Some((life, message));
+                }
+                let is_of = |(of, _): &mut (u64, ServerMessage)| *of == subscription.life;
+                if !waits && let Some((_, message)) = subscription.early.take_if(is_of) {
+                    self.begun(at, rng, channel, message, requests, out);
                 }
             }
             (Purpose::PresenceSync { channel, life }, ServerMessage::Error(error)) if error.retryable => {
@@ -369,6 +367,32 @@ impl Subscriptions {
         }
     }
 
+    /// The answer to the `subscribe` of this channel. All earlier ones are answered.
+    fn begun(
+        &mut self,
+        at: Online<'_>,
+        rng: &mut Rng,
+        channel: Arc<str>,
+        message: ServerMessage,
+        requests: &mut Requests,
+        out: &mut Out,
+    ) {
+        let Some(subscription) = self.all.get(&channel) else { return };
+        let has_ended = subscription.held.iter().any(|held| matches!(held, ServerMessage::Unsubscribed(_)));
+        match message {
+            ServerMessage::Subscribed(subscribed)
+                if out.over_http
+                    && (self.leaving.is_ambiguous(&channel, &subscribed)
+                        || has_ended && self.leaving.was_left(&channel)) =>
+            {
+                self.ambiguous = Some(channel);
+            }
+            ServerMessage::Subscribed(subscribed) => self.live(at, *subscribed, false, requests, out),
+            ServerMessage::Error(error) => self.failed(at.now_ms, rng, &channel, error, out),
+            _ => {}
+        }
+    }
+
     /// `subscribed` or `error` without an id: for a subscription of `connect`, or made by the server. Gives back an
     /// error that is for nobody here.
     pub(super) fn answered_bare(
@@ -382,7 +406,11 @@ impl Subscriptions {
         let is_bare =
             |all: &BTreeMap<Arc<str>, Subscription>, channel: &str| all.get(channel).is_some_and(Subscription::is_bare);
         match message {
-            ServerMessage::Subscribed(subscribed) if self.owed.remove(&subscribed.channel) => {}
+            ServerMessage::Subscribed(subscribed) if self.owed.remove(&subscribed.channel) => {
+                if out.over_http {
+                    self.overtaken(&subscribed.channel, subscribed.position.clone());
+                }
+            }
             ServerMessage::Error(error) if error.channel.as_ref().is_some_and(|of| self.owed.remove(of)) => {}
             ServerMessage::Subscribed(subscribed) if is_bare(&self.all, &subscribed.channel) => {
                 self.live(at, *subscribed, true, requests, out);
@@ -417,7 +445,7 @@ impl Subscriptions {
                     subscription.state = State::Detached;
                 }
             }
-            Some(State::Paused) => self.leaving.ask(&channel, None, out),
+            Some(State::Paused) => self.leaving.ask(&channel, Known::Nothing, out),
             None => {
                 self.last_life += 1;
                 let options = Subscribe::new(channel.clone());
@@ -428,8 +456,8 @@ impl Subscriptions {
         }
     }
 
-    /// The server had subscribed us by itself before our own subscription began. The answer to that comes by another
-    /// way, and may have come already.
+    /// The server had subscribed us, by itself or for a `connect`, before our own subscription began. The answer to
+    /// that comes by another way, and may have come already.
     fn overtaken(&mut self, channel: &Arc<str>, position: Position) {
         let Some(subscription) = self.all.get(channel) else { return };
         let is_in = |known: &Position| known.epoch == position.epoch;
@@ -437,7 +465,7 @@ impl Subscriptions {
         if subscription.state == State::Live && is_ambiguous {
             self.ambiguous = Some(channel.clone());
         }
-        self.leaving.begins_anew(channel, Some(position));
+        self.leaving.begins_anew(channel, Known::At(position));
     }
 
     fn live(&mut self, at: Online<'_>, subscribed: Subscribed, bare: bool, requests: &mut Requests, out: &mut Out) {
@@ -495,8 +523,10 @@ impl Subscriptions {
         }
         // An earlier life of ours, as far as the server knows.
         if *error.code == *ErrorCode::AlreadySubscribed.row().word {
+            let known = subscription.known();
             subscription.state = State::Detached;
-            return self.leaving.ask(channel, subscription.position.clone(), out);
+            self.leaving.ask(channel, known, out);
+            return self.leaving.is_there(channel);
         }
         self.end_one(channel, error.code.clone(), error.message.clone(), &CallError::Refused(error), out);
     }

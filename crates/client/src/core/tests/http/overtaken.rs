@@ -94,6 +94,128 @@ fn a_channel_that_is_followed_again_in_a_new_epoch_is_followed_on_a_new_connecti
     }
 }
 
+/// The application leaves a channel before its `subscribe` is answered, and follows it again. What comes meanwhile is
+/// of the epoch that the earlier answer names.
+#[test]
+fn messages_of_a_subscription_that_was_left_unanswered_are_not_taken_for_those_of_another_epoch() {
+    for (epoch, is_clear) in [("e", true), ("f", false)] {
+        for first_comes in ["before the messages", "last", "never", "unknown", "refused"] {
+            let (mut world, poll) = World::polling();
+            let first = of(HttpKind::Send, &world.call(subscribe("c")).1);
+            world.call(Call::Unsubscribe("c".into()));
+            let second = of(HttpKind::Send, &world.call(subscribe("c")).1);
+            let subscribed = |send: &HttpRequest, epoch: &str, offset: u64| {
+                let id = id_in(&send.body);
+                format!(r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"{epoch}","offset":{offset}}}"#)
+            };
+            let earlier = match first_comes {
+                "unknown" | "refused" => {
+                    let code = if first_comes == "unknown" { "unknown" } else { "unavailable" };
+                    let id = id_in(&first.body);
+                    format!(r#"{{"type":"error","id":{id},"code":"{code}","message":"later","retryable":true}}"#)
+                }
+                _ => subscribed(&first, "e", 1),
+            };
+            let is_first = !matches!(first_comes, "last" | "never");
+            let mut outputs = if is_first { world.reply(&first, &earlier) } else { Vec::new() };
+            let offset = if is_clear { 3 } else { 1 };
+            let late = format!(r#"{{"n":2,"messages":[{},{}]}}"#, message("c", 2), message("c", 3));
+            outputs.extend(world.answer(poll.exchange, 200, &late));
+            outputs.extend(world.reply(&second, &subscribed(&second, epoch, offset)));
+            if !is_first {
+                assert_eq!(events(&outputs), [], "it waits for the earlier answer");
+            }
+            if first_comes == "last" {
+                outputs.extend(world.reply(&first, &earlier));
+            } else if first_comes == "never" {
+                outputs.extend(world.wake_until(|it| it.iter().any(|it| matches!(it, Output::State(_)))));
+            }
+            // After a refusal there was nothing before it.
+            let goes_on = first_comes == "refused" || is_clear && !matches!(first_comes, "never" | "unknown");
+            let is_left = |it: &Output| matches!(it, Output::State(State::Waiting { .. }));
+            assert_eq!(outputs.iter().any(is_left), !goes_on, "{epoch}, {first_comes}: {outputs:?}");
+            if first_comes != "refused" {
+                assert_eq!(offsets(&outputs), [0_u64; 0], "{epoch}, {first_comes}: {outputs:?}");
+            }
+            let is_live = |it: &Event| matches!(it, Event::Live { .. });
+            assert_eq!(events(&outputs).iter().any(is_live), goes_on, "{epoch}, {first_comes}: {outputs:?}");
+        }
+    }
+}
+
+/// Two subscriptions are left unanswered, in two epochs, and the later one is answered first.
+#[test]
+fn a_channel_that_was_left_in_two_epochs_is_followed_on_a_new_connection() {
+    for order in [[0, 1, 2], [1, 0, 2], [1, 2, 0], [2, 1, 0], [2, 0, 1]] {
+        let (mut world, _poll) = World::polling();
+        let mut sends = vec![world.call(subscribe("c")).1];
+        for _ in 0..2 {
+            sends.push(world.call(Call::Unsubscribe("c".into())).1);
+            sends.push(world.call(subscribe("c")).1);
+        }
+        // Four sends fly at once: the fifth goes up when the second is answered.
+        let reply = |world: &mut World, outputs: &[Output], what: &str| {
+            let send = of(HttpKind::Send, outputs);
+            world.reply(&send, &what.replace("ID", &id_in(&send.body).to_string()))
+        };
+        let ended = r#"{"type":"unsubscribed","id":ID,"channel":"c","code":"requested"}"#;
+        let outputs = reply(&mut world, &sends[1], ended);
+        sends[4].extend(outputs);
+        let mut outputs = Vec::new();
+        for which in order {
+            let epoch = ["e", "f", "f"][which];
+            let what = format!(r#"{{"type":"subscribed","id":ID,"channel":"c","epoch":"{epoch}","offset":1}}"#);
+            outputs.extend(reply(&mut world, &sends[which * 2], &what));
+        }
+        let is_left = |it: &Output| matches!(it, Output::State(State::Waiting { why: Setback::Ambiguous { .. }, .. }));
+        assert!(outputs.iter().any(is_left), "{order:?}: {outputs:?}");
+        assert_eq!(events(&outputs), [], "{order:?}");
+    }
+}
+
+/// A `connect` subscribes, the application leaves the channel and follows it again, and that is answered before the
+/// messages of the first subscription have come.
+#[test]
+fn messages_of_a_subscription_of_connect_that_was_left_are_not_taken_for_those_of_another_epoch() {
+    for (epoch, is_clear) in [("e", true), ("f", false)] {
+        let (mut world, outputs) = World::over(&[Sse]);
+        world.call(subscribe("c"));
+        world.lose(of(HttpKind::Sse, &outputs).exchange);
+        let connect = world.wait_for(HttpKind::Sse);
+        assert!(connect.body.contains(r#""subscribe":[{"channel":"c"}]"#), "{}", connect.body);
+        world.message(connect.exchange, &CONNECTED.replace("ID", &id_in(&connect.body).to_string()));
+        world.call(Call::Unsubscribe("c".into()));
+        let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+        let id = id_in(&send.body);
+        let reply = format!(r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"{epoch}","offset":6}}"#);
+        world.reply(&send, &reply);
+        let mut outputs = world.message(connect.exchange, &subscribed(5));
+        outputs.extend(world.message(connect.exchange, &message("c", if is_clear { 6 } else { 7 })));
+        let is_left = |it: &Output| matches!(it, Output::State(State::Waiting { why: Setback::Ambiguous { .. }, .. }));
+        assert_eq!(outputs.iter().any(is_left), !is_clear, "{epoch}: {outputs:?}");
+        assert_eq!(offsets(&outputs), [0_u64; 0], "{epoch}: {outputs:?}");
+    }
+}
+
+/// The answer to a `subscribe` is lost, and the server has the subscription.
+#[test]
+fn a_subscription_of_which_only_the_server_knows_is_begun_anew_on_a_new_connection() {
+    let (mut world, _poll) = World::polling();
+    let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+    let id = id_in(&send.body);
+    let there = format!(
+        r#"{{"type":"error","id":{id},"code":"already_subscribed","message":"it is there","retryable":false}}"#
+    );
+    let outputs = world.reply(&send, &there);
+    let again = of(HttpKind::Send, &outputs);
+    assert!(again.body.contains(r#"{"type":"unsubscribe""#), "{}", again.body);
+    let id = id_in(&last_command(&again));
+    let reply = format!(r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"f","offset":1}}"#);
+    let outputs = world.reply(&again, &reply);
+    let is_left = |it: &Output| matches!(it, Output::State(State::Waiting { why: Setback::Ambiguous { .. }, .. }));
+    assert!(outputs.iter().any(is_left), "{outputs:?}");
+}
+
 /// The first page ends before the newest publication, so a late message of the subscription before may lie above the
 /// place: it would hide the pages that follow.
 #[test]
