@@ -21,6 +21,9 @@ COPY --from=build /fanfare /usr/local/bin/fanfare
 # set this one. /metrics and /readyz stay on the container's loopback, 127.0.0.1:8081. To probe or scrape from outside,
 # set FANFARE__ADMIN__LISTEN=0.0.0.0:8081, and do not publish that port to strangers.
 ENV FANFARE__LISTEN=0.0.0.0:8080
+# A container is reached only through the ports that you publish: keep them from strangers, or put a proxy in front that
+# speaks TLS. So the image accepts these two dangers; docs/security.md lists all. This overrides the file too.
+ENV FANFARE__ALLOW_INSECURE=plaintext,public_admin
 EXPOSE 8080
 # On SIGTERM, Docker's default signal, the server first tells its clients to come back. That takes at most 10 s after
 # `shutdown_delay`, so allow more time than Docker's default of 10 s.

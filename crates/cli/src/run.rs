@@ -66,7 +66,8 @@ fn live(plan: Plan<'_>, words: &Words) -> Result<(), Failure> {
 
 /// Puts new rules and keys in force, or keeps the old ones and says why. Everything is logged.
 fn reload(running: &Running, started_with: &Settings, read: Result<Settings, Problems>, words: &Words) {
-    let settings = match read {
+    // Old addresses with new rules may be a danger that neither configuration is by itself.
+    let settings = match read.and_then(|new| new.check_reload(started_with).map(|()| new)) {
         Ok(settings) => settings,
         Err(problems) => {
             problems.0.iter().for_each(|problem| tracing::error!("{}", problem.in_one_line()));

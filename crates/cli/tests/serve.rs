@@ -257,6 +257,64 @@ fn without_keys_the_place_of_the_api_says_how_to_make_one() {
     assert_eq!(post(&server, "0123456789abcdef", "nothing", "{}"), 404);
 }
 
+/// Open to others, and no danger.
+const PUBLIC: &str = r#"
+listen = "0.0.0.0:0"
+
+[admin]
+listen = "off" # others may run on this machine
+
+[session]
+drain_window = "0s"
+
+[[channels]]
+match = "chat:*"
+subscribe = "anyone"
+publish = "subscriber"
+"#;
+
+/// The new file is no danger by itself: it listens on this machine. The server goes on to listen to everybody.
+#[test]
+fn a_hangup_brings_no_danger_into_force() {
+    let folder = Folder::with(PUBLIC);
+    let mut server = folder.start(&["serve"]);
+    runtime().block_on(async {
+        let client = connect(&server).await;
+        let open = PUBLIC.replace("0.0.0.0:0", "127.0.0.1:0").replace("chat:*", "**");
+        assert_eq!(Folder::with(&open).run(&["check"]).status, Some(0));
+        folder.write("fanfare.toml", &open);
+        server.signal(Signal::HUP);
+        server.wait_for("not reloaded: the old settings stay in force");
+        assert!(server.said.contains("channels[\"**\"].publish = "), "{}", server.said);
+        client.subscribe("other:a").await.expect_err("no rule has come into force");
+
+        folder.write("fanfare.toml", &format!("allow_insecure = \"open_rules\"\n{open}"));
+        server.signal(Signal::HUP);
+        server.wait_for("reloaded: 1 rule and 0 API keys of the file are in force");
+        client.subscribe("other:a").await.expect("the operator has accepted it");
+        client.close().await;
+    });
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_danger_is_accepted_by_its_word_and_dev_knows_none() {
+    let folder = Folder::with(&FILE.replace("127.0.0.1:0", "0.0.0.0:0"));
+    let said = folder.run(&["serve"]);
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert_eq!(
+        said.stderr.matches("allow_insecure").count(),
+        6,
+        "two weak keys and no TLS, twice each: {}",
+        said.stderr
+    );
+    assert!(!said.stderr.contains("0123456789abcdef"), "{}", said.stderr);
+    assert_eq!(folder.run(&["check"]).stderr, said.stderr, "`check` says the same");
+    let accepted = ["serve", "--allow-insecure", "plaintext", "--allow-insecure", "weak_keys"];
+    assert_eq!(folder.start(&accepted).stop(), Some(0));
+    assert_eq!(folder.start(&["dev", "--config", "fanfare.toml"]).stop(), Some(0));
+}
+
 #[test]
 fn a_flag_of_other_servers_is_answered_with_ours() {
     let folder = Folder::new();

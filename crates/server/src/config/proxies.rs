@@ -57,6 +57,14 @@ impl TrustedProxy {
         self.0 == Of::Unix
     }
 
+    /// Whether it is on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        match &self.0 {
+            Of::Loopback | Of::Unix => true,
+            Of::Network { base, .. } => base.is_loopback(),
+        }
+    }
+
     /// Whether it is every address of a kind.
     pub(crate) fn is_everybody(&self) -> bool {
         matches!(self.0, Of::Network { prefix: 0, .. })

@@ -45,6 +45,11 @@ pub(super) enum ValueKind {
         at: At<String>,
     },
     Origins(At<Origins>),
+    /// A list of words.
+    Words {
+        words: &'static [&'static str],
+        at: At<Vec<String>>,
+    },
     Hosts(At<Hosts>),
     Proxies(At<Vec<TrustedProxy>>),
     Namespaces(At<Vec<NamespacePattern>>),
@@ -79,7 +84,7 @@ impl ValueKind {
             ValueKind::Bytes { .. } => "BYTES",
             ValueKind::Time { .. } => "TIME",
             ValueKind::Switch(_) => "true|false",
-            ValueKind::Word { .. } | ValueKind::Parser(_) => "WORD",
+            ValueKind::Word { .. } | ValueKind::Words { .. } | ValueKind::Parser(_) => "WORD",
             ValueKind::Origins(_) => "ORIGIN",
             ValueKind::Hosts(_) => "HOST",
             ValueKind::Proxies(_) => "PROXY",
@@ -118,6 +123,10 @@ impl ValueKind {
             ValueKind::Parser(_) => Parser::NAMED.map(|(name, _)| format!("{name:?}")).join(", "),
             ValueKind::Admin(_) => {
                 "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
+            }
+            ValueKind::Words { words, .. } => {
+                let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                format!("a list of {}, or [] (none)", words.join(", "))
             }
             ValueKind::File(_) => "a path".to_owned(),
             ValueKind::Text(_) => "a text".to_owned(),
@@ -222,6 +231,14 @@ impl ValueKind {
                 if let Some((_, parser)) = Parser::NAMED.iter().find(|(known, _)| *known == name) {
                     *at(settings) = *parser;
                 }
+            ValueKind::Words { words, at } => {
+                let texts = texts(written)?;
+                if let Some(odd) = texts.iter().find(|text| !words.contains(&text.as_str())) {
+                    let problem = format!("{odd:?} is not one of the words");
+                    return Err(Wrong { problem, hint: super::nearest::hint(odd, words.iter().copied()) });
+                }
+                *at(settings) = texts;
+            }
             }
             ValueKind::Origins(at) => *at(settings) = origins(&texts(written)?)?,
             ValueKind::Hosts(at) => *at(settings) = hosts(&texts(written)?)?,

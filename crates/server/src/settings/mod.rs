@@ -6,6 +6,7 @@
 
 mod auth;
 mod channels;
+mod exposure;
 mod hooks;
 mod keys;
 mod kind;
@@ -73,6 +74,10 @@ pub struct Settings {
     pub log: LogSettings,
     /// The keys of the HTTP API.
     pub api_keys: Vec<NamedKey>,
+    /// The dangers that the operator accepts, by their words.
+    pub allow_insecure: Vec<String>,
+    /// Dangerous combinations are refused: `fanfare serve`.
+    is_guarded: bool,
     places: Vec<RulePlace>,
     sources: BTreeMap<&'static str, Source>,
     warnings: Vec<Problem>,
@@ -185,6 +190,8 @@ impl Default for Settings {
             hooks: HookSettings::default(),
             log: LogSettings { level: "info".to_owned(), format: "text".to_owned() },
             api_keys: Vec::new(),
+            allow_insecure: Vec::new(),
+            is_guarded: true,
             places: Vec::new(),
             sources: BTreeMap::new(),
             warnings: Vec::new(),
@@ -202,18 +209,24 @@ impl Settings {
         settings.config.hosts = Hosts::List(vec![HostPattern::localhost()]); // whatever address it listens on
         settings.config.admin = AdminOn::MainPort;
         settings.auth.stays_open = true;
+        settings.is_guarded = false;
         settings.chat.enabled = true;
         settings.config.socketio.enabled = true;
         settings.config.socketio.max_disconnection_duration = Duration::from_secs(120);
         settings
     }
 
-    /// Puts the sources together and checks the whole.
+    /// Puts the sources together and checks the whole. Combinations that endanger clients are problems too, unless the
+    /// program has handlers: then it listens by itself.
     ///
     /// # Errors
     /// All problems, in the order of the file, then of the environment and the flags.
     pub fn load(sources: Sources) -> Result<Settings, Problems> {
-        let Partial { mut settings, problems } = Settings::load_partial(sources)?;
+        let has_handlers = sources.has_handlers;
+        let Partial { mut settings, mut problems } = Settings::load_partial(sources)?;
+        if !has_handlers {
+            problems = exposure::added(&settings, problems);
+        }
         if problems.errors().next().is_some() {
             return Err(problems);
         }
@@ -298,6 +311,16 @@ impl Settings {
         self.config.rules.iter().enumerate().map(|(at, rule)| PlacedRule { rule, place: self.places.get(at) })
     }
 
+    /// The dangers if the part of these settings that needs no restart came in force in a server that runs with the
+    /// rest of `running`.
+    ///
+    /// # Errors
+    /// All dangers that these settings do not accept.
+    pub fn check_reload(&self, running: &Settings) -> Result<(), Problems> {
+        let dangers = exposure::added(&exposure::reloaded(self, running), Problems(Vec::new()));
+        if dangers.errors().next().is_some() { Err(dangers) } else { Ok(()) }
+    }
+
     /// Keys of the settings whose values differ from those of `running`: they need a restart. Rules and API keys do
     /// not, nor does another certificate where there was one, nor what a token must say where tokens were checked.
     pub fn differing(&self, running: &Settings) -> Vec<&'static str> {
@@ -305,6 +328,7 @@ impl Settings {
         let were_checked = running.config.auth.is_on();
         let needs_restart = |setting: &Setting| match setting.key {
             "tls.certificate" | "tls.key" => !is_renewed,
+            "allow_insecure" => false,
             "auth.anonymous" | "auth.issuer" | "auth.audience" | "auth.leeway" | "auth.token_bytes_max" => {
                 !were_checked
             }

@@ -5,6 +5,7 @@
 //! (`[[channels]]`) and API keys are tables of their own: `channels.rs`, `keys.rs`.
 
 use super::Settings;
+use super::exposure;
 use super::kind::{Millis, Number, ValueKind};
 use crate::config::Config;
 
@@ -94,6 +95,9 @@ settings! {
     "proxy_protocol": ValueKind::AnyAddresses(|s| &mut s.config.proxy_protocol),
         "Addresses of `listen` whose connections begin with a header of the PROXY protocol, version 1 or 2, before TLS and HTTP. It tells \
          the client's address. A connection there without the header, or from a peer that `trusted_proxies` does not list, is closed.";
+    "allow_insecure": ValueKind::Words { words: exposure::WORDS, at: |s| &mut s.allow_insecure },
+        "Dangers that you accept. `fanfare serve` does not start with a dangerous combination of settings unless its word is listed here: see \
+         security.md.";
     "base_path": ValueKind::BasePath(|s| &mut s.config.base_path),
         "The path below which everything is served: with `/realtime` a WebSocket is opened at `/realtime/v1/ws`. `/healthz` is at the root too. \
          `admin.listen` is not affected.";
@@ -447,10 +451,17 @@ impl Setting {
 
     /// True where a flag may be given several times.
     pub fn is_list(&self) -> bool {
-        use ValueKind::{Addresses, AnyAddresses, Hosts, Namespaces, Origins, Patterns, Proxies};
+        use ValueKind::{Addresses, AnyAddresses, Hosts, Namespaces, Origins, Patterns, Proxies, Words};
         matches!(
             self.kind,
-            Addresses(_) | AnyAddresses(_) | Origins(_) | Hosts(_) | Proxies(_) | Namespaces(_) | Patterns(_)
+            Addresses(_)
+                | AnyAddresses(_)
+                | Origins(_)
+                | Hosts(_)
+                | Proxies(_)
+                | Namespaces(_)
+                | Patterns(_)
+                | Words { .. }
         )
     }
 
