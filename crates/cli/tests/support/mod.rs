@@ -128,6 +128,15 @@ impl Server {
         }
     }
 
+    /// All of its output, to its end.
+    pub(crate) fn rest(&mut self) -> String {
+        while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
+            self.said.push_str(&line);
+            self.said.push('\n');
+        }
+        self.said.clone()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().try_into().expect("a pid")).expect("a pid");
         kill_process(pid, signal).expect("it runs");

@@ -71,7 +71,7 @@ fn target(from: &HttpUrl, location: &str) -> Option<HttpUrl> {
 }
 
 async fn get(config: &JwksConfig, url: &HttpUrl) -> Result<(StatusCode, Option<String>, Bytes), FetchError> {
-    config.may_ask(url).map_err(|option| FetchError::NotAllowed { url: url.to_string(), option })?;
+    config.may_ask(url).map_err(|option| FetchError::NotAllowed { url: url.shown(), option })?;
     // Made anew for each fetch, which is rare: the system's list may change.
     let tls = if url.is_https { Some(tls_of_system()?) } else { None };
     let mut connection = Connection::open(url, tls, |ip| config.private || !is_private(ip)).await?;

@@ -91,7 +91,7 @@ async fn keep(config: JwksConfig, published: watch::Sender<Published>, asked: Ar
     loop {
         let begun = Instant::now();
         published.send_modify(|now| (now.is_fetching, now.last) = (true, Some(begun)));
-        let url = config.url();
+        let url = config.url.shown();
         match set_of(&config).await {
             Ok(Set { keys, left_out }) => {
                 failures = 0;

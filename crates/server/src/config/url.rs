@@ -2,12 +2,12 @@
 //! answered.
 //!
 //! In: a text of the configuration. Out: its parts, as a connection and a request need them. A user and a password in
-//! an address are refused: they would stand in logs.
+//! an address are refused: they would stand in logs. Its query may be a secret: neither `Debug` nor the log shows it.
 
 use std::fmt;
 
 /// An address of `http` or `https`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpUrl {
     pub(crate) is_https: bool,
     /// An address of version 6 has its brackets.
@@ -49,6 +49,11 @@ impl HttpUrl {
         Ok(HttpUrl { is_https, host: authority.host().to_owned(), port, target })
     }
 
+    /// For a log: without the query.
+    pub(crate) fn shown(&self) -> String {
+        without_secrets(&self.to_string())
+    }
+
     /// The host as `Host` has it.
     pub(crate) fn authority(&self) -> String {
         let usual = if self.is_https { 443 } else { 80 };
@@ -63,9 +68,50 @@ impl fmt::Display for HttpUrl {
     }
 }
 
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HttpUrl").field(&self.shown()).finish()
+    }
+}
+
+/// The text of an address, without the parts that may be secrets: its query, and the user before the host. It may be
+/// no address at all.
+pub(crate) fn without_secrets(text: &str) -> String {
+    let (head, query) = match text.split_once('?') {
+        Some((head, _)) => (head, "?(hidden)"),
+        None => (text, ""),
+    };
+    let (scheme, rest) = match head.split_once("://") {
+        Some((scheme, rest)) => (&head[..scheme.len() + 3], rest),
+        None => ("", head),
+    };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}(hidden)@{host}{query}"),
+        None => format!("{head}{query}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_secret_is_not_shown() {
+        let rows = [
+            ("https://id.example/keys", "https://id.example/keys"),
+            ("https://id.example/keys?key=hunter2#x", "https://id.example/keys?(hidden)"),
+            ("https://me:hunter2@id.example/keys", "https://(hidden)@id.example/keys"),
+            ("https://me:hunter2/@id.example?a=b", "https://(hidden)@id.example?(hidden)"),
+            ("me:hunter2@id.example", "(hidden)@id.example"),
+            ("", ""),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(without_secrets(text), expected);
+        }
+        let url = HttpUrl::new("https://id.example/keys?key=hunter2").unwrap();
+        assert_eq!(format!("{url:?}"), "HttpUrl(\"https://id.example/keys?(hidden)\")");
+        assert_eq!(url.to_string(), "https://id.example/keys?key=hunter2");
+    }
 
     #[test]
     fn the_target_of_an_address_is_a_path() {

@@ -11,6 +11,8 @@ use super::units::Wrong;
 use super::written::{Field, Raw, Written, secret_of_file};
 use super::{Loading, Setting};
 use crate::config::auth::{JwksConfig, TokenAlgorithm, TokenKey, TokenKeyError};
+use crate::config::url::without_secrets;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,8 +27,8 @@ const ANONYMOUS: &str = "auth.anonymous";
 const AUDIENCE: &str = "auth.audience";
 const COOKIE: &str = "auth.cookie";
 
-/// The settings of `[auth]` that are read before they are judged.
-#[derive(Debug, Clone)]
+/// The settings of `[auth]` that are read before they are judged. `Debug` shows no query of an address.
+#[derive(Clone)]
 pub struct AuthSettings {
     /// The address of published keys; empty for none.
     pub jwks_url: String,
@@ -38,6 +40,19 @@ pub struct AuthSettings {
     pub(super) places: Vec<Source>,
     /// Clients may come without a token although there is a key, unless the settings say otherwise: `fanfare dev`.
     pub(super) stays_open: bool,
+}
+
+impl fmt::Debug for AuthSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AuthSettings { jwks_url, jwks_allow, jwks_refresh, places, stays_open } = self;
+        f.debug_struct("AuthSettings")
+            .field("jwks_url", &without_secrets(jwks_url))
+            .field("jwks_allow", jwks_allow)
+            .field("jwks_refresh", jwks_refresh)
+            .field("places", places)
+            .field("stays_open", stays_open)
+            .finish()
+    }
 }
 
 impl Default for AuthSettings {

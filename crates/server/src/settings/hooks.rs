@@ -9,10 +9,11 @@ use super::units::Wrong;
 use super::written::{Raw, Written};
 use super::{Loading, Setting};
 use crate::config::hooks::{HookSecret, HookSecretError, HooksConfig};
-use crate::config::url::HttpUrl;
+use crate::config::url::{HttpUrl, without_secrets};
 use fanfare_hub::Action;
 use fanfare_wire::json;
 use http::HeaderName;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ const NOTIFY: &str = "hooks.notify";
 const NOTICES: [&str; 6] = ["disconnect", "join", "leave", "occupied", "vacated", "published"];
 const ALLOWED_SECRET: &str = "\"whsec_…\" with 24 to 64 bytes in base64, or a list of them";
 
-/// The settings of `[hooks]` that are read before they are judged.
-#[derive(Debug, Clone, Default)]
+/// The settings of `[hooks]` that are read before they are judged. `Debug` shows no query of an address.
+#[derive(Clone, Default)]
 pub struct HookSettings {
     /// The address of all hooks without one of their own; empty for none.
     pub url: String,
@@ -48,6 +49,27 @@ pub struct HookSettings {
     pub rpc_url: String,
     /// Where the secrets were written.
     pub(super) secrets_at: Option<Source>,
+}
+
+impl fmt::Debug for HookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HookSettings { ask, notify, secrets_at, .. } = self;
+        let mut shown = f.debug_struct("HookSettings");
+        shown.field("ask", ask).field("notify", notify).field("secrets_at", secrets_at);
+        let urls = [
+            ("url", &self.url),
+            ("notify_url", &self.notify_url),
+            ("connect_url", &self.connect_url),
+            ("refresh_url", &self.refresh_url),
+            ("subscribe_url", &self.subscribe_url),
+            ("publish_url", &self.publish_url),
+            ("rpc_url", &self.rpc_url),
+        ];
+        for (name, url) in urls {
+            shown.field(name, &without_secrets(url));
+        }
+        shown.finish()
+    }
 }
 
 /// Reads secrets, of a value or of the file that it names.

@@ -12,6 +12,7 @@ use crate::config::hosts::{HostError, HostPattern, Hosts};
 use crate::config::namespace::NamespacePattern;
 use crate::config::origin::{Origin, OriginError, Origins};
 use crate::config::proxies::{TrustedProxy, TrustedProxyError};
+use crate::config::url::without_secrets;
 use crate::config::{AdminOn, Parser};
 use fanfare_hub::Pattern;
 use std::path::PathBuf;
@@ -44,12 +45,12 @@ pub(super) enum ValueKind {
         words: &'static [&'static str],
         at: At<String>,
     },
-    Origins(At<Origins>),
     /// A list of words.
     Words {
         words: &'static [&'static str],
         at: At<Vec<String>>,
     },
+    Origins(At<Origins>),
     Hosts(At<Hosts>),
     Proxies(At<Vec<TrustedProxy>>),
     Namespaces(At<Vec<NamespacePattern>>),
@@ -61,6 +62,8 @@ pub(super) enum ValueKind {
     Admin(At<AdminOn>),
     /// A text as it is.
     Text(At<String>),
+    /// An address of HTTP. Its query and its user may be secrets, and are not shown.
+    Url(At<String>),
     Texts(At<Vec<String>>),
     /// A file to read; what is in it is judged when everything is known.
     File(At<Option<PathBuf>>),
@@ -94,6 +97,7 @@ impl ValueKind {
             ValueKind::Cookie(_) => "COOKIE",
             ValueKind::Admin(_) => "ADDRESS",
             ValueKind::File(_) => "FILE",
+            ValueKind::Url(_) => "URL",
             ValueKind::Text(_) | ValueKind::Texts(_) => "TEXT",
         }
     }
@@ -120,16 +124,17 @@ impl ValueKind {
             }
             ValueKind::Switch(_) => "true or false".to_owned(),
             ValueKind::Word { words, .. } => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
-            ValueKind::Parser(_) => Parser::NAMED.map(|(name, _)| format!("{name:?}")).join(", "),
-            ValueKind::Admin(_) => {
-                "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
-            }
             ValueKind::Words { words, .. } => {
                 let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
                 format!("a list of {}, or [] (none)", words.join(", "))
             }
+            ValueKind::Parser(_) => Parser::NAMED.map(|(name, _)| format!("{name:?}")).join(", "),
+            ValueKind::Admin(_) => {
+                "ADDRESS:PORT (\"127.0.0.1:8081\") or unix:PATH, \"main\" (the server's own addresses), \"off\"".to_owned()
+            }
             ValueKind::File(_) => "a path".to_owned(),
             ValueKind::Text(_) => "a text".to_owned(),
+            ValueKind::Url(_) => "an address (\"https://app.example/fanfare\"), or \"\" (none)".to_owned(),
             ValueKind::Texts(_) => "a list of texts".to_owned(),
             ValueKind::Origins(_) => {
                 "a list of origins (\"https://app.example\", \"capacitor://localhost\", \"null\"), \"localhost\" (any port of this machine), \"*\" (any page)".to_owned()
@@ -226,11 +231,6 @@ impl ValueKind {
             }
             ValueKind::Switch(at) => *at(settings) = switch(written)?,
             ValueKind::Word { words, at } => *at(settings) = word(written, words.iter().copied())?.to_owned(),
-            ValueKind::Parser(at) => {
-                let name = word(written, Parser::NAMED.iter().map(|(name, _)| *name))?;
-                if let Some((_, parser)) = Parser::NAMED.iter().find(|(known, _)| *known == name) {
-                    *at(settings) = *parser;
-                }
             ValueKind::Words { words, at } => {
                 let texts = texts(written)?;
                 if let Some(odd) = texts.iter().find(|text| !words.contains(&text.as_str())) {
@@ -239,6 +239,11 @@ impl ValueKind {
                 }
                 *at(settings) = texts;
             }
+            ValueKind::Parser(at) => {
+                let name = word(written, Parser::NAMED.iter().map(|(name, _)| *name))?;
+                if let Some((_, parser)) = Parser::NAMED.iter().find(|(known, _)| *known == name) {
+                    *at(settings) = *parser;
+                }
             }
             ValueKind::Origins(at) => *at(settings) = origins(&texts(written)?)?,
             ValueKind::Hosts(at) => *at(settings) = hosts(&texts(written)?)?,
@@ -263,7 +268,7 @@ impl ValueKind {
                 }
                 _ => return Err(kind_of(written, "write the cookie in quotes")),
             },
-            ValueKind::Text(at) => match &written.raw {
+            ValueKind::Text(at) | ValueKind::Url(at) => match &written.raw {
                 Raw::Text(text) => *at(settings) = text.clone(),
                 _ => return Err(kind_of(written, "write the text in quotes")),
             },
@@ -275,6 +280,14 @@ impl ValueKind {
             },
         }
         Ok(())
+    }
+
+    /// Whether two settings have the same value here, also where it is not shown whole.
+    pub(super) fn is_same(&self, one: &mut Settings, other: &mut Settings) -> bool {
+        match self {
+            ValueKind::Url(at) => at(one) == at(other),
+            kind => kind.show(one) == kind.show(other),
+        }
     }
 
     /// The value as TOML.
@@ -302,7 +315,8 @@ impl ValueKind {
                 AdminOn::Address(address) => format!("{:?}", address.to_string()),
             },
             ValueKind::Text(at) => format!("{:?}", at(settings)),
-            ValueKind::Texts(at) => list(at(settings).iter().cloned()),
+            ValueKind::Texts(at) | ValueKind::Words { at, .. } => list(at(settings).iter().cloned()),
+            ValueKind::Url(at) => format!("{:?}", without_secrets(at(settings))),
             ValueKind::Cookie(at) => {
                 format!("{:?}", at(settings).as_ref().map_or_else(String::new, Cookie::to_string))
             }

@@ -334,7 +334,8 @@ impl Settings {
             }
             _ => true,
         };
-        let differ = |setting: &&Setting| needs_restart(setting) && self.shown(setting) != running.shown(setting);
+        let is_same = |setting: &Setting| setting.kind.is_same(&mut self.clone(), &mut running.clone());
+        let differ = |setting: &&Setting| needs_restart(setting) && !is_same(setting);
         let secrets = (self.config.hooks.secrets != running.config.hooks.secrets).then_some("hooks.secret");
         SETTINGS.iter().filter(differ).map(|setting| setting.key).chain(secrets).collect()
     }
@@ -524,7 +525,8 @@ impl Loading {
                 self.settings.sources.insert(setting.key, at.clone());
             }
             Err(Wrong { problem, hint }) => {
-                self.refuse(key, at, Some(written.shown.clone()), &problem, &setting.allowed(), &hint);
+                let shown = setting.is_shown().then(|| written.shown.clone());
+                self.refuse(key, at, shown, &problem, &setting.allowed(), &hint);
             }
         }
     }

@@ -120,7 +120,7 @@ settings! {
     "auth.cookie": ValueKind::Text(|s| &mut s.config.auth.cookie),
         "The cookie that may hold the token. It counts only for pages that `origins` names and for pages of the same host, and \
          where the client shows no other token.";
-    "auth.jwks_url": ValueKind::Text(|s| &mut s.auth.jwks_url),
+    "auth.jwks_url": ValueKind::Url(|s| &mut s.auth.jwks_url),
         "The address at which your issuer publishes its keys (a JWK set). They are fetched at the start, when they are old, and at \
          most once a minute for a token with an unknown `kid`. While the address does not answer, the last good keys stay.";
     "auth.jwks_allow": ValueKind::Texts(|s| &mut s.auth.jwks_allow),
@@ -129,7 +129,7 @@ settings! {
     "auth.jwks_refresh": ValueKind::Time { min: 10_000, max: 604_800_000, at: Millis::Duration(|s| &mut s.auth.jwks_refresh) },
         "How old these keys may become before they are fetched again.";
 
-    "hooks.url": ValueKind::Text(|s| &mut s.hooks.url),
+    "hooks.url": ValueKind::Url(|s| &mut s.hooks.url),
         "The address of your application, `http://` or `https://`, for every hook without an address of its own. Redirects are not followed.";
     "hooks.ask": ValueKind::Texts(|s| &mut s.hooks.ask),
         "What your application decides: `connect` (who a client is; with it `refresh`), `subscribe` and `publish` (where a rule says `hook`), \
@@ -137,19 +137,19 @@ settings! {
     "hooks.notify": ValueKind::Texts(|s| &mut s.hooks.notify),
         "What your application is notified of: `disconnect` (a session has ended), `join` and `leave` (the presence of a channel), `occupied` and \
          `vacated` (a channel has a subscriber, or none any more), `published`.";
-    "hooks.notify_url": ValueKind::Text(|s| &mut s.hooks.notify_url),
+    "hooks.notify_url": ValueKind::Url(|s| &mut s.hooks.notify_url),
         "The address for notices.";
     "hooks.notify_channels": ValueKind::Patterns(|s| &mut s.config.hooks.notices.channels),
         "The channels that your application is notified about. `disconnect` is about none.";
-    "hooks.connect_url": ValueKind::Text(|s| &mut s.hooks.connect_url),
+    "hooks.connect_url": ValueKind::Url(|s| &mut s.hooks.connect_url),
         "The address for `connect`.";
-    "hooks.refresh_url": ValueKind::Text(|s| &mut s.hooks.refresh_url),
+    "hooks.refresh_url": ValueKind::Url(|s| &mut s.hooks.refresh_url),
         "The address for `refresh`. The default is that of `connect`.";
-    "hooks.subscribe_url": ValueKind::Text(|s| &mut s.hooks.subscribe_url),
+    "hooks.subscribe_url": ValueKind::Url(|s| &mut s.hooks.subscribe_url),
         "The address for `subscribe`.";
-    "hooks.publish_url": ValueKind::Text(|s| &mut s.hooks.publish_url),
+    "hooks.publish_url": ValueKind::Url(|s| &mut s.hooks.publish_url),
         "The address for `publish`.";
-    "hooks.rpc_url": ValueKind::Text(|s| &mut s.hooks.rpc_url),
+    "hooks.rpc_url": ValueKind::Url(|s| &mut s.hooks.rpc_url),
         "The address for `rpc`.";
     "hooks.subscribe_channels": ValueKind::Patterns(|s| &mut s.config.hooks.subscribe_channels),
         "Channels whose subscriptions are asked about although their rule allows them.";
@@ -469,6 +469,11 @@ impl Setting {
     pub fn allowed(&self) -> String {
         self.kind.allowed()
     }
+    /// Whether a value of it may stand in a message as it was written. That of an address may hold a secret.
+    pub(super) fn is_shown(&self) -> bool {
+        !matches!(self.kind, ValueKind::Url(_))
+    }
+
 
     /// The default as it would be written in the file, or in words.
     pub fn default_shown(&self) -> String {

@@ -157,7 +157,8 @@ impl File<'_> {
                 }
                 Err(Wrong { problem, hint }) => {
                     let allowed = "${NAME} of a variable that is set".to_owned();
-                    let is_shown = Setting::of(key).is_some() || !looks_secret(key) || is_one_variable(text);
+                    let is_shown =
+                        Setting::of(key).map_or(!looks_secret(key), Setting::is_shown) || is_one_variable(text);
                     let (at, key, value) = (at.clone(), key.to_owned(), is_shown.then(|| shown.clone()));
                     self.problems.push(Problem { severity: Severity::Error, at, key, value, problem, allowed, hint });
                     Raw::Unknown
@@ -250,7 +251,7 @@ impl File<'_> {
         };
         let whole = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
         // Of any other line nobody knows whether it is, or has, a part of a secret.
-        let is_shown = Setting::of(&whole).is_some() || is_rule_option(&whole);
+        let is_shown = Setting::of(&whole).is_some_and(Setting::is_shown) || is_rule_option(&whole);
         let is_header = SECTIONS.iter().any(|(name, _)| !name.is_empty() && line == format!("[{name}]"));
         let message = error.message();
         let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
