@@ -130,11 +130,13 @@ fn passed_on<'c>(request: &'c RequestInfo, forward: &'c Forward) -> Request<'c> 
         let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         (!lines.is_empty()).then(|| (name.as_str(), lines.join(", ")))
     };
+    // Those of a stranger's page are its visitor's, and would identify the page as the visitor.
+    let cookies = forward.cookies.iter().filter(|_| request.cookies_count());
     Request {
         path: request.uri.path(),
         scheme: request.scheme.as_str(),
         address: request.peer.address().map(|address| address.ip()),
         headers: forward.headers.iter().filter_map(value).collect(),
-        cookies: forward.cookies.iter().filter_map(|name| Some((name.as_str(), request.cookie(name)?))).collect(),
+        cookies: cookies.filter_map(|name| Some((name.as_str(), request.cookie(name)?))).collect(),
     }
 }

@@ -204,13 +204,13 @@ impl Routes {
         let query = request.uri().query().unwrap_or_default();
         let query = Query::judge(query, request.method().as_str(), false, engine.protocol.transports())?;
         let Some(sid) = query.sid else {
-            let token = self.gate.token(&page, request.uri(), || pairs(request.headers()))?;
+            let carried = self.gate.token(&page, request.uri(), || pairs(request.headers()))?;
             let kept = || {
                 let headers: Vec<_> = pairs(request.headers()).collect();
                 let head = UpgradeRequest::of(request, &headers, ends.peer);
                 let headers = headers.iter().copied();
                 let info = RequestInfo::of(head.method, head.uri, request.version(), headers, ends.peer);
-                Arc::new(ends.complete(info.carrying(token)))
+                Arc::new(ends.complete(info.carrying(carried)))
             };
             return Ok(Judged::Whole(EngineRequest::Handshake(Box::new(EngineStart {
                 wire: engine.wire,

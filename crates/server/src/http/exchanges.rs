@@ -13,7 +13,7 @@ use crate::logs::{self, Asked};
 use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::stream::{StreamContent, StreamStart};
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::{CarriedToken, RequestId, RequestInfo, pairs};
+use crate::request::{Carried, RequestId, RequestInfo, pairs};
 use crate::transport::admission::hasten;
 use crate::transport::socket::Ends;
 use crate::watch::request;
@@ -150,8 +150,8 @@ impl Routes {
                 PollBody::Poll { ticket, ack, wait_ms } => Exchange::Poll(PollRequest { ticket, ack, wait_ms }),
                 PollBody::Connect { is_named } => {
                     let attempt = is_named.then(|| Sha256::digest(text).into());
-                    let token = self.gate.token(&page, request.uri(), || pairs(request.headers()))?;
-                    let start = start(wires, text, (request, token), ends)?;
+                    let carried = self.gate.token(&page, request.uri(), || pairs(request.headers()))?;
+                    let start = start(wires, text, (request, carried), ends)?;
                     let admit = self.admit(ends.peer);
                     Exchange::Connect(Box::new(PollConnect { wire: wires.polls(), start, attempt, admit }))
                 }
@@ -164,7 +164,7 @@ impl Routes {
 fn start(
     wires: &StreamWires,
     text: &str,
-    (request, token): (&Request<Body>, Option<CarriedToken>),
+    (request, carried): (&Request<Body>, Carried),
     ends: Ends,
 ) -> Result<StreamStart, HttpRefusal> {
     let connect = wires.connect_of(text)?;
@@ -173,7 +173,7 @@ fn start(
         let head = UpgradeRequest::of(request, &headers, ends.peer);
         let headers = headers.iter().copied();
         let info = RequestInfo::of(head.method, head.uri, request.version(), headers, ends.peer);
-        Arc::new(ends.complete(info.carrying(token)))
+        Arc::new(ends.complete(info.carrying(carried)))
     };
     Ok(StreamStart {
         content: StreamContent::Native(connect),

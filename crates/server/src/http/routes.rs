@@ -212,7 +212,7 @@ impl Routes {
             let is_engine = offered.iter().any(|upgrade| upgrade.engine_io.is_some());
             if is_engine { refused.forbidden_in_engine() } else { refused }
         })?;
-        let token = self.gate.token(&page, request.uri, headers)?;
+        let carried = self.gate.token(&page, request.uri, headers)?;
         // RFC 6455 §4.2.2: the first of the client's subprotocols that is spoken here, else the one without a name.
         let named = |name: &str| offered.iter().find(|upgrade| upgrade.protocol.subprotocol() == Some(name));
         let asked = accepted.protocols.iter().find_map(|name| named(name));
@@ -227,7 +227,7 @@ impl Routes {
             None => None,
         };
         tracing::debug!(peer = %request.peer, path, protocol = upgrade.protocol.name(), "a WebSocket was opened");
-        let kept = || RequestInfo::of(request.method, request.uri, version, headers(), request.peer).carrying(token);
+        let kept = || RequestInfo::of(request.method, request.uri, version, headers(), request.peer).carrying(carried);
         let (wire, extensions) = upgrade.wire_for(&accepted.extensions);
         Ok(Granted {
             wire,

@@ -18,7 +18,7 @@ use crate::logs::{self, Asked};
 use crate::protocol::Protocol;
 use crate::protocol::stream::{Bridged, StreamAnswer, StreamContent, StreamRequest, StreamStart};
 use crate::refusal::{Asker, HttpRefusal};
-use crate::request::{CarriedToken, RequestId, RequestInfo, pairs, path_as_sent};
+use crate::request::{Carried, RequestId, RequestInfo, pairs, path_as_sent};
 use crate::settings::nearest::nearest;
 use crate::transport::socket::Ends;
 use crate::watch::request;
@@ -171,7 +171,7 @@ impl Routes {
         let asker = Asker::of(request.method, request.uri.path(), request.headers.iter().copied());
         let mut cors = HeaderMap::new();
         let judged = self.judge_stream(kind, request, version, body, &mut cors);
-        let (content, token, wires) = match judged {
+        let (content, carried, wires) = match judged {
             Ok(judged) => judged,
             Err(refused) => {
                 let (status, why) = (refused.status(), refused.reason());
@@ -182,7 +182,7 @@ impl Routes {
         let kept = || {
             let headers = request.headers.iter().copied();
             let info = RequestInfo::of(request.method, request.uri, version, headers, request.peer);
-            Arc::new(ends.complete(info.carrying(token)))
+            Arc::new(ends.complete(info.carrying(carried)))
         };
         let lines = kind.lines();
         Ok(StreamRequest {
@@ -204,12 +204,12 @@ impl Routes {
         version: Version,
         body: Option<&str>,
         cors: &mut HeaderMap,
-    ) -> Result<(StreamContent, Option<CarriedToken>, &StreamWires), HttpRefusal> {
+    ) -> Result<(StreamContent, Carried, &StreamWires), HttpRefusal> {
         let headers = || request.headers.iter().copied();
         let asked = RequestLine { method: request.method, version, uri: request.uri };
         let page = self.gate.admit_with_page(self.via, asked, headers)?;
-        *cors = page.headers();
-        let token = self.gate.token(&page, request.uri, headers)?;
+        *cors = self.headers_for(&page);
+        let carried = self.gate.token(&page, request.uri, headers)?;
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri.path())) };
         let query = Parameters::of(request.uri)?;
         query.no_slip(kind.parameters())?;
@@ -220,7 +220,7 @@ impl Routes {
             }
             StreamKind::Native(_) => StreamContent::Native(wires.connect(&query, body)?),
         };
-        Ok((content, token, wires))
+        Ok((content, carried, wires))
     }
 
     /// The `connect` in the body of a POST whose head has been read, and the length of the body. `None`: the body is

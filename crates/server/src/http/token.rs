@@ -1,15 +1,15 @@
 //! Where a request carries a token: `Authorization: Bearer`, a WebSocket subprotocol, the parameter `token`, a cookie.
 //!
-//! In: a head whose page has been let in. Out: the token for the `connect` of its connection, or a refusal of a request
-//! that shows two different ones (RFC 6750 §2: no more than one). A cookie is sent by the browser and not by the page's
-//! program: it counts only where no other token is shown, and only for pages that `origins` names and those of the
-//! server itself. `/v1/send` never comes here: its commands go by a ticket.
+//! In: a head whose page has been let in. Out: the token for the `connect` of its connection, and whether its cookies
+//! count; or a refusal of a request that shows two different tokens (RFC 6750 §2: no more than one). A cookie is sent
+//! by the browser and not by the page's program: it counts only where no other token is shown, and only for pages that
+//! `origins` names and those of the server itself. `/v1/send` never comes here: its commands go by a ticket.
 
 use super::cors::Page;
 use super::gate::Gate;
 use crate::config::origin::PageTrust;
 use crate::refusal::HttpRefusal;
-use crate::request::CarriedToken;
+use crate::request::{Carried, CarriedToken};
 use axum::extract::Query;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -28,18 +28,15 @@ pub(super) struct Carriers {
 }
 
 impl Gate {
-    /// The token that a request carries. None is looked for where the configuration has no keys: what a header means
-    /// there is the program's business.
-    pub(crate) fn token<'h, H>(
-        &self,
-        page: &Page,
-        uri: &Uri,
-        headers: impl Fn() -> H,
-    ) -> Result<Option<CarriedToken>, HttpRefusal>
+    /// What a request carries. No token is looked for where the configuration has no keys: what a header means there is
+    /// the program's business.
+    pub(crate) fn token<'h, H>(&self, page: &Page, uri: &Uri, headers: impl Fn() -> H) -> Result<Carried, HttpRefusal>
     where
         H: Iterator<Item = (&'h str, &'h [u8])>,
     {
-        let Some(carriers) = &self.carriers else { return Ok(None) };
+        let cookies_count = has_cookies(page, fetch_site(headers()));
+        let carried = |token| Ok(Carried { token, cookies_count });
+        let Some(carriers) = &self.carriers else { return carried(None) };
         let mut found: Option<(&'static str, String)> = None;
         let shown = bearer(headers())?.map(|token| ("the header `Authorization`", token));
         let offered = subprotocol(headers())?.map(|token| ("a subprotocol", token));
@@ -54,13 +51,13 @@ impl Gate {
             }
         }
         if let Some((_, token)) = found {
-            return Ok(Some(CarriedToken { token: UserToken::from(token), is_cookie: false }));
+            return carried(Some(CarriedToken { token: UserToken::from(token), is_cookie: false }));
         }
-        if carriers.cookie.is_empty() || !has_cookies(page, fetch_site(headers())) {
-            return Ok(None);
+        if carriers.cookie.is_empty() || !cookies_count {
+            return carried(None);
         }
-        Ok(cookie(headers(), &carriers.cookie)
-            .map(|token| CarriedToken { token: UserToken::from(token), is_cookie: true }))
+        let token = cookie(headers(), &carriers.cookie);
+        carried(token.map(|token| CarriedToken { token: UserToken::from(token), is_cookie: true }))
     }
 }
 
@@ -154,7 +151,7 @@ mod tests {
         let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         let found = gate.token(page, &target.parse().expect("a target"), || headers.iter().copied());
         found
-            .map(|found| found.map(|CarriedToken { token, is_cookie }| (token.to_string(), is_cookie)))
+            .map(|carried| carried.token.map(|CarriedToken { token, is_cookie }| (token.to_string(), is_cookie)))
             .map_err(|refused| format!("{} {}", refused.status(), refused.reason()))
     }
 
@@ -237,6 +234,6 @@ mod tests {
         let headers: [(&str, &[u8]); 1] = [("authorization", b"Bearer a")];
         let uri = "/v1/ws?token=b".parse().expect("a target");
         let found = gate.token(&Page::None, &uri, || headers.iter().copied()).expect("nobody looks");
-        assert!(found.is_none(), "nobody could check it");
+        assert!(found.token.is_none(), "nobody could check it");
     }
 }

@@ -33,6 +33,15 @@ pub struct RequestInfo {
     pub version: Version,
     /// The token that it carries, for the `connect` of its connection.
     pub(crate) token: Option<CarriedToken>,
+    pub(crate) cookies_count: bool,
+}
+
+/// What the head of a request carries for its connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) token: Option<CarriedToken>,
+    /// Its page is the server's own, or `origins` names it: no other page can have made the browser send its cookies.
+    pub(crate) cookies_count: bool,
 }
 
 /// A token that came with a request, and not in a `connect`.
@@ -115,12 +124,21 @@ impl RequestInfo {
             scheme: uri.scheme().cloned().unwrap_or(Scheme::HTTP),
             version,
             token: None,
+            cookies_count: false,
         }
     }
 
-    /// With the token that was found in it.
-    pub(crate) fn carrying(self, token: Option<CarriedToken>) -> Self {
-        RequestInfo { token, ..self }
+    /// With what was found in it.
+    pub(crate) fn carrying(self, Carried { token, cookies_count }: Carried) -> Self {
+        RequestInfo { token, cookies_count, ..self }
+    }
+
+    /// Whether its cookies mean what the user wants. A browser sends them with the requests of every page, so those of
+    /// a page that is neither the server's own nor named in `Config::origins` prove nothing: the page may be an
+    /// attacker's (cross-site WebSocket hijacking). `auth.cookie` and `hooks.forward_cookies` count only where this is
+    /// true. It is false where no page is known, as of programs, which can send a token in another way.
+    pub fn cookies_count(&self) -> bool {
+        self.cookies_count
     }
 
     /// A request for a test: `GET` of this target over HTTP/1.1, without headers, with an unknown peer.

@@ -6,7 +6,7 @@
 
 mod info;
 
-pub(crate) use info::CarriedToken;
+pub(crate) use info::{Carried, CarriedToken};
 pub use info::{Credentials, Peer, RequestInfo};
 
 use axum::extract::OriginalUri;

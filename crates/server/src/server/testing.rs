@@ -175,8 +175,8 @@ impl TestServer {
         near.set_nonblocking(true).and_then(|()| far.set_nonblocking(true)).expect("sockets can be non-blocking");
         let (socket, wire) = (LooseSocket::from(far), WireId(wire as u8));
         let peer = request.peer;
-        let token = self.gate.token(&Page::None, &request.uri, || pairs(&request.headers));
-        let request = request.carrying(token.expect("a request shows one token"));
+        let carried = self.gate.token(&Page::None, &request.uri, || pairs(&request.headers));
+        let request = request.carrying(carried.expect("a request shows one token"));
         let upgraded = Upgraded { socket, peer, wire, rest: Vec::new(), request: Some(Arc::new(request)), sid: None };
         let adopt = Control::Adopt(Box::new(upgraded));
         assert!(self.handle.controls()[0].send(adopt).is_ok(), "the server has stopped");

@@ -25,7 +25,9 @@ fn connect_is_decided_with_what_the_client_shows() {
         }))
     });
     let server = serve(settings(all(&receiver)));
-    let headers = [("User-Agent", "test/1"), ("Cookie", "session=s1; other=hidden"), ("X-Other", "hidden")];
+    let own = format!("http://{}", server.address);
+    let headers =
+        [("User-Agent", "test/1"), ("Cookie", "session=s1; other=hidden"), ("X-Other", "hidden"), ("Origin", &own)];
     let mut client = with_headers(&server, &headers);
     let connected = client.ask("connect", json!({"token": "t0ken"}));
     assert_eq!((&connected["type"], &connected["user"]), (&json!("connected"), &json!("ada")), "{connected}");
