@@ -23,6 +23,7 @@ mod counters;
 mod embed;
 mod error;
 mod framing;
+mod harden;
 pub mod hooks;
 mod http;
 mod journal;

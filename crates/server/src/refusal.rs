@@ -10,6 +10,7 @@
 //! be read names neither.
 
 use crate::config::auth::ANONYMOUS;
+use crate::harden;
 use crate::request::{REQUEST_ID, RequestId, is_api_path, pairs};
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -323,6 +324,7 @@ impl HttpRefusal {
         body.push(b'\n'); // in a terminal the prompt then stands on a line of its own
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        harden::shown(&mut headers);
         (status, headers, body)
     }
 

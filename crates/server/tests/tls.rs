@@ -108,6 +108,39 @@ fn websockets_pages_and_later_upgrades_work_over_tls() {
     }
 }
 
+/// RFC 6797 §7.2: over TLS alone. The pages of the program are its own.
+#[test]
+fn browsers_are_told_to_come_over_tls_alone_where_the_option_is_set() {
+    let pair = pair();
+    for seconds in [0, 3600] {
+        let server = server(Config { hsts: std::time::Duration::from_secs(seconds), ..config() }, &pair);
+        let told = (seconds > 0).then(|| format!("\r\nstrict-transport-security: max-age={seconds}\r\n"));
+        let targets = [
+            ("/healthz", true),
+            ("/nothing", true),
+            ("/events", true),
+            ("/v1/sse", true),
+            ("/v1/address", true),
+            ("/page", false),
+        ];
+        for (target, is_own) in targets {
+            let mut stream = secure(server.address, client(&pair.pem, &["http/1.1"]));
+            let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("the server reads");
+            let head = head(&mut stream).to_ascii_lowercase();
+            match told.as_ref().filter(|_| is_own) {
+                Some(told) => assert!(head.contains(told), "{target}: {head}"),
+                None => assert!(!head.contains("strict-transport"), "{target}: {head}"),
+            }
+        }
+    }
+    let plain =
+        Server::of(Fanfare::builder(()).config(Config { hsts: std::time::Duration::from_secs(60), ..config() }));
+    let mut socket = connect(plain.address);
+    socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
+    assert!(!support::head(&mut socket).to_ascii_lowercase().contains("strict-transport"));
+}
+
 /// Bytes behind the head in its packet do not stay in the session.
 #[test]
 fn bytes_that_come_with_the_head_are_read() {

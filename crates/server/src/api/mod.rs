@@ -21,6 +21,7 @@ mod tests;
 
 use crate::config::api_key::ApiKey;
 use crate::embed::handle::Handle;
+use crate::harden;
 use crate::refusal::HttpRefusal;
 use crate::request::{API_COMMANDS, API_DOCUMENT, is_api_path, path_as_sent};
 use axum::BoxError;
@@ -183,6 +184,7 @@ impl Endpoint {
         let print = || Bytes::from(openapi::document().to_string());
         let mut response = Response::new(Body::from(self.document.get_or_init(print).clone()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        harden::shown(response.headers_mut());
         Ok(response)
     }
 
@@ -212,6 +214,7 @@ fn json(mut body: Vec<u8>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    harden::data(headers);
     response
 }
 

@@ -104,6 +104,10 @@ pub struct Config {
     /// Certificate and key: with them the server speaks TLS on its TCP addresses, and nothing else there. Unix sockets
     /// and the admin port stay plain. Default: none.
     pub tls: Option<Tls>,
+    /// For how long browsers that have come over TLS come over nothing else (RFC 6797, `Strict-Transport-Security`). It
+    /// stands on the answers that the server makes, and not on the pages of the program. Default zero: they are not
+    /// told. It has no effect without [`tls`](Self::tls).
+    pub hsts: Duration,
     /// Where `/metrics`, `/healthz` and `/readyz` are served. Default: nowhere but `/healthz` on the main port.
     pub admin: AdminOn,
 }
@@ -150,6 +154,7 @@ impl Default for Config {
             shutdown_delay: Duration::ZERO,
             drain_window: Duration::from_secs(10),
             tls: None,
+            hsts: Duration::ZERO,
             streams: true,
             socketio: SocketIoConfig::default(),
             compression: Compression::default(),

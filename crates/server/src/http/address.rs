@@ -7,6 +7,7 @@
 
 use super::routes::Routes;
 use crate::config::proxies::TrustedProxy;
+use crate::harden;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -27,6 +28,7 @@ impl Routes {
         let of_json = |mut headers: HeaderMap| {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            harden::shown(&mut headers);
             headers
         };
         if request.method() != Method::GET {

@@ -10,6 +10,7 @@ use super::gate::RequestLine;
 use super::gzip::Accepts;
 use super::routes::{Routes, UpgradeRequest};
 use crate::api::body;
+use crate::harden;
 use crate::logs::{self, Asked};
 use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, Exchange, ExchangeAnswer, Posted};
 use crate::protocol::socketio::SocketIo;
@@ -176,6 +177,7 @@ impl Routes {
                     let kind = if is_post { "text/html" } else { "text/plain; charset=UTF-8" };
                     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
                     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                    harden::data(headers);
                     // An open packet has an id in it, which the length of a compressed text could tell.
                     match self.gzip.filter(|_| opens.is_none()) {
                         Some(gzip) => gzip.encode(accepts, response),
@@ -199,7 +201,7 @@ impl Routes {
         let page = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()));
         let page =
             page.map_err(|refused| if refused.status() == 403 { refused.forbidden_in_engine() } else { refused })?;
-        *cors = page.headers();
+        *cors = self.headers_for(&page);
         let is_post = request.method() == Method::POST;
         let query = request.uri().query().unwrap_or_default();
         let query = Query::judge(query, request.method().as_str(), false, engine.protocol.transports())?;

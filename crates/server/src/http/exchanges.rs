@@ -9,6 +9,7 @@ use super::gzip::Accepts;
 use super::routes::{Routes, UpgradeRequest};
 use super::streams::StreamWires;
 use crate::api::body;
+use crate::harden;
 use crate::logs::{self, Asked};
 use crate::protocol::exchange::{Exchange, ExchangeAnswer, PollConnect, PollRequest, SendCommands};
 use crate::protocol::stream::{StreamContent, StreamStart};
@@ -90,6 +91,7 @@ impl Routes {
                     let headers = response.headers_mut();
                     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                    harden::data(headers);
                     match self.gzip.filter(|_| !has_secrets) {
                         Some(gzip) => gzip.encode(accepts, response),
                         None => response,
@@ -135,7 +137,7 @@ impl Routes {
     ) -> Result<Exchange, HttpRefusal> {
         let Some(wires) = &self.streams else { return Err(super::routes::nothing_at(request.uri().path())) };
         let page = self.gate.admit_with_page(self.via, RequestLine::of(request), || pairs(request.headers()))?;
-        *cors = page.headers();
+        *cors = self.headers_for(&page);
         body::check_type(request.headers())?;
         let max = wires.connect_bytes_max;
         let pause_max = if is_over { hasten(wires.pause_max) } else { wires.pause_max };

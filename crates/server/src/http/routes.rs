@@ -3,6 +3,7 @@
 //! In: the head of an upgrade ([`UpgradeRequest`]), or a whole request. Out: the granted upgrade or its refusal, or
 //! the response.
 
+use super::cors::Page;
 use super::engine::EngineWire;
 use super::gate::{Gate, RequestLine, Target, has_body};
 use super::gzip::{Accepts, Gzip};
@@ -53,7 +54,13 @@ pub(crate) struct Routes {
     pub(crate) pages: axum::Router,
     /// How answers are compressed, if they are.
     pub(crate) gzip: Option<Gzip>,
+    /// The value of `Strict-Transport-Security`, where the connections speak TLS and the option is set.
+    pub(crate) hsts: Option<HeaderValue>,
 }
+
+/// Marks an answer of the embedder's router, to which nothing is added.
+#[derive(Debug, Clone, Copy)]
+struct OfProgram;
 
 /// A protocol, and where it is spoken.
 pub(crate) struct Upgrade {
@@ -256,6 +263,15 @@ impl Routes {
         self.below(path).is_some_and(|path| self.api.at(path).is_some())
     }
 
+    /// The headers of an answer that this page asks for.
+    pub(super) fn headers_for(&self, page: &Page) -> HeaderMap {
+        let mut headers = page.headers();
+        if let Some(hsts) = &self.hsts {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        headers
+    }
+
     /// Answers a request that is no upgrade.
     pub(crate) async fn respond<B>(&self, request: Request<B>) -> Response<Body>
     where
@@ -269,7 +285,7 @@ impl Routes {
             let api = self.api.at(request.uri().path());
             let asker = Asker::of_request(&request);
             let accepts = Accepts::of(&request);
-            let answer = match (self.gate.take(self.via, &mut request), api) {
+            let mut answer = match (self.gate.take(self.via, &mut request), api) {
                 (Err(refused), _) => refused.to(asker).into_response(),
                 (Ok(Some(answered)), _) => answered,
                 (Ok(None), _) if outside => nothing_at(request.uri().path()).to(asker).into_response(),
@@ -280,6 +296,9 @@ impl Routes {
                 (Ok(None), None) if self.engine_at(request.uri().path()).is_some() => self.about_engine(&request),
                 (Ok(None), None) => self.page(request.map(Body::new), asker).await,
             };
+            if let Some(hsts) = self.hsts.as_ref().filter(|_| answer.extensions().get::<OfProgram>().is_none()) {
+                answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+            }
             match self.gzip {
                 Some(gzip) => gzip.encode(accepts, answer),
                 None => answer,
@@ -322,6 +341,8 @@ impl Routes {
         let mut page = self.pages.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
         if is_probe {
             reader.onto(page.headers_mut());
+        } else {
+            page.extensions_mut().insert(OfProgram); // the answers below that are not are new ones
         }
         // Only the body shows whether the router has a fallback of its own: an answer with a body is kept.
         if !page.body().is_end_stream() {

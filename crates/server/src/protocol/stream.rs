@@ -2,6 +2,7 @@
 //!
 //! `http::streams` makes a [`StreamRequest`] of a request, and `shard::streams` a connection and an answer of it.
 
+use crate::harden;
 use crate::protocol::events;
 use crate::protocol::piece::Taker;
 use crate::protocol::{Actions, Conversation, Message, Place, Protocol};
@@ -142,7 +143,9 @@ impl HttpBody for StreamBody {
 /// The headers of every stream. Proxies are asked to pass it on as it comes and as it is.
 pub(crate) fn headers(media_type: &'static str, mut headers: HeaderMap) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    // No cache keeps it: a stream begins with a ticket, and its messages are for one client.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    harden::data(&mut headers);
     headers
 }

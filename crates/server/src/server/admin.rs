@@ -9,6 +9,7 @@ use crate::api::CurrentApi;
 use crate::config::address::Address;
 use crate::config::hosts::Via;
 use crate::error::ServeError;
+use crate::harden;
 use crate::http::gate::Gate;
 use crate::http::routes::{not_by, nothing_at, spell_allow};
 use crate::refusal::{Asker, HttpRefusal, LastAnswer};
@@ -71,8 +72,14 @@ fn allowed(answer: impl IntoResponse) -> Response {
     answer
 }
 
+fn hardened(answer: impl IntoResponse) -> Response {
+    let mut answer = answer.into_response();
+    harden::shown(answer.headers_mut());
+    answer
+}
+
 async fn metrics(extract::State(watch): extract::State<Arc<Watch>>) -> Response {
-    ([(TYPE, CONTENT_TYPE), (CACHE_CONTROL, "no-store")], watch.metrics().await).into_response()
+    hardened(([(TYPE, CONTENT_TYPE), (CACHE_CONTROL, "no-store")], watch.metrics().await))
 }
 
 async fn healthy(extract::State(watch): extract::State<Arc<Watch>>, asker: Asker) -> Response {
@@ -91,7 +98,7 @@ async fn ready(extract::State(watch): extract::State<Arc<Watch>>, asker: Asker) 
 
 fn answer(result: Result<&'static str, String>, asker: Asker) -> Response {
     match result {
-        Ok(word) => ([(CACHE_CONTROL, "no-store")], word).into_response(),
+        Ok(word) => hardened(([(CACHE_CONTROL, "no-store")], word)),
         Err(why) => HttpRefusal::because(503, why).to(asker).into_response(),
     }
 }

@@ -188,9 +188,10 @@ impl Fanfare {
             watch: watch.clone(),
             node: node.clone(),
             gate: gate.clone(),
-            via: Via::Mounted, // each listener sets its own
+            via: Via::Mounted, // each listener sets its own, and `hsts`
             pages,
             gzip: self.config.compression.http.then_some(Gzip { bytes_min: self.config.compression.bytes_min }),
+            hsts: None,
         };
         let is_on = self.config.auth.is_on();
         let mut own_thread = None;

@@ -260,6 +260,10 @@ settings! {
     "tls.acme_authority": ValueKind::File(|s| &mut s.tls.acme_authority), ["the system's"],
         "A PEM file of the authorities that the directory's own certificate may be of, for an ACME server of your own.";
 
+    "tls.hsts": ValueKind::Time { min: 0, max: 63_072_000_000, at: Millis::Duration(|s| &mut s.config.hsts) },
+        "For how long browsers come to this host over TLS alone (`Strict-Transport-Security`). 0: they are not told. It holds for all ports and \
+         programs of the host: begin with a short time.";
+
     "admin.listen": ValueKind::Admin(|s| &mut s.config.admin),
         "Where /metrics, /healthz and /readyz are served. /healthz is on the main addresses in any case.";
 
@@ -465,15 +469,15 @@ impl Setting {
         )
     }
 
-    /// The allowed values, in words.
-    pub fn allowed(&self) -> String {
-        self.kind.allowed()
-    }
     /// Whether a value of it may stand in a message as it was written. That of an address may hold a secret.
     pub(super) fn is_shown(&self) -> bool {
         !matches!(self.kind, ValueKind::Url(_))
     }
 
+    /// The allowed values, in words.
+    pub fn allowed(&self) -> String {
+        self.kind.allowed()
+    }
 
     /// The default as it would be written in the file, or in words.
     pub fn default_shown(&self) -> String {

@@ -13,6 +13,7 @@ const KEY: &str = "tls.key";
 const DOMAINS: &str = "tls.acme_domains";
 const CACHE: &str = "tls.acme_cache";
 const AUTHORITY: &str = "tls.acme_authority";
+const HSTS: &str = "tls.hsts";
 
 impl Loading {
     /// Loads what `[tls]` names.
@@ -34,7 +35,11 @@ impl Loading {
         beside_the_file(AUTHORITY, &mut tls.acme_authority);
         let TlsFiles { certificate, key, .. } = &self.settings.tls;
         match (certificate, key, !self.settings.tls.acme_domains.is_empty()) {
-            (None, None, false) => {}
+            (None, None, false) if self.settings.config.hsts.is_zero() => {}
+            (None, None, false) => {
+                let hint = "let the proxy that speaks TLS send Strict-Transport-Security, or set [tls]";
+                self.blame(HSTS, "this server does not speak TLS, so browsers would ignore it", hint);
+            }
             (None, None, true) => self.order(),
             (_, _, true) => {
                 let problem = "a certificate is both ordered and read from a file".to_owned();

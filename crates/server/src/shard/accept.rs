@@ -10,6 +10,7 @@ use crate::config::hosts::Via;
 use crate::config::tls::Tls;
 use crate::control::Upgraded;
 use crate::framing::Wire;
+use crate::harden;
 use crate::http::gate::has_body;
 use crate::http::routes::{Routes, UpgradeRequest};
 use crate::logs;
@@ -105,11 +106,12 @@ impl AsFd for Accepted {
 pub(super) async fn run(shell: Shared, listener: Accepting, expects_proxy: bool, routes: Routes) {
     let _fatal = Fatal;
     listener.shallow();
-    let routes = Routes { via: listener.via(), ..routes };
     let tls = match listener {
         Accepting::Tcp(_) => shell.borrow().config.tls.as_ref().map(Tls::server),
         Accepting::Unix(..) => None,
     };
+    let hsts = tls.as_ref().and_then(|_| harden::hsts(shell.borrow().config.hsts));
+    let routes = Routes { via: listener.via(), hsts, ..routes };
     let begins = Begins { expects_proxy, tls };
     let mut spare = Spare::new(if begins.tls.is_some() { Answer::None } else { Answer::Http });
     loop {
