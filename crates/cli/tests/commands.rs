@@ -295,7 +295,7 @@ fn the_configurations_in_the_documents_are_good() {
         assert!(!found.is_empty(), "{heading}");
         for (index, file) in found.into_iter().enumerate() {
             let folder = Folder::with(file);
-            let said = Said::of(folder.command(&["check"]).env("BACKEND_API_KEY", "0123456789abcdef"));
+            let said = Said::of(folder.command(&["check"]).env("BACKEND_API_KEY", "0123456789abcdef0123456789abcdef"));
             assert_eq!(said.status, Some(0), "{file}\n{}", said.stderr);
             // `why` needs no key. The first block is for `serve` as it is: nothing in it needs users or handlers.
             if index == 0 {
