@@ -4,6 +4,7 @@
 //! each event, as long as the caller reads. docs/monitoring.md has the fields.
 
 use crate::api::CurrentApi;
+use crate::harden;
 use crate::journal::ROWS_MAX;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::watch::{State as ServerState, Watch};
@@ -129,6 +130,7 @@ fn typed(body: Body, kind: &'static str) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    harden::shown(response.headers_mut());
     response
 }
 
