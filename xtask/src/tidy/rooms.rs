@@ -57,7 +57,7 @@ const HUB: House = House {
 const SERVER: House = House {
     folder: "crates/server/src/",
     floors: &[
-        &["clock", "config", "counters", "request", "validation"],
+        &["clock", "config", "counters", "harden", "request", "validation"],
         &["error", "logs", "outgoing", "refusal", "settings"],
         &["auth", "journal", "random"],
         &["protocol", "transport"],
