@@ -7,10 +7,9 @@
 //! at a time: a second one ends the session, and so does a request that is given up. A session whose client has broken
 //! the rules is unknown from then on; one that the server ends waits for the GET that takes its last packets, and for
 //! the next one, which takes the packet to close. Packets that were given to a GET are gone: the protocol has no
-//! acknowledgement. A POST waits while the hub has paused its connection, or handlers have not caught up with it. Where
-//! its client goes over to a WebSocket it is answered before that: that client does not poll until the answer comes, so
-//! nothing would make room.
+//! acknowledgement. `posts` takes in the packets of POSTs.
 
+mod posts;
 pub(super) mod upgrade;
 
 use super::detached::{Detached, keep};
@@ -18,21 +17,19 @@ use super::ends::{End, Loss};
 use super::polls::Errand;
 use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::http::routes::{Routes, overloaded};
-use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer, Posted};
+use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer};
 use crate::protocol::socketio::sid_at;
-use crate::protocol::{Breach, Message, Place, Protocol as _};
+use crate::protocol::{Breach, Place, Protocol as _};
 use crate::refusal::HttpRefusal;
 use crate::request::Peer;
 use crate::transport::admission::{Guest, TIME_OVER};
 use bytes::Bytes;
 use fanfare_hub::{ConnId, Input};
-use fanfare_wire::engineio::{Packet, Refused, Release, SEPARATOR, Sid, Upgrade};
-use std::convert::Infallible;
+use fanfare_wire::engineio::{Refused, Release, Sid, Upgrade};
+use posts::{Earlier, post};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Poll, Waker};
 use std::time::Duration;
-use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::task::AbortHandle;
 
 /// An answer holds no more bytes of packets, but for its first one.
@@ -58,9 +55,6 @@ pub(super) struct EngineState {
     /// The task that runs as long as the connection has no socket.
     keeper: Option<AbortHandle>,
 }
-
-/// Ends when the packets of a POST that was answered early are taken in.
-type Earlier = oneshot::Receiver<Infallible>;
 
 impl EngineState {
     /// The requests of the session look at it anew.
@@ -221,154 +215,6 @@ async fn released(shared: &Shared, id: ConnId) {
     }
 }
 
-/// After so many packets of a POST others have their turn.
-const PACKETS_AT_ONCE: usize = 256;
-
-/// Takes in the packets of a client.
-async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer) {
-    let _fatal = Fatal;
-    let begun = shared.borrow_mut().begin_request(id, |state| &mut state.is_posted, "two POSTs at a time");
-    if let Err(refused) = begun {
-        return refuse(answer, refused);
-    }
-    let body = match posted {
-        Posted::Whole(body) => body,
-        Posted::Coming(mut coming) => match arrived(&shared, id, &mut coming).await {
-            None => return refuse(answer, Refused::SessionUnknown), // it has ended meanwhile
-            Some(Ok(Ok(body))) => body,
-            Some(Ok(Err(refused))) => {
-                shared.borrow_mut().break_off(id, "a POST that is refused");
-                let _ = answer.send(Err(refused)); // the client may have gone
-                return;
-            }
-            Some(Err(_)) => return shared.borrow_mut().given_up(id),
-        },
-    };
-    let Ok(text) = std::str::from_utf8(&body) else {
-        shared.borrow_mut().break_off(id, "a POST that is no text");
-        return refuse(answer, Refused::BadRequest);
-    };
-    let earlier = shared.borrow_mut().engine_state(id).and_then(|state| state.earlier.take());
-    if let Some(earlier) = earlier {
-        let _ = earlier.await;
-    }
-    let mut posting = Posting { answer: Some(answer), _taken: None };
-    for (index, packet) in text.split(SEPARATOR).enumerate() {
-        if index % PACKETS_AT_ONCE == PACKETS_AT_ONCE - 1 {
-            tokio::task::yield_now().await; // half a million packets fit into a POST
-        }
-        let goes_on = may_go_on(&shared, id, &mut posting).await;
-        let mut shell = shared.borrow_mut();
-        let now = shell.now();
-        let decoded = Packet::decode(packet);
-        match decoded {
-            Ok(Packet::Close) if goes_on => {
-                shell.leave(id);
-                break;
-            }
-            // It ends already, and its client does not wait for the last packets.
-            Ok(Packet::Close) => {
-                shell.lost(now, id, &End::Left(None), true);
-                break;
-            }
-            _ if !goes_on => continue,
-            _ => {}
-        }
-        shell.act(now, Input::Alive(id));
-        shell.message(now, id, Message::Text(packet));
-        if matches!(decoded, Err(_) | Ok(Packet::Ping(_))) {
-            shell.break_off(id, "a packet that is none, or a ping");
-            if let Some(answer) = posting.answer {
-                refuse(answer, Refused::BadRequest);
-            }
-            return;
-        }
-    }
-    may_go_on(&shared, id, &mut posting).await; // the commands of the last packet are done too
-    posting.accept(shared.borrow_mut().engine_state(id));
-}
-
-/// A POST whose packets are being taken in.
-struct Posting {
-    /// `None` where it is answered already.
-    answer: Option<ExchangeAnswer>,
-    /// Tells those that wait behind a POST which was answered early that it is over.
-    _taken: Option<oneshot::Sender<Infallible>>,
-}
-
-impl Posting {
-    /// Answers it, unless it is answered. The upgrade does not wait for it any more.
-    fn accept(&mut self, state: Option<&mut EngineState>) {
-        let Some(answer) = self.answer.take() else { return };
-        if let Some(state) = state {
-            state.is_posted = false;
-            wake(&mut state.upgrader);
-        }
-        let _ = answer.send(Ok(Bytes::from_static(b"ok"))); // the client may have gone
-    }
-
-    /// It must wait. A client that goes over to a WebSocket waits for the answer with that, and polls no more. So it is
-    /// answered; and the packets of the WebSocket, or of the next POST, wait until those of this one are taken in. Only
-    /// one POST of a session is kept in this way.
-    fn wait(&mut self, state: &mut EngineState) {
-        if state.upgrade.is_probed() && self.answer.is_some() {
-            let (taken, earlier) = oneshot::channel();
-            (self._taken, state.earlier) = (Some(taken), Some(earlier));
-            self.accept(Some(state));
-        }
-    }
-}
-
-/// Waits for the body of a POST. `None`: the session has ended before.
-async fn arrived<T>(shared: &Shared, id: ConnId, coming: &mut oneshot::Receiver<T>) -> Option<Result<T, RecvError>> {
-    poll_fn(|cx| {
-        if let Poll::Ready(body) = Pin::new(&mut *coming).poll(cx) {
-            return Poll::Ready(Some(body));
-        }
-        let mut shell = shared.borrow_mut();
-        let is_closing = shell.conn(id).is_none_or(|conn| conn.closing);
-        match shell.engine_state(id).filter(|_| !is_closing) {
-            Some(state) => {
-                state.poster = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            None => Poll::Ready(None),
-        }
-    })
-    .await
-}
-
-/// Waits until the next packet of a POST may be taken in. False if the session takes no more.
-async fn may_go_on(shared: &Shared, id: ConnId, posting: &mut Posting) -> bool {
-    poll_fn(|cx| {
-        let mut shell = shared.borrow_mut();
-        loop {
-            match shell.conn(id) {
-                None => return Poll::Ready(false),
-                Some(conn) if conn.closing => return Poll::Ready(false),
-                Some(conn) if conn.paused || conn.busy => {
-                    match &mut conn.sink {
-                        Sink::Detached(detached) => {
-                            if let Some(state) = &mut detached.engine {
-                                state.poster = Some(cx.waker().clone());
-                                posting.wait(state);
-                            }
-                        }
-                        // Its reader waits for this POST.
-                        Sink::Socket(_) => conn.reader = Some(cx.waker().clone()),
-                    }
-                    return Poll::Pending;
-                }
-                Some(_) => {}
-            }
-            if !shell.unread(id) {
-                return Poll::Ready(true);
-            }
-        }
-    })
-    .await
-}
-
 /// Refuses a request for which there is no room at the moment, in the form of the reference.
 fn refuse_for_now(answer: ExchangeAnswer, refused: HttpRefusal) {
     let _ = answer.send(Err(refused.forbidden_in_engine())); // as below
@@ -471,6 +317,7 @@ mod tests {
     use crate::protocol::socketio::{Asks, Namespaces, SocketIo};
     use fanfare_hub::WireId;
     use std::sync::Arc;
+    use tokio::sync::oneshot;
 
     /// The packets that it was to have are lost: a client that came back would miss them and not know.
     #[test]
