@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers stand outside of `#[test]`; a panic in one fails the test
 
+mod answers;
 mod ends;
+mod posts;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrades;
@@ -66,6 +68,40 @@ fn listener(server: &Server, room: &str) -> Poller {
     poller.post(&format!("42[\"join-room\",\"{room}\"]\u{1e}42[\"message\",{{\"here\":true}}]"));
     poller.until("here");
     poller
+}
+
+/// A POST with these packets, whose answer is read later.
+fn posting(bob: &Poller, packets: &[String]) -> std::net::TcpStream {
+    let mut socket = connect(bob.address);
+    let body = packets.join("\u{1e}");
+    let head =
+        format!("POST /socket.io/?{} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", bob.query(), body.len());
+    socket.write_all(head.as_bytes()).unwrap();
+    socket
+}
+
+/// Each of these messages comes back to its sender, and so many do not fit into an outbox of 4 KiB.
+fn filling(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!(r#"42["message",{{"n":{n},"long":"{}"}}]"#, "a".repeat(100))).collect()
+}
+
+fn with_small_outbox() -> Server {
+    let limits = Limits { outbox_bytes_max: 4_096, connect_timeout_ms: 600_000, ..Limits::default() };
+    Server::of(Fanfare::builder(()).config(Config { socketio: socketio(), limits, ..config() }))
+}
+
+/// The head of a POST with this body, of which the first byte comes.
+fn begins_to_post(bob: &Poller, body: &str) -> std::net::TcpStream {
+    let mut socket = connect(bob.address);
+    let head = format!(
+        "POST /socket.io/?{} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        bob.query(),
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    assert_eq!(response(&mut socket).status(), 100, "it is read");
+    socket.write_all(&body.as_bytes()[..1]).unwrap();
+    socket
 }
 
 fn is_refused(answer: &Response, code: u8) {

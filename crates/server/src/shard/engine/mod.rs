@@ -45,11 +45,17 @@ pub(super) struct EngineState {
     is_polled: bool,
     /// A POST is being taken in.
     is_posted: bool,
-    /// A request with packets that waits until the connection is not paused.
+    /// The POST whose packets are being taken in waits until the connection is not paused.
     poster: Option<Waker>,
+    /// The POST behind it, if there is one, waits for its body, or for the packets before its own.
+    comer: Option<Waker>,
     /// A POST was answered early, and its packets are still being taken in. Those that come after it wait.
     earlier: Option<Earlier>,
+    /// The bytes of all POSTs that were answered early and are not taken in.
+    early_bytes: usize,
     upgrade: Upgrade,
+    /// The client has said that it goes over to the WebSocket: it posts no more.
+    goes_over: bool,
     /// The WebSocket that waits for its session.
     upgrader: Option<Waker>,
     /// The task that runs as long as the connection has no socket.
@@ -59,8 +65,13 @@ pub(super) struct EngineState {
 impl EngineState {
     /// The requests of the session look at it anew.
     pub(super) fn wake(&mut self) {
-        wake(&mut self.poster);
+        self.wake_posts();
         wake(&mut self.upgrader);
+    }
+
+    fn wake_posts(&mut self) {
+        wake(&mut self.poster);
+        wake(&mut self.comer);
     }
 }
 
@@ -193,7 +204,7 @@ async fn poll(shared: Shared, id: ConnId, is_over: bool, mut answer: ExchangeAns
             }
         }
     };
-    if answer.send(Ok(body)).is_err() {
+    if answer.send(Ok(body)).is_err() && shell.engine_state(id).is_some() {
         shell.given_up(id); // at this moment: its packets are gone, so the session does not go on
     }
 }
@@ -319,9 +330,8 @@ mod tests {
     use std::sync::Arc;
     use tokio::sync::oneshot;
 
-    /// The packets that it was to have are lost: a client that came back would miss them and not know.
-    #[test]
-    fn a_session_ends_when_its_get_is_given_up_at_the_moment_of_its_answer() {
+    /// Runs a test with a session that polls.
+    fn with_session(test: impl AsyncFnOnce(Shared, Sid)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
             let config = Config::default();
@@ -337,18 +347,50 @@ mod tests {
             assert!(opened.await.is_ok_and(|answer| answer.is_ok()));
             let sid = sid_at(&shared.borrow().place);
             let sid = open_sid(&shared.borrow().place, &sid).expect("an id of this node");
-            let conn = sid.conn;
+            test(shared, sid).await;
+        });
+    }
+
+    fn polls(shared: &Shared, sid: Sid) -> oneshot::Receiver<Result<Bytes, HttpRefusal>> {
+        let (to, answered) = oneshot::channel();
+        take(shared, EngineRequest::Session(sid, EngineAct::Poll { is_over: false }), None, to);
+        answered
+    }
+
+    /// The packets that it was to have are lost: a client that came back would miss them and not know.
+    #[test]
+    fn a_session_ends_when_its_get_is_given_up_at_the_moment_of_its_answer() {
+        with_session(async |shared, sid| {
             for (is_given_up, goes_on) in [(false, true), (true, false)] {
-                shared.borrow_mut().append(conn, Bytes::from_static(b"2\x1e"));
-                let (to, answered) = oneshot::channel();
-                let answered = (!is_given_up).then_some(answered);
-                take(&shared, EngineRequest::Session(sid, EngineAct::Poll { is_over: false }), None, to);
+                shared.borrow_mut().append(sid.conn, Bytes::from_static(b"2\x1e"));
+                let answered = Some(polls(&shared, sid)).filter(|_| !is_given_up);
                 tokio::task::yield_now().await;
                 if let Some(answered) = answered {
                     assert!(answered.await.is_ok_and(|answer| answer.is_ok_and(|body| body == "2")));
                 }
-                assert_eq!(shared.borrow_mut().conn(conn).is_some(), goes_on, "given up: {is_given_up}");
+                assert_eq!(shared.borrow_mut().conn(sid.conn).is_some(), goes_on, "given up: {is_given_up}");
             }
+        });
+    }
+
+    /// The answer to such a GET holds no packets.
+    #[test]
+    fn a_session_that_has_a_websocket_by_now_goes_on_when_its_last_get_is_given_up() {
+        with_session(async |shared, sid| {
+            let waits = polls(&shared, sid);
+            tokio::task::yield_now().await;
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("bound");
+            let (near, _far) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+            let (_reader, writer) = crate::transport::socket::Socket::from(near.expect("a listener")).into_split();
+            if let Some(conn) = shared.borrow_mut().conn(sid.conn)
+                && let Sink::Detached(mut detached) = std::mem::replace(&mut conn.sink, Sink::Socket(writer))
+            {
+                wake(&mut detached.fetcher);
+            }
+            drop(waits);
+            tokio::task::yield_now().await;
+            assert!(shared.borrow_mut().conn(sid.conn).is_some());
         });
     }
 }

@@ -4,7 +4,10 @@
 //! session; then the answer. Packets wait while the hub has paused the connection, or handlers have not caught up with
 //! it. Where the client goes over to a WebSocket, its POST is answered before that: such a client does not poll until
 //! the answer comes, so nothing would make room. Packets that come after those of an early answer wait for them, no
-//! matter by which transport they come.
+//! matter by which transport they come. The bodies that are held in this way have no more bytes together than one POST
+//! may have; one more is held where the client has said its `5` meanwhile.
+//!
+//! Every POST is answered: when its packets are taken in, when its session ends, or when its client goes over.
 
 use super::super::ends::End;
 use super::super::{Fatal, Shared, Sink, wake};
@@ -29,7 +32,13 @@ const PACKETS_AT_ONCE: usize = 256;
 /// Takes in the packets of a client.
 pub(super) async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer) {
     let _fatal = Fatal;
-    let begun = shared.borrow_mut().begin_request(id, |state| &mut state.is_posted, "two POSTs at a time");
+    let begun = {
+        let mut shell = shared.borrow_mut();
+        match shell.engine_state(id) {
+            Some(state) if state.goes_over => Err(Refused::BadRequest),
+            _ => shell.begin_request(id, |state| &mut state.is_posted, "two POSTs at a time"),
+        }
+    };
     if let Err(refused) = begun {
         return refuse(answer, refused);
     }
@@ -50,11 +59,8 @@ pub(super) async fn post(shared: Shared, id: ConnId, posted: Posted, answer: Exc
         shared.borrow_mut().break_off(id, "a POST that is no text");
         return refuse(answer, Refused::BadRequest);
     };
-    let earlier = shared.borrow_mut().engine_state(id).and_then(|state| state.earlier.take());
-    if let Some(earlier) = earlier {
-        let _ = earlier.await;
-    }
-    let mut posting = Posting { answer: Some(answer), _taken: None };
+    let mut posting = Posting { answer: Some(answer), bytes: body.len(), taken: None };
+    behind(&shared, id, &mut posting).await;
     for (index, packet) in text.split(SEPARATOR).enumerate() {
         if index % PACKETS_AT_ONCE == PACKETS_AT_ONCE - 1 {
             tokio::task::yield_now().await; // half a million packets fit into a POST
@@ -87,15 +93,16 @@ pub(super) async fn post(shared: Shared, id: ConnId, posted: Posted, answer: Exc
         }
     }
     may_go_on(&shared, id, &mut posting).await; // the commands of the last packet are done too
-    posting.accept(shared.borrow_mut().engine_state(id));
+    posting.end(shared.borrow_mut().engine_state(id));
 }
 
-/// A POST whose packets are being taken in.
+/// A POST whose body has come.
 struct Posting {
     /// `None` where it is answered already.
     answer: Option<ExchangeAnswer>,
+    bytes: usize,
     /// Tells those that wait behind a POST which was answered early that it is over.
-    _taken: Option<oneshot::Sender<Infallible>>,
+    taken: Option<oneshot::Sender<Infallible>>,
 }
 
 impl Posting {
@@ -110,15 +117,47 @@ impl Posting {
     }
 
     /// It must wait. A client that goes over to a WebSocket waits for the answer with that, and polls no more. So it is
-    /// answered; and the packets of the WebSocket, or of the next POST, wait until those of this one are taken in. Only
-    /// one POST of a session is kept in this way.
-    fn wait(&mut self, state: &mut EngineState) {
-        if state.upgrade.is_probed() && self.answer.is_some() {
+    /// answered; and the packets of the WebSocket, or of the next POST, wait until those of this one are taken in. A
+    /// client may post again before it knows that its probe is answered: then that POST is answered too.
+    fn wait(&mut self, state: &mut EngineState, bytes_max: usize) {
+        let fits = state.upgrade.is_probed() && state.early_bytes + self.bytes <= bytes_max;
+        if self.answer.is_some() && (fits || state.goes_over) {
             let (taken, earlier) = oneshot::channel();
-            (self._taken, state.earlier) = (Some(taken), Some(earlier));
+            (self.taken, state.earlier) = (Some(taken), Some(earlier));
+            state.early_bytes += self.bytes;
             self.accept(Some(state));
         }
     }
+
+    /// Its packets are taken in.
+    fn end(mut self, state: Option<&mut EngineState>) {
+        match state {
+            Some(state) if self.taken.is_some() => state.early_bytes -= self.bytes,
+            state => self.accept(state),
+        }
+    }
+}
+
+/// Waits until the packets of the POSTs before this one are taken in.
+async fn behind(shared: &Shared, id: ConnId, posting: &mut Posting) {
+    let earlier = shared.borrow_mut().engine_state(id).and_then(|state| state.earlier.take());
+    let Some(mut earlier) = earlier else { return };
+    poll_fn(|cx| {
+        if Pin::new(&mut earlier).poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut shell = shared.borrow_mut();
+        let bytes_max = shell.config.limits.room_message_bytes_max;
+        // Those before it end with the session.
+        if posting.answer.is_some()
+            && let Some(state) = shell.engine_state(id)
+        {
+            state.comer = Some(cx.waker().clone());
+            posting.wait(state, bytes_max);
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Waits for the body of a POST. `None`: the session has ended before.
@@ -131,7 +170,7 @@ async fn arrived<T>(shared: &Shared, id: ConnId, coming: &mut oneshot::Receiver<
         let is_closing = shell.conn(id).is_none_or(|conn| conn.closing);
         match shell.engine_state(id).filter(|_| !is_closing) {
             Some(state) => {
-                state.poster = Some(cx.waker().clone());
+                state.comer = Some(cx.waker().clone());
                 Poll::Pending
             }
             None => Poll::Ready(None),
@@ -144,6 +183,7 @@ async fn arrived<T>(shared: &Shared, id: ConnId, coming: &mut oneshot::Receiver<
 async fn may_go_on(shared: &Shared, id: ConnId, posting: &mut Posting) -> bool {
     poll_fn(|cx| {
         let mut shell = shared.borrow_mut();
+        let bytes_max = shell.config.limits.room_message_bytes_max;
         loop {
             match shell.conn(id) {
                 None => return Poll::Ready(false),
@@ -153,7 +193,7 @@ async fn may_go_on(shared: &Shared, id: ConnId, posting: &mut Posting) -> bool {
                         Sink::Detached(detached) => {
                             if let Some(state) = &mut detached.engine {
                                 state.poster = Some(cx.waker().clone());
-                                posting.wait(state);
+                                posting.wait(state, bytes_max);
                             }
                         }
                         // Its reader waits for this POST.

@@ -111,6 +111,12 @@ async fn serve(shared: Shared, id: ConnId, mut socket: Socket, about: About) {
         end = probe(&shared, id, &mut socket, (framing, &mut deframer), about.rest) => end,
         () = tokio::time::sleep_until(until) => End::Refused(Disconnect::NotConnected.code(), "the upgrade took too long"),
     };
+    if let End::Upgraded(_) = end
+        && let Some(state) = shared.borrow_mut().engine_state(id)
+    {
+        state.goes_over = true;
+        state.wake_posts();
+    }
     let end = match end {
         // The packets of a POST come before those of the WebSocket.
         End::Upgraded(rest) => tokio::select! {
@@ -129,6 +135,7 @@ async fn serve(shared: Shared, id: ConnId, mut socket: Socket, about: About) {
     }
     if let Some(state) = shared.borrow_mut().engine_state(id) {
         state.upgrade.fail();
+        state.goes_over = false;
     }
     let words = match end {
         End::Upgraded(_) | End::Gone => return tracing::debug!(%peer, "a WebSocket was cut before its upgrade"),
@@ -268,7 +275,7 @@ impl Shell {
         let Some(state) = &mut detached.engine else { return };
         if state.upgrade.probed() {
             wake(&mut detached.fetcher);
-            wake(&mut state.poster);
+            state.wake_posts();
         }
     }
 
@@ -298,7 +305,7 @@ impl Shell {
         wake(&mut detached.fetcher);
         let mut earlier = None;
         if let Some(mut state) = detached.engine {
-            wake(&mut state.poster);
+            state.wake_posts();
             earlier = state.earlier;
             if let Some(keeper) = state.keeper {
                 keeper.abort(); // it counts as a reader; the reader of the socket takes its place
