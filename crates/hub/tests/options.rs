@@ -139,6 +139,23 @@ fn a_rule_bounds_the_size_of_data() {
     }
 }
 
+/// A client that is refused does not lose what it may still do.
+#[test]
+fn data_that_is_refused_takes_nothing_of_the_rate() {
+    for shards in shard_counts() {
+        let rate = Some(RateLimit { count_max: 2, window_ms: 1_000 });
+        let mut net = net(shards, Rule { max_size: Some(4), rate, publish: vec![Who::Anyone], ..open_rule("**") });
+        let peer = net.connect(0);
+        for _ in 0..3 {
+            assert_eq!(option_of(&net.ask(peer, publish("a", "12345"))).2, Some("max_size"));
+            assert_eq!(option_of(&net.ask(peer, signal("a", "e", "12345", None))).2, Some("max_size"));
+        }
+        net.publish(peer, "a", "1");
+        net.publish(peer, "a", "2");
+        assert_eq!(option_of(&net.ask(peer, publish("a", "3"))).2, Some("rate"));
+    }
+}
+
 /// Exactly as many as the rule says, wherever they are; a place that is left is free.
 #[test]
 fn a_channel_has_so_many_subscribers() {

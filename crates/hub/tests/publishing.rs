@@ -141,6 +141,12 @@ fn a_key_publishes_once_and_tells_another_payload_from_a_repetition() {
         let ReplyBody::Published { position, duplicate: false } = net.ask(ada, keyed("1")) else { panic!() };
         assert_eq!(net.ask(ada, keyed("1")), ReplyBody::Published { position, duplicate: true });
         assert_eq!(error_code(&net.ask(ada, keyed("2"))), ErrorCode::KeyConflict);
+        let Command::Publish(named) = keyed("1") else { unreachable!() };
+        let named = Publish { event: Some("edited".into()), ..*named };
+        let bytes = Publish { data: Data::Binary("1".into()), event: None, ..named.clone() };
+        for other in [named, bytes] {
+            assert_eq!(error_code(&net.ask(ada, Command::Publish(Box::new(other)))), ErrorCode::KeyConflict);
+        }
         assert!(
             matches!(net.ask(bob, keyed("1")), ReplyBody::Published { duplicate: false, .. }),
             "keys are one's own"

@@ -95,6 +95,41 @@ fn the_end_of_the_connection_ends_all_its_sessions() {
     }
 }
 
+/// One of its sessions is taken up on another connection, which closes the one that carried them all.
+#[test]
+fn the_others_are_away_where_one_session_goes_elsewhere() {
+    for shards in shard_counts() {
+        let mut net = Net::new(shards);
+        let peer = net.open(0);
+        let connect = || {
+            let subscribe = vec![SubOptions::new(channel("chat:a"))];
+            Connect { page: the_page(), subscribe, ..Connect::default() }
+        };
+        let mut clients = Vec::new();
+        for seat in SEATS {
+            let id = net.send_in(peer, seat, Command::Connect(Box::new(connect())));
+            net.settle();
+            let Some(ReplyBody::Connected(connected)) = net.answer_to(peer, id) else { panic!("not connected") };
+            clients.push(connected.client);
+        }
+        let sessions = |net: &Net| net.shards.iter().map(|shard| shard.stats().sessions).sum::<usize>();
+        let back = |net: &mut Net, shard: usize, client: ClientId| {
+            let resume = Some(Resume { shard: ShardId(0), client });
+            let new = net.connect_as(shard, Connect { resume, ..connect() });
+            net.client(new) == client
+        };
+        assert!(back(&mut net, 1, clients[1]));
+        assert_eq!((net.peers[peer].closed, sessions(&net)), (Some(Disconnect::Moved), 3));
+        assert!(back(&mut net, 1, clients[0]), "its client comes a little later");
+        assert_eq!(sessions(&net), 3);
+        for _ in 0..4 {
+            net.pass(net.limits.heartbeat_ms / 2);
+            net.all_alive();
+        }
+        assert_eq!(sessions(&net), 2, "the grace of the third one is over");
+    }
+}
+
 #[test]
 fn a_connection_is_read_while_none_of_its_sessions_has_too_much_outstanding() {
     let hooks = Hooks { rpc: true, ..Hooks::default() };

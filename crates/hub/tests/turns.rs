@@ -222,6 +222,33 @@ fn commands_for_many_sessions_share_slices_and_are_answered() {
     }
 }
 
+/// The commands name the same sessions in different ways.
+#[test]
+fn a_command_for_one_session_comes_behind_an_earlier_one_for_very_many() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, sliced(), open_rules());
+        let user = UserId("ada".into());
+        let connect = || Connect { user: Some(user.clone()), ..Connect::default() };
+        let members: Vec<usize> = (0..90).map(|shard| net.connect_as(shard, connect())).collect();
+        for member in &members {
+            net.subscribe(*member, "chat:a");
+        }
+        let last = members[members.len() - 1];
+        let end = AppCommand::Unsubscribe { whom: Whom::User(user.clone()), channel: channel("chat:a") };
+        let options = Box::new(SubOptions::new(channel("chat:a")));
+        let begin = AppCommand::Subscribe { whom: Whom::Client(net.client(last)), options };
+        net.paused = true;
+        let tokens = [net.app_only(0, end), net.app_only(0, begin)];
+        net.paused = false;
+        net.settle();
+        let answers = tokens.map(|token| net.app_answer(token));
+        assert_eq!(answers, [Some(AppAnswer::Concerned(90)), Some(AppAnswer::Concerned(1))]);
+        net.take(last);
+        net.publish(last, "chat:a", "1");
+        assert_eq!(net.take_messages(last), ["1"], "{shards} shards");
+    }
+}
+
 #[test]
 fn homes_are_told_of_many_changes_in_slices() {
     let mut net = Net::with(3, sliced(), open_rules());

@@ -19,6 +19,20 @@ fn a_token_is_asked_about_and_what_follows_waits() {
     }
 }
 
+/// A server that stops closes no connection whose `connect` it has taken.
+#[test]
+fn a_client_about_which_the_application_is_asked_is_waited_for() {
+    let mut net = net(1, hooks(true, &[], &[]));
+    let is_settled = |net: &Net| net.shards[0].is_settled();
+    assert!(is_settled(&net));
+    let peer = net.open(0);
+    let id = net.send(peer, Command::Connect(Box::new(with_token("t"))));
+    assert!(!is_settled(&net));
+    net.answer(HookAnswer::Identity(ada()));
+    assert!(matches!(net.answer_to(peer, id), Some(ReplyBody::Connected(_))));
+    assert!(is_settled(&net));
+}
+
 #[test]
 fn without_the_hook_a_token_is_refused() {
     let mut net = net(1, Hooks::default());

@@ -68,6 +68,23 @@ fn a_channel_is_occupied_and_vacated_and_its_publications_come_in_order() {
     }
 }
 
+/// Long before the channel is given up.
+#[test]
+fn a_channel_is_vacated_soon_after_its_last_subscription() {
+    for shards in shard_counts() {
+        let mut net = net(shards, with_notices());
+        let (ada, bob) = (net.connect(0), net.connect(1));
+        net.subscribe(ada, "chat:a");
+        net.subscribe(bob, "chat:a");
+        net.ask(ada, Command::Unsubscribe { channel: channel("chat:a") });
+        net.pass(500);
+        assert_eq!(told(&mut net), ["chat:a occupied"], "{shards}: bob is there");
+        net.cut(bob);
+        net.pass(500);
+        assert_eq!(told(&mut net), ["chat:a vacated"], "{shards}");
+    }
+}
+
 /// A short cut is no change: neither of the presence, nor for a subscription that is made again at once.
 #[test]
 fn a_client_that_comes_back_in_time_is_no_news() {

@@ -357,6 +357,27 @@ fn the_next_transport_is_tried_at_once_where_one_does_not_get_through() {
     assert!(world.core.is_online() && world.core.transport() == Poll && stream.exchange != poll.exchange);
 }
 
+/// Cuts do not prolong it.
+#[test]
+fn the_first_transport_is_tried_again_after_five_minutes_however_often_the_connection_is_lost() {
+    let (mut world, _) = World::over(&[WebSocket, Sse]);
+    let stream = of(HttpKind::Sse, &world.tell(Input::NoTransport("the upgrade is stripped".into())));
+    world.message(stream.exchange, &CONNECTED.replace("ID", &id_in(&stream.body).to_string()));
+    let (since_ms, mut stream) = (world.now_ms, stream.exchange);
+    for minute in 1..5 {
+        world.now_ms = since_ms + minute * 60_000;
+        world.lose(stream);
+        let connect = world.wait_for(HttpKind::Sse);
+        world.message(connect.exchange, &CONNECTED.replace("ID", &id_in(&connect.body).to_string()));
+        assert!(world.core.is_online() && world.core.transport() == Sse, "{minute} min");
+        stream = connect.exchange;
+    }
+    world.now_ms = since_ms + 5 * 60_000;
+    world.lose(stream);
+    let outputs = world.wake_until(|outputs| outputs.contains(&Output::Connect) || !requests(outputs).is_empty());
+    assert!(outputs.contains(&Output::Connect), "{outputs:?}");
+}
+
 #[test]
 fn a_socket_that_opens_and_never_answers_is_left_for_the_next_transport() {
     let (mut world, _) = World::over(&[WebSocket, Poll]);

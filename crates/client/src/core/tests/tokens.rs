@@ -34,6 +34,27 @@ fn a_token_is_asked_for_first_and_renewed_before_its_end() {
     assert_eq!(world.tell(Input::Wake), [Output::State(State::Connecting), Output::Token]);
 }
 
+/// The token would expire with nobody asking for another one.
+#[test]
+fn a_token_that_the_server_could_not_look_at_is_asked_for_again() {
+    for is_answered in [true, false] {
+        let mut world = with_provider();
+        world.tell(Input::Token(Some("t1".into())));
+        world.tell(Input::Opened);
+        world.hear(r#"{"type":"connected","id":1,"client":"me","session_resumed":false,"expires":100000,"ping":0}"#);
+        assert_eq!(world.wake(), [Output::Token]);
+        let id = id_in(&sent(&world.tell(Input::Token(Some("t2".into()))))[0]);
+        let asked_ms = world.now_ms;
+        if is_answered {
+            let busy = format!(r#"{{"type":"error","id":{id},"code":"unavailable","message":"m","retryable":true}}"#);
+            world.hear(&busy);
+        }
+        world.wake_until(|outputs| outputs.contains(&Output::Token));
+        let after_ms = if is_answered { 5_000 } else { 15_000 };
+        assert_eq!(world.now_ms - asked_ms, after_ms, "answered: {is_answered}");
+    }
+}
+
 #[test]
 fn a_refused_token_is_replaced_once() {
     let refused = |world: &mut World| {

@@ -58,6 +58,22 @@ fn a_send_that_overtook_another_waits_and_the_missing_one_is_sent_again() {
     assert_eq!(world.wait_for(HttpKind::Send).body, second.body);
 }
 
+/// The server keeps the answers to the last eight sends: the first of nine would be asked for in vain.
+#[test]
+fn no_send_begins_beyond_the_answers_that_the_server_keeps() {
+    let (mut world, _poll) = World::polling();
+    let say = |world: &mut World| requests(&world.call(publish("c", None)).1);
+    let stuck = say(&mut world).remove(0);
+    for n in 2..=8 {
+        let send = say(&mut world).remove(0);
+        assert_eq!(number_in(&send), n);
+        world.answer(send.exchange, 200, &format!(r#"{{"n":{n},"replies":[]}}"#));
+    }
+    assert_eq!(say(&mut world), [], "the first one has no answer");
+    let next = of(HttpKind::Send, &world.answer(stuck.exchange, 200, r#"{"n":1,"replies":[]}"#));
+    assert_eq!(number_in(&next), 9);
+}
+
 #[test]
 fn numbers_without_an_answer_go_up_without_their_commands_where_the_session_goes_on() {
     for (resumed, expected) in [(true, vec![r#"{"ticket":"t2","n":1,"commands":[]}"#]), (false, vec![])] {
