@@ -246,8 +246,7 @@ fn a_poll_session_answers_nobody_but_its_ticket() {
     let connect = |page: &str| {
         let answer = json_of(post(server.address, "/v1/poll", &json!({"type": "connect", "id": 1, "page": page})));
         let text = answer.to_string();
-        let ticket = text.split_once("\"ticket\":\"").unwrap().1.split('"').next().unwrap().to_owned();
-        ticket
+        text.split_once("\"ticket\":\"").unwrap().1.split('"').next().unwrap().to_owned()
     };
     let (one, two) = (connect("a"), connect("b"));
     let half = one.len() / 2;
