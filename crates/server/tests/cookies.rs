@@ -189,8 +189,9 @@ fn a_cookie_counts_for_own_and_named_pages_on_every_transport() {
     let named = || Origins::List(vec![NAMED.parse().unwrap()]);
     let evil = "https://evil.example";
     const OWN: &str = "(the server's own)";
+    type Row<'a> = (&'a str, Origins, &'a [&'a str], Option<&'a str>, As);
     #[rustfmt::skip]
-    let rows: [(&str, Origins, &[&str], Option<&str>, As); 20] = [
+    let rows: [Row<'_>; 20] = [
         ("a page that is named", named(), &[NAMED], None, As::Ada),
         ("and is of another site", named(), &[NAMED], Some("cross-site"), As::Ada),
         ("a page of the same host", named(), &[OWN], Some("same-origin"), As::Ada),
