@@ -14,8 +14,8 @@ import { copyText, renderSnippets } from './snippets.js'
 import { currentLanguage, inventName, localeTag, preferredLanguage, setLanguage, t, translate } from './strings.js'
 import * as view from './view.js'
 
-/** A frame, not a text: the server refuses more than 64 KiB and closes with 1009. */
-const FRAME_BYTES_MAX = 60 * 1024
+/** The server ignores a longer message (`chat.content_chars_max`), and the chat protocol has no word for that. */
+const CONTENT_CHARS_MAX = 4_000
 /** So long without a copy of what we sent, and the connection is taken for dead. */
 const SILENCE_MS = 10_000
 const ROOMS_KEPT = 6
@@ -145,9 +145,9 @@ function sendMessage() {
   const box = $('message')
   const content = box.value.replace(/\s+$/, '')
   if (content.trim() === '') return
-  const size = new TextEncoder().encode(JSON.stringify(messageFrame(content))).length
-  if (size > FRAME_BYTES_MAX) {
-    $('message-error').textContent = t('messageTooLong', { size: number(size), max: number(FRAME_BYTES_MAX) })
+  const size = [...content].length
+  if (size > CONTENT_CHARS_MAX) {
+    $('message-error').textContent = t('messageTooLong', { size: number(size), max: number(CONTENT_CHARS_MAX) })
     return
   }
   box.value = ''

@@ -14,7 +14,7 @@ let witness // joined first, and must still be served at the end
 const room = freshRoom()
 
 before(async () => {
-  server = await startServer()
+  server = await startServer({ env: { FANFARE__CHAT__CONTENT_CHARS_MAX: '100000' } })
   witness = await ChatClient.join(server.ws, 'witness', room)
 }, options)
 after(async () => {

@@ -39,7 +39,11 @@ fn builder(settings: &Settings, pages: Option<axum::Router>) -> Builder {
     let mut builder = Fanfare::builder(()).config(settings.config.clone());
     if settings.chat.enabled {
         let heartbeat_ms = u32::try_from(settings.chat.heartbeat_ms).unwrap_or(u32::MAX); // an hour at most
-        builder = builder.protocol("/", Chat::default().heartbeat_ms(heartbeat_ms));
+        let chat = Chat::default()
+            .heartbeat_ms(heartbeat_ms)
+            .username_chars_max(settings.chat.username_chars_max)
+            .content_chars_max(settings.chat.content_chars_max);
+        builder = builder.protocol("/", chat);
     }
     match pages {
         Some(pages) => builder.fallback(pages),

@@ -8,7 +8,9 @@ use crate::flags::{ConfigFile, SettingFlags, refused};
 use crate::output::print;
 use crate::token::{look, read_token};
 use fanfare::auth::{Inspected, claimed};
-use fanfare::hub::{Action, Capture, ChannelName, Denial, Entitlement, Identified, UserId, Verdict, show_who};
+use fanfare::hub::{
+    Action, Capture, ChannelName, Denial, Entitlement, Error, Given, Identified, PayloadOf, UserId, Verdict, show_who,
+};
 use fanfare::settings::{Partial, PlacedRule, Problem, Problems, RulePlace, Settings, show_rule};
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -20,6 +22,7 @@ use std::process::ExitCode;
   fanfare why publish chat:general
   fanfare why --user ada subscribe inbox:ada && echo yes
   fanfare why --claims '{\"sub\":\"ada\",\"role\":\"editor\"}' publish news:today
+  fanfare why --data '{\"price\":1}' publish prices:acme
   fanfare why --token \"$TOKEN\" history chat:general"
 )]
 pub(crate) struct Args {
@@ -34,6 +37,12 @@ pub(crate) struct Args {
     /// The caller's token, which a key of the configuration must have signed; - reads it from stdin
     #[arg(long, value_name = "TOKEN", conflicts_with_all = ["user", "claims"])]
     token: Option<String>,
+    /// The data, as JSON: does it break the rule's schema or texts? (publish and signal)
+    #[arg(long, value_name = "JSON")]
+    data: Option<String>,
+    /// The event of that data
+    #[arg(long, value_name = "EVENT", requires = "data")]
+    event: Option<String>,
     /// What the caller wants to do
     action: Wanted,
     /// With which channel
@@ -90,7 +99,18 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         return Err(refused(&Problems(about_rules)));
     }
     let caller = caller(&partial, &args)?;
-    let Explanation { text, is_allowed } = explain(&partial.settings, &caller, args.action, &channel);
+    let Explanation { mut text, mut is_allowed } = explain(&partial.settings, &caller, args.action, &channel);
+    if let Some(data) = &args.data {
+        let found = judged(&partial.settings, &args, &channel, data)?;
+        is_allowed &= found.is_ok();
+        let found = match &found {
+            Ok(None) => "good".to_owned(),
+            Ok(Some(changed)) => format!("good; published as {changed}"),
+            Err(error) => format!("{}: {}", error.code, error.message),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:<10}{found}", "data");
+    }
     print(&text)?;
     Ok(if is_allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -125,6 +145,33 @@ fn caller(partial: &Partial, args: &Args) -> Result<Identified, Failure> {
             .hint("`fanfare token inspect` shows it; --claims needs no valid token")),
         (Ok(()), None) => Ok(Identified::default()),
     }
+}
+
+/// What the rule's schema and texts say about data, if it has any: the data in its place, or the refusal.
+fn judged(
+    settings: &Settings,
+    args: &Args,
+    channel: &ChannelName,
+    data: &str,
+) -> Result<Result<Option<String>, Error>, Failure> {
+    let of = match args.action {
+        Wanted::Publish => PayloadOf::Publication,
+        Wanted::Signal => PayloadOf::Signal,
+        _ => {
+            return Err(
+                Failure::users("--data is of a publication or a signal".to_owned()).hint("ask about publish or signal")
+            );
+        }
+    };
+    let data = fanfare::validation::one_line(data).map_err(|error| {
+        Failure::users(format!("--data: {error}")).hint("write JSON: a text needs quotes of its own")
+    })?;
+    let Some(check) = settings.config.rules.of(channel).and_then(|rule| rule.check.as_ref()) else {
+        return Ok(Ok(None));
+    };
+    let event = args.event.as_deref();
+    let given = Given { of, event, data: data.as_bytes(), is_binary: false, is_last: true };
+    Ok(check.check(given).map(|changed| changed.map(|changed| String::from_utf8_lossy(&changed).into_owned())))
 }
 
 struct Explanation {

@@ -6,7 +6,7 @@ mod support;
 
 use fanfare::hub::{ErrorCode, Pattern, Rule, Rules};
 use fanfare::validation::{Schema, Validation};
-use fanfare::{ApiKey, Config, Fanfare, Publish, SocketIoConfig};
+use fanfare::{ApiKey, Chat, Config, Fanfare, Publish, SocketIoConfig};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -282,4 +282,25 @@ fn texts_are_cleaned_before_a_handler_and_escaped_once_behind_it() {
     assert_eq!(answer["message"], "/content: it must be a text, found a list", "{answer}");
     let signal = json!({"channel": "talk:a", "event": "e", "data": {"name": "x".repeat(65)}});
     assert_eq!(client.ask("signal", signal)["code"], "invalid_data");
+}
+
+/// Without any rule for texts, as the chat protocol has them by default.
+#[test]
+fn a_chat_cleans_what_is_shown_and_ignores_what_is_too_long() {
+    let chat = Chat::default().heartbeat_ms(600_000);
+    let server = Server::of(Fanfare::builder(()).config(config()).protocol("/", chat));
+    let mut ada = Client::open(server.address, "/");
+    ada.text(&join("ada", "a"));
+    ada.until("room_state");
+    let mut bob = Client::open(server.address, "/");
+    let joined =
+        |username: &str| json!({"type": "join", "userId": "bob", "username": username, "roomId": "a"}).to_string();
+    bob.text(&joined(&"x".repeat(65)));
+    bob.text(&joined("B\u{202e}o\u{0}b\n2"));
+    assert_eq!(ada.until("join")["username"], "Bob 2");
+    bob.text(&say(&"é".repeat(4_001)));
+    bob.text(&say("e\u{301}\u{1b}[31m\r\nx"));
+    assert_eq!(ada.until("message")["content"], "é[31m\nx");
+    bob.text(&say(&"é".repeat(4_000)));
+    assert_eq!(ada.until("message")["content"], "é".repeat(4_000));
 }

@@ -10,16 +10,18 @@
 //!
 //! A message that is not understood is an [`Ignored`] for the log and the metrics; it never ends the connection by
 //! itself. A field that a message does not need is never a reason to ignore it. Texts that are shown (`content`,
-//! `username`) pass as they came, also with half an emoji (`"\ud83d"`, a lone surrogate, which is JSON); texts that are
-//! compared (`userId`, `roomId`) must be Unicode. A member who came earlier is in the `room_state`, a member who comes
-//! later is announced by a `join` after it, and no member by both ([`Chat::takes`]): a client may take the `room_state`
-//! for the whole list. A publication becomes a message by this order: the sender is `from.user`, else `data.userId`,
-//! else `from.client`; data that is a string or holds a string `content` is the content, other data its JSON text.
+//! `username`) are cleaned and bounded where [`ChatTexts`] say so; else they pass as they came, also with half an emoji
+//! (`"\ud83d"`, a lone surrogate, which is JSON). Texts that are compared (`userId`, `roomId`) must be Unicode. A
+//! member who came earlier is in the `room_state`, a member who comes later is announced by a `join` after it, and no
+//! member by both ([`Chat::takes`]): a client may take the `room_state` for the whole list. A publication becomes a
+//! message by this order: the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or
+//! holds a string `content` is the content, other data its JSON text.
 //!
 //! The application can subscribe a chat client to more channels than its room: their messages come like those of the
 //! room. One that it takes out of a room is closed with `kicked`, for there is no word for that either.
 
 use crate::json;
+use crate::texts::TextRule;
 use base64::Engine as _;
 use bytes::Bytes;
 use fanfare_hub::{
@@ -58,6 +60,33 @@ pub struct Chat {
     joined: Option<Box<Joined>>,
     /// How many joins there were: the number of the last one, by which its answers are known.
     joins: u64,
+    texts: Option<ChatTexts>,
+}
+
+/// The bounds of texts that are shown, in characters. Such texts are cleaned too ([`texts`](crate::texts)), and a
+/// `username` is one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChatTexts {
+    /// The longest `username`. Default 64.
+    pub username_chars_max: u32,
+    /// The longest `content`. Default 4,000.
+    pub content_chars_max: u32,
+}
+
+impl Default for ChatTexts {
+    fn default() -> Self {
+        ChatTexts { username_chars_max: 64, content_chars_max: 4_000 }
+    }
+}
+
+impl ChatTexts {
+    /// A text of this field as it is shown, as JSON.
+    fn shown<'r>(texts: Option<&ChatTexts>, field: Field, raw: &'r RawValue) -> Result<Cow<'r, str>, Ignored> {
+        let Some(texts) = texts else { return Ok(Cow::Borrowed(raw.get())) };
+        let max = if field == Field::Username { texts.username_chars_max } else { texts.content_chars_max };
+        let rule = TextRule { chars_max: Some(max as usize), one_line: field == Field::Username, escape_html: false };
+        rule.clean_json(raw, true).map_err(|long| Ignored::TextLength { field: field.name(), len: long.len, max })
+    }
 }
 
 #[derive(Debug)]
@@ -141,6 +170,16 @@ pub enum Ignored {
         /// The value that was found.
         len: usize,
     },
+    /// A text that is shown and has too many characters.
+    #[error("{field:?} has {len} characters, allowed are at most {max}")]
+    TextLength {
+        /// The field.
+        field: &'static str,
+        /// The value that was found.
+        len: usize,
+        /// The limit.
+        max: u32,
+    },
     /// A room that no channel can be named after.
     #[error("room: {0}")]
     Room(InvalidName),
@@ -159,7 +198,8 @@ impl Ignored {
     /// Whether it counts as abuse: a message that no chat client would send does, a message at the wrong moment does
     /// not.
     pub fn is_bad(&self) -> bool {
-        !matches!(self, Ignored::NotJoined(_))
+        // Somebody may well paste a long text.
+        !matches!(self, Ignored::NotJoined(_) | Ignored::TextLength { .. })
     }
 
     /// One word for it, for figures.
@@ -171,6 +211,7 @@ impl Ignored {
             Ignored::Twice { .. } => "duplicate_field",
             Ignored::NotUnicode { .. } => "not_unicode",
             Ignored::Length { .. } => "name_length",
+            Ignored::TextLength { .. } => "text_length",
             Ignored::Room(_) | Ignored::RoomLength { .. } => "room_name",
             Ignored::NotJoined(_) => "not_joined",
         }
@@ -193,7 +234,7 @@ pub enum Written {
 }
 
 /// The fields of a chat message, by their places in [`Incoming`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Type,
     UserId,
@@ -249,6 +290,11 @@ impl<'a> Incoming<'a> {
 }
 
 impl Chat {
+    /// A chat whose texts are cleaned and bounded. (By default they pass as they come.)
+    pub fn with_texts(texts: ChatTexts) -> Self {
+        Chat { texts: Some(texts), ..Chat::default() }
+    }
+
     /// The command that begins a chat: opening the socket connects the client.
     pub fn open(connect: Connect) -> Request {
         Request { id: Some(TrackedCommand::Connect.id()), command: Command::Connect(Box::new(connect)) }
@@ -294,7 +340,8 @@ impl Chat {
             "message" => {
                 let joined = self.joined.as_ref().ok_or(Ignored::NotJoined("message"))?;
                 let content = incoming.text("message", Field::Content)?;
-                let data = joined.said(Some(content));
+                let content = ChatTexts::shown(self.texts.as_ref(), Field::Content, content)?;
+                let data = joined.said(Some(&content));
                 let channel = joined.channel.clone();
                 out.push(silent(Command::Publish(Box::new(Publish {
                     channel,
@@ -309,9 +356,12 @@ impl Chat {
                 let joined = self.joined.as_ref().ok_or(Ignored::NotJoined("typing"))?;
                 let content = match incoming.get(Field::Content)? {
                     None => None,
-                    Some(_) => Some(incoming.text("typing", Field::Content)?),
+                    Some(_) => {
+                        let content = incoming.text("typing", Field::Content)?;
+                        Some(ChatTexts::shown(self.texts.as_ref(), Field::Content, content)?)
+                    }
                 };
-                let data = joined.said(content).bytes().clone();
+                let data = joined.said(content.as_deref()).bytes().clone();
                 let channel = joined.channel.clone();
                 out.push(silent(Command::Signal(Box::new(Signal { channel, event: TYPING.into(), data, to: None }))));
                 Ok(())
@@ -335,7 +385,8 @@ impl Chat {
         };
         let channel = channel_of(&room)?;
         let user_id = self.user.as_ref().map_or(&*user_id, |user| &*user.0);
-        let names = names(user_id, username)?;
+        let username = ChatTexts::shown(self.texts.as_ref(), Field::Username, username)?;
+        let names = names(user_id, &username)?;
         self.joins += 1;
         let number = self.joins;
         let joined = Joined { channel: channel.clone(), names, knows: Knows::Nothing };
@@ -532,19 +583,19 @@ impl Joined {
     /// From here on it speaks as this user, under its username.
     fn rename(&mut self, user_id: &str) {
         let Data::Json(said) = self.said(None) else { return };
-        if let Some(Ok(names)) = Shown::of(&said).username.map(|username| names(user_id, username)) {
+        if let Some(Ok(names)) = Shown::of(&said).username.map(|username| names(user_id, username.get())) {
             self.names = names;
         }
     }
 
     /// The data of this member's publication, signal or presence entry. `content` is a JSON string as it came.
-    fn said(&self, content: Option<&RawValue>) -> Data {
-        let content_len = content.map_or(0, |c| c.get().len());
+    fn said(&self, content: Option<&str>) -> Data {
+        let content_len = content.map_or(0, str::len);
         let mut out = Vec::with_capacity(content_len + self.names.len() + 16);
         out.push(b'{');
         if let Some(content) = content {
             out.extend_from_slice(b"\"content\":");
-            out.extend_from_slice(content.get().as_bytes());
+            out.extend_from_slice(content.as_bytes());
             out.push(b',');
         }
         out.extend_from_slice(&self.names);
@@ -573,9 +624,10 @@ fn bounded(field: Field, len: usize) -> Result<(), Ignored> {
     }
 }
 
-/// `"userId":…,"username":…}` of a join.
-fn names(user_id: &str, username: &RawValue) -> Result<Box<[u8]>, Ignored> {
+/// `"userId":…,"username":…}` of a join. `username` is a JSON string.
+fn names(user_id: &str, username: &str) -> Result<Box<[u8]>, Ignored> {
     let missing = || Ignored::Missing { kind: "join", field: Field::Username.name() };
+    let username: &RawValue = serde_json::from_str(username).map_err(|_| missing())?;
     let shown = json::text_bytes(username).ok_or_else(missing)?;
     bounded(Field::Username, shown.len())?;
     let mut out = Vec::with_capacity(user_id.len() + shown.len() + 28);

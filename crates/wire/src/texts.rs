@@ -61,6 +61,21 @@ impl TextRule {
         }
     }
 
+    /// Cleans a JSON text as it is written. Other values stay.
+    pub(crate) fn clean_json<'r>(&self, raw: &'r RawValue, is_last: bool) -> Result<Cow<'r, str>, TooLong> {
+        let Some(text) = decoded(raw) else { return Ok(Cow::Borrowed(raw.get())) };
+        let mut cleaned = self.clean(&text)?;
+        if is_last && self.escape_html {
+            cleaned = Cow::Owned(escaped_html(&cleaned).into_owned());
+        }
+        // Half a character is read as a whole one, but still written as it was.
+        let is_halved = || json::text_bytes(raw).is_some_and(|bytes| *bytes != *text.as_bytes());
+        if *cleaned == *text && !is_halved() {
+            return Ok(Cow::Borrowed(raw.get()));
+        }
+        Ok(Cow::Owned(serde_json::Value::String(cleaned.into_owned()).to_string()))
+    }
+
     fn cleaned<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~') || !self.one_line && matches!(byte, b'\n' | b'\t');
         if text.bytes().all(is_plain) {
@@ -291,16 +306,8 @@ impl<'a> Walk<'a> {
     }
 
     fn text(&mut self, rule: &TextRule, value: &RawValue) -> Result<(), TextProblem> {
-        let Some(text) = decoded(value) else { return Ok(()) };
-        let mut cleaned = rule.clean(&text)?;
-        if self.is_last && rule.escape_html {
-            cleaned = Cow::Owned(escaped_html(&cleaned).into_owned());
-        }
-        // Half a character is read as a whole one, but still written as it was.
-        let is_halved = matches!(json::text_bytes(value), Some(bytes) if *bytes != *text.as_bytes());
-        if *cleaned != *text || is_halved {
+        if let Cow::Owned(written) = rule.clean_json(value, self.is_last)? {
             let start = value.get().as_ptr().addr() - self.json.as_ptr().addr();
-            let written = serde_json::Value::String(cleaned.into_owned()).to_string();
             self.edits.push((start, start + value.get().len(), written));
         }
         Ok(())

@@ -3,19 +3,20 @@
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol, put_message};
 use crate::request::RequestInfo;
 use fanfare_hub::{Connect, Disconnect, Now, Push, Reply};
-use fanfare_wire::chat::{self, Written};
+use fanfare_wire::chat::{self, ChatTexts, Written};
 use std::sync::Arc;
 
 /// The chat protocol: JSON messages `join`, `message`, `typing`, `leave` on a WebSocket without subprotocol.
 #[derive(Debug, Clone, Copy)]
 pub struct Chat {
     heartbeat_ms: u32,
+    texts: ChatTexts,
 }
 
 impl Default for Chat {
-    /// Heartbeats every 30 s.
+    /// Heartbeats every 30 s; names of up to 64 characters, and messages of up to 4,000.
     fn default() -> Self {
-        Chat { heartbeat_ms: 30_000 }
+        Chat { heartbeat_ms: 30_000, texts: ChatTexts::default() }
     }
 }
 
@@ -23,7 +24,21 @@ impl Chat {
     /// The time between pings. A client that is silent until the next one is disconnected.
     #[must_use]
     pub fn heartbeat_ms(self, heartbeat_ms: u32) -> Self {
-        Chat { heartbeat_ms }
+        Chat { heartbeat_ms, ..self }
+    }
+
+    /// The most characters of a `username`. A `join` with a longer one is ignored.
+    #[must_use]
+    pub fn username_chars_max(mut self, count: u32) -> Self {
+        self.texts.username_chars_max = count;
+        self
+    }
+
+    /// The most characters of a `content`. A `message` with a longer one is ignored.
+    #[must_use]
+    pub fn content_chars_max(mut self, count: u32) -> Self {
+        self.texts.content_chars_max = count;
+        self
     }
 }
 
@@ -39,7 +54,7 @@ impl Protocol for Chat {
         actions: &mut Actions,
     ) -> Box<dyn Conversation> {
         actions.requests.push(chat::Chat::open(Connect::default()));
-        Box::new(chat::Chat::default())
+        Box::new(chat::Chat::with_texts(self.texts))
     }
 
     fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded {

@@ -90,6 +90,10 @@ pub struct ChatSettings {
     pub enabled: bool,
     /// Time between pings, in ms.
     pub heartbeat_ms: u64,
+    /// The most characters of a `username`.
+    pub username_chars_max: u32,
+    /// The most characters of a `content`.
+    pub content_chars_max: u32,
 }
 
 /// The files for TLS, or the order of a certificate.
@@ -184,7 +188,12 @@ impl Default for Settings {
         Settings {
             listen: vec![loopback(Ipv4Addr::LOCALHOST.into()), loopback(Ipv6Addr::LOCALHOST.into())],
             config: Config { admin: AdminOn::default_address(), ..Config::default() },
-            chat: ChatSettings { enabled: false, heartbeat_ms: 30_000 },
+            chat: ChatSettings {
+                enabled: false,
+                heartbeat_ms: 30_000,
+                username_chars_max: 64,
+                content_chars_max: 4_000,
+            },
             tls: TlsFiles::default(),
             auth: AuthSettings::default(),
             hooks: HookSettings::default(),

@@ -195,6 +195,12 @@ settings! {
         "Serves the chat protocol to WebSockets on `/`. It has no subprotocol: a browser must name none.";
     "chat.heartbeat": ValueKind::Time { min: 1000, max: 3_600_000, at: Millis::U64(|s| &mut s.chat.heartbeat_ms) },
         "Time between pings of the chat protocol.";
+    "chat.username_chars_max": ValueKind::Count { min: 1, max: 256, at: Number::U32(|s| &mut s.chat.username_chars_max) },
+        "The most characters of a `username`, which has at most 256 bytes besides. Control characters are removed before, and it \
+         is one line. A `join` with a longer one is ignored.";
+    "chat.content_chars_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::U32(|s| &mut s.chat.content_chars_max) },
+        "The most characters of a `content`. Control characters are removed before, and it is in Unicode's normal form NFC. A \
+         `message` with a longer one is ignored; the chat protocol has no word for an error.";
 
     "socketio.enabled": ValueKind::Switch(|s| &mut s.config.socketio.enabled),
         "Serves Socket.IO.";

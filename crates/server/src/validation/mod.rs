@@ -169,6 +169,17 @@ impl Validation {
     }
 }
 
+/// JSON on one line, as a rule checks it.
+///
+/// # Errors
+/// It is no JSON, or nested too deep.
+#[doc(hidden)]
+pub fn one_line(json: &str) -> Result<String, String> {
+    let json: &serde_json::value::RawValue = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    let line = fanfare_wire::json::payload(json.get().as_bytes()).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
 impl DataCheck for Validation {
     fn check(&self, given: Given<'_>) -> Result<Option<Bytes>, Error> {
         let refused = |option, message: String| Error::new(ErrorCode::InvalidData, message).by_option(option);

@@ -112,9 +112,9 @@ impl Drop for Server {
     }
 }
 
-/// A chat that never sends a heartbeat.
+/// A chat that never sends a heartbeat, and takes messages as long as frames are.
 pub fn patient_chat() -> Chat {
-    Chat::default().heartbeat_ms(600_000)
+    Chat::default().heartbeat_ms(600_000).content_chars_max(1 << 20)
 }
 
 /// A frame or an end.

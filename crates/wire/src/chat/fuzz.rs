@@ -3,7 +3,7 @@
 //! No input panics. An ignored message makes no request. An understood message makes requests only about chat channels,
 //! with valid JSON. For any publication, signal or presence entry, the output is valid JSON.
 
-use super::{CHANNEL_PREFIX, Chat, NAME_BYTES_MAX, ROOM_BYTES_MAX, Written, encode_push};
+use super::{CHANNEL_PREFIX, Chat, ChatTexts, NAME_BYTES_MAX, ROOM_BYTES_MAX, Written, encode_push};
 use bytes::Bytes;
 use fanfare_hub::{
     ChannelName, ClientId, Command, Data, Epoch, PresenceEntry, PresenceKind, PresencePush, Publication, Push, Request,
@@ -12,10 +12,15 @@ use fanfare_hub::{
 use serde::de::IgnoredAny;
 use std::sync::Arc;
 
-/// One round: `data` as a message before and after a join, and as the data of everything that is pushed.
+/// One round: `data` as a message before and after a join, and as the data of everything that is pushed. With and
+/// without bounds of texts.
 pub fn decode(data: &[u8]) {
+    decode_by(Chat::default(), data);
+    decode_by(Chat::with_texts(ChatTexts { username_chars_max: 4, content_chars_max: 8 }), data);
+}
+
+fn decode_by(mut chat: Chat, data: &[u8]) {
     let mut requests = Vec::new();
-    let mut chat = Chat::default();
     check(&mut chat, data, &mut requests);
     let joined = chat.decode(br#"{"type":"join","userId":"u","username":"U"}"#, &mut requests);
     assert_eq!(joined, Ok(()), "a good join is understood whatever came before it");

@@ -383,3 +383,40 @@ fn invalid_messages_count_and_early_ones_do_not() {
     }
     assert!(!bad(r#"{"type":"typing"}"#) && !bad(r#"{"type":"leave"}"#));
 }
+
+/// What is shown is cleaned and bounded; what is only compared, and fields that a message does not need, are not.
+#[test]
+fn texts_are_cleaned_and_bounded_where_they_are_shown() {
+    let joined = || {
+        let mut chat = Chat::with_texts(ChatTexts { username_chars_max: 4, content_chars_max: 8 });
+        let join = r#"{"type":"join","userId":"u1","username":"A\u0000\n\u202ede\u0301"}"#;
+        let asked = asks(&mut chat, join);
+        (chat, asked)
+    };
+    assert_eq!(joined().1, Ok(join("chat:general", r#"{"userId":"u1","username":"A dé"}"#)));
+    let general = "chat:general";
+    let said = |content: &str| says(general, &format!(r#"{{"content":{content},"userId":"u1","username":"A dé"}}"#));
+    let rows = [
+        (r#"{"type":"message","content":"\u0068i\n"}"#, Ok(said(r#""\u0068i\n""#))),
+        (r#"{"type":"message","content":"\u0000\u001b\r\n12345678"}"#, Err(("content", 9, 8))),
+        (r#"{"type":"message","content":"\u0000\u001b\r1234567\n"}"#, Ok(said(r#""1234567\n""#))),
+        (r#"{"type":"message","content":"<\ud83d"}"#, Ok(said("\"<\u{fffd}\""))),
+        (r#"{"type":"message","content":"ok","username":"far too long","userId":"x"}"#, Ok(said(r#""ok""#))),
+        (r#"{"type":"typing","content":"123456789"}"#, Err(("content", 9, 8))),
+        (r#"{"type":"join","userId":"u2","username":"12345"}"#, Err(("username", 5, 4))),
+        (r#"{"type":"join","userId":"u2","username":"\u0000\u202e"}"#, Err(("username", 0, 0))),
+    ];
+    for (message, expected) in rows {
+        let (mut chat, mut out) = (joined().0, Vec::new());
+        let found = chat.decode(message.as_bytes(), &mut out);
+        match expected {
+            Ok(asked) => assert_eq!((found, out), (Ok(()), asked), "{message}"),
+            Err((field, 0, _)) => assert_eq!(found, Err(Ignored::Length { field, len: 0 }), "{message}"),
+            Err((field, len, max)) => {
+                let ignored = Ignored::TextLength { field, len, max };
+                assert_eq!((ignored.cause(), ignored.is_bad()), ("text_length", false));
+                assert_eq!((found, out.len()), (Err(ignored), 0), "{message}");
+            }
+        }
+    }
+}
