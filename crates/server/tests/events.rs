@@ -69,7 +69,7 @@ fn a_stream_begins_with_connected_and_goes_on_with_payloads_on_every_way() {
         let (mut stream, connected) = hub.events_by(way, "/events", "");
         for (name, value) in [
             ("content-type", "text/event-stream"),
-            ("cache-control", "no-store, no-transform"),
+            ("cache-control", "no-cache, no-transform"),
             ("x-accel-buffering", "no"),
         ] {
             assert_eq!(stream.header(name), Some(value), "{way:?}");

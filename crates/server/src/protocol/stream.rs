@@ -143,8 +143,8 @@ impl HttpBody for StreamBody {
 /// The headers of every stream. Proxies are asked to pass it on as it comes and as it is.
 pub(crate) fn headers(media_type: &'static str, mut headers: HeaderMap) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    // No cache keeps it: a stream begins with a ticket, and its messages are for one client.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    // `no-cache` as the usual servers of event streams say it, and proxies know it. Nothing can keep what has no end.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert(BUFFERING, HeaderValue::from_static("no"));
     harden::data(&mut headers);
     headers
