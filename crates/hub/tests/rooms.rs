@@ -305,3 +305,69 @@ fn a_publication_that_the_application_must_be_asked_about_takes_nothing_of_its_r
     assert_eq!(net.ask(ada, signal("chat:a", "typing", "1", None)), ReplyBody::Done);
     assert_eq!(error_code(&net.ask(ada, signal("chat:a", "typing", "1", None))), ErrorCode::RateLimited);
 }
+
+/// The store loses everything, and then answers what it had taken in before that.
+#[test]
+fn an_answer_of_an_epoch_that_is_over_moves_no_join() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let (ada, bob) = (net.connect(0), net.connect(0));
+    for peer in [ada, bob] {
+        net.subscribe_late(peer, "chat:a");
+        net.take(peer);
+    }
+    net.send_only(bob, to("1", Audience::default()));
+    net.settle();
+    net.lose_stores();
+    net.send_only(bob, to("2", Audience::default()));
+    net.settle();
+    net.answer_one(1); // 2: the home begins anew
+    net.settle();
+    for json in ["3", "4"] {
+        net.send_only(if json == "3" { bob } else { ada }, to_rooms(json, &["red"]));
+        net.settle();
+    }
+    net.answer_one(2); // 4: the newest place, before that of 3
+    net.settle();
+    let (shard, token, _) = net.late.borrow_mut().remove(1).expect("the append of 3");
+    net.input(shard, Input::Answer { token, answer: StoreAnswer::Unknown });
+    net.settle();
+    let asked = net.send(ada, join("red"));
+    net.settle();
+    assert_eq!(net.answer_to(ada, asked), None, "1 has no answer");
+    net.answer_one(0); // 1, of the first epoch
+    net.settle();
+    assert_eq!(net.answer_to(ada, asked), Some(ReplyBody::Done));
+    net.answer_all();
+    net.send_only(ada, to_rooms("5", &["red"]));
+    net.answer_all();
+    assert_eq!(net.take_messages(ada), ["2", "5"], "3 and 4 were said before");
+}
+
+#[test]
+fn an_answer_of_an_epoch_that_is_over_places_no_join_there() {
+    let mut net = Net::with_late_store(1, Limits::default());
+    let (ada, bob) = (net.connect(0), net.connect(0));
+    net.subscribe_late(ada, "chat:a");
+    net.take(ada);
+    net.send_only(bob, to("1", Audience::default()));
+    net.send_only(ada, join("red"));
+    net.send_only(bob, to("2", Audience::default()));
+    let blue = net.send(ada, join("blue"));
+    net.send_only(bob, to("3", Audience::default()));
+    net.settle();
+    net.lose_stores();
+    let query = HistoryQuery { from: HistoryFrom::Newest, limit: 1 };
+    net.send(bob, Command::History { channel: channel("chat:a"), query });
+    net.settle();
+    net.answer_one(3); // a page of the new epoch
+    net.settle();
+    net.answer_one(0); // 1
+    net.settle();
+    net.answer_one(1); // 3, before 2
+    net.settle();
+    net.answer_all();
+    assert_eq!(net.answer_to(ada, blue), Some(ReplyBody::Done));
+    net.send_only(bob, to_rooms("4", &["blue"]));
+    net.answer_all();
+    assert_eq!(net.take_messages(ada), ["4"]);
+}

@@ -210,10 +210,15 @@ impl Homes {
         }
     }
 
-    /// The answer may name the place of an append.
+    /// The answer may name the place of an append. A late one of an epoch that is over names no place of this channel:
+    /// it counts only if it is of the home's epoch, or if the home has not begun another since it asked.
     fn names_place(&mut self, cx: &mut Cx<'_>, pending: &PendingOp, token: OpToken, answer: &StoreAnswer) {
         if let (Purpose::Append { .. }, StoreAnswer::Appended { epoch, publication }) = (&pending.what, answer) {
-            self.append_has(cx, HomeRef { index: pending.home, life: pending.life }, token, *epoch, publication);
+            let at = HomeRef { index: pending.home, life: pending.life };
+            let home = self.homes.get(at.index as usize).filter(|home| home.life == at.life);
+            if home.is_some_and(|home| [pending.epoch, *epoch].contains(&home.top().epoch)) {
+                self.append_has(cx, at, token, *epoch, publication);
+            }
         }
     }
 
