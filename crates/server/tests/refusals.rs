@@ -290,8 +290,16 @@ fn a_refusal_is_the_same_whichever_path_writes_it() {
                 let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
                 let length = refusal.body.len().to_string();
                 let id = ("x-request-id", "of-the-test");
-                let mut headers =
-                    vec![("cache-control", "no-store"), ("content-length", &*length), ("content-type", kind), id];
+                let mut headers = vec![
+                    ("cache-control", "no-store"),
+                    ("content-length", &*length),
+                    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+                    ("content-type", kind),
+                    ("cross-origin-resource-policy", "same-origin"),
+                    ("referrer-policy", "no-referrer"),
+                    ("x-content-type-options", "nosniff"),
+                    id,
+                ];
                 headers.extend_from_slice(row.extra_headers);
                 let expected = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
                 assert_eq!(refusal.headers, expected, "{what}");
