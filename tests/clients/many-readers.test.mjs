@@ -64,7 +64,7 @@ describe('eight tabs of one browser', options, () => {
       const server = await startServer('--config', rules, '--tls', '--api-key', KEY)
       const browser = await launchBrowser()
       try {
-        const context = await browser.newContext({ ignoreHTTPSErrors: true })
+        const context = await browser.newContext({ ignoreHTTPSErrors: true, bypassCSP: true })
         const tabs = await Promise.all(Array.from({ length: TABS }, async () => {
           const page = await context.newPage()
           await page.goto(`${server.url}/healthz`)

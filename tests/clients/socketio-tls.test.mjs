@@ -81,7 +81,7 @@ test('a client that polls over HTTP/2 goes on with a WebSocket over HTTP/1.1', o
 
 test('a page of Chromium polls over HTTP/2, goes on with a WebSocket, and talks to a client that only polls', options, async () => {
   const session = await connect(server.url)
-  const page = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage()
+  const page = await (await browser.newContext({ ignoreHTTPSErrors: true, bypassCSP: true })).newPage()
   await page.goto(`${server.url}/healthz`)
   await page.addScriptTag({ path: SCRIPT })
   await page.evaluate(() => {
