@@ -4,7 +4,7 @@
 mod support;
 
 use fanfare::hub::{Pattern, Rule, Rules};
-use fanfare::{AdminOn, Config, Fanfare, Identity, Refusal, Token};
+use fanfare::{AdminOn, Config, Fanfare, Identity, Refusal, SocketIoConfig, Token};
 use fanfare_wire::websocket::Opcode;
 use serde_json::json;
 use std::io::Write;
@@ -50,6 +50,7 @@ fn an_attack_logs_a_bounded_number_of_lines_and_no_secret() {
     let captured = Captured::from("trace");
     secrets(&captured);
     refusals(&captured);
+    old_clients(&captured);
     peers(&captured);
     attack(&captured);
 }
@@ -143,6 +144,30 @@ fn refusals(captured: &Captured) {
         let line = line.unwrap_or_else(|| panic!("{asked}: no line with {id}"));
         let peer = format!("peer={}", socket.local_addr().expect("it is connected"));
         assert!(line.contains(words) && line.contains(&peer) && line.contains("status=403"), "{asked}: {line}");
+    }
+}
+
+/// A Socket.IO client of version 2 is refused with a hint for the operator, on both transports.
+fn old_clients(captured: &Captured) {
+    let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
+    let server = Server::of(Fanfare::builder(()).config(Config { socketio, ..config() }));
+    for transport in ["polling", "websocket"] {
+        let path = format!("/socket.io/?EIO=3&transport={transport}");
+        let mut socket = connect(server.address);
+        let head = match transport {
+            "websocket" => upgrade(server.address, &path, &[], &[]),
+            _ => format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes(),
+        };
+        socket.write_all(&head).expect("the server reads");
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), 400, "{transport}: {}", answer.head);
+        let id = answer.header("x-request-id").expect("an id").to_owned();
+        let text = captured.text();
+        let line = text.lines().find(|line| line.contains(&id) && line.contains(" was refused "));
+        let line = line.unwrap_or_else(|| panic!("{transport}: no line with {id}"));
+        let hint =
+            "Unsupported protocol version (code 5); Socket.IO clients from version 3 on speak version 4 of Engine.IO";
+        assert!(line.contains(hint), "{transport}: {line}");
     }
 }
 

@@ -4,7 +4,26 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conformance } from '../support/conformance.mjs'
 import { Frames, Poller, SEPARATOR, request } from '../support/engineio.mjs'
-import { enteredByPolling, joined, said } from '../support/packets.mjs'
+import { enteredByPolling, joined, joinedByPolling, said } from '../support/packets.mjs'
+
+/** A packet as a POST carries it. */
+const inPost = packet => (typeof packet === 'string' ? packet : `b${packet.toString('base64')}`)
+
+/**
+ * Sends packets by polling, each in a POST of its own. They end the session: the one that waits for an answer gets
+ * nothing but the packet to close or a noop, and no request after it is one of a session.
+ */
+async function endsByPolling(session, packets) {
+  const waiting = session.get()
+  for (const packet of packets) await session.post(inPost(packet))
+  const answer = await waiting.answer
+  if (answer?.status === 200) {
+    const rest = answer.body.split(SEPARATOR)
+    assert.ok(rest.every(packet => packet === '1' || packet === '6' || packet.startsWith('42["message"')), JSON.stringify(rest))
+  }
+  while ((await session.get().answer)?.status === 200) {}
+  assert.ok(await session.isOver())
+}
 
 conformance('bad input', {}, port => {
   /** A socket that goes on, whatever the others do. */
@@ -34,6 +53,9 @@ conformance('bad input', {}, port => {
         const rest = await bad.rest()
         assert.ok(rest.every(packet => typeof packet === 'string' && packet.startsWith('42["message"')), JSON.stringify(rest))
       }))
+
+    test(`${name} ends a session that polls`, () =>
+      witness(`polled ${name}`, async () => endsByPolling(await joinedByPolling(port(), `bad polled ${name}`), packets)))
   }
 
   for (const [name, packet] of [
@@ -51,6 +73,9 @@ conformance('bad input', {}, port => {
         bad.send(packet)
         assert.deepEqual(await bad.rest(), [])
       }))
+
+    test(`${name} before CONNECT ends a session that polls`, () =>
+      witness(`polled before ${name}`, async () => endsByPolling(await Poller.open(port()), [packet])))
   }
 
   test('a huge name of a namespace is refused or closes the connection', () =>
