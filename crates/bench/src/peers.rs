@@ -194,7 +194,10 @@ impl Roster {
             let given = self.fanfare_args.split_whitespace();
             let given = given.map(|arg| arg.replace("{addr}", addr).replace("{shards}", shards));
             let args = given.chain(more.iter().map(|&arg| arg.to_owned())).collect();
-            Ok(Launch::of(need(self.fanfare.clone(), BUILD)?, args))
+            // One client of a measurement sends what many would: the others have no such limits either.
+            let off = ["FANFARE__LIMITS__MESSAGES_PER_CONNECTION", "FANFARE__LIMITS__BYTES_PER_CONNECTION"];
+            let envs = off.map(|limit| (limit, "off".to_owned())).into();
+            Ok(Launch { envs, ..Launch::of(need(self.fanfare.clone(), BUILD)?, args) })
         };
         Ok(match (kind, role) {
             (ServerKind::Fanfare | ServerKind::FanfareTwo, Role::Echo) => {

@@ -80,6 +80,7 @@ fn reload(running: &Running, started_with: &Settings, read: Result<Settings, Pro
         return tracing::error!("not reloaded, the old settings stay in force: {error}");
     }
     running.reload_rules(&settings.config.rules);
+    running.reload_limits(&settings.config);
     if !running.reload_auth(&settings.config.auth) {
         tracing::warn!("[auth] needs a restart: the server was started without keys of tokens");
     }

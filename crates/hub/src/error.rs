@@ -53,6 +53,7 @@ error_codes! {
     TooLarge, "too_large", 413, false, "The message or a field of it exceeds a limit.";
     InvalidData, "invalid_data", 422, false, "The data breaks the schema or a text rule of the channel's rule; the message names the place in the data.";
     LimitExceeded, "limit_exceeded", 429, false, "A limit on how much may be held at once is reached.";
+    TooManyConnections, "too_many_connections", 429, true, "The user has as many connections as one may have; `retry_after` says when to try again.";
     RateLimited, "rate_limited", 429, true, "Too many commands in too short a time; `retry_after` says when to try again.";
     Internal, "internal", 500, true, "The server failed; its log has the reason.";
     Timeout, "timeout", 504, true, "A handler did not answer in time; it may have acted or not.";
@@ -89,12 +90,23 @@ pub struct Error {
     pub rule: Option<Box<str>>,
     /// The option of that rule. For logs and figures; not on the wire.
     pub option: Option<&'static str>,
+    /// The limit of the server that is reached, by the name of its option in `[limits]`. Not on the wire either: the
+    /// message names it.
+    pub limit: Option<&'static str>,
 }
 
 impl Error {
     /// An error of this code, with one sentence that names the value that was found and the allowed ones.
     pub fn new(code: ErrorCode, message: impl Into<Box<str>>) -> Self {
-        Error { code, message: message.into(), retry_after_ms: None, channel: None, rule: None, option: None }
+        Error {
+            code,
+            message: message.into(),
+            retry_after_ms: None,
+            channel: None,
+            rule: None,
+            option: None,
+            limit: None,
+        }
     }
 
     /// The same, about `channel`.
@@ -108,6 +120,20 @@ impl Error {
     #[must_use]
     pub fn by_rule(mut self, pattern: &str) -> Self {
         self.rule = Some(pattern.into());
+        self
+    }
+
+    /// The same, at this limit of the server.
+    #[must_use]
+    pub fn by_limit(mut self, limit: &'static str) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// The same, after this time.
+    #[must_use]
+    pub fn after_ms(mut self, retry_after_ms: u64) -> Self {
+        self.retry_after_ms = Some(retry_after_ms);
         self
     }
 

@@ -39,6 +39,7 @@ mod pattern;
 mod peer;
 mod placement;
 mod polls;
+mod quota;
 mod reach;
 mod rng;
 mod rules;
@@ -84,6 +85,7 @@ pub use pattern::{Capture, Pattern, PatternError};
 pub use peer::PeerMessage;
 pub use placement::Placement;
 pub use polls::{Attempt, PollRoute, PollTable, Polled, Polls, attempt_shard};
+pub use quota::{Bucket, Quotas, Rate};
 pub use reach::example_name;
 pub use rng::Rng;
 pub use rules::{

@@ -1,6 +1,8 @@
 //! The bounds of one connection, one channel and one shard. At a limit the server answers an error with the limit and
 //! the value in it, or sheds load by the rule named at the field. Nothing grows beyond its limit.
 
+use crate::quota::Quotas;
+
 /// A number of bytes.
 pub type ByteCount = usize;
 
@@ -106,6 +108,8 @@ pub struct Limits {
     pub pong_timeout_ms: u64,
     /// Default time between heartbeats of a connection. Default 25 s.
     pub heartbeat_ms: u64,
+    /// What clients and users may do in a time. These can change while the shard runs.
+    pub quotas: Quotas,
 }
 
 impl Limits {
@@ -161,6 +165,7 @@ impl Default for Limits {
             grace_ms: 10_000,
             pong_timeout_ms: 60_000,
             heartbeat_ms: 25_000,
+            quotas: Quotas::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, Room, UserId};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
+use crate::quota::{Cost, Rate};
 use crate::rules::{Grant, Slow};
 use crate::token::UserToken;
 use bytes::Bytes;
@@ -252,6 +253,25 @@ pub enum Command {
     Pong,
     /// A message that could not be decoded, so that it is answered and counted in its turn.
     Invalid(Error),
+}
+
+impl Command {
+    /// What it takes of the rates of its client. A subscription costs as much as a message.
+    pub(crate) fn cost(&self) -> Cost {
+        let bytes = match self {
+            Command::Publish(publish) => publish.data.bytes().len(),
+            Command::Signal(signal) => signal.data.len(),
+            Command::PresenceSet { data, .. } | Command::Rpc { data, .. } => data.len(),
+            Command::Room(command) => match &**command {
+                RoomCommand::Publish { publish, .. } => publish.data.bytes().len(),
+                RoomCommand::Answer { data, .. } => data.bytes().len(),
+                RoomCommand::Join { .. } | RoomCommand::Leave { .. } => 0,
+            },
+            _ => 0,
+        };
+        let messages = if let Command::Subscribe { subs, .. } = self { subs.len().max(1) } else { 1 };
+        Cost { messages: messages as u64, bytes: bytes as u64 }
+    }
 }
 
 /// A command about the rooms of a channel. A connection's commands of this kind and its publications to the channel
@@ -610,6 +630,10 @@ pub struct Connected {
     pub proof: Proof,
     /// How many ms that holds from now on; `None` is without end.
     pub expires_in_ms: Option<u64>,
+    /// How many commands it may send ([`Quotas`](crate::Quotas)), and how many bytes in them.
+    pub message_rate: Option<Rate>,
+    /// See there.
+    pub byte_rate: Option<Rate>,
     /// What the program kept of the session until now ([`Connect::program`]).
     pub before: Option<Attachment>,
 }

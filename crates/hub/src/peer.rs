@@ -29,6 +29,7 @@ use crate::message::{
 };
 use crate::name::ChannelName;
 use crate::page_id::PageId;
+use crate::quota::{Cost, Spent};
 use crate::store::{Entry, Reader};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -55,6 +56,14 @@ pub(crate) enum PeerBody {
     Forward { to: ReplyAddress, client: ClientId, send: Box<SendRequest> },
     /// The answer to `Forward`.
     Forwarded { token: PendingToken, answer: Result<Arc<[Reply]>, Error> },
+    /// A session of this user is about to begin. To the home of the user.
+    UserEnter { token: PendingToken, user: UserId },
+    /// The answer: what the user has done lately, or the number of sessions that the user has.
+    UserEntered { token: PendingToken, result: Result<Spent, u32> },
+    /// A session of this user is over. To the home of the user.
+    UserLeft { user: UserId },
+    /// The user has done this much on another shard. To the home of the user, and from there to the others.
+    UserSpent { user: UserId, cost: Cost },
     /// The application asks something that concerns every shard.
     App { token: PendingToken, command: Arc<AppCommand> },
     /// One shard's part of the answer to `App`.
@@ -115,6 +124,9 @@ pub(crate) struct Adopted {
     pub(crate) kept: Vec<KeptSub>,
     /// What the program keeps of it.
     pub(crate) program: Option<Attachment>,
+    /// What it has done lately, and its user as far as its last shard knows.
+    pub(crate) spent: Spent,
+    pub(crate) user_spent: Spent,
 }
 
 /// A subscription of a session that has no connection.

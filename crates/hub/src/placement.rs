@@ -2,7 +2,7 @@
 //!
 //! The hub places channels by it; a shell that knows it can give a command to the right shard at once.
 
-use crate::ids::ShardId;
+use crate::ids::{ShardId, UserId};
 use crate::name::ChannelName;
 use crate::rng::Keyed;
 
@@ -26,9 +26,18 @@ impl Placement {
 
     /// The shard on which a channel lives.
     pub fn home_of(&self, channel: &ChannelName) -> ShardId {
+        self.shard_of(channel.as_str())
+    }
+
+    /// The shard that counts the sessions of a user.
+    pub(crate) fn home_of_user(&self, user: &UserId) -> ShardId {
+        self.shard_of(&user.0)
+    }
+
+    fn shard_of(&self, name: &str) -> ShardId {
         match self.shards {
             1 => ShardId(0),
-            shards => ShardId((self.hash.hash_of(channel.as_str()) % shards) as u16),
+            shards => ShardId((self.hash.hash_of(name) % shards) as u16),
         }
     }
 }

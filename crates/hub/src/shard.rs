@@ -17,6 +17,7 @@ use crate::members::AskToken;
 use crate::message::{Request, Resume};
 use crate::name::ChannelName;
 use crate::peer::{PeerBody, PeerMessage, PendingToken};
+use crate::quota::Quotas;
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::session::{self, Opened, Sessions};
@@ -47,6 +48,15 @@ pub enum Input {
     /// A connection sent something that was decoded.
     Command {
         /// Which.
+        conn: ConnId,
+        /// For which of its sessions.
+        seat: Seat,
+        /// The command.
+        request: Request,
+    },
+    /// The program on the server gives a command in the name of a client. It takes nothing of what the client may do.
+    ProgramCommand {
+        /// The connection.
         conn: ConnId,
         /// For which of its sessions.
         seat: Seat,
@@ -147,6 +157,8 @@ pub enum Input {
     },
     /// The rules have changed.
     Reload(Arc<Rules>),
+    /// What clients and users may do in a time has changed.
+    Quotas(Quotas),
     /// The server stops: tell everybody to come back, spread over so many ms. A connection that comes later is told
     /// when it comes; a second `Drain` changes nothing.
     Drain {
@@ -333,6 +345,10 @@ impl Shard {
             Input::Command { conn, seat, request } => {
                 self.sessions(now, effects, |sessions, cx| sessions.command(cx, SeatId { conn, seat }, request))
             }
+            Input::ProgramCommand { conn, seat, request } => {
+                self.sessions(now, effects, |sessions, cx| sessions.program_command(cx, SeatId { conn, seat }, request))
+            }
+            Input::Quotas(quotas) => Arc::make_mut(&mut self.config.limits).quotas = quotas,
             Input::Alive(conn) => self.sessions.alive(conn),
             Input::Full(conn) => self.sessions(now, effects, |sessions, cx| sessions.full(cx, conn)),
             Input::Drained(conn) => self.sessions(now, effects, |sessions, cx| sessions.drained(cx, conn)),
@@ -404,6 +420,18 @@ impl Shard {
             }),
             PeerBody::Forwarded { token, answer } => {
                 self.sessions(now, effects, |sessions, cx| sessions.forwarded(cx, token, answer));
+            }
+            PeerBody::UserEnter { token, user } => {
+                self.sessions(now, effects, |sessions, cx| sessions.user_enters(cx, from, token, user));
+            }
+            PeerBody::UserEntered { token, result } => {
+                self.sessions(now, effects, |sessions, cx| sessions.user_entered(cx, token, result));
+            }
+            PeerBody::UserLeft { user } => {
+                self.sessions(now, effects, |sessions, cx| sessions.user_home_left(cx, &user));
+            }
+            PeerBody::UserSpent { user, cost } => {
+                self.sessions(now, effects, |sessions, cx| sessions.user_spent(cx, from, user, cost));
             }
             PeerBody::App { token, command } => self.app_part(now, effects, from, token, command),
             PeerBody::Answer { token, part } => {

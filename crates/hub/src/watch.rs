@@ -47,6 +47,8 @@ pub struct Counts {
     pub errors: Vec<u64>,
     /// Refusals by a rule, an option of it, or a handler.
     pub denials: Vec<Denied>,
+    /// Refusals at limits of the server, by the name of the option.
+    pub limits: Vec<(&'static str, u64)>,
 }
 
 /// How often one option of one rule refused.
@@ -114,6 +116,10 @@ impl Counts {
             self.errors = vec![0; ERRORS.len()];
         }
         self.errors[code] += 1;
+        if let Some(limit) = error.limit {
+            self.limited(limit);
+            return true;
+        }
         match error.code {
             ErrorCode::NoRule => self.denied(NO_RULE, "match"),
             ErrorCode::Denied | ErrorCode::RateLimited | ErrorCode::InvalidData => {
@@ -129,6 +135,14 @@ impl Counts {
             _ => return false,
         }
         true
+    }
+
+    /// Counts a refusal at a limit. There are few of them: the names are of the code.
+    pub(crate) fn limited(&mut self, limit: &'static str) {
+        match self.limits.iter_mut().find(|(name, _)| *name == limit) {
+            Some((_, count)) => *count += 1,
+            None => self.limits.push((limit, 1)),
+        }
     }
 
     fn denied(&mut self, rule: &str, option: &'static str) {
@@ -199,6 +213,8 @@ pub struct Held {
     pub queued: usize,
     /// Sessions that went to other shards and are remembered.
     pub moved: usize,
+    /// Users that have sessions, or had some lately.
+    pub users: usize,
     /// Leaves that are remembered.
     pub left: usize,
     /// Operations and messages that wait for the store.

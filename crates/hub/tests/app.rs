@@ -504,7 +504,8 @@ fn a_session_that_changes_shards_meanwhile_is_not_missed() {
 
 #[test]
 fn a_user_with_very_many_sessions_is_disconnected_in_slices() {
-    let mut net = Net::new(1);
+    let limits = Limits { quotas: Quotas::NONE, ..Limits::default() };
+    let mut net = Net::with(1, limits, open_rules());
     let peers: Vec<usize> = (0..600).map(|_| as_user(&mut net, 0, "ada")).collect();
     net.paused = true;
     let token = net.app_only(0, kick(user("ada")));

@@ -54,7 +54,7 @@ pub use config::namespace::{InvalidNamespace, NamespacePattern};
 pub use config::origin::{Origin, OriginError, Origins};
 pub use config::proxies::{TrustedProxy, TrustedProxyError};
 pub use config::tls::{Tls, TlsError};
-pub use config::{AdminOn, Compression, Config, Parser, SocketIoConfig};
+pub use config::{AdminOn, Compression, Config, NewConnections, Parser, SocketIoConfig};
 pub use embed::handle::{ChannelPage, Handle, Published};
 pub use embed::publishing::{Broadcasting, Publishing};
 pub use embed::signaling::Signaling;

@@ -6,7 +6,7 @@
 mod support;
 
 use fanfare::auth::{AuthConfig, Minting, TokenKey};
-use fanfare::hub::{ChannelName, Limits, Pattern, Placement, Retain, Rule, Rules};
+use fanfare::hub::{ChannelName, Limits, Pattern, Placement, Quotas, Retain, Rule, Rules};
 use fanfare::{Config, Who};
 use fanfare_wire::websocket::Opcode;
 use serde_json::json;
@@ -182,7 +182,8 @@ fn a_forged_ticket_is_nobody_and_a_changed_one_is_forged() {
 fn a_new_channel_name_in_every_command_takes_no_more_than_its_share() {
     const NAMES: usize = 10_000;
     const BYTES_MAX: usize = 1 << 20;
-    let limits = Limits { history_bytes_max: BYTES_MAX, linger_ms: 1, ..Limits::default() };
+    let quotas = Quotas::NONE;
+    let limits = Limits { history_bytes_max: BYTES_MAX, linger_ms: 1, quotas, ..Limits::default() };
     let kept = Retain { count: 10, bytes: 1 << 20, ttl_ms: 600_000 };
     let rule = Rule { history: kept, ..Rule::open(Pattern::new("**").unwrap()) };
     let server = Server::native(Config { limits, rules: Arc::new(Rules::new(vec![rule])), ..config() });

@@ -5,7 +5,7 @@
 
 mod support;
 
-use fanfare::hub::Limits;
+use fanfare::hub::{Limits, Quotas};
 use fanfare::{Config, Fanfare};
 use fanfare_wire::websocket::Opcode;
 use socket2::{Domain, Socket, Type};
@@ -281,7 +281,7 @@ fn a_half_open_peer_with_full_buffers_is_found_out_too() {
 
 #[test]
 fn a_slow_reader_harms_nobody_and_never_misses_a_message_in_silence() {
-    let limits = Limits { outbox_bytes_max: 64 << 10, ..Limits::default() };
+    let limits = Limits { outbox_bytes_max: 64 << 10, quotas: Quotas::NONE, ..Limits::default() };
     let server = Server::start(Config { limits, ..config() });
     let mut slow = Client::upgraded(narrow(server.address), server.address, "/", b"");
     slow.text(&join("slow", "r"));

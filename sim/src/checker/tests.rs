@@ -99,6 +99,8 @@ fn connected(resumed: bool, user: Option<&str>) -> ReplyBody {
         ping_ms: 0,
         proof,
         expires_in_ms,
+        message_rate: None,
+        byte_rate: None,
         before: None,
     }))
 }

@@ -18,7 +18,7 @@ pub(crate) use fanout::{MemberSessions, ToDo};
 pub(crate) use members::{Group, Member, MemberState, MovedMember, Variant};
 pub(crate) use waiting::WaitingMax;
 
-use crate::ids::{Position, ShardId};
+use crate::ids::{Position, ShardId, UserId};
 use crate::name::ChannelName;
 use crate::names::Names;
 use crate::placement::Placement;
@@ -116,6 +116,11 @@ impl Edges {
     /// The shard on which a channel lives.
     pub(crate) fn home_of(&self, name: &ChannelName) -> ShardId {
         self.placement.home_of(name)
+    }
+
+    /// The shard that counts the sessions of a user.
+    pub(crate) fn home_of_user(&self, user: &UserId) -> ShardId {
+        self.placement.home_of_user(user)
     }
 
     /// Every shard of the node, this one among them.

@@ -60,8 +60,32 @@ impl Sessions {
         }
     }
 
-    /// A command of a session that is connected.
+    /// A command of a session that is connected: its client gave it.
     pub(super) fn session_command(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, command: Command) {
+        if command != Command::Disconnect
+            && let Err(error) = self.charge(cx, at, &command)
+        {
+            let seat = self.sessions.get(at).and_then(|session| session.seat_id());
+            return self.reply(cx, seat, reply, ReplyBody::Error(error));
+        }
+        self.granted_command(cx, at, reply, command);
+    }
+
+    /// The program on the server does something in the name of a client: that takes nothing of what the client may do.
+    pub(crate) fn program_command(&mut self, cx: &mut Cx<'_>, at: SeatId, request: Request) {
+        let seat = self.conn(at.conn).map(|conn| conn.seat(at.seat));
+        match (seat, &request.command) {
+            (_, Command::Connect(_) | Command::Leave | Command::Pong | Command::Invalid(_)) => {}
+            (Some(SeatState { session: Some(index), adopting: None }), _) => {
+                let reply = request.id.map_or(ReplyTo::Silent, ReplyTo::Id);
+                return self.granted_command(cx, self.sessions.reference(index), reply, request.command);
+            }
+            _ => {}
+        }
+        self.command(cx, at, request);
+    }
+
+    fn granted_command(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: ReplyTo, command: Command) {
         if let Command::Subscribe { subs, many } = command {
             return self.subscribe_all(cx, at, reply, subs, many);
         }

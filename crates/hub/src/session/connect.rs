@@ -25,6 +25,7 @@ use crate::ids::{ClientId, ConnId, Seat, SeatId, SessionRef, ShardId};
 use crate::members::AnswerPart;
 use crate::message::{Connect, Connected, Proof, ReplyBody, Resume, SignalPush};
 use crate::peer::{Adopted, Claim, Entered, Found, PeerBody, PendingToken, ToHome};
+use crate::quota::Spent;
 use crate::timer::Timer;
 use crate::watch::Noted;
 use smallvec::SmallVec;
@@ -43,7 +44,7 @@ impl Sessions {
         // A ticket names a session: where that lives on, it needs no other word. Where it does not, `start_session`
         // asks.
         let ask = cx.hooks.connect && (connect.token.is_some() || connect.resume.is_none());
-        let connecting = Connecting { at, reply, connect, identified: false, waiting: VecDeque::new() };
+        let connecting = Connecting { at, reply, connect, identified: false, entered: None, waiting: VecDeque::new() };
         if ask { self.ask_connect(cx, connecting) } else { self.take_up(cx, connecting) }
     }
 
@@ -119,7 +120,13 @@ impl Sessions {
         is_its_user && if same_page { is_later } else { session.conn.is_none() }
     }
 
-    fn start_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
+    /// A session begins, unless there is a reason against it: with the state of the one that goes on, if one does.
+    pub(super) fn start_session(
+        &mut self,
+        cx: &mut Cx<'_>,
+        mut connecting: Connecting,
+        adopted: Option<(ClientId, Adopted)>,
+    ) {
         if adopted.is_none() && connecting.connect.only_resume {
             let error = Error::new(ErrorCode::NotConnected, "the session is over, or goes on elsewhere");
             return self.connect_refused(cx, connecting, error);
@@ -134,10 +141,21 @@ impl Sessions {
         if adopted.is_none()
             && let Some(error) = self.banned_from(cx, &connecting)
         {
+            self.user_leaves(cx, &connecting);
             return self.connect_refused(cx, connecting, error);
         }
+        if adopted.is_none()
+            && connecting.entered.is_none()
+            && let Some(user) = connecting.connect.user.clone()
+        {
+            return self.ask_user(cx, connecting, user);
+        }
+        self.begin_session(cx, connecting, adopted);
+    }
+
+    fn begin_session(&mut self, cx: &mut Cx<'_>, mut connecting: Connecting, adopted: Option<(ClientId, Adopted)>) {
         let id = connecting.at;
-        let Some(conn) = self.conn(id.conn) else { return };
+        let Some(conn) = self.conn(id.conn) else { return self.user_leaves(cx, &connecting) };
         let (wire, grace_ms, connect_by_ms) = (conn.wire, conn.grace_ms, conn.connect_by_ms);
         let resumed = adopted.is_some();
         let (client, adopted) = match adopted {
@@ -150,7 +168,10 @@ impl Sessions {
         (session.page, session.connect_by_ms) = (connecting.connect.page.take(), connect_by_ms);
         let mut entered = Vec::new();
         let (mut mailbox, mut sends) = (Vec::new(), None);
+        let mut user_spent = connecting.entered.unwrap_or_default();
         if let Some(adopted) = adopted {
+            session.spent = adopted.spent;
+            user_spent = adopted.user_spent;
             session.incarnation = adopted.incarnation;
             session.program = adopted.program;
             identity.get_or_insert(adopted.identity);
@@ -180,6 +201,7 @@ impl Sessions {
             self.sessions.adopt_sends(at.index, Sends::adopted(*sends));
         }
         self.sessions.identify(at.index, identity.unwrap_or_default());
+        self.sessions.has_spent(at.index, &user_spent);
         if let Some(conn) = self.conn(id.conn) {
             conn.seat_mut(id.seat).session = Some(at.index);
             conn.has_entered = true;
@@ -235,7 +257,20 @@ impl Sessions {
         let proof = session.proof();
         let expires_in_ms = proof.expires_in_ms(cx.now.wall_ms);
         let before = std::mem::replace(&mut session.program, connect.program.clone());
-        let connected = Connected { client, user, resumed, incarnation, ping_ms, proof, expires_in_ms, before };
+        let (message_rate, byte_rate) =
+            (cx.limits.quotas.messages_per_connection, cx.limits.quotas.bytes_per_connection);
+        let connected = Connected {
+            client,
+            user,
+            resumed,
+            incarnation,
+            ping_ms,
+            proof,
+            expires_in_ms,
+            message_rate,
+            byte_rate,
+            before,
+        };
         self.reply(cx, Some(id), reply, ReplyBody::Connected(Box::new(connected)));
         self.begin_expiry(cx, at);
         if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
@@ -318,7 +353,12 @@ impl Sessions {
                 attachment = self.let_go(cx, old, index);
                 self.detach(cx, index);
             }
-            let (mut session, identity) = self.sessions.remove(index);
+            let user = self.sessions.slab[index as usize].user_index();
+            let user_spent = user.map_or_else(Spent::default, |user| self.sessions.users[user as usize].spent);
+            let (mut session, identity, untold) = self.sessions.remove(index);
+            if let Some(user) = &identity.user {
+                self.tell_spent(cx, user.clone(), untold);
+            }
             session.comes_from(claim.page);
             // If the client is away again when its session arrives, no edge there follows these channels. Signals for
             // it come to the edges here, which forward them.
@@ -349,6 +389,8 @@ impl Sessions {
                 attachment: attachment.or(extra.attachment).filter(|_| cx.hooks.disconnect),
                 kept: extra.kept,
                 program: session.program,
+                spent: session.spent,
+                user_spent,
             }))
         });
         cx.out.push_back((from, PeerBody::Adopted { token, found }));
@@ -382,6 +424,7 @@ impl Sessions {
         let at = self.sessions.open(client, nowhere, crate::ids::WireId(0), adopted.grace_ms);
         self.sessions.disconnect(at.index);
         self.sessions.identify(at.index, adopted.identity);
+        self.sessions.has_spent(at.index, &adopted.user_spent);
         if let Some(sends) = adopted.sends {
             self.sessions.adopt_sends(at.index, Sends::adopted(*sends));
         }
@@ -389,6 +432,7 @@ impl Sessions {
         session.incarnation = adopted.incarnation;
         (session.page, session.connect_by_ms) = (adopted.page, adopted.connect_by_ms);
         session.program = adopted.program;
+        session.spent = adopted.spent;
         session.extra().entered = adopted.entered;
         session.extra().granted = adopted.granted;
         session.extra().rates = adopted.rates;
@@ -546,7 +590,11 @@ impl Sessions {
 
     /// The session ends, and its presence with it.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>, index: u32, why: Ended) {
-        let (session, identity) = self.sessions.remove(index);
+        let (session, identity, untold) = self.sessions.remove(index);
+        if let Some(user) = &identity.user {
+            self.tell_spent(cx, user.clone(), untold);
+            self.user_left(cx, user.clone());
+        }
         let caller = Caller { client: Some(session.client), user: identity.user, info: identity.proof.info };
         let (client, incarnation) = (session.client, session.incarnation);
         let Extra { entered, attachment, .. } = session.extra.map(|extra| *extra).unwrap_or_default();

@@ -6,7 +6,7 @@
 //! `deliver` (messages of homes, fan-out), `pull` (members that are behind catch up), `app` (the application's
 //! commands), `question` (questions to it), `forward` (commands that come by other requests), `many` (work in slices),
 //! `rewire` (a connection goes on over another wire), `inspect` (views for an operator), `away` (sessions without a
-//! connection), `bans` (who may not connect), over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The
+//! connection), `bans` (who may not connect), `users` (what one user may have and do), over the tables `table`, `pending`, `lane`, `mailbox`, `moved`. The
 //! members of a channel and the fan-out to them are in `edge`, which knows no session.
 
 mod acts;
@@ -35,6 +35,7 @@ mod settle;
 mod subscribe;
 mod table;
 mod unheard;
+mod users;
 
 use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
@@ -61,6 +62,7 @@ use bans::Bans;
 use pending::{PendingTable, ReplyTo};
 use std::collections::{HashMap, VecDeque};
 use table::{BadRequests, Conn, Heartbeat, SeatState, SessionTable};
+use users::UserHomes;
 
 /// The parts of the shard that the sessions use.
 pub(crate) struct Cx<'a> {
@@ -134,6 +136,7 @@ pub(crate) struct Sessions {
     /// Commands of the application about many sessions that are done for some of them.
     works: VecDeque<Work>,
     bans: Bans,
+    user_homes: UserHomes,
     judging: Option<many::Judging>,
     draining: Option<many::Draining>,
     /// Homes are being notified how many subscribe.
@@ -168,6 +171,7 @@ impl Sessions {
             reminders: Reminders::default(),
             works: VecDeque::new(),
             bans: Bans::new(hash),
+            user_homes: UserHomes::new(hash),
             judging: None,
             draining: None,
             recounting: false,
@@ -202,6 +206,7 @@ impl Sessions {
 
     /// Called about once a second.
     pub(crate) fn tidy(&mut self, cx: &mut Cx<'_>) {
+        self.tidy_users(cx);
         self.forgetting = self.sessions.moved.tidy(cx.now.mono_ms, cx.slice);
     }
 
@@ -216,6 +221,7 @@ impl Sessions {
         let early = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.early_count());
         let sends_bytes = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.bytes());
         held.moved += self.sessions.moved.len();
+        held.users += self.user_homes.len();
         held.room_places += self.edges.edges.iter().map(|(_, edge)| edge.room_places()).sum::<usize>();
         for extra in self.sessions.slab.iter().filter_map(|(_, session)| session.extra.as_ref()) {
             held.queued += early(extra);

@@ -9,6 +9,7 @@ use crate::members::{Answers, AskToken, MemberInfo};
 use crate::message::{Connect, PresenceEntry, Reply, ReplyBody, Request, RequestId, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{PendingToken, ReplyAddress, Want};
+use crate::quota::Spent;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -165,6 +166,8 @@ pub(crate) enum Pending {
     Sent(Box<Sent>),
     /// The session that a ticket names, of another shard.
     Adopt(Box<Connecting>),
+    /// The home of its user: may it begin a session?
+    User(Box<Connecting>),
     /// The application.
     Hook(Box<PendingHook>),
 }
@@ -228,6 +231,8 @@ pub(crate) struct Connecting {
     pub(crate) connect: Connect,
     /// The application has said who it is: `connect` holds that.
     pub(crate) identified: bool,
+    /// The home of its user has counted its session: what the user has done lately.
+    pub(crate) entered: Option<Spent>,
     pub(crate) waiting: VecDeque<Request>,
 }
 
@@ -326,7 +331,7 @@ impl PendingTable {
     /// The connection whose `connect` this question is about.
     pub(crate) fn connecting(&mut self, token: PendingToken) -> Option<&mut Connecting> {
         match self.get(token)? {
-            Pending::Adopt(connecting) => Some(connecting),
+            Pending::Adopt(connecting) | Pending::User(connecting) => Some(connecting),
             Pending::Hook(hook) => match &mut **hook {
                 PendingHook::Connect(connecting) => Some(connecting),
                 _ => None,

@@ -14,6 +14,7 @@ use super::pending::QueuedQuestion;
 use super::rooms::{Rooms, sees};
 use super::sends::Sends;
 use super::unheard::Unheard;
+use super::users::UserState;
 use crate::act::Ask;
 use crate::attachment::Attachment;
 use crate::edge::{Member, MemberSessions, Variant};
@@ -24,6 +25,7 @@ use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPus
 use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::peer::{Entered, KeptSub, LastDirected, PendingToken, RateWindow};
+use crate::quota::{Cost, Spent};
 use crate::rng::Keyed;
 use crate::rules::{Entitlement, Rule, Slow};
 use crate::store::Reader;
@@ -121,10 +123,11 @@ pub(crate) struct Heartbeat {
     pub(crate) heard: bool,
 }
 
-/// An identity, with the session's place among those of its user.
+/// An identity, with its user where there is one, and the session's place among those of that user.
 #[derive(Debug)]
 struct IndexedIdentity {
     identity: Identity,
+    user: Option<u32>,
     place: u32,
 }
 
@@ -159,6 +162,8 @@ pub(crate) struct Session {
     /// Commands whose answers are pages or snapshots, and on their way. At most one where the connection is held in
     /// time.
     pub(crate) pages: u32,
+    /// What it has done lately.
+    pub(crate) spent: Spent,
     pub(crate) extra: Option<Box<Extra>>,
 }
 
@@ -403,6 +408,11 @@ impl Session {
         self.identity().and_then(|identity| identity.user.as_ref())
     }
 
+    /// The place of its user in [`SessionTable::users`].
+    pub(crate) fn user_index(&self) -> Option<u32> {
+        self.identity.as_ref().and_then(|known| known.user)
+    }
+
     /// What the rules know of it.
     pub(crate) fn entitlement(&self) -> Entitlement<'_> {
         let proof = self.identity().map(|identity| &identity.proof);
@@ -509,8 +519,9 @@ impl Session {
 pub(crate) struct SessionTable {
     pub(crate) slab: Slab<Session>,
     pub(crate) by_client: HashMap<ClientId, u32, Keyed>,
-    /// The sessions of each user. A session without a user costs nothing here.
-    by_user: HashMap<UserId, SmallVec<[u32; 2]>, Keyed>,
+    /// The users that have sessions here. A session without a user costs nothing here.
+    pub(crate) users: Slab<UserState>,
+    by_user: HashMap<UserId, u32, Keyed>,
     /// Sessions that went to other shards lately.
     pub(crate) moved: Moved,
     /// Sessions that have no connection.
@@ -534,6 +545,7 @@ impl SessionTable {
         SessionTable {
             slab: Slab::new(),
             by_client: HashMap::with_hasher(hash),
+            users: Slab::new(),
             by_user: HashMap::with_hasher(hash),
             moved: Moved::new(hash),
             away: Away::new(hash),
@@ -569,6 +581,7 @@ impl SessionTable {
             pulling: None,
             last_pull: LastPull::default(),
             pages: 0,
+            spent: Spent::default(),
             extra: None,
         }) as u32;
         self.by_client.insert(client, index);
@@ -576,26 +589,39 @@ impl SessionTable {
         SessionRef { index, life }
     }
 
-    /// Gives a session its identity, in place of the one that it had.
+    /// Gives a session its identity, in place of the one that it had. The user of a session stays the same.
     pub(crate) fn identify(&mut self, index: u32, identity: Identity) {
-        self.forget_user(index);
-        let user = identity.user.clone();
-        let place = match &user {
-            Some(user) => {
-                let sessions = self.by_user.entry(user.clone()).or_default();
-                sessions.push(index);
-                (sessions.len() - 1) as u32
-            }
-            None => 0,
-        };
+        if let Some(known) = &mut self.slab[index as usize].identity
+            && known.identity.user == identity.user
+        {
+            known.identity = identity;
+            return;
+        }
+        let untold = self.forget_user(index);
+        debug_assert_eq!(untold, Cost::default(), "a session does not change its user");
+        let at = identity.user.as_ref().map(|user| {
+            let users = &mut self.users;
+            *self.by_user.entry(user.clone()).or_insert_with(|| {
+                let (sessions, spent) = (SmallVec::new(), Spent::default());
+                users.insert(UserState { user: user.clone(), sessions, spent, untold: Cost::default() }) as u32
+            })
+        });
+        let place = at.map_or(0, |user| {
+            let sessions = &mut self.users[user as usize].sessions;
+            sessions.push(index);
+            (sessions.len() - 1) as u32
+        });
         let nobody = identity == Identity::default();
-        self.slab[index as usize].identity = (!nobody).then(|| Box::new(IndexedIdentity { identity, place }));
+        let identity = (!nobody).then(|| Box::new(IndexedIdentity { identity, user: at, place }));
+        self.slab[index as usize].identity = identity;
     }
 
-    fn forget_user(&mut self, index: u32) {
-        let Some(known) = self.slab[index as usize].identity.take() else { return };
-        let Some(user) = known.identity.user else { return };
-        let Some(sessions) = self.by_user.get_mut(&user) else { return };
+    /// Takes the identity of a session. With the last session of its user here goes what is known of the user: returned
+    /// is the part of it that its home does not know.
+    fn forget_user(&mut self, index: u32) -> Cost {
+        let Some(known) = self.slab[index as usize].identity.take() else { return Cost::default() };
+        let Some(user) = known.user else { return Cost::default() };
+        let sessions = &mut self.users[user as usize].sessions;
         sessions.swap_remove(known.place as usize);
         match sessions.get(known.place as usize) {
             Some(&moved) => {
@@ -603,15 +629,31 @@ impl SessionTable {
                 moved.place = known.place;
             }
             None if sessions.is_empty() => {
-                self.by_user.remove(&user);
+                let state = self.users.remove(user as usize);
+                self.by_user.remove(&state.user);
+                return state.untold;
             }
             None => {}
+        }
+        Cost::default()
+    }
+
+    /// A user that has sessions here.
+    pub(crate) fn user_state(&mut self, user: &UserId) -> Option<&mut UserState> {
+        self.by_user.get(user).map(|&at| &mut self.users[at as usize])
+    }
+
+    /// The user of a session has done this lately, as other shards know.
+    pub(crate) fn has_spent(&mut self, index: u32, spent: &Spent) {
+        if let Some(user) = self.slab[index as usize].user_index() {
+            let known = &mut self.users[user as usize].spent;
+            *known = known.fuller(spent);
         }
     }
 
     /// The sessions of a user that are here.
     pub(crate) fn sessions_of(&self, user: &UserId) -> &[u32] {
-        self.by_user.get(user).map_or(&[], |sessions| sessions)
+        self.by_user.get(user).map_or(&[], |&at| &self.users[at as usize].sessions)
     }
 
     /// The clients of a user whose sessions are here, or were here lately.
@@ -659,10 +701,10 @@ impl SessionTable {
         self.slab[index as usize].life = self.next_life;
     }
 
-    /// Takes a session out, with its identity.
-    pub(crate) fn remove(&mut self, index: u32) -> (Session, Identity) {
+    /// Takes a session out, with its identity, and what the home of its user is still to be told.
+    pub(crate) fn remove(&mut self, index: u32) -> (Session, Identity, Cost) {
         let identity = self.slab[index as usize].identity().cloned().unwrap_or_default();
-        self.forget_user(index);
+        let untold = self.forget_user(index);
         self.disconnect(index);
         self.away.back(index);
         let session = self.slab.remove(index as usize);
@@ -671,7 +713,7 @@ impl SessionTable {
         if self.by_client.get(&session.client) == Some(&index) {
             self.by_client.remove(&session.client);
         }
-        (session, identity)
+        (session, identity, untold)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::config::namespace::NamespacePattern;
 use crate::config::origin::Origins;
 use crate::config::proxies::TrustedProxy;
 use crate::config::tls::Tls;
-use fanfare_hub::{Limits, Pattern, Rule, Rules};
+use fanfare_hub::{Limits, Pattern, Rate, Rule, Rules};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,8 @@ pub struct Config {
     /// proxy are not counted, and a WebSocket or a stream over one counts for the client's own address. Default 0, no
     /// limit: many clients behind a NAT share one address, and so do all behind a proxy that is not trusted.
     pub connections_per_address_max: usize,
+    /// How fast new connections may come. These can change while the server runs.
+    pub new_connections: NewConnections,
     /// How long an HTTP connection may be idle between two requests; HTTP/1.1 answers announce it by `Keep-Alive:
     /// timeout=…`. It is longer than the 60 s of usual load balancers, so that the balancer closes idle connections
     /// first. Default 75 s.
@@ -147,6 +149,7 @@ impl Default for Config {
             head_bytes_max: 16 << 10,
             connections_max: 0,
             connections_per_address_max: 0,
+            new_connections: NewConnections::default(),
             http_idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(60),
             pages_outstanding_max: 16_384,
@@ -160,6 +163,23 @@ impl Default for Config {
             compression: Compression::default(),
             admin: AdminOn::Off,
         }
+    }
+}
+
+/// The rates of new connections, and besides of new sessions of clients that poll. A connection above one is asked to
+/// come back later; probes and the HTTP API still work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewConnections {
+    /// In all. Default: no limit.
+    pub in_all: Option<Rate>,
+    /// From one address (for IPv6: from one /64). Loopback addresses and Unix sockets are not counted, and those of a
+    /// trusted proxy count for its clients. Default 600 in 10 s.
+    pub per_address: Option<Rate>,
+}
+
+impl Default for NewConnections {
+    fn default() -> Self {
+        NewConnections { in_all: None, per_address: Some(Rate::new(600, 10_000)) }
     }
 }
 

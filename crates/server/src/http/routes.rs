@@ -23,7 +23,7 @@ use axum::BoxError;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::OriginalUri;
 use bytes::Bytes;
-use fanfare_hub::WireId;
+use fanfare_hub::{Error, WireId};
 use fanfare_wire::websocket::deflate::{Agreed, Window, negotiate};
 use fanfare_wire::websocket::{Accepted, accept, is_upgrade};
 use http::uri::PathAndQuery;
@@ -128,16 +128,13 @@ pub(crate) struct Granted<'a> {
     pub(crate) sid: Option<Box<str>>,
 }
 
-/// After this time a client of a connection over a limit may come back.
-const RETRY_AFTER_MS: u64 = 5_000;
-
 /// The answer to a page's request on a connection over a limit, and to a client whose session would be.
 pub(crate) fn overloaded(over: &Over) -> HttpRefusal {
-    let Over { words, option, limit } = over;
-    HttpRefusal::because(503, format!("{words}; come back later"))
+    let Over { words, option, limit, code, retry_after_ms, .. } = over;
+    HttpRefusal::from(Error::new(*code, format!("{words}; come back later")))
         .by(option)
         .over(*limit)
-        .retry_after_ms(RETRY_AFTER_MS)
+        .retry_after_ms(*retry_after_ms)
 }
 
 /// Counts a session without a socket. At a limit the log says so.

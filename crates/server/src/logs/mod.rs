@@ -117,7 +117,7 @@ pub(crate) fn say(note: &Note, peer: Option<&Peer>) {
         Noted::Denied(error) | Noted::Unsubscribed(error) => {
             let channel = error.channel.as_ref().map(|channel| channel.as_str());
             let (code, rule) = (error.code.row().word, error.rule.as_deref());
-            let (option, why) = (error.option, &*error.message);
+            let (option, why) = (error.option.or(error.limit), &*error.message);
             // A line's words are fixed in the source, so that no text is made for a level that is not logged.
             macro_rules! refused {
                 ($kind:ident, $words:literal) => {

@@ -138,6 +138,8 @@ mod tests {
             ping_ms: 1,
             proof: Proof::default(),
             expires_in_ms: None,
+            message_rate: None,
+            byte_rate: None,
             before: None,
         };
         let open = chat::Chat::open(Connect::default());

@@ -13,7 +13,7 @@ use crate::embed::handle::Handle;
 use crate::error::ServeError;
 use crate::random::fill_random;
 use crate::watch::SHARD_PATIENCE;
-use fanfare_hub::{Rule, Rules};
+use fanfare_hub::{Quotas, Rule, Rules};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +66,12 @@ impl Reloader {
         let judging = Arc::new(Judging::new(self.code.with_rules(rules), controls.len()));
         for control in controls {
             let _ = control.send(Control::Reload(judging.clone())); // a shard that has failed is found by `join`
+        }
+    }
+
+    pub(crate) fn quotas(&self, quotas: Quotas) {
+        for control in self.handle.controls() {
+            let _ = control.send(Control::Quotas(quotas)); // as above
         }
     }
 

@@ -1,5 +1,6 @@
 //! A server that runs: its addresses and figures, other rules and keys, and its end in good order.
 
+use crate::config::Config;
 use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
 use crate::config::auth::AuthConfig;
@@ -206,6 +207,15 @@ impl Running {
         let Some(authenticator) = &self.started.authenticator else { return !config.is_on() };
         authenticator.replace(config);
         true
+    }
+
+    /// Puts the quotas of [`Config::limits`](crate::Config::limits) and [`Config::new_connections`] in force; the other
+    /// limits stay as they are.
+    ///
+    /// [`Config::new_connections`]: crate::Config::new_connections
+    pub fn reload_limits(&self, config: &Config) {
+        self.reloader.quotas(config.limits.quotas);
+        self.started.watch.connections.reload(config.new_connections);
     }
 
     /// Later TLS handshakes get this certificate; open connections keep theirs. A server that was started without TLS

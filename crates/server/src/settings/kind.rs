@@ -14,9 +14,12 @@ use crate::config::origin::{Origin, OriginError, Origins};
 use crate::config::proxies::{TrustedProxy, TrustedProxyError};
 use crate::config::url::without_secrets;
 use crate::config::{AdminOn, Parser};
-use fanfare_hub::Pattern;
+use fanfare_hub::{Pattern, Rate};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// The longest time of a rate.
+const RATE_WINDOW_MS_MAX: u64 = 3_600_000;
 
 /// Where a value lives.
 pub(super) type At<T> = fn(&mut Settings) -> &mut T;
@@ -39,6 +42,13 @@ pub(super) enum ValueKind {
         min: u64,
         max: u64,
         at: Millis,
+    },
+    /// So many in a time, or none.
+    Rate {
+        min: u64,
+        max: u64,
+        of_bytes: bool,
+        at: At<Option<Rate>>,
     },
     Switch(At<bool>),
     Word {
@@ -86,6 +96,7 @@ impl ValueKind {
             ValueKind::Count { .. } => "N",
             ValueKind::Bytes { .. } => "BYTES",
             ValueKind::Time { .. } => "TIME",
+            ValueKind::Rate { .. } => "RATE",
             ValueKind::Switch(_) => "true|false",
             ValueKind::Word { .. } | ValueKind::Words { .. } | ValueKind::Parser(_) => "WORD",
             ValueKind::Origins(_) => "ORIGIN",
@@ -121,6 +132,11 @@ impl ValueKind {
             }
             ValueKind::Time { min, max, .. } => {
                 format!("{} to {}, like \"10s\", \"500ms\" or \"5m\"", units::show_millis(*min), units::show_millis(*max))
+            }
+            ValueKind::Rate { min, max, of_bytes, .. } => {
+                let shown = |n: u64| if *of_bytes { units::show_bytes(n) } else { n.to_string() };
+                let like = if *of_bytes { "\"1MB/s\" or \"10MiB/10s\"" } else { "\"20/s\" or \"100/10s\"" };
+                format!("{} to {} in 1ms to {}, like {like}, or \"off\"", shown(*min), shown(*max), units::show_millis(RATE_WINDOW_MS_MAX))
             }
             ValueKind::Switch(_) => "true or false".to_owned(),
             ValueKind::Word { words, .. } => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
@@ -229,6 +245,18 @@ impl ValueKind {
                     Millis::Duration(at) => *at(settings) = Duration::from_millis(ms),
                 }
             }
+            ValueKind::Rate { min, max, of_bytes, at } => {
+                let Raw::Text(text) = &written.raw else {
+                    return Err(kind_of(written, "write the rate in quotes, like \"100/10s\""));
+                };
+                let rate = units::quota(text, *of_bytes)?;
+                if let Some(rate) = rate {
+                    let show = |n: u64| if *of_bytes { units::show_bytes(n) } else { n.to_string() };
+                    within(i128::from(rate.count()), *min, *max, show)?;
+                    within(i128::from(rate.window_ms()), 1, RATE_WINDOW_MS_MAX, units::show_millis)?;
+                }
+                *at(settings) = rate;
+            }
             ValueKind::Switch(at) => *at(settings) = switch(written)?,
             ValueKind::Word { words, at } => *at(settings) = word(written, words.iter().copied())?.to_owned(),
             ValueKind::Words { words, at } => {
@@ -306,6 +334,7 @@ impl ValueKind {
                 let ms = u64::try_from(at(settings).as_millis()).unwrap_or(u64::MAX);
                 format!("{:?}", units::show_millis(ms))
             }
+            ValueKind::Rate { of_bytes, at, .. } => format!("{:?}", units::show_quota(*at(settings), *of_bytes)),
             ValueKind::Switch(at) => at(settings).to_string(),
             ValueKind::Word { at, .. } => format!("{:?}", at(settings)),
             ValueKind::Parser(at) => format!("{:?}", at(settings).name()),

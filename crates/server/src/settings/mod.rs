@@ -338,6 +338,7 @@ impl Settings {
         let needs_restart = |setting: &Setting| match setting.key {
             "tls.certificate" | "tls.key" => !is_renewed,
             "allow_insecure" => false,
+            key if RELOADED.contains(&key) => false,
             "auth.anonymous" | "auth.issuer" | "auth.audience" | "auth.leeway" | "auth.token_bytes_max" => {
                 !were_checked
             }
@@ -349,6 +350,17 @@ impl Settings {
         SETTINGS.iter().filter(differ).map(|setting| setting.key).chain(secrets).collect()
     }
 }
+
+/// Limits that a reload puts in force.
+const RELOADED: [&str; 7] = [
+    "limits.connections_per_user_max",
+    "limits.new_connections",
+    "limits.new_connections_per_address",
+    "limits.messages_per_connection",
+    "limits.bytes_per_connection",
+    "limits.messages_per_user",
+    "limits.bytes_per_user",
+];
 
 /// Reads a file.
 ///

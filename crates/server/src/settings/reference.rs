@@ -218,15 +218,15 @@ work without the secrets of production.
 |---|---|
 | bytes | `65536`, `"64KiB"` (of 1,024) or `"64kB"` (of 1,000) |
 | time | `"500ms"`, `"10s"`, `"5m"`, `"24h"`, `"7d"` |
-| rate | `"20/s"` or `"100/10s"` |
+| rate | `"20/s"` or `"100/10s"`; of bytes `"1MB/s"`. In `[limits]` also `"off"` |
 
 On SIGHUP the server reads the file again, and the files that it names (`key_file`). If they have no mistake, the new
 **rules**, **API keys** and **keys of tokens** are in force at once, and so are `issuer`, `audience`, `leeway`,
-`token_bytes_max` and `anonymous` of `[auth]`. Subscriptions that the new rules refuse are ended, and a removed key is
-refused from the next request or token on; sessions that a token began go on. Other clients do not notice. All other
-settings need a restart: the log names each changed setting, the value that stays in force and its source. If there is a
-mistake, nothing changes, and the log names the mistake. Environment variables keep the values that they had when the
-process started.
+`token_bytes_max` and `anonymous` of `[auth]`, and of `[limits]` those of users, all rates and those of new connections.
+Subscriptions that the new rules refuse are ended, and a removed key is refused from the next request or token on;
+sessions that a token began go on. Other clients do not notice. All other settings need a restart: the log names each
+changed setting, the value that stays in force and its source. If there is a mistake, nothing changes, and the log names
+the mistake. Environment variables keep the values that they had when the process started.
 "#;
 
 const PAGE_HOSTS: &str = r#"

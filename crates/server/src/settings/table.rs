@@ -299,6 +299,37 @@ settings! {
         "Connections from one address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. Connections of \
          `trusted_proxies` are not counted either: a WebSocket or an event stream over one counts for its client's address. Of sessions \
          of clients that poll an address may have as many besides. Many clients behind a NAT share one address.";
+    "limits.connections_per_user_max":
+        ValueKind::Count { min: 0, max: 1 << 24, at: Number::U32(|s| &mut s.config.limits.quotas.connections_per_user_max) },
+        "Sessions of one user, over all transports and shards; 0 for no limit. One that was cut off counts until `session.grace` is over. A \
+         client of Socket.IO has one in each namespace. A further `connect` is refused as `too_many_connections`. The default is more \
+         than a person has tabs and devices, and few enough that a stolen token fills no server.";
+    "limits.new_connections": ValueKind::Rate { min: 1, max: 1 << 24, of_bytes: false, at: |s| &mut s.config.new_connections.in_all },
+        "How fast connections may come, from all addresses. The first number may come at once, and as many in each such time. Beyond it \
+         a connection is asked to come back later, as beyond `connections_max`; over HTTP by 429 with `Retry-After`. Sessions of clients \
+         that poll have the same rate besides. The default is no limit, because the right number depends on the machine.";
+    "limits.new_connections_per_address":
+        ValueKind::Rate { min: 1, max: 1 << 24, of_bytes: false, at: |s| &mut s.config.new_connections.per_address },
+        "The same from one address (for IPv6: from one /64). Loopback addresses and Unix sockets are not counted; connections of \
+         `trusted_proxies` count for their clients' addresses. The default lets an office behind one address come back after a restart \
+         and stops a program that only opens connections.";
+    "limits.messages_per_connection":
+        ValueKind::Rate { min: 1, max: 1 << 32, of_bytes: false, at: |s| &mut s.config.limits.quotas.messages_per_connection },
+        "Commands of one session: all but `connect`, `disconnect` and `pong`, over any transport. Each channel of a `subscribe` is one. Beyond the \
+         rate a command is refused as `rate_limited` with `retry_after`. The default leaves room for a mouse that moves, and lets nobody \
+         take a core for himself.";
+    "limits.bytes_per_connection":
+        ValueKind::Rate { min: 1 << 10, max: 1 << 40, of_bytes: true, at: |s| &mut s.config.limits.quotas.bytes_per_connection },
+        "Bytes of data in these commands. One that is longer than the rate allows at once is taken when nothing else was sent lately. The default \
+         is about 8 Mbit/s.";
+    "limits.messages_per_user":
+        ValueKind::Rate { min: 1, max: 1 << 32, of_bytes: false, at: |s| &mut s.config.limits.quotas.messages_per_user },
+        "The same as `messages_per_connection` for all sessions of one user. Where they are on several shards, the user may exceed it by an eighth \
+         for each further shard. Users without sessions are remembered until they would have everything back. The default is that of \
+         three busy connections.";
+    "limits.bytes_per_user":
+        ValueKind::Rate { min: 1 << 10, max: 1 << 40, of_bytes: true, at: |s| &mut s.config.limits.quotas.bytes_per_user },
+        "Bytes of data in the commands of all sessions of one user, with the same bound. The default is that of three busy connections.";
     "limits.message_bytes_max": ValueKind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
         "The payload of one command, and so of one publication. A larger one is refused as `too_large`.";
     "limits.outbox_bytes_max": ValueKind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.outbox_bytes_max },

@@ -3,7 +3,7 @@
 //! A time always has a unit, because without one its meaning is unclear; a number of bytes needs none. A printed value
 //! reads back as the same value.
 
-use fanfare_hub::RateLimit;
+use fanfare_hub::{Rate, RateLimit};
 
 const BYTES: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
@@ -71,19 +71,46 @@ pub(super) fn millis(text: &str) -> Result<u64, Wrong> {
         .ok_or_else(|| wrong("it is not a whole number of milliseconds", "write it like \"10s\" or \"500ms\""))
 }
 
+const RATE_HINT: &str = "write it like \"20/s\", \"100/m\" or \"100/10s\"";
+const BYTE_RATE_HINT: &str = "write it like \"1MB/s\" or \"10MiB/10s\"";
+
 /// `20/s`, `100/10s`.
 pub(super) fn rate(text: &str) -> Result<RateLimit, Wrong> {
-    const HINT: &str = "write it like \"20/s\", \"100/m\" or \"100/10s\"";
-    let (count, time) = text.split_once('/').ok_or_else(|| wrong("it has no \"/\" with a time", HINT))?;
-    let count_max = count.trim().parse().map_err(|_| wrong(format!("{:?} is not a count", count.trim()), HINT))?;
+    let (count, window_ms) = per_time(text, RATE_HINT)?;
+    let count_max = count.parse().map_err(|_| wrong(format!("{count:?} is not a count"), RATE_HINT))?;
+    match count_max > 0 && window_ms > 0 {
+        true => Ok(RateLimit { count_max, window_ms }),
+        false => Err(wrong("it allows nothing", "leave `rate` out for no limit, or say who may with `publish`")),
+    }
+}
+
+/// `20/s`, of bytes `1MB/s`; `off`: no limit.
+pub(super) fn quota(text: &str, of_bytes: bool) -> Result<Option<Rate>, Wrong> {
+    if text.trim() == "off" {
+        return Ok(None);
+    }
+    let hint = if of_bytes { BYTE_RATE_HINT } else { RATE_HINT };
+    let (count, window_ms) = per_time(text, hint)?;
+    let number = match of_bytes {
+        true => bytes(count).ok(),
+        false => count.parse().ok(),
+    };
+    let number = number.ok_or_else(|| {
+        wrong(format!("{count:?} is not a {}", if of_bytes { "number of bytes" } else { "count" }), hint)
+    })?;
+    match number > 0 && window_ms > 0 {
+        true => Ok(Some(Rate::new(number, window_ms))),
+        false => Err(wrong("it allows nothing", "write \"off\" for no limit")),
+    }
+}
+
+/// What stands before the `/`, and the time behind it.
+fn per_time<'t>(text: &'t str, hint: &str) -> Result<(&'t str, u64), Wrong> {
+    let (count, time) = text.split_once('/').ok_or_else(|| wrong("it has no \"/\" with a time", hint))?;
     let time = time.trim();
     let time_ms =
         if time.starts_with(|c: char| c.is_ascii_digit()) { millis(time) } else { millis(&format!("1{time}")) };
-    match time_ms {
-        Ok(window_ms) if count_max > 0 && window_ms > 0 => Ok(RateLimit { count_max, window_ms }),
-        Ok(_) => Err(wrong("it allows nothing", "leave `rate` out for no limit, or say who may with `publish`")),
-        Err(_) => Err(wrong(format!("{time:?} is not a time"), HINT)),
-    }
+    Ok((count.trim(), time_ms.map_err(|_| wrong(format!("{time:?} is not a time"), hint))?))
 }
 
 /// A number in front, a unit behind.
@@ -119,7 +146,16 @@ pub(super) fn show_millis(ms: u64) -> String {
 }
 
 pub(super) fn show_rate(rate: RateLimit) -> String {
-    let (count, time) = (rate.count_max, show_millis(rate.window_ms));
+    show_per_time(&rate.count_max.to_string(), rate.window_ms)
+}
+
+pub(super) fn show_quota(rate: Option<Rate>, of_bytes: bool) -> String {
+    let shown = |count: u64| if of_bytes { show_bytes(count) } else { count.to_string() };
+    rate.map_or_else(|| "off".to_owned(), |rate| show_per_time(&shown(rate.count()), rate.window_ms()))
+}
+
+fn show_per_time(count: &str, window_ms: u64) -> String {
+    let time = show_millis(window_ms);
     format!("{count}/{}", time.strip_prefix('1').filter(|unit| unit.starts_with(char::is_alphabetic)).unwrap_or(&time))
 }
 

@@ -94,7 +94,7 @@ impl Shell {
         self.show_token(id, &mut requests);
         self.carry_out(now, id, &mut actions);
         for request in requests {
-            self.act(now, Input::Command { conn: id, seat, request });
+            self.act(now, Input::ProgramCommand { conn: id, seat, request });
         }
         for command in actions.operations.drain(..) {
             self.act(now, Input::App { token: NOBODY, command });

@@ -20,18 +20,23 @@
 //! one client's (a WebSocket, a stream, or a PROXY header told it), it counts for that client's
 //! ([`Admitted::count_for`]).
 //!
+//! New connections have rates too: in all, and from one address ([`Arrivals`](super::arrivals)). A connection that comes
+//! too fast is one over a limit.
+//!
 //! A session of a client that polls has no socket, and none of its requests is open all the time. Such sessions are
 //! counted by themselves against the same limits ([`Connections::admit_session`]): so they take no place of a socket
 //! that their own requests need, and a client that opens sessions and never comes back is bounded too. One that goes on
 //! with a WebSocket gives its place back when the WebSocket, which has its own, replaces it.
 
-use crate::config::Config;
+use super::arrivals::{Arrivals, TooFast, counted};
+use crate::config::{Config, NewConnections};
 use crate::transport::places::{Place, Places};
+use fanfare_hub::ErrorCode;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Descriptors that a node has besides its connections: listeners, runtimes, the admin port, the log.
 const FILES_OWN: usize = 64;
@@ -48,10 +53,18 @@ const RESERVE_PARTS: usize = 4;
 /// nothing of its answer.
 pub(crate) const TIME_OVER: Duration = Duration::from_secs(2);
 
+/// After this time a client of a connection over a limit of how many there are may come back.
+const RETRY_AFTER_MS: u64 = 5_000;
+/// And after this time at least, where they came too fast.
+const RETRY_AFTER_MIN_MS: u64 = 1_000;
+
 /// A time of the configuration, for a connection over a limit.
 pub(crate) fn hasten(time: Duration) -> Duration {
     time.min(TIME_OVER)
 }
+
+/// The word for them.
+const WHAT: &str = "connections";
 
 /// The connections of a node, on all its shards.
 #[derive(Debug)]
@@ -63,6 +76,11 @@ pub(crate) struct Connections {
     /// Sessions without a socket.
     sessions: AtomicUsize,
     sessions_by_address: Mutex<HashMap<Block, usize>>,
+    /// The times of arrivals count from here.
+    begun: Instant,
+    arrivals: Mutex<Arrivals>,
+    /// Those of sessions without a socket.
+    session_arrivals: Mutex<Arrivals>,
     reserve: Arc<Places>,
     /// For requests of sessions over a limit.
     session_reserve: Arc<Places>,
@@ -106,8 +124,15 @@ pub(crate) enum Handshake {
 }
 
 /// The words for why a connection was refused, in the order of [`Reason`].
-pub(crate) const REASONS: [&str; 5] =
-    ["connections_max", "connections_per_address_max", "no_reserve", "no_descriptor", "accept_failed"];
+pub(crate) const REASONS: [&str; 7] = [
+    "connections_max",
+    "connections_per_address_max",
+    "no_reserve",
+    "no_descriptor",
+    "accept_failed",
+    "new_connections",
+    "new_connections_per_address",
+];
 
 /// Why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +145,10 @@ pub(crate) enum Reason {
     NoDescriptor,
     /// An attempt to accept failed for another reason.
     AcceptFailed,
+    /// Too many new ones in too short a time, in all.
+    Rate,
+    /// The same from one address.
+    AddressRate,
 }
 
 /// The addresses that count as one.
@@ -132,9 +161,13 @@ pub(crate) enum Block {
 /// The limit that a connection exceeds, for the answer to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Over {
+    reason: Reason,
     pub(crate) words: String,
     pub(crate) option: &'static str,
     pub(crate) limit: usize,
+    pub(crate) code: ErrorCode,
+    /// After this time a client may come back.
+    pub(crate) retry_after_ms: u64,
 }
 
 /// The number of connections, and its limit.
@@ -150,8 +183,7 @@ pub(crate) struct OpenCount {
 /// A connection that is over a limit.
 #[derive(Debug)]
 struct OverLimit {
-    /// The limit.
-    reason: Reason,
+    over: Over,
     /// Its place of the reserve.
     place: Arc<Place>,
 }
@@ -248,6 +280,9 @@ impl Connections {
             by_address: Mutex::default(),
             sessions: AtomicUsize::new(0),
             sessions_by_address: Mutex::default(),
+            begun: Instant::now(),
+            arrivals: Mutex::new(Arrivals::new(config.new_connections)),
+            session_arrivals: Mutex::new(Arrivals::new(config.new_connections)),
             reserve: reserve(kept / 2),
             session_reserve: reserve(kept / 4),
             refused: Default::default(),
@@ -257,8 +292,8 @@ impl Connections {
     }
 
     /// Counts a connection. `None` if it must be closed at once.
-    pub(crate) fn admit(self: &Arc<Self>, peer: Option<IpAddr>, counts: Counts) -> Option<Admitted> {
-        let peer = peer.map(Block::of);
+    pub(crate) fn admit(self: &Arc<Self>, address: Option<IpAddr>, counts: Counts) -> Option<Admitted> {
+        let peer = address.map(Block::of);
         let waits = (counts == Counts::Later).then_some(peer);
         let block = peer.filter(|_| self.per_address_max > 0 && counts == Counts::Now);
         let over = if !take(&self.open, self.max) {
@@ -269,13 +304,23 @@ impl Connections {
         } else {
             None
         };
-        let Some(reason) = over else { return Some(Admitted { connections: self.clone(), block, waits, over: None }) };
-        self.refuse(reason);
+        let over = over.map(|reason| self.over(reason, WHAT));
+        let over = over.or_else(|| {
+            let address = address.filter(|_| counts == Counts::Now).and_then(counted);
+            let too_fast = self.arrive(&self.arrivals, address, true, WHAT)?;
+            self.open.fetch_sub(1, Relaxed);
+            if let Some(block) = block {
+                leave(&self.by_address, block);
+            }
+            Some(too_fast)
+        });
+        let Some(over) = over else { return Some(Admitted { connections: self.clone(), block, waits, over: None }) };
+        self.refuse(over.reason);
         let entered = self.reserve.enter(peer);
         if entered.as_ref().is_none_or(|entered| entered.displaces) {
             self.refuse(Reason::NoReserve); // this one, or the one that makes room for it
         }
-        let over = OverLimit { reason, place: Arc::new(entered?.place) };
+        let over = OverLimit { over, place: Arc::new(entered?.place) };
         Some(Admitted { connections: self.clone(), block: None, waits: None, over: Some(over) })
     }
 
@@ -284,6 +329,13 @@ impl Connections {
         let block = client.map(Block::of).filter(|_| self.per_address_max > 0);
         if block.is_some_and(|block| !enter(&self.by_address, block, self.per_address_max)) {
             self.refuse(Reason::Address);
+            return None;
+        }
+        if let Some(over) = self.arrive(&self.arrivals, client.and_then(counted), false, WHAT) {
+            if let Some(block) = block {
+                leave(&self.by_address, block);
+            }
+            self.refuse(over.reason);
             return None;
         }
         Some(ProxiedClient { connections: self.clone(), block })
@@ -301,10 +353,39 @@ impl Connections {
             self.sessions.fetch_sub(1, Relaxed);
             Reason::Address
         } else {
-            return Ok(AdmittedSession { connections: self.clone(), block });
+            let what = "sessions that poll";
+            let admitted = AdmittedSession { connections: self.clone(), block };
+            let Some(over) = self.arrive(&self.session_arrivals, client.and_then(counted), true, what) else {
+                return Ok(admitted);
+            };
+            self.refuse(over.reason);
+            return Err(over);
         };
         self.refuse(reason);
         Err(self.over(reason, "sessions that poll"))
+    }
+
+    /// Other rates for new connections are in force.
+    pub(crate) fn reload(&self, rates: NewConnections) {
+        for arrivals in [&self.arrivals, &self.session_arrivals] {
+            arrivals.lock().unwrap_or_else(PoisonError::into_inner).set(rates);
+        }
+    }
+
+    /// One comes now. The rate that it exceeds, if there is one.
+    fn arrive(&self, arrivals: &Mutex<Arrivals>, block: Option<Block>, in_all: bool, what: &str) -> Option<Over> {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let taken = arrivals.lock().unwrap_or_else(PoisonError::into_inner).take(now_ms, block, in_all);
+        let TooFast { of_address, rate, retry_after_ms } = taken.err()?;
+        let (reason, option, whose) = match of_address {
+            true => (Reason::AddressRate, "limits.new_connections_per_address", " from this address"),
+            false => (Reason::Rate, "limits.new_connections", ""),
+        };
+        let (count, window_ms) = (rate.count(), rate.window_ms());
+        let words = format!("{count} new {what}{whose} may come in {window_ms} ms ({option})");
+        let limit = usize::try_from(count).unwrap_or(usize::MAX);
+        let retry_after_ms = retry_after_ms.max(RETRY_AFTER_MIN_MS);
+        Some(Over { reason, words, option, limit, code: ErrorCode::RateLimited, retry_after_ms })
     }
 
     /// The limit of this reason, in words.
@@ -315,7 +396,8 @@ impl Connections {
             }
             _ => (self.max, "limits.connections_max", ", the limit of this server"),
         };
-        Over { words: format!("there are {limit} {what}{whose} ({option})"), option, limit }
+        let words = format!("there are {limit} {what}{whose} ({option})");
+        Over { reason, words, option, limit, code: ErrorCode::Unavailable, retry_after_ms: RETRY_AFTER_MS }
     }
 
     /// Counts a connection that was refused or is over a limit.
@@ -390,26 +472,35 @@ impl Admitted {
     pub(crate) fn count_for(&mut self, client: Option<IpAddr>) -> bool {
         let Some(proxy) = self.waits.take() else { return true };
         let Connections { per_address_max, by_address, .. } = &*self.connections;
-        let Some(block) = client.map(Block::of).or(proxy).filter(|_| *per_address_max > 0) else { return true };
-        if enter(by_address, block, *per_address_max) {
-            self.block = Some(block);
-            return true;
-        }
-        self.connections.refuse(Reason::Address);
-        let entered = self.connections.reserve.enter(Some(block));
+        let known = client.map(Block::of).or(proxy);
+        let block = known.filter(|_| *per_address_max > 0);
+        let over = if block.is_none_or(|block| enter(by_address, block, *per_address_max)) {
+            self.block = block;
+            let Some(over) = self.connections.arrive(&self.connections.arrivals, client.and_then(counted), false, WHAT)
+            else {
+                return true;
+            };
+            if let Some(block) = self.block.take() {
+                leave(by_address, block);
+            }
+            over
+        } else {
+            self.connections.over(Reason::Address, WHAT)
+        };
+        self.connections.refuse(over.reason);
+        let entered = self.connections.reserve.enter(known);
         if entered.as_ref().is_none_or(|entered| entered.displaces) {
             self.connections.refuse(Reason::NoReserve);
         }
         let Some(entered) = entered else { return false };
         self.connections.open.fetch_sub(1, Relaxed);
-        self.over = Some(OverLimit { reason: Reason::Address, place: Arc::new(entered.place) });
+        self.over = Some(OverLimit { over, place: Arc::new(entered.place) });
         true
     }
 
     /// The limit that this one exceeds; `None` for most.
     pub(crate) fn over(&self) -> Option<Over> {
-        let OverLimit { reason, .. } = self.over.as_ref()?;
-        Some(self.connections.over(*reason, "connections"))
+        self.over.as_ref().map(|over| over.over.clone())
     }
 
     /// The same, for a request on it.
@@ -490,7 +581,7 @@ mod tests {
         let words = over.over().expect("over the limit").words;
         assert!(words.contains("there are 2 connections") && words.contains("limits.connections_max"), "{words}");
         assert!(connections.admit(None, Counts::Now).is_none(), "the reserve has an end");
-        assert_eq!(connections.refused(), [2, 0, 1, 0, 0]);
+        assert_eq!(connections.refused(), [2, 0, 1, 0, 0, 0, 0]);
         drop(first);
         assert!(connections.admit(None, Counts::Now).expect("room").place().is_none());
         drop((second, over));
@@ -537,7 +628,7 @@ mod tests {
         let other = admit(None).expect("an unknown address has no limit of its own");
         let full = admit(address("192.0.2.2")).expect_err("the node has two");
         assert_eq!(full.words, "there are 2 sessions that poll, the limit of this server (limits.connections_max)");
-        assert_eq!(connections.refused(), [1, 1, 0, 0, 0]);
+        assert_eq!(connections.refused(), [1, 1, 0, 0, 0, 0, 0]);
         assert_eq!(connections.open(), OpenCount { open: 1, sessions: 2, max: 2 });
         drop((first, other));
         let again = admit(address("192.0.2.1")).expect("there is room again");

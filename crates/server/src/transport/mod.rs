@@ -7,6 +7,7 @@
 //! connection's socket, of any kind, and `tls` the kind that encrypts.
 
 pub(crate) mod admission;
+mod arrivals;
 pub(crate) mod chunks;
 pub(crate) mod head;
 pub(crate) mod listen;

@@ -235,7 +235,7 @@ metrics! {
         night "Far more than `fanfare_connections_opened_total`: probes, pages, or a client that only connects.";
         |scrape, out| scrape.per_shard(out, |figures| figures.accepted);
     Counter "fanfare_connections_refused" ("reason") "Connections over a limit, by its setting: each is asked to come back, but probes and the API are served. `no_reserve`: of these, closed without an answer. `no_descriptor`: answered 503 and closed, because the system had no descriptor left. `accept_failed`: attempts to accept that failed for another reason.";
-        night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a NAT that has many, or a proxy that `trusted_proxies` does not list. `accept_failed`: the limit of open files is lower than the settings need.";
+        night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a NAT that has many, or a proxy that `trusted_proxies` does not list. `accept_failed`: the limit of open files is lower than the settings need. `new_connections`, `new_connections_per_address`: clients come back in a loop, or somebody only opens connections.";
         |scrape, out| for (reason, count) in REASONS.iter().zip(scrape.refused) {
             out.whole(&[reason], count);
         };
@@ -361,6 +361,11 @@ metrics! {
         night "Rises after a deployment: the rules no longer fit the clients; `fanfare why` shows the decision, and the log names the client. Rises alone: a client probes for access.";
         |scrape, out| for (_, figures) in scrape.known() {
             figures.hub.counts.denials.iter().for_each(|d| out.whole(&[&d.rule, &d.option], d.count));
+        };
+    Counter "fanfare_limits_reached" ("limit") "Refusals of clients at a limit, by its option in `[limits]`. Limits of connections are in `fanfare_connections_refused_total`.";
+        night "One limit rises steadily: one client sends too much (the log names it), or the limit is too small for what clients do.";
+        |scrape, out| for (_, figures) in scrape.known() {
+            figures.hub.counts.limits.iter().for_each(|(limit, count)| out.whole(&[limit], *count));
         };
     Counter "fanfare_errors" ("code") "Errors sent to clients, by code.";
         night "`internal`, `timeout`, `unavailable`, `unknown`: faults of the server, see handlers and store below. `bad_request`: a client of another version. `rate_limited`, `limit_exceeded`: a limit is too small, or a client sends too much.";

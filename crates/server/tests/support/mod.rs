@@ -15,7 +15,7 @@ pub mod scrape;
 pub mod socketio;
 pub mod stream;
 
-use fanfare::hub::{Pattern, Retain, Rule, Rules};
+use fanfare::hub::{Limits as HubLimits, Pattern, Quotas, Retain, Rule, Rules};
 use fanfare::{Builder, Chat, Config, Echo, Fanfare, Hosts, Running};
 use fanfare_wire::websocket::{
     Decoder, Event, Limits, MaskSource, Opcode, Role, client_key, put_close, put_frame, request,
@@ -43,8 +43,11 @@ pub fn runtime() -> tokio::runtime::Runtime {
 /// Settings for tests: all times are long unless a test sets them, so that a busy machine changes nothing.
 pub fn config() -> Config {
     let patient = Duration::from_secs(30);
+    // Many tests send more at once than a client should.
+    let limits = HubLimits { quotas: Quotas::NONE, ..HubLimits::default() };
     // Most requests of the tests say `Host: x`.
-    Config { shards: shards(), head_timeout: patient, close_timeout: patient, hosts: Hosts::Any, ..Config::open() }
+    let hosts = Hosts::Any;
+    Config { shards: shards(), head_timeout: patient, close_timeout: patient, hosts, limits, ..Config::open() }
 }
 
 /// One open rule whose history keeps `count` publications.

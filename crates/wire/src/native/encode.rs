@@ -176,7 +176,16 @@ fn put_connected(
         object.number("presence_bytes", limits.presence_bytes as u64);
         object.number("idempotency_keys_bytes", limits.idempotency_keys_bytes as u64);
         object.number("idempotency_keys_ttl", limits.idempotency_keys_ttl_ms);
-        object.number("commands", COMMANDS_MAX as u64).number("history", u64::from(HISTORY_LIMIT_MAX)).end();
+        object.number("commands", COMMANDS_MAX as u64).number("history", u64::from(HISTORY_LIMIT_MAX));
+        for (name, rate) in [("message_rate", connected.message_rate), ("byte_rate", connected.byte_rate)] {
+            if let Some(rate) = rate {
+                ObjectWriter::plain(object.field(name))
+                    .number("count", rate.count())
+                    .number("time", rate.window_ms())
+                    .end();
+            }
+        }
+        object.end();
     }
     message.end();
 }

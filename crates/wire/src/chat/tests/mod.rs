@@ -40,6 +40,8 @@ fn connects(chat: &mut Chat, client: u64, user: Option<UserId>) {
         ping_ms: 1,
         proof: Proof::default(),
         expires_in_ms: None,
+        message_rate: None,
+        byte_rate: None,
         before: None,
     };
     let reply = Reply { id: Some(TrackedCommand::Connect.id()), body: ReplyBody::Connected(Box::new(connected)) };

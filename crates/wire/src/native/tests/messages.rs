@@ -4,7 +4,7 @@ use super::*;
 use crate::native::fuzz::position_of;
 use fanfare_hub::{
     ClientId, Connected, Disconnect, Epoch, Error, ErrorCode, History, PresenceEntry, PresenceKind, PresencePush,
-    PresenceSnapshot, Proof, Reply, ReplyBody, Signal, SignalPush, Subscribed,
+    PresenceSnapshot, Proof, Rate, Reply, ReplyBody, Signal, SignalPush, Subscribed,
 };
 
 /// The one with which epoch e begins.
@@ -66,6 +66,8 @@ fn replies_are_written_as_documented() {
             ping_ms,
             proof,
             expires_in_ms,
+            message_rate: Some(Rate::new(100, 10_000)),
+            byte_rate: None,
             before: None,
         }))
     };
@@ -93,7 +95,7 @@ fn replies_are_written_as_documented() {
         (
             id(1),
             connected(Some("ada"), true),
-            r#"{"type":"connected","id":1,"client":"00000000000000ff","user":"ada","session_resumed":true,"ticket":"tick\"et","expires":60000,"ping":25000,"protocol":"fanfare.v1","features":["rpc"],"limits":{"message_bytes":65536,"subscriptions":128,"presence_bytes":4096,"idempotency_keys_bytes":4194304,"idempotency_keys_ttl":120000,"commands":32,"history":1000}}"#,
+            r#"{"type":"connected","id":1,"client":"00000000000000ff","user":"ada","session_resumed":true,"ticket":"tick\"et","expires":60000,"ping":25000,"protocol":"fanfare.v1","features":["rpc"],"limits":{"message_bytes":65536,"subscriptions":128,"presence_bytes":4096,"idempotency_keys_bytes":4194304,"idempotency_keys_ttl":120000,"commands":32,"history":1000,"message_rate":{"count":100,"time":10000}}}"#,
         ),
         (
             None,

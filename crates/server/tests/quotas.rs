@@ -1,0 +1,279 @@
+//! Limits of users, of rates and of new connections, on every transport and protocol.
+//!
+//! Rates have windows of an hour, so that nothing drains while a test runs, however slow the machine is.
+
+mod support;
+
+use fanfare::hub::{Limits, Quotas, Rate};
+use fanfare::{Config, Fanfare, Identity, Native, NewConnections, Running, SocketIoConfig, Token};
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use support::polls::{Poller, post};
+use support::scrape::scrape;
+use support::stream::{Stream, Way};
+use support::{Client, Frame, Response, Server, config, connect, response, runtime, socketio, upgrade};
+
+const HOUR_MS: u64 = 3_600_000;
+
+fn per_hour(count: u64) -> Option<Rate> {
+    Some(Rate::new(count, HOUR_MS))
+}
+
+fn limited(quotas: Quotas) -> Config {
+    let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
+    Config { limits: Limits { quotas, ..Limits::default() }, socketio, admin: fanfare::AdminOn::MainPort, ..config() }
+}
+
+/// The limit that an error names, if it is one; it says when to try again.
+#[track_caller]
+fn assert_limited(answer: &Value, code: &str, option: &str) {
+    assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!(code)), "{answer}");
+    assert_eq!(answer["retryable"], true, "{answer}");
+    assert!(answer["retry_after"].as_u64().is_some_and(|ms| (1..=HOUR_MS).contains(&ms)), "{answer}");
+    let message = answer["message"].as_str().expect("words");
+    assert!(message.contains(&format!("(limits.{option})")), "{message}");
+}
+
+fn publish(number: u32) -> Value {
+    json!({"type": "publish", "id": number, "channel": "chat:a", "data": "x".repeat(60)})
+}
+
+/// Sends publications until one is refused: how many were taken, and the refusal.
+fn until_refused(mut send: impl FnMut(Value) -> Value) -> (u32, Value) {
+    for number in 0..100 {
+        let answer = send(publish(number));
+        if answer["type"] != "published" {
+            return (number, answer);
+        }
+    }
+    panic!("nothing was refused");
+}
+
+#[test]
+fn what_a_connection_sends_has_rates_on_every_transport() {
+    let rows = [
+        ("messages_per_connection", Quotas { messages_per_connection: per_hour(3), ..Quotas::NONE }),
+        ("bytes_per_connection", Quotas { bytes_per_connection: per_hour(200), ..Quotas::NONE }), // 62 bytes each
+    ];
+    for (option, quotas) in rows {
+        let server = Server::native(limited(quotas));
+        let address = server.address;
+        let mut other = Client::connected(address);
+        other.follow("chat:a");
+        let mut socket = Client::connected(address);
+        let mut poller = Poller::connect(address, json!({}));
+        let mut streams = ["/v1/sse", "/v1/stream"].map(|path| {
+            let mut stream = Stream::post(address, path, &json!({"type": "connect", "id": 1}).to_string());
+            let connected =
+                if path == "/v1/sse" { stream.message().json() } else { stream.line().expect("it goes on") };
+            let poller = Poller::of(address, &json!({"n": 1, "messages": [connected]}));
+            (stream, poller)
+        });
+        let mut ways: Vec<(&str, Box<dyn FnMut(Value) -> Value + '_>)> = vec![
+            ("WebSocket", Box::new(|command| socket.ask("publish", command))),
+            ("poll", Box::new(|command| poller.send(json!([command])).remove(0))),
+        ];
+        for (stream, poller) in &mut streams {
+            let _open = stream;
+            ways.push(("stream", Box::new(|command| poller.send(json!([command])).remove(0))));
+        }
+        let count = ways.len() as f64;
+        for (name, send) in &mut ways {
+            let (taken, refused) = until_refused(send);
+            assert_eq!(taken, 3, "{name}");
+            assert_limited(&refused, "rate_limited", option);
+        }
+        drop(ways);
+        // Nobody else pays, and nobody was closed.
+        assert_eq!(other.ask("publish", publish(1))["type"], "published");
+        assert_eq!(
+            socket.ask("presence", json!({"channel": "chat:a"}))["type"] == "error",
+            option.starts_with("messages")
+        );
+        let scraped = scrape(address);
+        assert!(scraped.get(&format!("fanfare_limits_reached_total{{limit=\"{option}\"}}")) >= count);
+    }
+}
+
+#[test]
+fn a_chat_and_a_socket_io_client_above_their_rate_are_ignored_and_stay() {
+    let server = Server::native(limited(Quotas { messages_per_connection: per_hour(4), ..Quotas::NONE }));
+    let mut reader = Client::join(server.address, "bob", "a");
+    let mut chat = Client::join(server.address, "ada", "a");
+    for number in 0..10 {
+        chat.say(&format!("chat {number}"));
+    }
+    let (mut sender, _) = socketio::enter(&server);
+    sender.text(r#"42["join-room","a"]"#);
+    for number in 0..10 {
+        sender.text(&format!(r#"42{number}["message",{{"room":"a","number":{number}}}]"#));
+    }
+    sender.send(fanfare_wire::websocket::Opcode::Ping, b"still here");
+    while sender.next() != Frame::Pong(b"still here".to_vec()) {}
+    chat.send(fanfare_wire::websocket::Opcode::Ping, b"still here");
+    while chat.next() != Frame::Pong(b"still here".to_vec()) {}
+    reader.say("the last");
+    let mut heard = 0;
+    loop {
+        let message = reader.until("message");
+        if message["content"] == "the last" {
+            break;
+        }
+        heard += 1;
+    }
+    assert!((1..4).contains(&heard), "{heard}: a join is one of the four");
+    let reached = scrape(server.address).get("fanfare_limits_reached_total{limit=\"messages_per_connection\"}");
+    assert!(reached >= 12.0, "{reached}");
+}
+
+struct Served {
+    _running: Running,
+    _runtime: tokio::runtime::Runtime,
+    address: SocketAddr,
+}
+
+/// A server whose tokens are the names of their users.
+fn of_users(quotas: Quotas) -> Served {
+    let runtime = runtime();
+    let identify = async |token: Option<Token>| {
+        Ok::<_, fanfare::Refusal>(token.map_or(Identity::anonymous(), |token| Identity::user(token.as_str())))
+    };
+    let builder = Fanfare::builder(()).config(limited(quotas)).on_connect(identify);
+    let running = {
+        let _on = runtime.enter();
+        let server =
+            builder.protocol("/v1/ws", Native::default().heartbeat_ms(600_000)).build().expect("good settings");
+        server.start(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port")
+    };
+    let address = running.tcp_address().expect("TCP");
+    Served { _running: running, _runtime: runtime, address }
+}
+
+#[test]
+fn a_user_has_so_many_connections_over_all_transports() {
+    let served = of_users(Quotas { connections_per_user_max: 2, ..Quotas::NONE });
+    let address = served.address;
+    let mut first = Client::native(address);
+    first.hello(json!({"token": "ada"}));
+    let _second = Poller::connect(address, json!({"token": "ada"}));
+    let option = "connections_per_user_max";
+    let refused = Client::native(address).ask("connect", json!({"token": "ada"}));
+    assert_limited(&refused, "too_many_connections", option);
+    let connect = json!({"type": "connect", "id": 1, "token": "ada"});
+    let poll = post(address, "/v1/poll", &connect);
+    let answer = &poll.body;
+    assert!(poll.status() == 429 || answer.contains("too_many_connections"), "{} {answer}", poll.head);
+    for path in ["/v1/sse", "/v1/stream"] {
+        let body = json!({"type": "connect", "id": 1, "token": "ada"}).to_string();
+        let mut stream = Stream::post(address, path, &body);
+        assert_eq!(stream.status(), 200, "{path}: it will pass");
+        let rest = stream.rest();
+        assert!(rest.contains("overloaded") && !rest.contains("\"connected\""), "{path}: {rest}");
+    }
+    let headers = "Authorization: Bearer ada\r\n";
+    let mut events = Stream::by(Way::First, address, "/events?channel=chat:a", headers);
+    assert_eq!(events.status(), 200);
+    assert!(events.rest().contains("retry:"));
+    // Others come in, and one that leaves makes room.
+    Client::native(address).hello(json!({"token": "bob"}));
+    Client::native(address).hello(json!({}));
+    assert_eq!(first.ask("disconnect", json!({}))["type"], "result");
+    assert!(first.closed().is_some());
+    Client::native(address).hello(json!({"token": "ada"}));
+    assert!(scrape(address).get(&format!("fanfare_limits_reached_total{{limit=\"{option}\"}}")) >= 4.0);
+}
+
+#[test]
+fn the_connections_of_a_user_share_a_rate() {
+    let served = of_users(Quotas { messages_per_user: per_hour(8), ..Quotas::NONE });
+    let mut taken = 0;
+    for _ in 0..4 {
+        let mut client = Client::native(served.address);
+        client.hello(json!({"token": "ada"}));
+        let (count, refused) = until_refused(|command| client.ask("publish", command));
+        taken += count;
+        assert_limited(&refused, "rate_limited", "messages_per_user");
+    }
+    assert!((8..=8 + support::shards() as u32).contains(&taken), "{taken}");
+}
+
+fn from(address: SocketAddr, client: &str) -> Client {
+    let mut socket = connect(address);
+    socket.write_all(&upgrade(address, "/", &[], &[("X-Forwarded-For", client)])).expect("it reads");
+    assert_eq!(response(&mut socket).status(), 101);
+    Client::of(socket)
+}
+
+fn get(mut socket: TcpStream, path: &str) -> Response {
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+    response(&mut socket)
+}
+
+#[test]
+fn connections_that_come_too_fast_from_one_address_are_asked_to_come_back() {
+    let new_connections = NewConnections { in_all: None, per_address: per_hour(2) };
+    let trusted_proxies = vec!["loopback".parse().expect("a proxy")];
+    let server = Server::native(Config { new_connections, trusted_proxies, ..limited(Quotas::NONE) });
+    let (one, other) = ("192.0.2.1", "192.0.2.2");
+    let join = |client: &mut Client| {
+        client.text(&support::join("ada", "a"));
+        client.until("room_state");
+    };
+    let mut living: Vec<Client> = (0..2).map(|_| from(server.address, one)).collect();
+    living.iter_mut().for_each(join);
+    living.remove(1).close();
+    for _ in 0..3 {
+        assert_eq!(from(server.address, one).closed(), Some(4004), "it came back at once");
+    }
+    // Sessions that poll have as many besides.
+    let body = |attempt: u32| json!({"type": "connect", "id": 1, "attempt": format!("attempt number {attempt}")});
+    let poll = |attempt: u32| {
+        let mut socket = connect(server.address);
+        let header = format!("X-Forwarded-For: {one}\r\n");
+        let request = support::polls::request("POST", "/v1/poll", &header, &body(attempt).to_string());
+        socket.write_all(request.as_bytes()).expect("it reads");
+        response(&mut socket)
+    };
+    assert_eq!((poll(1).status(), poll(2).status(), poll(2).status()), (200, 200, 200), "the last one is a repeat");
+    let refused = poll(3);
+    assert_eq!(refused.status(), 429, "{}", refused.body);
+    assert!(refused.body.contains("limits.new_connections_per_address"), "{}", refused.body);
+    assert!(refused.header("retry-after").is_some_and(|after| after.parse::<u64>().is_ok_and(|s| s > 0)));
+    // Others do not pay, and who is connected stays.
+    let mut newcomer = from(server.address, other);
+    join(&mut newcomer);
+    newcomer.say("hello");
+    living[0].until("message");
+    let refusals =
+        scrape(server.address).get("fanfare_connections_refused_total{reason=\"new_connections_per_address\"}");
+    assert!((4.0..6.0).contains(&refusals), "{refusals}");
+}
+
+#[test]
+fn connections_that_come_too_fast_in_all_are_asked_to_come_back_and_probes_are_served() {
+    let new_connections = NewConnections { in_all: per_hour(2), per_address: None };
+    let server = Server::native(Config { new_connections, ..limited(Quotas::NONE) });
+    let mut living: Vec<Client> = (0..2).map(|_| Client::connected(server.address)).collect();
+    assert_eq!(Client::native(server.address).closed(), Some(4004));
+    let page = get(connect(server.address), "/");
+    assert_eq!(page.status(), 429, "{}", page.body);
+    assert!(page.body.contains("(limits.new_connections)"), "{}", page.body);
+    assert!(page.header("retry-after").is_some());
+    assert_eq!(get(connect(server.address), "/healthz").status(), 200);
+    let mut stream = Stream::by(Way::First, server.address, "/v1/sse", "");
+    assert_eq!(stream.status(), 200, "an event source gives up at any other status");
+    assert!(stream.rest().contains("overloaded"));
+    for client in &mut living {
+        assert_eq!(client.ask("publish", publish(1))["type"], "published");
+    }
+    // Other rates are in force at once.
+    let mut config = limited(Quotas { messages_per_connection: per_hour(1), ..Quotas::NONE });
+    config.new_connections = NewConnections { in_all: None, per_address: None };
+    server.running().reload_limits(&config);
+    let mut late = Client::native(server.address);
+    let connected = late.hello(json!({}));
+    let (taken, refused) = until_refused(|command| late.ask("publish", command));
+    assert!(taken <= 1 || connected["limits"].get("message_rate").is_none(), "{connected}");
+    assert_limited(&refused, "rate_limited", "messages_per_connection");
+}
