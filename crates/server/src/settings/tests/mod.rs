@@ -103,7 +103,8 @@ fn every_limit_of_the_hub_is_a_setting() {
     ];
     let shown = format!("{:?}", fanfare_hub::Limits::default());
     let fields = shown.split(['{', ',']).skip(1).filter_map(|field| field.split_once(':')).map(|(name, _)| name.trim());
-    for field in fields {
+    let parts = ["quotas", "count", "window_ms", "each"]; // limits within it, and what a rate is made of
+    for field in fields.filter(|field| !parts.contains(field)) {
         let name = &field.replace("_ms", "");
         let other = elsewhere.iter().find(|(of, _)| of == name).map(|(_, key)| (*key).to_owned());
         let key = other.unwrap_or_else(|| format!("limits.{name}"));
