@@ -7,8 +7,8 @@
 //! commands), `question` (questions to it), `forward` (commands that come by other requests), `many` (work in slices),
 //! `rewire` (a connection goes on over another wire), `inspect` (views for an operator), `away` (sessions without a
 //! connection), `bans` (who may not connect), `users` (what one user may have and do), over the tables `table`,
-//! `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in `edge`, which knows no
-//! session.
+//! `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in `edge`, which knows
+//! no session.
 
 mod acts;
 mod anew;
