@@ -4,7 +4,7 @@
 //! for how long. A refusal takes nothing of a rate. Addresses whose buckets are empty are forgotten; beyond
 //! [`ADDRESSES_MAX`] of others a new address is not counted by itself, only in all: a flood of addresses takes no
 //! memory and keeps no other address out. Loopback addresses are not counted by themselves: what comes from this
-//! machine is no attack, and a proxy that `trusted_proxies` does not list would share one rate among all of its clients.
+//! machine is no attack, and a proxy that `trusted_proxies` does not list would share one rate among all its clients.
 
 use super::admission::Block;
 use crate::config::NewConnections;
