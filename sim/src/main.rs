@@ -68,6 +68,12 @@ struct Options {
     /// Take this away from the worlds: what a failure was shrunk to. It is not shrunk again.
     #[arg(long)]
     smaller: Option<shrink::Smaller>,
+    /// Run so many seeds at a time; one for each core if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Print a digest of what happened in each seed instead of a report: two builds that behave alike have the same.
+    #[arg(long)]
+    digest: bool,
 }
 
 fn main() -> ExitCode {
@@ -75,13 +81,21 @@ fn main() -> ExitCode {
     let options = Options::parse();
     run::quiet_panics();
     watchdog::start(options.hunt);
+    let jobs = options.jobs.map_or_else(run::jobs, usize::from);
     if options.hunt {
-        return hunt(options.seed, options.seeds);
+        return hunt(options.seed, options.seeds, jobs);
     }
     let first = options.seed.unwrap_or(1);
     let seeds = if options.seed.is_some() && !given_seeds { 1 } else { options.seeds };
     let events = options.events.max(1);
-    let batch = run::batch(first, seeds, events, &options.smaller.clone().unwrap_or_default());
+    let smaller = options.smaller.clone().unwrap_or_default();
+    if options.digest {
+        for (seed, digest) in run::digests(first, seeds, jobs, &smaller) {
+            println!("{seed} {digest:016x}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let batch = run::batch(first, seeds, jobs, events, &smaller);
     let mut failed = batch.failures.len() as u64;
     report(&batch, events, options.smaller.as_ref());
     if seeds >= LARGE_BATCH {
@@ -96,9 +110,9 @@ fn main() -> ExitCode {
 }
 
 /// Looks for a seed that fails; `first` is tried first.
-fn hunt(first: Option<u64>, seeds: u64) -> ExitCode {
+fn hunt(first: Option<u64>, seeds: u64, jobs: usize) -> ExitCode {
     let tried = first.and_then(|seed| run::one(seed, 1, &Smaller::default()).err());
-    match tried.or_else(|| run::hunt(seeds)) {
+    match tried.or_else(|| run::hunt(seeds, jobs)) {
         Some(Failure { seed, what, .. }) => {
             println!("found by seed {seed}: {}", what.lines().next().unwrap_or_default());
             ExitCode::SUCCESS

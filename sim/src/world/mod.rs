@@ -156,7 +156,7 @@ const APP: u64 = 200;
 const WHISPERS: u64 = 201;
 
 impl World {
-    pub(crate) fn new(seed: u64, events: usize, smaller: &Smaller) -> Self {
+    pub(crate) fn new(seed: u64, mut trace: Trace, smaller: &Smaller) -> Self {
         let Drawn { plan, chances } = Drawn::of(seed, smaller);
         let now_ms = 1_000_000 + chances.of("clock", 0).below(1_000_000);
         let wall_ms = 1_700_000_000_000;
@@ -206,7 +206,6 @@ impl World {
         let chats = of_chats.iter_mut().map(ChatClient::new).collect();
         let readers = of_readers.iter_mut().enumerate().map(|(n, rng)| Reader::new(n, rng, &plan)).collect();
         let numbers = numbers_of_all.map(|n| Numbers::new(n as u64)).collect();
-        let mut trace = Trace::new(events);
         trace.note(now_ms, || format!("{plan:?}"));
         World {
             client_rngs,
@@ -323,6 +322,7 @@ impl World {
             }
             self.wall_ms += at_ms - self.now_ms;
             self.now_ms = at_ms;
+            self.trace.step(at_ms);
             let Some((life, event)) = self.events[slot].take() else { continue };
             self.free.push(slot);
             if life != self.life && event.is_of_a_shard() {
@@ -342,7 +342,7 @@ impl World {
     }
 
     /// The properties of the run, for the report.
-    pub(crate) fn into_report(mut self) -> (Counts, Vec<String>) {
+    pub(crate) fn into_report(mut self) -> (Counts, Trace) {
         self.counts.add(&self.checker.counts);
         for core in &self.cores {
             self.counts.core_messages += core.messages;
@@ -377,7 +377,7 @@ impl World {
         self.counts.store_unknown = stores.unknowns;
         self.counts.store_silent = stores.silences;
         self.counts.store_stuck = stores.stuck;
-        (self.counts.clone(), self.trace.into_lines())
+        (self.counts.clone(), self.trace)
     }
 
     fn now(&self) -> Now {
