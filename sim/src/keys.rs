@@ -112,8 +112,10 @@ impl Keys {
 
     /// True if any key may have been forgotten before its time.
     pub(crate) fn any_may_be_shed(&self) -> bool {
-        let channels = self.used.keys().map(|(channel, ..)| channel);
-        self.shed > 0 || channels.clone().any(|channel| self.may_be_shed(channel, 0))
+        // The keys are in the order of their channels.
+        let mut channels: Vec<&ChannelName> = self.used.keys().map(|(channel, ..)| channel).collect();
+        channels.dedup();
+        self.shed > 0 || channels.into_iter().any(|channel| self.may_be_shed(channel, 0))
     }
 
     /// True if keys end within a run.

@@ -146,8 +146,9 @@ impl Checker {
             *found.entry((data.clone(), epoch.0)).or_default() += 1;
             *anywhere.entry(data).or_default() += 1;
         }
+        let keys_hold = !stores.may_forget_keys();
         if let Some(((data, _), times)) = found.iter().find(|((data, _), times)| {
-            let once = |keyed: bool| keyed && !stores.may_forget_keys();
+            let once = |keyed: bool| keyed && keys_hold;
             **times > self.attempts.get(data).map_or(0, |a| if once(a.keyed) { 1 } else { a.tries })
         }) {
             let all = stores.ledger.all().filter(|(.., kept)| plain(kept.publication.data.bytes()) == *data);
