@@ -51,7 +51,7 @@ impl Checker {
             to_rooms: BTreeMap::new(),
             keeping: Keeping::default(),
         };
-        self.views.insert(pipe, view);
+        self.views.insert(pipe, Box::new(view));
     }
 
     /// The answers to the commands of a connection come by requests of their own.

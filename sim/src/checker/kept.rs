@@ -282,7 +282,7 @@ impl Checker {
     fn had(&self, view: &View, client: ClientId, channel: &ChannelName) -> Option<&View> {
         let is_earlier =
             |other: &&View| other.keeping.session.is_some_and(|(of, _)| of == client) && other.taken_up < view.taken_up;
-        let mut earlier: Vec<&View> = self.views.values().filter(is_earlier).collect();
+        let mut earlier: Vec<&View> = self.views.values().map(|other| &**other).filter(is_earlier).collect();
         earlier.sort_by_key(|other| Reverse(other.taken_up));
         let asks = |other: &&View| {
             let is_asking = other.bare.get(channel).is_some_and(|want| want.options.keep);
@@ -310,7 +310,8 @@ impl Checker {
                 && other.keeping.session.is_some_and(|(of, _)| of == client)
                 && (before.taken_up..view.taken_up).contains(&other.taken_up)
         };
-        !self.views.values().any(is_others) && !before.is_apart && !is_leaving && !is_ended && stays < self.rooms_max
+        let is_anothers = self.views.values().any(|other| is_others(other));
+        !is_anothers && !before.is_apart && !is_leaving && !is_ended && stays < self.rooms_max
     }
 
     /// A client reads that its subscription goes on: it is where its last connection was, and in its rooms.

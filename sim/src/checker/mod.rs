@@ -33,7 +33,8 @@ pub(crate) type Verdict = Result<(), String>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
-    views: BTreeMap<usize, View>,
+    /// Boxed, because each message takes its view out and puts it back.
+    views: BTreeMap<usize, Box<View>>,
     /// By payload: the fate of each publication.
     attempts: BTreeMap<Vec<u8>, Attempt>,
     presences: Presences,

@@ -26,17 +26,18 @@ impl World {
     pub(super) fn bounds(&mut self, shard: usize) -> Verdict {
         self.application.broken()?;
         self.stores.borrow_mut().verdict()?;
-        let questions = self.shards[shard].shard.stats().questions;
+        let stats = self.shards[shard].shard.stats();
+        let questions = stats.questions;
         if questions > self.plan.limits.questions_max {
             return Err(format!("promise 6: {questions} questions, the limit is {}", self.plan.limits.questions_max));
         }
         let limits = &self.plan.limits;
-        let waiting = self.shards[shard].shard.stats().store_waiting_bytes;
+        let waiting = stats.store_waiting_bytes;
         let waiting_max = limits.store_waiting_bytes_max + 2 * limits.message_bytes_max;
         if waiting > waiting_max {
             return Err(format!("promise 6: {waiting} bytes wait for the store, {waiting_max} may"));
         }
-        self.held(shard)?;
+        self.held(shard, stats.sends_bytes)?;
         let limits = &self.plan.limits;
         let used = self.stores.borrow().bytes_used(shard);
         if used > limits.history_bytes_max {
@@ -48,7 +49,11 @@ impl World {
         if waiting > max + limits.page_bytes_max + 2 * limits.message_bytes_max {
             return Err(format!("promise 6: {waiting} bytes wait behind a fan-out, the limit is {max}"));
         }
-        for (index, pipe) in self.pipes.iter().enumerate().filter(|(_, p)| p.shard == shard && p.server_open) {
+        // A connection that has ended stays so, unless it is bound later.
+        let pipes = &self.pipes;
+        self.shards[shard].open.retain(|pipe| pipes[*pipe].server_open);
+        for &index in &self.shards[shard].open {
+            let pipe = &pipes[index];
             // One turn gives a page without a request and the publication that exceeds it, a page to a client that
             // catches up, one answer that is a page, and a short answer to each command that had been read.
             let frames = limits.outstanding_max + limits.subscriptions_max + limits.signals_waiting_max + 4;

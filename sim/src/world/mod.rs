@@ -185,6 +185,7 @@ impl World {
                 stalled_until_ms: 0,
                 polls: PollTable::default(),
                 conns: Vec::new(),
+                open: Vec::new(),
             }
         });
         let shards = shards.collect();

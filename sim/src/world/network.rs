@@ -57,6 +57,7 @@ impl World {
         let number =
             self.number_of(client) << 32 | self.pipes.iter().filter(|pipe| pipe.client == client).count() as u64;
         self.pipes.push(Pipe::new(pipe, shard, client, self.now_ms, self.chances.of("pipe", number)));
+        self.shards[shard].has_open(pipe);
         pipe
     }
 
@@ -66,6 +67,7 @@ impl World {
         let index =
             self.shards[shard].conns.iter().position(|(_, pipe)| pipe.is_none_or(|p| !self.pipes[p].server_open));
         let core = &mut self.shards[shard];
+        core.has_open(pipe);
         let index = index.unwrap_or_else(|| {
             core.conns.push((0, None));
             core.conns.len() - 1

@@ -57,13 +57,24 @@ pub(super) struct Core {
     pub(super) polls: PollTable,
     /// Pipe of each connection index, with the generation that it stands for.
     pub(super) conns: Vec<(u32, Option<usize>)>,
+    /// Its pipes that the server has open, in order; those that have ended are taken out at the next step.
+    pub(super) open: Vec<usize>,
+}
+
+impl Core {
+    /// The server has a connection open.
+    pub(super) fn has_open(&mut self, pipe: usize) {
+        if let Err(at) = self.open.binary_search(&pipe) {
+            self.open.insert(at, pipe);
+        }
+    }
 }
 
 impl World {
     /// The shell: one input, then the hub's effects, in order.
     pub(super) fn handle(&mut self, shard: usize, input: Input) -> Verdict {
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
+        let (mut next, mut inputs) = (Some(input), VecDeque::new());
+        while let Some(input) = next.take().or_else(|| inputs.pop_front()) {
             let mut effects = std::mem::take(&mut self.shards[shard].effects);
             effects.clear();
             let now = self.now();
