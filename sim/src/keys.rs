@@ -5,7 +5,7 @@
 //! user, else the session, else the application's API key. A store may forget keys before their time only where they
 //! take more than their bound.
 
-use fanfare_hub::{ChannelName, Entry, Limits, Position, StoreAnswer};
+use fanfare_hub::{Audience, ChannelName, Data, Entry, Limits, Position, StoreAnswer};
 use std::collections::BTreeMap;
 
 /// More than a store takes for one key.
@@ -28,8 +28,11 @@ pub(crate) struct Keys {
 struct Used {
     at_ms: u64,
     at: Position,
-    content: String,
+    content: Content,
 }
+
+/// What must be the same where a key is used again.
+type Content = (Data, Option<Box<str>>, Option<Box<Audience>>);
 
 impl Keys {
     pub(crate) fn new(limits: &Limits) -> Self {
@@ -57,7 +60,7 @@ impl Keys {
         };
         let channel = &entry.publish.channel;
         let of = (channel.clone(), scope_of(entry), key.to_string());
-        let content = format!("{:?} {:?} {:?}", entry.publish.data, entry.publish.event, entry.audience);
+        let content = (entry.publish.data.clone(), entry.publish.event.clone(), entry.audience.clone());
         let used = self.used.get(&of);
         let age_ms = used.map(|used| now_ms - used.at_ms);
         match answer {

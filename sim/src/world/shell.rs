@@ -15,6 +15,7 @@ use bytes::Bytes;
 use fanfare_hub::{
     Appended, ChannelName, ConnId, Effect, Effects, Input, PeerMessage, PollTable, Push, ReplyBody, Rng, Shard,
 };
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -123,7 +124,7 @@ impl World {
                 let in_chat = if wire == CHAT_WIRE { Some(self.chat_push(&push)?) } else { None };
                 let in_stream = Self::reader_push(&push, wire);
                 let message = Rc::new(ToClient::Push(push));
-                let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
+                let frame = OnceCell::new();
                 for conn in recipients {
                     let turn = self.turn;
                     if let Some(pipe) = self.pipe_of(shard, *conn) {
@@ -182,7 +183,7 @@ impl World {
                     match (&in_chat, &in_stream) {
                         (Some(push), _) => self.chat_is_told((shard, *conn), &message, push, inputs)?,
                         (_, Some(push)) => self.reader_is_told((shard, *conn), &message, push, inputs)?,
-                        _ => self.append(shard, *conn, &message, frame.clone(), inputs),
+                        _ => self.append(shard, *conn, &message, &frame, inputs),
                     }
                     if let (Some(pipe), ToClient::Push(Push::Signal(signal))) = (self.pipe_of(shard, *conn), &*message)
                         && signal.signal.to.is_some()
@@ -211,7 +212,6 @@ impl World {
                     self.answers(pipe, shard, &reply)?;
                 }
                 let message = Rc::new(ToClient::Reply(reply));
-                let frame = wire::encode(&message, shard, self.wall_ms, &self.plan.limits);
                 if let Some(since) = self.full_of(shard, conn) {
                     since.answers += 1;
                 }
@@ -233,7 +233,7 @@ impl World {
                     (Some(pipe), ToClient::Reply(reply)) if self.pipes[pipe].reader.is_some() => {
                         self.reader_is_answered(pipe, reply, inputs)?;
                     }
-                    _ => self.append(shard, conn, &message, frame, inputs),
+                    _ => self.append(shard, conn, &message, &OnceCell::new(), inputs),
                 }
             }
             Effect::Pause(conn) => {
@@ -338,12 +338,13 @@ impl World {
         }
     }
 
+    /// `frame`: the message as a frame of a WebSocket, which is made for the first recipient that needs it.
     fn append(
         &mut self,
         shard: usize,
         conn: ConnId,
         message: &Rc<ToClient>,
-        frame: Bytes,
+        frame: &OnceCell<Bytes>,
         inputs: &mut VecDeque<Input>,
     ) {
         let Some(index) = self.pipe_of(shard, conn) else { return };
@@ -353,7 +354,7 @@ impl World {
             Pipe { polling: Some(_), .. } => wire::encode_entry(message, shard, wall_ms, limits),
             Pipe { stream: Some(stream), .. } => wire::encode_streamed(message, stream.form, shard, wall_ms, limits),
             Pipe { engine: Some(_), .. } => wire::encode_packet(message, shard, wall_ms, limits),
-            _ => frame,
+            _ => frame.get_or_init(|| wire::encode(message, shard, wall_ms, limits)).clone(),
         };
         let pipe = &mut self.pipes[index];
         let largest = if wire::is_page(message) { &mut pipe.page_frame_max } else { &mut pipe.frame_max };
