@@ -94,6 +94,7 @@ counts! {
     core_gaps, "losses that the client core told its application";
     chat_joined, "rooms that chat clients have entered";
     chat_left, "rooms that chat clients have left";
+    chat_refused, "refusals that chat clients have read";
     chat_messages, "publications that chat clients have read";
     chat_foreign, "those of them that no chat client has sent";
     chat_typing, "signals that chat clients have read";

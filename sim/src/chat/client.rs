@@ -1,6 +1,6 @@
 //! A chat client: it joins rooms, says something, types, leaves, and joins again when it is cut off or not answered.
 //!
-//! It knows what its socket tells it and nothing else: a `join` that is refused is a `room_state` that does not come.
+//! It knows what its socket tells it, and which of its joins a `room_state` answers: the world tells it that.
 
 use super::Say;
 use crate::chances::pick_of;
@@ -12,8 +12,6 @@ use fanfare_hub::{Rng, UserId};
 const STATE_MS: u64 = 2_500;
 /// So often it does before it connects anew.
 const JOINS_MAX: u32 = 3;
-/// An earlier join is decided by then: in the end all answers come soon. No `room_state` says which join it answers.
-const DECIDED_MS: u64 = 6_000;
 
 /// An action of a chat client.
 #[derive(Debug)]
@@ -31,16 +29,13 @@ pub(crate) struct ChatClient {
     username: String,
     /// The room that it has joined last; the outer `None`: none.
     room: Option<Option<String>>,
-    /// It has had the `room_state`.
+    /// It has had the `room_state` that answers its last join.
     pub(crate) is_in: bool,
-    /// That was the answer to its last join.
-    is_sure: bool,
     joined_ms: u64,
-    /// When the join before that was sent on the same connection.
-    joined_before_ms: Option<u64>,
+    /// Joins in a row without an answer.
     joins: u32,
-    /// On this connection.
-    has_joined: bool,
+    /// All joins that it has sent on this connection.
+    sent: u64,
     pub(crate) retry_ms: u64,
     pub(crate) heard_ms: u64,
 }
@@ -55,11 +50,9 @@ impl ChatClient {
             username: String::new(),
             room: None,
             is_in: false,
-            is_sure: false,
             joined_ms: 0,
-            joined_before_ms: None,
             joins: 0,
-            has_joined: false,
+            sent: 0,
             retry_ms: 0,
             heard_ms: 0,
         };
@@ -79,8 +72,7 @@ impl ChatClient {
     /// It has opened a connection.
     pub(crate) fn opened(&mut self, pipe: usize, now_ms: u64) {
         (self.pipe, self.heard_ms, self.is_in, self.joins) = (Some(pipe), now_ms, false, 0);
-        (self.room, self.joined_ms, self.joined_before_ms) = (None, now_ms, None);
-        self.has_joined = false;
+        (self.room, self.joined_ms, self.sent) = (None, now_ms, 0);
     }
 
     /// The connection is gone.
@@ -89,12 +81,12 @@ impl ChatClient {
         self.retry_ms = now_ms + 20 + rng.below(400);
     }
 
-    /// It reads a text.
-    pub(crate) fn reads(&mut self, now_ms: u64, text: &str) {
+    /// It reads a text, which may be the `room_state` that answers one of its joins, by its number. A `room_state` that
+    /// answers none is of the room of an earlier join: its client was slow.
+    pub(crate) fn reads(&mut self, now_ms: u64, answers: Option<u64>) {
         self.heard_ms = now_ms;
-        if text.starts_with("{\"type\":\"room_state\"") {
-            let is_alone = self.joined_before_ms.is_none_or(|before_ms| before_ms + DECIDED_MS < self.joined_ms);
-            (self.is_in, self.is_sure, self.joins) = (self.room.is_some(), is_alone, 0);
+        if answers == Some(self.sent) {
+            (self.is_in, self.joins) = (self.room.is_some(), 0);
         }
     }
 
@@ -110,9 +102,8 @@ impl ChatClient {
             Some(same) if is_calm => same,
             _ => room,
         };
-        self.joined_before_ms = std::mem::replace(&mut self.has_joined, true).then_some(self.joined_ms);
         (self.room, self.is_in, self.joined_ms) = (Some(room.clone()), false, now_ms);
-        self.joins += 1;
+        (self.joins, self.sent) = (self.joins + 1, self.sent + 1);
         ChatAct::Say(Say::Join { user_id: self.user_id.clone(), username: self.username.clone(), room })
     }
 
@@ -141,10 +132,6 @@ impl ChatClient {
             };
         }
         match self.room {
-            // It has joined twice in a row, and the second time may have been refused: there is no word for that.
-            Some(_) if is_calm && self.is_in && !self.is_sure && now_ms > self.joined_ms + DECIDED_MS => {
-                vec![self.join(now_ms, rng, plan, is_calm)]
-            }
             None if is_calm || rng.below(3) == 0 => vec![self.join(now_ms, rng, plan, is_calm)],
             // Its messages before its first join, and after it has left, are for nobody.
             _ if is_calm || self.room.is_none() && rng.below(6) > 0 => Vec::new(),

@@ -325,7 +325,7 @@ impl World {
         self.trace
             .note(now_ms, || format!("chat client {client} receives on pipe {index}: {}", text.unwrap_or("a ping")));
         if let Some(chat) = self.chat_of(client) {
-            self.chats[chat].reads(now_ms, text.unwrap_or_default());
+            self.chats[chat].reads(now_ms, answered_join(&message));
         }
         self.chat_counts(&message, &form);
         self.chat_learns(index, &message, &form)?;
@@ -366,6 +366,7 @@ impl World {
             return;
         }
         match message {
+            ToClient::Reply(Reply { body: ReplyBody::Error(_), .. }) => self.counts.chat_refused += 1,
             ToClient::Reply(_) => self.counts.chat_joined += 1,
             ToClient::Push(Push::Message { publication, .. }) => {
                 self.counts.chat_messages += 1;
@@ -433,5 +434,13 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// The number of the join that this answers with a `room_state`.
+fn answered_join(message: &ToClient) -> Option<u64> {
+    match message {
+        ToClient::Reply(Reply { id: Some(RequestId::Number(id)), body: ReplyBody::Presence { .. } }) => Some(id / 2),
+        _ => None,
     }
 }
