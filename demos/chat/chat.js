@@ -105,6 +105,7 @@ function interrupted() {
 }
 
 function receive(frame) {
+  if (frame.type === 'error') $('message-error').textContent = String(frame.message) // our `join` or message
   if (joins.length > 0) {
     if (frame.type === 'room_state') serverRoom = joins.shift()
     else if (frame.type === 'join' && frame.userId === own.userId) ownJoinSeen = true

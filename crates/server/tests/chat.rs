@@ -5,9 +5,10 @@
 
 mod support;
 
-use fanfare::hub::{Limits, Quotas};
+use fanfare::hub::{Limits, Pattern, Quotas, Rule, Rules, Who};
 use fanfare::{Config, Fanfare};
 use fanfare_wire::websocket::Opcode;
+use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -55,6 +56,28 @@ fn a_room_hears_who_comes_speaks_types_and_goes() {
     other.say("and nothing of all this");
     let heard = other.until("message");
     assert_eq!(heard["content"], "and nothing of all this");
+}
+
+/// It would wait for a `room_state` that does not come, and show a message that nobody got as sent.
+#[test]
+fn a_client_is_told_that_its_join_or_its_message_is_refused() {
+    let rule = |name: &str| Rule::open(Pattern::new(name).unwrap());
+    let closed = Rule { subscribe: vec![Who::Nobody], ..rule("chat:closed") };
+    let quiet = Rule { publish: vec![Who::Server], ..rule("chat:quiet") };
+    let rules = Arc::new(Rules::new(vec![closed, quiet, rule("chat:*")]));
+    let server = Server::start(Config { rules, ..config() });
+    let mut ada = Client::join(server.address, "ada", "r");
+    let mut told = |messages: &[String], kind: &str| {
+        messages.iter().for_each(|message| ada.text(message));
+        let told = ada.until(kind);
+        ["code", "roomId", "retryable"].map(|field| told[field].clone())
+    };
+    let denied = |room: &str| [json!("denied"), json!(room), json!(false)];
+    assert_eq!(told(&[join("ada", "closed")], "error"), denied("closed"), "a second join");
+    told(&[say("to nobody"), join("ada", "quiet")], "room_state");
+    assert_eq!(told(&[say("hello")], "error"), denied("quiet"), "and nothing of the message to nobody");
+    told(&[join("ada", "r")], "room_state");
+    assert_eq!(told(&[join("ada", "closed")], "error"), denied("closed"));
 }
 
 /// JavaScript can send text that was cut in the middle of an emoji: valid JSON that no UTF-8 can represent. It is shown

@@ -17,6 +17,10 @@
 //! message by this order: the sender is `from.user`, else `data.userId`, else `from.client`; data that is a string or
 //! holds a string `content` is the content, other data its JSON text.
 //!
+//! A refusal of the last `join`, or of what was said in the room, is told as `{type: error, code, message, retryable,
+//! retryAfter?, roomId, timestamp}`: clients that do not know the type ignore it. After a refused
+//! `join` the client is in no room.
+//!
 //! The application can subscribe a chat client to more channels than its room: their messages come like those of the
 //! room. One that it takes out of a room is closed with `kicked`, for there is no word for that either.
 
@@ -321,7 +325,7 @@ impl Chat {
     /// Writes an answer. `wall_ms` is the server's time, in ms since 1970.
     ///
     /// # Errors
-    /// A refusal, for the log: the chat protocol has no message for it.
+    /// A refusal of which the client is not told, for the log.
     pub fn encode_reply(&mut self, reply: &Reply, wall_ms: u64, out: &mut Vec<u8>) -> Result<Written, Error> {
         let last = self.joins;
         let about = |asked: fn(u64) -> TrackedCommand| reply.id == Some(asked(last).id());
@@ -365,6 +369,7 @@ impl Chat {
                 Ok(Written::Messages)
             }
             ReplyBody::Error(error) => {
+                let told = self.room_refused(reply, error).map(|room| refusal(error, &room, wall_ms, out));
                 // A client that was refused the room is not in it, unless the server has subscribed it.
                 if error.code == ErrorCode::AlreadySubscribed {
                     if about(TrackedCommand::Subscribe) {
@@ -379,10 +384,27 @@ impl Chat {
                 {
                     joined.knows = Knows::All { since: own };
                 }
-                Err(error.clone())
+                told.map(|()| Written::Message).ok_or_else(|| error.clone())
             }
             _ => Ok(Written::Nothing),
         }
+    }
+
+    /// The room of a refusal that its client is told of: of its last join, or of what it said in its room. The commands
+    /// behind a join that is refused fail too, and are not told.
+    fn room_refused(&self, reply: &Reply, error: &Error) -> Option<String> {
+        let joined = self.joined.as_ref()?;
+        let is_told = match &reply.id {
+            None => {
+                let is_of_join = matches!(error.code, ErrorCode::NotSubscribed | ErrorCode::AlreadySubscribed);
+                error.channel.as_ref() == Some(&joined.channel) && !is_of_join
+            }
+            id => {
+                let subscribe = TrackedCommand::Subscribe(self.joins).id();
+                *id == Some(subscribe) && error.code != ErrorCode::AlreadySubscribed
+            }
+        };
+        is_told.then(|| room_of(&joined.channel))
     }
 
     /// Its last join is done.
@@ -478,6 +500,22 @@ pub fn channel_of(room: &str) -> Result<ChannelName, Ignored> {
         return Err(Ignored::RoomLength { len });
     }
     ChannelName::new(&name).map_err(Ignored::Room)
+}
+
+/// The room of a channel, as clients name it: the inverse of [`channel_of`].
+fn room_of(channel: &ChannelName) -> String {
+    let name = channel.strip_prefix(CHANNEL_PREFIX).unwrap_or(channel).as_bytes();
+    let digit = |at: usize| name.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let (mut room, mut at) = (Vec::with_capacity(name.len()), 0);
+    while let Some(&byte) = name.get(at) {
+        let escaped = (byte == b'%').then(|| digit(at + 1).zip(digit(at + 2))).flatten();
+        match escaped {
+            Some((high, low)) => room.push((16 * high + low) as u8),
+            None => room.push(byte),
+        }
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&room).into_owned()
 }
 
 /// The name that a client of another protocol claims with the data of its presence: a chat shows the same.
@@ -691,6 +729,20 @@ fn room_state(own_user_id: &[u8], entries: &[Arc<PresenceEntry>], wall_ms: u64, 
         out.push(b'}');
     }
     out.push(b']');
+    put_time(out, wall_ms);
+}
+
+/// A command of the client was refused.
+fn refusal(error: &Error, room: &str, wall_ms: u64, out: &mut Vec<u8>) {
+    let row = error.code.row();
+    let _ = write!(out, "{{\"type\":\"error\",\"code\":\"{}\",\"message\":", row.word);
+    put_string(out, &error.message);
+    let _ = write!(out, ",\"retryable\":{}", row.retryable); // writing to a Vec cannot fail
+    if let Some(after_ms) = error.retry_after_ms {
+        let _ = write!(out, ",\"retryAfter\":{after_ms}");
+    }
+    out.extend_from_slice(b",\"roomId\":");
+    put_string(out, room);
     put_time(out, wall_ms);
 }
 

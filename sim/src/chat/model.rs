@@ -199,7 +199,27 @@ impl Mirror {
                     later => Told::Texts([vec![state], later].concat()),
                 }
             }
+            (ReplyBody::Error(error), Some(joined)) if self.is_told_of(reply, error, &joined.channel) => {
+                let (room, row) = (joined.channel.trim_start_matches("chat:"), error.code.row());
+                let after = error.retry_after_ms.map(|ms| format!(",\"retryAfter\":{ms}")).unwrap_or_default();
+                Told::Text(format!(
+                    "{{\"type\":\"error\",\"code\":\"{}\",\"message\":{},\"retryable\":{}{after},\"roomId\":\"{room}\",\
+                     \"timestamp\":{wall_ms}}}",
+                    row.word,
+                    quoted(&error.message),
+                    row.retryable
+                ))
+            }
             _ => Told::Nothing,
+        }
+    }
+
+    /// A refusal of the last join, or of what it says in its room. Those that follow from a refused join are not told.
+    fn is_told_of(&self, reply: &Reply, error: &Error, room: &ChannelName) -> bool {
+        match &reply.id {
+            None => error.channel.as_ref() == Some(room) && error.code != ErrorCode::NotSubscribed,
+            Some(RequestId::Number(id)) => *id == 2 * self.joins && error.code != ErrorCode::AlreadySubscribed,
+            Some(_) => false,
         }
     }
 }

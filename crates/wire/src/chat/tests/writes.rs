@@ -265,20 +265,22 @@ fn answers_out() {
 
 #[test]
 fn a_refused_client_is_not_in_the_room() {
-    let answered = |id: RequestId, code| {
+    let answered = |id: RequestId, code, is_told| {
         let error = Error::new(code, "no").on(&channel("chat:general"));
         let mut chat = joined();
         let reply = Reply { id: Some(id), body: ReplyBody::Error(error.clone()) };
-        assert_eq!(chat.encode_reply(&reply, 5, &mut Vec::new()), Err(error), "a refusal is for the log");
+        let expected = if is_told { Ok(Written::Message) } else { Err(error) };
+        assert_eq!(chat.encode_reply(&reply, 5, &mut Vec::new()), expected, "{code}: others are for the log");
         asks(&mut chat, r#"{"type":"leave"}"#)
     };
     let out = Err(Ignored::NotJoined("leave"));
     for code in [ErrorCode::NoRule, ErrorCode::LimitExceeded, ErrorCode::Denied, ErrorCode::Unavailable] {
-        assert_eq!(answered(TrackedCommand::Subscribe(1).id(), code), out, "{code}");
-        assert!(answered(TrackedCommand::Subscribe(2).id(), code).is_ok(), "{code}: of another join");
-        assert!(answered(TrackedCommand::RoomState(1).id(), code).is_ok(), "{code}: who is there is another question");
+        assert_eq!(answered(TrackedCommand::Subscribe(1).id(), code, true), out, "{code}");
+        assert!(answered(TrackedCommand::Subscribe(2).id(), code, false).is_ok(), "{code}: of another join");
+        let who_is_there = answered(TrackedCommand::RoomState(1).id(), code, false);
+        assert!(who_is_there.is_ok(), "{code}: who is there is another question");
     }
-    let in_it = answered(TrackedCommand::Subscribe(1).id(), ErrorCode::AlreadySubscribed);
+    let in_it = answered(TrackedCommand::Subscribe(1).id(), ErrorCode::AlreadySubscribed, false);
     assert!(in_it.is_ok(), "it is, by the server's doing");
     for (id, is_refused) in [(TrackedCommand::Connect, true), (TrackedCommand::Subscribe(1), false)] {
         let body = ReplyBody::Error(Error::new(ErrorCode::Unauthorized, "no"));
@@ -286,7 +288,42 @@ fn a_refused_client_is_not_in_the_room() {
     }
     let mut chat = joined();
     let error = Error::new(ErrorCode::Denied, "may not publish").on(&channel("chat:general"));
-    let reply = Reply { id: None, body: ReplyBody::Error(error.clone()) };
-    assert_eq!(chat.encode_reply(&reply, 5, &mut Vec::new()), Err(error));
+    let reply = Reply { id: None, body: ReplyBody::Error(error) };
+    assert_eq!(chat.encode_reply(&reply, 5, &mut Vec::new()), Ok(Written::Message));
     assert!(asks(&mut chat, r#"{"type":"leave"}"#).is_ok(), "a message was refused, not the room");
+}
+
+/// A client would wait for a `room_state` that does not come, and show a message that nobody got as sent.
+#[test]
+fn a_client_is_told_of_refusals_of_its_join_and_of_what_it_said_in_its_room() {
+    let subscribe = |join| Some(TrackedCommand::Subscribe(join).id());
+    let room = || channel_of("a:b% é").ok();
+    let denied = || Error::new(ErrorCode::Denied, "may \"not\"");
+    let slow = || Error { retry_after_ms: Some(250), ..Error::new(ErrorCode::RateLimited, "too many") };
+    let lasts = r#""roomId":"a:b% é","timestamp":5}"#;
+    let of_denied = format!(r#"{{"type":"error","code":"denied","message":"may \"not\"","retryable":false,{lasts}"#);
+    let of_slow = format!(
+        r#"{{"type":"error","code":"rate_limited","message":"too many","retryable":true,"retryAfter":250,{lasts}"#
+    );
+    let rows = [
+        ("the last join", subscribe(2), Error { channel: room(), ..denied() }, Some(&of_denied)),
+        ("the last join, before its channel was looked at", subscribe(2), denied(), Some(&of_denied)),
+        ("a message", None, Error { channel: room(), ..slow() }, Some(&of_slow)),
+        ("an earlier join", subscribe(1), Error { channel: room(), ..denied() }, None),
+        ("a message to an earlier room", None, denied().on(&channel("chat:general")), None),
+        ("its entry in a room that it is not in", None, not_subscribed(room()), None),
+        ("a message that is none", None, Error::new(ErrorCode::BadRequest, "no object"), None),
+    ];
+    for (name, id, error, expected) in rows {
+        let mut chat = joined();
+        asks(&mut chat, r#"{"type":"join","userId":"u","username":"U","roomId":"a:b% é"}"#).expect("a join");
+        let mut out = Vec::new();
+        let written = chat.encode_reply(&Reply { id, body: ReplyBody::Error(error.clone()) }, 5, &mut out);
+        assert_eq!(written, expected.map(|_| Written::Message).ok_or(error), "{name}");
+        assert_eq!(String::from_utf8(out).unwrap(), expected.cloned().unwrap_or_default(), "{name}");
+    }
+}
+
+fn not_subscribed(channel: Option<ChannelName>) -> Error {
+    Error { channel, ..Error::new(ErrorCode::NotSubscribed, "no live subscription") }
 }
