@@ -115,6 +115,36 @@ fn a_quiet_client_goes_on_however_old_its_last_publication_is() {
     }
 }
 
+/// Each of its connections is cut before it can answer a ping. What it missed was for others, and is read once: the log
+/// need not hold it until the next return.
+#[test]
+fn a_client_for_which_there_was_nothing_goes_on_from_its_last_return() {
+    for shards in shard_counts() {
+        let rule = Rule { history: Retain { count: 4, ..Retain::default() }, ..open_rule("**") };
+        let mut net = Net::with(shards, Limits::default(), Rules::new(vec![rule]));
+        net.heartbeat = HeartbeatKind::Waits;
+        let (mut ada, bob) = begin(&mut net);
+        say(&mut net, bob, "1", "red");
+        let at = last(&mut net, ada);
+        for round in 0..4 {
+            net.cut(ada);
+            for _ in 0..3 {
+                say(&mut net, bob, "0", "blue");
+            }
+            let (again, missed, recovered) = back(&mut net, ada, round, at);
+            assert_eq!((missed.len(), recovered), (0, Some(true)), "return {round}, {shards} shards");
+            ada = again;
+        }
+        say(&mut net, bob, "2", "red");
+        net.cut(ada); // it was sent, and may be lost
+        let (again, missed, recovered) = back(&mut net, ada, 0, at);
+        assert_eq!((missed, recovered), (numbers(2..=2), Some(true)), "{shards} shards");
+        net.cut(again); // it never had that answer
+        let (_, missed, recovered) = back(&mut net, again, 1, at);
+        assert_eq!((missed, recovered), (numbers(2..=2), Some(true)), "{shards} shards");
+    }
+}
+
 /// The answer that a subscription begins anew was lost. A client that comes back once more learns of it then.
 #[test]
 fn a_new_beginning_that_was_never_heard_is_told_again() {

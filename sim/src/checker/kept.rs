@@ -113,7 +113,7 @@ impl Keeping {
 /// What is known of a subscription that may be kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeptSub {
-    /// Where it began, on whichever connection: behind its first page.
+    /// Where it began, on whichever connection, behind its first page; or a later place up to which nothing was for it.
     begun: Position,
     /// It began in a session that was there before, and its client has not come back since. One that got nothing since
     /// may not know of the beginning.
@@ -366,8 +366,10 @@ impl Checker {
         };
         let was_lost = publications.iter().any(|publication| was_sent(publication.offset));
         let has_moved = before.shard != view.shard;
-        let kept =
-            KeptSub { returns: kept.returns + 1, is_anew: false, is_gapped: false, had: want.options.since, ..*kept };
+        // Where nothing up to there was for it, it goes on from there the next time.
+        let begun = if publications.is_empty() && kept.begun.epoch == position.epoch { *position } else { kept.begun };
+        let (returns, had) = (kept.returns + 1, want.options.since);
+        let kept = KeptSub { begun, returns, is_anew: false, is_gapped: false, had, ..*kept };
         let at = has_followed.then_some(*at);
         let counts = [
             (&mut self.counts.kept_on, true),

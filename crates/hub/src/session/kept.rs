@@ -2,10 +2,10 @@
 //!
 //! In: places that a live subscription has reached when its client is pinged, and the client's answers. Out: for a
 //! client that comes back with the last publication that it has had, the place from which it is to be told. Whatever
-//! was sent before a ping that it has answered has arrived. So a client for which there was nothing for hours goes on
-//! from its last answer, and the log need not reach back to its last publication. Rooms come along, with the stays that
-//! ended since that answer. A place that is not known, a log that does not reach back, or another page with the same
-//! ticket is a new beginning.
+//! was sent before a ping that it has answered has arrived, and what it has missed without anything for it is read
+//! once. So a client for which there was nothing for hours goes on from its last answer or return, and the log need not
+//! reach back to its last publication. Rooms come along, with the stays that ended since that answer. A place that is
+//! not known, a log that does not reach back, or another page with the same ticket is a new beginning.
 
 use super::rooms::{RoomChange, Rooms};
 use super::table::Session;
@@ -99,6 +99,12 @@ impl Keeps {
             (self.confirmed, self.is_unheard) = (pinged.at, false);
             self.pinged = None;
         }
+    }
+
+    /// It goes on, and up to here nothing was for it, so that nothing can be lost on its way. A client that is cut
+    /// again and again before it can answer a ping keeps up with a log in which little is for it.
+    pub(super) fn read_in_vain(&mut self, up_to: Position) {
+        self.confirmed = up_to;
     }
 
     /// Up to where everything has arrived, once it has begun.

@@ -336,7 +336,9 @@ impl Sessions {
             drop(session.take_kept(&self.edges.edges[edge as usize].name));
         }
         let begins_at = Position { epoch: start.top.epoch, offset: start.end };
+        let mut is_back = false;
         if let Some(rooms) = session.subs[slot].rooms.as_mut().filter(|rooms| rooms.begins_here()) {
+            is_back = start.recovered == Some(true);
             let listed = self.edges.edges[edge as usize].rooms_or_insert(hasher);
             match start.recovered {
                 Some(true) => {
@@ -354,6 +356,12 @@ impl Sessions {
             .publications
             .retain(|publication| publication.is_shown() && session.may_see(slot, start.top.epoch, publication, true));
         let Some(conn) = session.conn else { return };
+        if is_back
+            && start.publications.is_empty()
+            && let Some(keeps) = session.subs[slot].keeps_mut()
+        {
+            keeps.read_in_vain(begins_at);
+        }
         match start.recovered {
             Some(true) => self.counts.recovered += 1,
             Some(false) => {
