@@ -155,6 +155,23 @@ fn a_session_that_comes_from_a_shard_with_older_rules_is_judged_by_the_newer_one
     assert_eq!(present(&mut net, watcher, &name), []);
 }
 
+/// The same where the client is gone again when its session arrives: it does not stay present for the grace.
+#[test]
+fn a_session_whose_client_went_away_while_it_moved_is_judged_by_the_newer_rules() {
+    let (mut net, name, mover, watcher) = world(Limits::default());
+    let client = net.client(mover);
+    assert_eq!(net.ask(mover, enter(&name, "1")), ReplyBody::Done);
+    assert_eq!(present(&mut net, watcher, &name), [(client, "1".to_owned())]);
+    let closed = Rules::new(vec![Rule { enter: vec![Who::Authenticated], ..open_rule("**") }]);
+    net.input(2, Input::Reload(std::sync::Arc::new(closed)));
+    let resume = Some(Resume { shard: ShardId(0), client });
+    let brief = net.open(2);
+    net.send_only(brief, Command::Connect(Box::new(Connect { resume, page: the_page(), ..Connect::default() })));
+    net.cut(brief);
+    net.settle();
+    assert_eq!(present(&mut net, watcher, &name), []);
+}
+
 /// Every edge is asked for the receiver. The second edge gets its copy when the receiver has moved there with the
 /// first.
 #[test]

@@ -633,6 +633,26 @@ fn a_directed_signal_waits_for_one_who_is_away_as_long_as_the_grace() {
     }
 }
 
+/// The same until the grace is over, at whatever time of the clock it began.
+#[test]
+fn a_directed_signal_waits_for_one_who_is_away_until_the_end_of_the_grace() {
+    for shards in shard_counts() {
+        for later_ms in [0, 250, 500, 750, 999] {
+            let mut net = Net::new(shards);
+            let (ada, bob) = (net.connect(0), net.connect(1));
+            net.subscribe(ada, "chat:a");
+            net.subscribe(bob, "chat:a");
+            assert_eq!(net.ask(ada, enter("chat:a", "1")), ReplyBody::Done);
+            net.pass(later_ms);
+            net.cut(ada);
+            net.pass(9_950);
+            let to = Some(net.client(ada));
+            let answer = net.ask(bob, signal("chat:a", "offer", "1", to));
+            assert_eq!(answer, ReplyBody::Done, "{shards} shards, {later_ms} ms later");
+        }
+    }
+}
+
 /// Over HTTP a late change of an earlier subscription may come after the presence of a new one.
 #[test]
 fn the_numbers_of_presence_go_on_where_nobody_has_used_a_channel_for_a_while() {
