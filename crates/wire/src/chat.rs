@@ -224,7 +224,7 @@ impl Chat {
     }
 
     /// Reads one message and appends its commands, or [`Command::Invalid`] for a message that no chat client would
-    /// send: the hub counts it, and ends the connection after too many. A chat has no message for an error.
+    /// send: the hub counts it, and ends the connection after too many.
     ///
     /// # Errors
     /// [`Ignored`], for the log and the figures; the connection goes on.
@@ -397,7 +397,12 @@ impl Chat {
         let is_told = match &reply.id {
             None => {
                 let is_of_join = matches!(error.code, ErrorCode::NotSubscribed | ErrorCode::AlreadySubscribed);
-                error.channel.as_ref() == Some(&joined.channel) && !is_of_join
+                // A rate of the client or its user is of no channel.
+                let is_here = match &error.channel {
+                    Some(channel) => *channel == joined.channel,
+                    None => error.code == ErrorCode::RateLimited,
+                };
+                is_here && !is_of_join
             }
             id => {
                 let subscribe = TrackedCommand::Subscribe(self.joins).id();

@@ -217,7 +217,11 @@ impl Mirror {
     /// A refusal of the last join, or of what it says in its room. Those that follow from a refused join are not told.
     fn is_told_of(&self, reply: &Reply, error: &Error, room: &ChannelName) -> bool {
         match &reply.id {
-            None => error.channel.as_ref() == Some(room) && error.code != ErrorCode::NotSubscribed,
+            None if error.channel.is_none() => error.code == ErrorCode::RateLimited,
+            None => {
+                let is_of_join = matches!(error.code, ErrorCode::NotSubscribed | ErrorCode::AlreadySubscribed);
+                error.channel.as_ref() == Some(room) && !is_of_join
+            }
             Some(RequestId::Number(id)) => *id == 2 * self.joins && error.code != ErrorCode::AlreadySubscribed,
             Some(_) => false,
         }

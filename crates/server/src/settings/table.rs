@@ -200,7 +200,7 @@ settings! {
          is one line. A `join` with a longer one is ignored.";
     "chat.content_chars_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::U32(|s| &mut s.chat.content_chars_max) },
         "The most characters of a `content`. Control characters are removed before, and it is in Unicode's normal form NFC. A \
-         `message` with a longer one is ignored; the chat protocol has no word for an error.";
+         `message` with a longer one is ignored.";
 
     "socketio.enabled": ValueKind::Switch(|s| &mut s.config.socketio.enabled),
         "Serves Socket.IO.";

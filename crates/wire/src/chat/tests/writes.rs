@@ -309,6 +309,7 @@ fn a_client_is_told_of_refusals_of_its_join_and_of_what_it_said_in_its_room() {
         ("the last join", subscribe(2), Error { channel: room(), ..denied() }, Some(&of_denied)),
         ("the last join, before its channel was looked at", subscribe(2), denied(), Some(&of_denied)),
         ("a message", None, Error { channel: room(), ..slow() }, Some(&of_slow)),
+        ("a message beyond the rate of its user", None, slow(), Some(&of_slow)),
         ("an earlier join", subscribe(1), Error { channel: room(), ..denied() }, None),
         ("a message to an earlier room", None, denied().on(&channel("chat:general")), None),
         ("its entry in a room that it is not in", None, not_subscribed(room()), None),
