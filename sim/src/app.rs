@@ -201,6 +201,7 @@ impl App {
     fn of(&self, whom: &Whom) -> BTreeSet<ClientId> {
         match whom {
             Whom::Client(client) => BTreeSet::from([*client]),
+            Whom::Label(_) => BTreeSet::new(), // nobody has one
             Whom::User(user) => {
                 let of_user = self.sessions.iter().filter(|(_, of)| of.as_ref() == Some(user));
                 of_user.map(|(client, _)| *client).collect()

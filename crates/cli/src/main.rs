@@ -28,7 +28,7 @@ mod why;
 mod words;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use remote::{channels, disconnect, doctor, inspect, publish, subscribe};
+use remote::{channels, disconnect, doctor, inspect, publish, subscribe, users};
 use std::process::ExitCode;
 
 /// mimalloc: measured beside the system's allocator, small frames of many connections fragment less.
@@ -68,8 +68,16 @@ enum Command {
     Subscribe(subscribe::Args),
     /// Lists the channels that live on the server, a JSON line each
     Channels(channels::Args),
-    /// Sends a client, or all clients of a user, away
+    /// Lists the connections of the server, a JSON line each
+    Connections(users::ConnectionsArgs),
+    /// Lists the users that have a connection, a JSON line each
+    Users(users::UsersArgs),
+    /// Tells whether users are online, and when they were seen last, a JSON line each
+    UserStatus(users::StatusArgs),
+    /// Sends a client, or all clients of a user or with a label, away
     Disconnect(disconnect::Args),
+    /// Has a client, or all clients of a user or with a label, connect again
+    Reconnect(disconnect::ReconnectArgs),
     /// Ends the ban of a user or a client
     Unban(disconnect::UnbanArgs),
     /// Lists the bans that hold, a JSON line each
@@ -111,7 +119,11 @@ fn run() -> ExitCode {
         Command::Publish(args) => publish::run(args),
         Command::Subscribe(args) => subscribe::run(args),
         Command::Channels(args) => channels::run(args),
+        Command::Connections(args) => users::connections(args),
+        Command::Users(args) => users::users(args),
+        Command::UserStatus(args) => users::status(args),
         Command::Disconnect(args) => disconnect::run(args),
+        Command::Reconnect(args) => disconnect::reconnect(args),
         Command::Unban(args) => disconnect::unban(args),
         Command::Bans(args) => disconnect::bans(args),
         Command::Inspect(args) => inspect::run(args),

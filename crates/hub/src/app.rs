@@ -7,6 +7,7 @@
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Position, UserId};
+use crate::listing::{Among, ConnectionCursor, ConnectionInfo, UserInfo, UserStatus};
 use crate::members::{MemberInfo, MembersCommand, MembersOp};
 use crate::message::{Audience, History, HistoryQuery, PresenceSnapshot, Publish, Signal, SubOptions};
 use crate::name::ChannelName;
@@ -21,6 +22,9 @@ pub const BANS_MAX: usize = 100_000;
 /// The most bans that an answer to [`AppCommand::Bans`] has.
 pub const BANS_LIMIT_MAX: u32 = 1_000;
 
+/// The longest time over which [`AppCommand::Reconnect`] spreads: an hour.
+pub const RECONNECT_SPREAD_MS_MAX: u64 = 3_600_000;
+
 /// Names a question of the application. Chosen by the shell; the answer carries it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AppToken(pub u64);
@@ -32,6 +36,8 @@ pub enum Whom {
     User(UserId),
     /// The session with this public id.
     Client(ClientId),
+    /// Every session that has this label. It cannot be banned.
+    Label(Box<str>),
 }
 
 impl Whom {
@@ -118,6 +124,15 @@ pub enum AppCommand {
         /// clients do not come back.
         ban_ms: Option<u64>,
     },
+    /// Closes the connections of sessions with [`Disconnect::Reconnect`], each at a random instant of a time, so that
+    /// their clients come back by themselves and not all at once. Their sessions go on. A connection whose instant is
+    /// fixed already keeps it, unless it is to be closed at once.
+    Reconnect {
+        /// Whose.
+        whom: Whom,
+        /// The time, in ms; at most [`RECONNECT_SPREAD_MS_MAX`]. 0: at once.
+        spread_ms: u64,
+    },
     /// Ends a ban.
     Unban {
         /// Whose.
@@ -132,6 +147,30 @@ pub enum AppCommand {
     },
     /// Does something to the members of a channel, or asks who they are.
     Members(Box<MembersCommand>),
+    /// Lists sessions that have a connection. See the module `listing` for the order and the cost.
+    Connections {
+        /// Of which.
+        among: Among,
+        /// Only those after this place.
+        after: Option<ConnectionCursor>,
+        /// At most this many; 1 to [`LISTED_MAX`](crate::LISTED_MAX), and a number outside of that counts as the
+        /// nearest one.
+        limit: u32,
+    },
+    /// Lists the users that have a connection, in the order of their ids.
+    Users {
+        /// Only subscribers of this channel.
+        channel: Option<ChannelName>,
+        /// Only those after this one.
+        after: Option<UserId>,
+        /// As of `Connections`.
+        limit: u32,
+    },
+    /// Asks whether users are connected.
+    UserStatus {
+        /// Which, at most [`STATUS_USERS_MAX`](crate::STATUS_USERS_MAX).
+        users: Arc<[UserId]>,
+    },
     /// Asks for figures of the node.
     Info,
 }
@@ -160,7 +199,7 @@ pub enum AppAnswer {
         /// True when there are more after the last one.
         more: bool,
     },
-    /// To `Subscribe`, `Unsubscribe`, and `Disconnect` without a ban: how many sessions it concerned. 0 is an answer
+    /// To `Subscribe`, `Unsubscribe`, `Reconnect`, and `Disconnect` without a ban: how many sessions it concerned. 0 is an answer
     /// and no error.
     Concerned(u64),
     /// To `Disconnect` with a ban.
@@ -184,6 +223,22 @@ pub enum AppAnswer {
     },
     /// To `Members`, where it asks who they are. In no order.
     Members(Vec<MemberInfo>),
+    /// To `Connections`.
+    Connections {
+        /// A page of them.
+        connections: Vec<ConnectionInfo>,
+        /// Where to go on; `None` at the end. A page with a cursor may be short, or empty.
+        next: Option<ConnectionCursor>,
+    },
+    /// To `Users`.
+    Users {
+        /// A page of them, in the order of their ids.
+        users: Vec<UserInfo>,
+        /// As of `Connections`.
+        next: Option<UserId>,
+    },
+    /// To `UserStatus`, in the order of the question.
+    UserStatus(Vec<UserStatus>),
     /// To `Info`.
     Info(Box<NodeInfo>),
     /// Done, and there is nothing to say.
@@ -201,7 +256,8 @@ impl AppCommand {
         }
         if let AppCommand::Subscribe { whom, .. }
         | AppCommand::Unsubscribe { whom, .. }
-        | AppCommand::Disconnect { whom, .. } = &mut command
+        | AppCommand::Disconnect { whom, .. }
+        | AppCommand::Reconnect { whom, .. } = &mut command
         {
             *whom = Whom::Client(client);
         }
@@ -217,11 +273,15 @@ impl AppCommand {
             | AppCommand::Subscribe { .. }
             | AppCommand::Unsubscribe { .. }
             | AppCommand::Disconnect { .. }
+            | AppCommand::Reconnect { .. }
             | AppCommand::Unban { .. } => true,
             AppCommand::Members(command) => command.op != MembersOp::List,
             AppCommand::History { .. }
             | AppCommand::Presence { .. }
             | AppCommand::Channels { .. }
+            | AppCommand::Connections { .. }
+            | AppCommand::Users { .. }
+            | AppCommand::UserStatus { .. }
             | AppCommand::Bans { .. }
             | AppCommand::Info => false,
         }
@@ -237,9 +297,13 @@ impl AppCommand {
             | AppCommand::Presence { channel } => Some(channel),
             AppCommand::Members(command) => Some(&command.channel),
             AppCommand::Channels { .. }
+            | AppCommand::Connections { .. }
+            | AppCommand::Users { .. }
+            | AppCommand::UserStatus { .. }
             | AppCommand::Subscribe { .. }
             | AppCommand::Unsubscribe { .. }
             | AppCommand::Disconnect { .. }
+            | AppCommand::Reconnect { .. }
             | AppCommand::Unban { .. }
             | AppCommand::Bans { .. }
             | AppCommand::Info => None,
@@ -266,17 +330,71 @@ impl AppAnswer {
                 channels.extend(theirs);
                 *more |= theirs_go_on;
             }
+            (
+                AppAnswer::Connections { connections, next },
+                AppAnswer::Connections { connections: theirs, next: to },
+            ) => {
+                connections.extend(theirs);
+                *next = least(next.take(), to);
+            }
+            (AppAnswer::Users { users, next }, AppAnswer::Users { users: theirs, next: to }) => {
+                users.extend(theirs);
+                *next = least(next.take(), to);
+            }
+            (AppAnswer::UserStatus(sum), AppAnswer::UserStatus(part)) => {
+                for (sum, part) in sum.iter_mut().zip(part) {
+                    sum.clients += part.clients;
+                    sum.last_seen_ms = sum.last_seen_ms.max(part.last_seen_ms);
+                }
+            }
             _ => {}
         }
     }
 
     /// All parts are in: lists are put in order, and cut to what was asked for.
     pub(crate) fn finish(&mut self, limit: usize) {
-        if let AppAnswer::Channels { channels, more } = self {
-            channels.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
-            *more |= channels.len() > limit;
-            channels.truncate(limit);
+        match self {
+            AppAnswer::Channels { channels, more } => {
+                channels.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
+                *more |= channels.len() > limit;
+                channels.truncate(limit);
+            }
+            // The page ends where the first shard has stopped looking: beyond that there may be others.
+            AppAnswer::Connections { connections, next } => {
+                connections.retain(|it| next.is_none_or(|next| it.at <= next));
+                connections.sort_unstable_by_key(|it| it.at);
+                if connections.len() > limit {
+                    connections.truncate(limit);
+                    *next = connections.last().map(|last| last.at);
+                }
+            }
+            AppAnswer::Users { users, next } => {
+                users.retain(|it| next.as_ref().is_none_or(|next| it.user <= *next));
+                users.sort_unstable_by(|a, b| a.user.cmp(&b.user));
+                // A user may have clients on several shards.
+                users.dedup_by(|later, first| {
+                    let is_same = later.user == first.user;
+                    first.clients += if is_same { later.clients } else { 0 };
+                    is_same
+                });
+                if users.len() > limit {
+                    users.truncate(limit);
+                    *next = users.last().map(|last| last.user.clone());
+                }
+            }
+            AppAnswer::UserStatus(users) => {
+                users.iter_mut().filter(|it| it.clients > 0).for_each(|it| it.last_seen_ms = None);
+            }
+            _ => {}
         }
+    }
+}
+
+/// The nearer of two ends; `None` is the end of all.
+fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

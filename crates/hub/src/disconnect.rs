@@ -43,6 +43,7 @@ disconnects! {
     Internal, 4005, "internal", "The server failed while it served this connection.";
     Moved, 4006, "moved", "Another connection has taken the session over. Come back without the ticket.";
     Expired, 4007, "expired", "The token has expired and no newer one was shown; come back with a new one.";
+    Reconnect, 4008, "reconnect", "The application asks the client to connect again; its session goes on.";
     NotConnected, 4500, "not_connected", "No valid `connect` arrived in time.";
     Abuse, 4501, "abuse", "The client sent too many invalid messages.";
     Unauthorized, 4502, "unauthorized", "The token is missing, wrong, expired or revoked.";

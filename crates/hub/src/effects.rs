@@ -7,6 +7,7 @@ use crate::disconnect::Disconnect;
 use crate::forward::Forwarded;
 use crate::hook::{HookToken, Notice, Question};
 use crate::ids::{ConnId, Seat, ShardId, WireId};
+use crate::listing::ConnectionsPart;
 use crate::members::{Answers, AskToken};
 use crate::message::{Push, Reply};
 use crate::peer::PeerMessage;
@@ -70,6 +71,9 @@ pub enum Effect {
         /// The answers.
         answers: Box<Answers>,
     },
+    /// Add what the shell knows of these connections, and give the list back by
+    /// [`Input::Described`](crate::Input::Described).
+    Describe(Box<ConnectionsPart>),
     /// Give the outcome of a command to the request that brought it.
     Forwarded(Box<Forwarded>),
     /// Ask the application; its answer comes back as `Input::HookAnswer` under the same token.

@@ -10,12 +10,12 @@
 //! but only for the inputs of its clients; this target reaches other inputs.)
 
 use crate::{
-    AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ChannelNotices, ClientId, Command, ConnId, Connect,
-    Data, Disconnect, Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HeartbeatKind, HistoryFrom,
-    HistoryQuery, HookAnswer, HookToken, Hooks, Identified, Input, Limits, MemoryStore, Now, Op, OpToken, Opened,
-    Outbox, PageId, Pattern, PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody, Request,
-    RequestId, Resume, Room, RoomCommand, Rule, Rules, Seat, SendRequest, Shard, ShardConfig, ShardId, Signal, Slow,
-    Store, StoreAnswer, SubOptions, UserId, Who, Whom, WireId,
+    Among, AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ChannelNotices, ClientId, Command, ConnId,
+    Connect, Data, Disconnect, Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HeartbeatKind, HistoryFrom,
+    HistoryQuery, HookAnswer, HookToken, Hooks, Identified, Input, Labels, Limits, MemoryStore, Now, Op, OpToken,
+    Opened, Outbox, PageId, Pattern, PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody,
+    Request, RequestId, Resume, Room, RoomCommand, Rule, Rules, Seat, SendRequest, Shard, ShardConfig, ShardId, Signal,
+    Slow, Store, StoreAnswer, SubOptions, UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -233,11 +233,14 @@ impl World {
     fn ask(&mut self, shard: usize, bytes: &mut Take<'_>) {
         let whom = match bytes.of(&self.clients).filter(|_| bytes.flag()) {
             Some(client) => Whom::Client(client),
-            None => Whom::user(["u1", "u2"][bytes.below(2)]),
+            None => match bytes.below(3) {
+                2 => Whom::Label("beta".into()),
+                user => Whom::user(["u1", "u2"][user]),
+            },
         };
         let channel = channel(bytes);
         let json = Bytes::from(format!("\"{}\"", "y".repeat(usize::from(bytes.byte()))));
-        let command = match bytes.below(14) {
+        let command = match bytes.below(18) {
             0..=2 => {
                 let idempotency_key = bytes.flag().then(|| "k".into());
                 let publish = Publish { channel, data: Data::Json(json), event: None, idempotency_key, echo: true };
@@ -264,6 +267,22 @@ impl World {
             }
             10 => AppCommand::Unban { whom },
             11 => AppCommand::Bans { whom: Some(whom).filter(|_| bytes.flag()), limit: bytes.byte().into() },
+            12 => {
+                let among = match whom {
+                    _ if bytes.flag() => Among::Channel(channel),
+                    Whom::User(user) => Among::User(user),
+                    Whom::Client(client) => Among::Client(client),
+                    Whom::Label(_) if bytes.flag() => Among::All,
+                    Whom::Label(label) => Among::Label(label),
+                };
+                AppCommand::Connections { among, after: None, limit: bytes.byte().into() }
+            }
+            13 => {
+                let channel = Some(channel).filter(|_| bytes.flag());
+                AppCommand::Users { channel, after: None, limit: bytes.byte().into() }
+            }
+            14 => AppCommand::Reconnect { whom, spread_ms: u64::from(bytes.byte()) << 3 },
+            15 => AppCommand::UserStatus { users: ["u1", "u3"].map(|user| UserId(user.into())).into() },
             _ => AppCommand::Info,
         };
         self.next_id += 1;
@@ -321,6 +340,7 @@ impl World {
                     expires_ms: (how & 64 == 64).then(|| self.now.wall_ms + u64::from(how) * 20),
                     grants: Vec::new(),
                     claims: None,
+                    labels: Labels::new((how & 32 == 32).then_some("beta")).expect("a label"),
                     subscribe: CHANNELS[..granted].iter().filter_map(|name| ChannelName::new(name).ok()).collect(),
                 })
             }
@@ -654,6 +674,7 @@ impl World {
                 assert!(asked.is_some(), "the application has not asked this, or had its answer: {answer:?}");
             }
             Effect::Answers { .. } => unreachable!("no question was put to members"),
+            Effect::Describe(part) => inputs.push_back(Input::Described(part)),
             Effect::Forwarded(forwarded) => {
                 let Forwarded { token, answer } = *forwarded;
                 let send = self.forwarded.remove(&token.0).expect("what was not forwarded has no answer");

@@ -17,6 +17,7 @@ use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, UserId};
+use crate::labels::Labels;
 use crate::message::{PresenceEntry, Publication, Publish, SubOptions};
 use crate::name::ChannelName;
 use crate::pattern::Pattern;
@@ -157,6 +158,8 @@ pub struct Identified {
     pub grants: Vec<Grant>,
     /// Other trusted facts, which only the server sees: a JSON object, kept as long as the identity holds.
     pub claims: Option<Bytes>,
+    /// Words by which the application finds its session again; clients are never shown them.
+    pub labels: Labels,
 }
 
 /// A notification to the application, which needs no answer.

@@ -5,6 +5,7 @@
 //! named channel alone.
 
 use crate::ids::{ClientId, ConnId, Position, ShardId, UserId};
+use crate::labels::Labels;
 use crate::name::ChannelName;
 
 /// A session.
@@ -18,6 +19,8 @@ pub struct SessionView {
     pub conn: Option<ConnId>,
     /// How many connections it has had on any shard, with this one.
     pub connections: u32,
+    /// Its labels.
+    pub labels: Labels,
     /// How many grants its identity has.
     pub grants: usize,
     /// When its identity expires, in ms since 1970.

@@ -27,7 +27,9 @@ mod identity;
 mod ids;
 mod inspect;
 mod keys;
+mod labels;
 mod limits;
+mod listing;
 mod members;
 mod memory;
 mod message;
@@ -56,7 +58,8 @@ mod wheel;
 
 pub use act::{Act, Ask, List};
 pub use app::{
-    AppAnswer, AppCommand, AppToken, BANS_LIMIT_MAX, BANS_MAX, Ban, CHANNELS_MAX, ChannelInfo, NodeInfo, Whom,
+    AppAnswer, AppCommand, AppToken, BANS_LIMIT_MAX, BANS_MAX, Ban, CHANNELS_MAX, ChannelInfo, NodeInfo,
+    RECONNECT_SPREAD_MS_MAX, Whom,
 };
 pub use attachment::Attachment;
 pub use check::{DataCheck, Given, PayloadOf};
@@ -74,7 +77,12 @@ pub use ids::{
 pub use inspect::{
     ChannelView, HomeView, InterestView, SessionView, SubscriberView, SubscriptionState, SubscriptionView,
 };
+pub use labels::{InvalidLabels, LABEL_BYTES_MAX, LABELS_MAX, Labels, check_label};
 pub use limits::{ByteCount, Limits};
+pub use listing::{
+    Among, ConnectionCursor, ConnectionFacts, ConnectionInfo, ConnectionsPart, InvalidCursor, LISTED_MAX,
+    STATUS_USERS_MAX, UserInfo, UserStatus,
+};
 pub use members::{Answers, AskToken, MemberInfo, MembersCommand, MembersOp};
 pub use memory::MemoryStore;
 pub use message::*;

@@ -56,6 +56,9 @@ pub struct Limits {
     /// Bytes of records about sessions that moved to other shards. At the limit a shard drops the record that would
     /// expire next. Default 8 MiB.
     pub moved_bytes_max: ByteCount,
+    /// Sessions of a shard that one page of a list looks at, at most. 16,384 places of the table are walked in about 1 ms
+    /// where none of them is in the processor's cache.
+    pub list_looks_max: usize,
     /// Signals kept for a client that is away or slow, and of one channel for a shard that is behind; the oldest goes
     /// first. Default 64.
     pub signals_waiting_max: usize,
@@ -144,6 +147,7 @@ impl Default for Limits {
             fanout_waiting_bytes_max: 4 << 20,
             fanout_slice: 4096,
             moved_bytes_max: 8 << 20,
+            list_looks_max: 16_384,
             signals_waiting_max: 64,
             idempotency_keys_bytes_max: 4 << 20,
             batch_size_max: 200,

@@ -5,6 +5,7 @@ use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, Position, Room, UserId};
+use crate::labels::Labels;
 use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::quota::{Cost, Rate};
@@ -651,6 +652,8 @@ pub struct Proof {
     pub grants: Arc<[Grant]>,
     /// Other trusted facts that only the server sees: a JSON object.
     pub claims: Option<Bytes>,
+    /// Words by which the application finds its session again.
+    pub labels: Labels,
 }
 
 impl Proof {

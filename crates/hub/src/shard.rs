@@ -13,6 +13,7 @@ use crate::hook::{HookAnswer, HookToken, Hooks};
 use crate::ids::{ClientId, ConnId, OpToken, Seat, SeatId, ShardId, UserId, WireId};
 use crate::inspect::{ChannelView, SessionView};
 use crate::limits::Limits;
+use crate::listing::ConnectionsPart;
 use crate::members::AskToken;
 use crate::message::{Request, Resume};
 use crate::name::ChannelName;
@@ -111,6 +112,8 @@ pub enum Input {
         /// The command.
         command: AppCommand,
     },
+    /// The shell has added its facts to a list ([`Effect::Describe`]).
+    Described(Box<ConnectionsPart>),
     /// The answers to a question to members ([`MembersOp::Ask`](crate::MembersOp)) are waited for until then, and no
     /// longer or shorter. One whose answers are given finds nothing.
     AskUntil {
@@ -366,6 +369,7 @@ impl Shard {
             Input::App { token, command } => {
                 self.sessions(now, effects, |sessions, cx| sessions.app(cx, token, command))
             }
+            Input::Described(part) => self.sessions(now, effects, |sessions, cx| sessions.described(cx, *part)),
             Input::AskUntil { token, timeout_ms } => {
                 self.sessions(now, effects, |sessions, cx| sessions.ask_until(cx, token, timeout_ms));
             }
@@ -520,6 +524,7 @@ impl Shard {
             let Due::Now(timer) = due else { continue };
             match timer {
                 Timer::Connect(conn) => self.sessions(now, effects, |sessions, cx| sessions.connect_timeout(cx, conn)),
+                Timer::Reconnect(conn) => self.sessions(now, effects, |sessions, cx| sessions.reconnect_now(cx, conn)),
                 Timer::Heartbeat(conn) => self.sessions(now, effects, |sessions, cx| sessions.heartbeat(cx, conn)),
                 Timer::Grace { session, life, incarnation } => {
                     self.sessions(now, effects, |sessions, cx| sessions.grace_over(cx, session, life, incarnation));

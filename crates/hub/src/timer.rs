@@ -11,6 +11,7 @@ use crate::peer::PendingToken;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Timer {
     Connect(ConnId),
+    Reconnect(ConnId),
     Heartbeat(ConnId),
     Grace { session: u32, life: u32, incarnation: u32 },
     Expiry { session: u32, life: u32, watch: u32 },

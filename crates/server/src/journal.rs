@@ -133,6 +133,7 @@ impl Row {
         match whom {
             Whom::Client(client) => self.client == Some(*client),
             Whom::User(user) => self.user.as_ref() == Some(user),
+            Whom::Label(_) => false, // rows have no labels
         }
     }
 }

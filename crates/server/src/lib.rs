@@ -55,7 +55,7 @@ pub use config::origin::{Origin, OriginError, Origins};
 pub use config::proxies::{TrustedProxy, TrustedProxyError};
 pub use config::tls::{Tls, TlsError};
 pub use config::{AdminOn, Compression, Config, NewConnections, Parser, SocketIoConfig};
-pub use embed::handle::{ChannelPage, Handle, Published};
+pub use embed::handle::{ChannelPage, ConnectionPage, Handle, Published, UserPage};
 pub use embed::publishing::{Broadcasting, Publishing};
 pub use embed::signaling::Signaling;
 pub use embed::socketio;

@@ -252,6 +252,7 @@ impl World {
             Effect::Close { conn, reason } => self.server_closes(shard, conn, reason)?,
             Effect::Answer { token, answer } => self.app_answers.push((token, answer)),
             Effect::Answers { .. } => unreachable!("nobody puts questions to members"),
+            Effect::Describe(_) => unreachable!("nobody asks for a list of connections"),
             Effect::Forwarded(forwarded) => self.forwarded(&forwarded)?,
             Effect::Ask { token, question, .. } => {
                 self.trace.note(self.now_ms, || format!("shard {shard} asks as {token:?}: {question:?}"));

@@ -1,5 +1,5 @@
-//! `fanfare disconnect`, `unban` and `bans`: sends a client, or all clients of a user, away, and keeps them
-//! away for a time if that is asked for.
+//! `fanfare disconnect`, `reconnect`, `unban` and `bans`: sends a client, or all clients of a user or with a label,
+//! away, and keeps them away for a time if that is asked for; or has them connect again.
 
 use super::api::Api;
 use super::{Key, Server, lines};
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 const SHOWN_MAX: u32 = 1000;
 
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("whom").required(true).args(["user", "client"])))]
+#[command(group(clap::ArgGroup::new("whom").required(true).args(["user", "client", "label"])))]
 pub(crate) struct Args {
     /// All clients of this user
     #[arg(long)]
@@ -20,11 +20,14 @@ pub(crate) struct Args {
     /// The client with this public id
     #[arg(long)]
     client: Option<String>,
+    /// All clients with this label
+    #[arg(long)]
+    label: Option<String>,
     /// Why, as the client is told; only after `overloaded` it comes back
     #[arg(long, value_name = "WORD", value_parser = ["kicked", "unauthorized", "abuse", "overloaded"], default_value = "kicked")]
     reason: String,
     /// Refuses them for so long: 30m, 1h, 7d. It is over when the server restarts
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", conflicts_with = "label")]
     ban: Option<String>,
     #[command(flatten)]
     server: Server,
@@ -38,9 +41,45 @@ struct DisconnectRequest {
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ban: Option<String>,
+}
+
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("whom").required(true).args(["user", "client", "label"])))]
+pub(crate) struct ReconnectArgs {
+    /// All clients of this user
+    #[arg(long)]
+    user: Option<String>,
+    /// The client with this public id
+    #[arg(long)]
+    client: Option<String>,
+    /// All clients with this label
+    #[arg(long)]
+    label: Option<String>,
+    /// The time over which they are spread, up to 1h: each is closed at a random moment of it. 10s where it is left out,
+    /// and for one client at once
+    #[arg(long, value_name = "TIME")]
+    spread: Option<String>,
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    api_key: Key,
+}
+
+#[derive(Serialize)]
+struct ReconnectRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -95,9 +134,19 @@ struct Bans<'a> {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     super::block_on(async {
         let mut api = Api::new(args.server, args.api_key)?;
-        let Args { user, client, reason, ban, .. } = args;
-        let body = body(&DisconnectRequest { user, client, reason, ban })?;
+        let Args { user, client, label, reason, ban, .. } = args;
+        let body = body(&DisconnectRequest { user, client, label, reason, ban })?;
         let answer = api.call("disconnect", body, "sessions").await?;
+        lines::print(&answer).map(drop)
+    })
+}
+
+pub(crate) fn reconnect(args: ReconnectArgs) -> Result<(), Failure> {
+    super::block_on(async {
+        let mut api = Api::new(args.server, args.api_key)?;
+        let ReconnectArgs { user, client, label, spread, .. } = args;
+        let answer =
+            api.call("reconnect", body(&ReconnectRequest { user, client, label, spread })?, "sessions").await?;
         lines::print(&answer).map(drop)
     })
 }

@@ -1,5 +1,5 @@
-//! The commands that call a running Fanfare: `publish`, `subscribe`, `channels`, `disconnect`, `unban`,
-//! `bans`, `inspect`, `tail`, `doctor`.
+//! The commands that call a running Fanfare: `publish`, `subscribe`, `channels`, `connections`,
+//! `users`, `user-status`, `disconnect`, `reconnect`, `unban`, `bans`, `inspect`, `tail`, `doctor`.
 //!
 //! In: where the server is, and a key or a token, from flags or the environment. Out: JSON lines on stdout. The
 //! application's commands go over the HTTP API ([`api`]), `subscribe` over the native protocol, by the Rust client;
@@ -16,6 +16,7 @@ pub(crate) mod inspect;
 mod lines;
 pub(crate) mod publish;
 pub(crate) mod subscribe;
+pub(crate) mod users;
 
 use crate::failure::Failure;
 use base::Base;

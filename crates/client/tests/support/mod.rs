@@ -313,6 +313,7 @@ impl Hub {
             | Effect::Tell { .. }
             | Effect::Answer { .. }
             | Effect::Answers { .. }
+            | Effect::Describe(_)
             | Effect::Forwarded(_)
             | Effect::Notice(_) => {}
         }

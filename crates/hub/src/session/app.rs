@@ -7,11 +7,13 @@
 use super::check::{self, Author};
 use super::pending::{Pending, ReplyTo, Requester, Tally, TallyTo};
 use super::{Cx, Sessions};
-use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, Whom};
+use crate::app::{AppAnswer, AppCommand, AppToken, CHANNELS_MAX, RECONNECT_SPREAD_MS_MAX, Whom};
+use crate::disconnect::Disconnect;
 use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::Ended;
-use crate::ids::{ClientId, SeatId, SessionRef, ShardId};
+use crate::ids::{ClientId, ConnId, SeatId, SessionRef, ShardId, UserId};
+use crate::listing::{LISTED_MAX, STATUS_USERS_MAX, UserStatus};
 use crate::message::{
     EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Sender, Signal, SignalPush, SubOptions, is_event,
 };
@@ -19,6 +21,7 @@ use crate::name::ChannelName;
 use crate::peer::{PeerBody, PendingToken, ReplyAddress, ToHome};
 use crate::rules::{Denial, SenderShown};
 use crate::store::Entry;
+use crate::timer::Timer;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -102,6 +105,11 @@ impl Sessions {
                 self.ask_all(cx, token, command, AppAnswer::Concerned(0));
                 Ok(())
             }
+            AppCommand::Disconnect { whom: Whom::Label(_), ban_ms: Some(_), .. }
+            | AppCommand::Unban { whom: Whom::Label(_) }
+            | AppCommand::Bans { whom: Some(Whom::Label(_)), .. } => {
+                Err(Error::new(ErrorCode::BadRequest, "a ban is of a user or of a client, not of a label"))
+            }
             AppCommand::Disconnect { ref whom, reason, ban_ms: Some(ban_ms) } => {
                 if reason.reconnect() {
                     let message = format!("a ban needs a reason after which clients do not come back, not `{reason}`");
@@ -120,11 +128,38 @@ impl Sessions {
                 self.answer_app(cx, token, Ok(answer));
                 Ok(())
             }
-            AppCommand::Unsubscribe { .. } | AppCommand::Disconnect { .. } => {
+            AppCommand::Reconnect { spread_ms, .. } if spread_ms > RECONNECT_SPREAD_MS_MAX => {
+                let message =
+                    format!("a spread of {spread_ms} ms exceeds the limit of {RECONNECT_SPREAD_MS_MAX} (one hour)");
+                Err(Error::new(ErrorCode::BadRequest, message))
+            }
+            AppCommand::Unsubscribe { .. } | AppCommand::Disconnect { .. } | AppCommand::Reconnect { .. } => {
                 self.ask_all(cx, token, command, AppAnswer::Concerned(0));
                 Ok(())
             }
             AppCommand::Members(command) => self.members(cx, token, *command),
+            AppCommand::Connections { among, after, limit } => {
+                let limit = limit.clamp(1, LISTED_MAX);
+                let sum = AppAnswer::Connections { connections: Vec::new(), next: None };
+                self.ask_all(cx, token, AppCommand::Connections { among, after, limit }, sum);
+                Ok(())
+            }
+            AppCommand::UserStatus { ref users } => {
+                if users.len() > STATUS_USERS_MAX {
+                    let message = format!("the status of {} users, the limit is {STATUS_USERS_MAX}", users.len());
+                    return Err(Error::new(ErrorCode::TooLarge, message));
+                }
+                let unseen = |user: &UserId| UserStatus { user: user.clone(), clients: 0, last_seen_ms: None };
+                let sum = AppAnswer::UserStatus(users.iter().map(unseen).collect());
+                self.ask_all(cx, token, command, sum);
+                Ok(())
+            }
+            AppCommand::Users { channel, after, limit } => {
+                let limit = limit.clamp(1, LISTED_MAX);
+                let sum = AppAnswer::Users { users: Vec::new(), next: None };
+                self.ask_all(cx, token, AppCommand::Users { channel, after, limit }, sum);
+                Ok(())
+            }
             AppCommand::Info => {
                 self.ask_all(cx, token, command, AppAnswer::Info(Box::default()));
                 Ok(())
@@ -157,7 +192,12 @@ impl Sessions {
 
     /// Asks every shard, this one like the others.
     fn ask_all(&mut self, cx: &mut Cx<'_>, token: AppToken, command: AppCommand, sum: AppAnswer) {
-        let limit = if let AppCommand::Channels { limit, .. } = command { limit as usize } else { 0 };
+        let limit = match command {
+            AppCommand::Channels { limit, .. }
+            | AppCommand::Connections { limit, .. }
+            | AppCommand::Users { limit, .. } => limit as usize,
+            _ => 0,
+        };
         let command = Arc::new(command);
         let left = self.edges.shards().count();
         let tally = self.pending.insert(Pending::Tally(Box::new(Tally { to: TallyTo::App(token), left, sum, limit })));
@@ -206,17 +246,32 @@ impl Sessions {
                 let was_banned = self.bans.remove(cx.now, whom);
                 return cx.out.push_back((from, PeerBody::AppPart { token, part: AppAnswer::Unbanned { was_banned } }));
             }
+            AppCommand::Connections { among, after, limit } => {
+                let to = ReplyAddress { shard: from, token };
+                let part = self.connections(cx, among, *after, *limit as usize, to);
+                return cx.effects.add(Effect::Describe(Box::new(part)));
+            }
+            AppCommand::Users { channel, after, limit } => {
+                let part = self.users(cx, channel.as_ref(), after.as_ref(), *limit as usize);
+                return cx.out.push_back((from, PeerBody::AppPart { token, part }));
+            }
+            AppCommand::UserStatus { users } => {
+                let part = AppAnswer::UserStatus(users.iter().map(|user| self.status(user)).collect());
+                return cx.out.push_back((from, PeerBody::AppPart { token, part }));
+            }
             _ => {}
         }
         let whom = match &*command {
             AppCommand::Subscribe { whom, .. }
             | AppCommand::Unsubscribe { whom, .. }
-            | AppCommand::Disconnect { whom, .. } => Some(whom),
+            | AppCommand::Disconnect { whom, .. }
+            | AppCommand::Reconnect { whom, .. } => Some(whom),
             _ => None,
         };
         let clients = match whom {
             Some(Whom::Client(client)) => vec![*client],
             Some(Whom::User(user)) => self.sessions.clients_of(user),
+            Some(Whom::Label(label)) => self.sessions.clients_with(label),
             None => Vec::new(),
         };
         if clients.is_empty() {
@@ -279,8 +334,32 @@ impl Sessions {
                 };
                 self.tallied(cx, tally, AppAnswer::Concerned(concerned));
             }
+            AppCommand::Reconnect { spread_ms, .. } => {
+                let conn = self.sessions.slab[index as usize].conn;
+                if let Some(conn) = conn {
+                    self.reconnect(cx, conn, *spread_ms);
+                }
+                self.tallied(cx, tally, AppAnswer::Concerned(u64::from(conn.is_some())));
+            }
             _ => self.tallied(cx, tally, AppAnswer::Concerned(0)),
         }
+    }
+
+    /// Closes a connection for the application within so many ms, so that its client comes back.
+    fn reconnect(&mut self, cx: &mut Cx<'_>, id: ConnId, spread_ms: u64) {
+        if spread_ms == 0 {
+            return self.close(cx, id, Disconnect::Reconnect);
+        }
+        let Some(conn) = self.conn(id) else { return };
+        // One timer a connection, however often the application asks.
+        if !std::mem::replace(&mut conn.reconnects, true) {
+            cx.wheel.add(cx.now.mono_ms + cx.rng.below(spread_ms + 1), Timer::Reconnect(id));
+        }
+    }
+
+    /// The instant for that has come.
+    pub(crate) fn reconnect_now(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        self.close(cx, id, Disconnect::Reconnect);
     }
 
     /// Subscribes a session that has a connection; the answer is counted, and the client gets a push.

@@ -39,6 +39,7 @@ impl Bans {
         match whom {
             Whom::User(user) => self.users.insert(user.clone(), until_ms),
             Whom::Client(client) => self.clients.insert(*client, until_ms),
+            Whom::Label(_) => None, // such a ban is refused
         };
     }
 
@@ -47,6 +48,7 @@ impl Bans {
         let until_ms = match whom {
             Whom::User(user) => self.users.remove(user),
             Whom::Client(client) => self.clients.remove(client),
+            Whom::Label(_) => None,
         };
         until_ms.is_some_and(|at| at > now.mono_ms)
     }
@@ -56,6 +58,7 @@ impl Bans {
         let is_known = match whom {
             Whom::User(user) => self.users.contains_key(user),
             Whom::Client(client) => self.clients.contains_key(client),
+            Whom::Label(_) => false,
         };
         if !is_known && self.len() >= BANS_MAX {
             self.sweep(now);

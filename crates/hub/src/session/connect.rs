@@ -8,6 +8,7 @@
 
 use super::lane::{Lanes, Waiting};
 use super::mailbox::MailboxMax;
+use super::moved::Whose;
 use super::pending::{Connecting, Pending, ReplyTo};
 use super::question::no_tokens;
 use super::sends::Sends;
@@ -370,7 +371,8 @@ impl Sessions {
                 }
             }
             let until_ms = cx.now.mono_ms + claim.remember_ms;
-            self.sessions.moved.left(until_ms, client, identity.user.clone(), from, cx.limits.moved_bytes_max);
+            let of = Whose { user: identity.user.clone(), labels: identity.proof.labels.clone() };
+            self.sessions.moved.left(until_ms, client, of, from, cx.limits.moved_bytes_max);
             let extra = session.extra.map(|e| *e).unwrap_or_default();
             let mut mailbox = extra.mailbox;
             Found::Session(Box::new(Adopted {
@@ -518,6 +520,9 @@ impl Sessions {
     fn away(&mut self, cx: &mut Cx<'_>, index: u32, attachment: Option<Attachment>, grace_ms: u32, why: Option<Ended>) {
         self.detach(cx, index);
         let session = &mut self.sessions.slab[index as usize];
+        if let Some(user) = session.user() {
+            self.seen.put(user, cx.now.wall_ms);
+        }
         if attachment.is_some() && cx.hooks.disconnect {
             session.extra().attachment = attachment;
         }

@@ -25,6 +25,7 @@ impl Sessions {
         let indices: Vec<u32> = match whom {
             Whom::Client(client) => table.by_client.get(client).copied().into_iter().collect(),
             Whom::User(user) => table.sessions_of(user).iter().copied().take(count_max).collect(),
+            Whom::Label(label) => table.labelled(label).into_iter().flatten().copied().take(count_max).collect(),
         };
         indices.into_iter().map(|index| self.view(rules, &table.slab[index as usize])).collect()
     }
@@ -36,6 +37,7 @@ impl Sessions {
             user: session.user().cloned(),
             conn: session.conn,
             connections: session.incarnation.saturating_add(1),
+            labels: identity.map(|identity| identity.proof.labels.clone()).unwrap_or_default(),
             grants: identity.map_or(0, |identity| identity.proof.grants.len()),
             expires_ms: identity.and_then(|identity| identity.proof.expires_ms),
             outstanding: session.outstanding,

@@ -5,10 +5,10 @@
 //! concern: `connect` (a session begins, moves, ends), `command` (its commands), `subscribe` (a subscription's life),
 //! `deliver` (messages of homes, fan-out), `pull` (members that are behind catch up), `app` (the application's
 //! commands), `question` (questions to it), `forward` (commands that come by other requests), `many` (work in slices),
-//! `rewire` (a connection goes on over another wire), `inspect` (views for an operator), `away` (sessions without a
-//! connection), `bans` (who may not connect), `users` (what one user may have and do), over the tables `table`,
-//! `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in `edge`, which knows
-//! no session.
+//! `rewire` (a connection goes on over another wire), `inspect` (views for an operator), `listing` (pages of connections
+//! and users), `away` (sessions without a connection), `bans` (who may not connect), `seen` (when users were connected
+//! last), `users` (what one user may have and do), over the tables `table`, `labelled`, `pending`, `lane`, `mailbox`,
+//! `moved`. The members of a channel and the fan-out to them are in `edge`, which knows no session.
 
 mod acts;
 mod anew;
@@ -22,7 +22,9 @@ mod deliver;
 mod forward;
 mod inspect;
 mod kept;
+mod labelled;
 mod lane;
+mod listing;
 mod mailbox;
 mod many;
 mod moved;
@@ -31,6 +33,7 @@ mod pull;
 mod question;
 mod rewire;
 mod rooms;
+mod seen;
 mod sends;
 mod settle;
 mod subscribe;
@@ -61,6 +64,7 @@ use crate::wheel::Wheel;
 use app::Work;
 use bans::Bans;
 use pending::{PendingTable, ReplyTo};
+use seen::Seen;
 use std::collections::{HashMap, VecDeque};
 use table::{BadRequests, Conn, Heartbeat, SeatState, SessionTable};
 use users::UserHomes;
@@ -138,6 +142,8 @@ pub(crate) struct Sessions {
     works: VecDeque<Work>,
     bans: Bans,
     user_homes: UserHomes,
+    /// When users lost their connections.
+    seen: Seen,
     judging: Option<many::Judging>,
     draining: Option<many::Draining>,
     /// Homes are being notified how many subscribe.
@@ -173,6 +179,7 @@ impl Sessions {
             works: VecDeque::new(),
             bans: Bans::new(hash),
             user_homes: UserHomes::new(hash),
+            seen: Seen::new(hash),
             judging: None,
             draining: None,
             recounting: false,
@@ -262,6 +269,7 @@ impl Sessions {
             connect_by_ms: cx.now.mono_ms + connect_timeout_ms,
             may_come_back: false,
             paused: false,
+            reconnects: false,
             full: false,
             bad_requests: BadRequests::default(),
             pongs_owed: 0,
@@ -539,6 +547,7 @@ impl Conn {
             connect_by_ms: 0,
             may_come_back: false,
             paused: false,
+            reconnects: false,
             full: false,
             bad_requests: BadRequests::default(),
             pongs_owed: 0,

@@ -8,6 +8,7 @@
 //! that is. The records are bounded in bytes. At most one of the shards that a session has been on points to no other.
 
 use crate::ids::{ClientId, ShardId, UserId};
+use crate::labels::Labels;
 use crate::rng::Keyed;
 use crate::slice::Slice;
 use smallvec::SmallVec;
@@ -30,9 +31,17 @@ pub(crate) struct Moved {
 struct Gone {
     shard: ShardId,
     user: Option<UserId>,
+    labels: Labels,
     /// Its place among those of its user.
     at: u32,
     expiry: Expiry,
+}
+
+/// The names by which commands find a session.
+#[derive(Debug, Default)]
+pub(super) struct Whose {
+    pub(super) user: Option<UserId>,
+    pub(super) labels: Labels,
 }
 
 /// When an entry is forgotten. Entries of the same instant go in the order in which they came.
@@ -44,7 +53,7 @@ struct Expiry {
 
 impl Gone {
     fn bytes(&self) -> usize {
-        ENTRY_BYTES + self.user.as_ref().map_or(0, |user| user.0.len())
+        ENTRY_BYTES + self.user.as_ref().map_or(0, |user| user.0.len()) + self.labels.bytes()
     }
 }
 
@@ -69,7 +78,7 @@ impl Moved {
         &mut self,
         until_ms: u64,
         client: ClientId,
-        user: Option<UserId>,
+        Whose { user, labels }: Whose,
         shard: ShardId,
         bytes_max: usize,
     ) {
@@ -80,7 +89,7 @@ impl Moved {
             clients.len() as u32 - 1
         });
         self.next += 1;
-        let gone = Gone { shard, user, at, expiry: Expiry { until_ms, number: self.next } };
+        let gone = Gone { shard, user, labels, at, expiry: Expiry { until_ms, number: self.next } };
         self.bytes += gone.bytes();
         self.order.insert(gone.expiry, client);
         self.to.insert(client, gone);
@@ -119,6 +128,11 @@ impl Moved {
         self.users.get(user).map_or(&[], |clients| clients)
     }
 
+    /// Those with a label, in no order. It looks at all: they are few, and such a command is rare.
+    pub(crate) fn clients_with<'s>(&'s self, label: &'s str) -> impl Iterator<Item = ClientId> + 's {
+        self.to.iter().filter(|(_, gone)| gone.labels.contains(label)).map(|(client, _)| *client)
+    }
+
     /// Forgets those whose time is over, as far as the slice goes. True where there are more.
     pub(crate) fn tidy(&mut self, now_ms: u64, slice: &mut Slice) -> bool {
         while let Some((&expiry, &client)) = self.order.first_key_value()
@@ -148,6 +162,10 @@ mod tests {
         Slice::new(&Limits { fanout_slice: steps, ..Limits::default() })
     }
 
+    fn whose(user: &UserId) -> Whose {
+        Whose { user: Some(user.clone()), labels: Labels::default() }
+    }
+
     fn of(moved: &Moved, user: &UserId) -> Vec<u64> {
         let mut clients: Vec<u64> = moved.clients_of(user).iter().map(|client| client.0).collect();
         clients.sort_unstable();
@@ -158,12 +176,12 @@ mod tests {
     fn a_session_that_left_is_remembered_for_its_time_and_not_after_coming_back() {
         let mut moved = Moved::new(Keyed(1));
         let ada = UserId("ada".into());
-        moved.left(11_000, ClientId(1), Some(ada.clone()), ShardId(2), 1 << 20);
-        moved.left(90_000, ClientId(2), Some(ada.clone()), ShardId(3), 1 << 20);
-        moved.left(12_000, ClientId(3), None, ShardId(1), 1 << 20);
+        moved.left(11_000, ClientId(1), whose(&ada), ShardId(2), 1 << 20);
+        moved.left(90_000, ClientId(2), whose(&ada), ShardId(3), 1 << 20);
+        moved.left(12_000, ClientId(3), Whose::default(), ShardId(1), 1 << 20);
         assert_eq!(of(&moved, &ada), [1, 2]);
         moved.arrived(ClientId(1));
-        moved.left(19_000, ClientId(1), Some(ada.clone()), ShardId(1), 1 << 20);
+        moved.left(19_000, ClientId(1), whose(&ada), ShardId(1), 1 << 20);
         assert!(!moved.tidy(12_000, &mut slice(100)));
         let places = [1, 2, 3].map(|client| moved.shard_of(ClientId(client)));
         assert_eq!(places, [Some(ShardId(1)), Some(ShardId(3)), None], "the first left anew");
@@ -179,8 +197,8 @@ mod tests {
         let mut moved = Moved::new(Keyed(1));
         let long = UserId("u".repeat(1_000).into());
         for n in 0..50 {
-            moved.left(1_000 + n, ClientId(n), Some(long.clone()), ShardId(1), 3 * (ENTRY_BYTES + 1_000));
-            moved.left(1_000 + n, ClientId(n), Some(long.clone()), ShardId(1), 3 * (ENTRY_BYTES + 1_000));
+            moved.left(1_000 + n, ClientId(n), whose(&long), ShardId(1), 3 * (ENTRY_BYTES + 1_000));
+            moved.left(1_000 + n, ClientId(n), whose(&long), ShardId(1), 3 * (ENTRY_BYTES + 1_000));
         }
         assert_eq!(of(&moved, &long), [47, 48, 49], "and one that leaves again counts once");
         assert_eq!((moved.to.len(), moved.order.len()), (3, 3));
@@ -189,7 +207,7 @@ mod tests {
     fn those_of_one_user_may_come_back_in_any_order() {
         let mut moved = Moved::new(Keyed(1));
         let ada = UserId("ada".into());
-        (0..5).for_each(|n| moved.left(1_000, ClientId(n), Some(ada.clone()), ShardId(1), 1 << 20));
+        (0..5).for_each(|n| moved.left(1_000, ClientId(n), whose(&ada), ShardId(1), 1 << 20));
         for (gone, left) in [(1, vec![0, 2, 3, 4]), (4, vec![0, 2, 3]), (0, vec![2, 3]), (3, vec![2]), (2, vec![])] {
             moved.arrived(ClientId(gone));
             assert_eq!(of(&moved, &ada), left, "after {gone}");
@@ -201,10 +219,23 @@ mod tests {
     fn they_are_forgotten_in_slices() {
         let mut moved = Moved::new(Keyed(1));
         let ada = UserId("ada".into());
-        (0..100).for_each(|n| moved.left(1_000, ClientId(n), Some(ada.clone()), ShardId(1), 1 << 20));
+        (0..100).for_each(|n| moved.left(1_000, ClientId(n), whose(&ada), ShardId(1), 1 << 20));
         assert!(moved.tidy(1_000, &mut slice(20)));
         assert_eq!(of(&moved, &ada).len(), 80);
         assert!(!moved.tidy(1_000, &mut slice(80)));
         assert!(moved.to.is_empty() && moved.users.is_empty() && moved.order.is_empty());
+    }
+
+    #[test]
+    fn those_with_a_label_are_found_and_their_labels_count() {
+        let mut moved = Moved::new(Keyed(1));
+        let labels = Labels::new(["beta", "ios"]).unwrap();
+        moved.left(1_000, ClientId(1), Whose { user: None, labels }, ShardId(1), 1 << 20);
+        moved.left(1_000, ClientId(2), Whose::default(), ShardId(1), 1 << 20);
+        let with = |moved: &Moved, label| moved.clients_with(label).collect::<Vec<_>>();
+        assert_eq!((with(&moved, "ios"), with(&moved, "web")), (vec![ClientId(1)], vec![]));
+        assert_eq!(moved.bytes, 2 * ENTRY_BYTES + "betaios".len());
+        moved.arrived(ClientId(1));
+        assert_eq!((with(&moved, "ios"), moved.bytes), (vec![], ENTRY_BYTES));
     }
 }

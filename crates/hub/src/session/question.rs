@@ -464,7 +464,7 @@ fn identity_reply(cx: &Cx<'_>, proof: &Proof) -> ReplyBody {
 
 /// The application's statement about a caller, checked.
 fn proven(cx: &Cx<'_>, identified: Identified) -> Result<(Option<UserId>, Proof), Error> {
-    let Identified { user, info, expires_ms, subscribe, grants, claims } = identified;
+    let Identified { user, info, expires_ms, subscribe, grants, claims, labels } = identified;
     if let Some(expires_ms) = expires_ms.filter(|&at| at <= cx.now.wall_ms) {
         let message = format!("the token expired {} ms ago", cx.now.wall_ms - expires_ms);
         return Err(Error::new(ErrorCode::TokenExpired, message));
@@ -485,7 +485,7 @@ fn proven(cx: &Cx<'_>, identified: Identified) -> Result<(Option<UserId>, Proof)
         let message = format!("the identity has {len} grants, the limit (grants_max) is {max}");
         return Err(Error::new(ErrorCode::LimitExceeded, message));
     }
-    Ok((user, Proof { info, expires_ms, granted: subscribe, grants: grants.into(), claims }))
+    Ok((user, Proof { info, expires_ms, granted: subscribe, grants: grants.into(), claims, labels }))
 }
 
 fn identity(answer: HookAnswer) -> Result<Identified, Error> {

@@ -7,6 +7,7 @@
 use super::HeartbeatKind;
 use super::away::Away;
 use super::kept::Keeps;
+use super::labelled::Labelled;
 use super::lane::Lanes;
 use super::mailbox::{Mailbox, MailboxMax};
 use super::moved::Moved;
@@ -33,7 +34,7 @@ use crate::watch::{Note, Noted};
 use bytes::Bytes;
 use slab::Slab;
 use smallvec::SmallVec;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// One connection, whether or not it has a session yet.
@@ -56,6 +57,8 @@ pub(crate) struct Conn {
     pub(crate) may_come_back: bool,
     /// The shell does not read it at the moment.
     pub(crate) paused: bool,
+    /// The application has asked it to connect again, and its turn has not come.
+    pub(crate) reconnects: bool,
     /// Its outbox is over its mark. The members of its subscriptions are blocked as long as it is.
     pub(crate) full: bool,
     pub(crate) bad_requests: BadRequests,
@@ -521,7 +524,8 @@ pub(crate) struct SessionTable {
     pub(crate) by_client: HashMap<ClientId, u32, Keyed>,
     /// The users that have sessions here. A session without a user costs nothing here.
     pub(crate) users: Slab<UserState>,
-    by_user: HashMap<UserId, u32, Keyed>,
+    pub(super) by_user: BTreeMap<UserId, u32>,
+    pub(super) labelled: Labelled,
     /// Sessions that went to other shards lately.
     pub(crate) moved: Moved,
     /// Sessions that have no connection.
@@ -546,7 +550,8 @@ impl SessionTable {
             slab: Slab::new(),
             by_client: HashMap::with_hasher(hash),
             users: Slab::new(),
-            by_user: HashMap::with_hasher(hash),
+            by_user: BTreeMap::new(),
+            labelled: Labelled::new(hash),
             moved: Moved::new(hash),
             away: Away::new(hash),
             connected: 0,
@@ -594,10 +599,12 @@ impl SessionTable {
         if let Some(known) = &mut self.slab[index as usize].identity
             && known.identity.user == identity.user
         {
+            self.labelled.remove(index, &known.identity.proof.labels);
+            self.labelled.put(index, &identity.proof.labels);
             known.identity = identity;
             return;
         }
-        let untold = self.forget_user(index);
+        let untold = self.forget_identity(index);
         debug_assert_eq!(untold, Cost::default(), "a session does not change its user");
         let at = identity.user.as_ref().map(|user| {
             let users = &mut self.users;
@@ -606,6 +613,7 @@ impl SessionTable {
                 users.insert(UserState { user: user.clone(), sessions, spent, untold: Cost::default() }) as u32
             })
         });
+        self.labelled.put(index, &identity.proof.labels);
         let place = at.map_or(0, |user| {
             let sessions = &mut self.users[user as usize].sessions;
             sessions.push(index);
@@ -618,8 +626,9 @@ impl SessionTable {
 
     /// Takes the identity of a session. With the last session of its user here goes what is known of the user: returned
     /// is the part of it that its home does not know.
-    fn forget_user(&mut self, index: u32) -> Cost {
+    fn forget_identity(&mut self, index: u32) -> Cost {
         let Some(known) = self.slab[index as usize].identity.take() else { return Cost::default() };
+        self.labelled.remove(index, &known.identity.proof.labels);
         let Some(user) = known.user else { return Cost::default() };
         let sessions = &mut self.users[user as usize].sessions;
         sessions.swap_remove(known.place as usize);
@@ -704,7 +713,7 @@ impl SessionTable {
     /// Takes a session out, with its identity, and what the home of its user is still to be told.
     pub(crate) fn remove(&mut self, index: u32) -> (Session, Identity, Cost) {
         let identity = self.slab[index as usize].identity().cloned().unwrap_or_default();
-        let untold = self.forget_user(index);
+        let untold = self.forget_identity(index);
         self.disconnect(index);
         self.away.back(index);
         let session = self.slab.remove(index as usize);

@@ -644,6 +644,7 @@ impl Net {
                 assert!(self.asked.iter().all(|(other, _)| *other != token), "{token:?} was answered twice");
                 self.asked.push((token, *answers));
             }
+            Effect::Describe(part) => inputs.push_back(Input::Described(part)),
             Effect::Forwarded(forwarded) => {
                 let is_new = self.forwarded.iter().all(|other| other.token != forwarded.token);
                 assert!(is_new, "{forwarded:?} came twice");

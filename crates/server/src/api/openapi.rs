@@ -7,8 +7,8 @@
 
 use super::table::{CHANNEL_MAX, EPOCH_MAX, EVENT_MAX};
 use super::table::{COMMANDS, Command, Field, NAMED, STATUSES, Shape};
-use fanfare_hub::IDEMPOTENCY_KEY_BYTES_MAX;
-use fanfare_wire::native::app::{ApiCommand, BAN_PATTERN, REASONS};
+use fanfare_hub::{IDEMPOTENCY_KEY_BYTES_MAX, LABEL_BYTES_MAX, is_format};
+use fanfare_wire::native::app::{ApiCommand, CURSOR_PATTERN, REASONS, SPREAD_PATTERN, TIME_PATTERN};
 use fanfare_wire::native::reserved_fields;
 use serde_json::{Map, Value, json};
 
@@ -84,7 +84,7 @@ fn operation(command: &Command) -> Value {
         "summary": command.summary,
         "description": command.about,
         "requestBody": {
-            "required": !may_be_empty(kind),
+            "required": !kind.may_be_empty(),
             "content": { "application/json": {
                 "schema": reference(&pascal(kind, "Request")),
                 "example": serde_json::from_str::<Value>(command.example).unwrap_or_default(),
@@ -112,10 +112,6 @@ fn header_pattern() -> String {
     )
 }
 
-fn may_be_empty(kind: ApiCommand) -> bool {
-    matches!(kind, ApiCommand::Channels | ApiCommand::Bans | ApiCommand::Info)
-}
-
 fn request(command: &Command) -> Value {
     let mut schema = object(command.fields, "", true);
     if command.kind.reserves_fields() {
@@ -123,38 +119,53 @@ fn request(command: &Command) -> Value {
             schema["properties"][name] = json!({ "type": "null", "description": "Reserved" });
         }
     }
-    if let Some(names) = command.one_of {
-        schema["anyOf"] = either(command.fields, names);
+    if !command.one_of.is_empty() {
+        schema["anyOf"] = either(command.fields, command.one_of);
     }
-    let not_both = |one: &str, other: &str| json!([{ "properties": { one: { "type": "null" } } }, { "properties": { other: { "type": "null" } } }]);
     match command.kind {
-        ApiCommand::History => schema["anyOf"] = not_both("since", "before"),
-        ApiCommand::Bans => schema["anyOf"] = not_both("client", "user"),
+        ApiCommand::History => schema["anyOf"] = at_most_one(&["since", "before"]),
+        ApiCommand::Bans => schema["anyOf"] = at_most_one(&["client", "user"]),
+        ApiCommand::Connections => schema["anyOf"] = at_most_one(&["client", "user", "label", "channel"]),
         // A ban needs a reason after which clients do not come back.
         ApiCommand::Disconnect => {
             let final_words = REASONS.iter().filter(|reason| !reason.reconnect());
             let mut words: Vec<Value> = final_words.map(|reason| reason.row().word.into()).collect();
             words.push(Value::Null);
             let is_final = json!({ "properties": { "reason": { "enum": words } } });
-            schema["allOf"] = json!([{ "anyOf": [{ "properties": { "ban": { "type": "null" } } }, is_final] }]);
+            let no_ban = json!({ "properties": { "ban": { "type": "null" } } });
+            let no_label = json!({ "properties": { "label": { "type": "null" } } });
+            schema["allOf"] = json!([{ "anyOf": [no_ban, is_final] }, { "anyOf": [no_ban, no_label] }]);
         }
         _ => {}
     }
     schema
 }
 
-/// Exactly one of two fields. `null` counts as absent, except for `data`, where it is a payload.
-fn either(fields: &[Field], names: [&str; 2]) -> Value {
+/// Exactly one of some fields. `null` counts as absent, except for `data`, where it is a payload.
+fn either(fields: &[Field], names: &[&str]) -> Value {
     let shape = |name: &str| fields.iter().find(|field| field.name == name).map_or(Shape::Any, |field| field.shape);
-    let alone = |this: &str, other: &str| match other {
-        "data" => {
-            json!({ "required": [this], "properties": { this: schema(shape(this), false) }, "not": { "required": [other] } })
+    let alone = |this: &&str| {
+        let mut alone = json!({ "required": [this], "properties": { *this: schema(shape(this), false) } });
+        for other in names.iter().filter(|other| *other != this) {
+            match *other {
+                "data" => alone["not"] = json!({ "required": [other] }),
+                other => alone["properties"][other] = json!({ "type": "null" }),
+            }
         }
-        _ => {
-            json!({ "required": [this], "properties": { this: schema(shape(this), false), other: { "type": "null" } } })
-        }
+        alone
     };
-    json!([alone(names[0], names[1]), alone(names[1], names[0])])
+    names.iter().map(alone).collect()
+}
+
+/// None or one of some fields.
+fn at_most_one(names: &[&str]) -> Value {
+    let alone = |this: &&str| {
+        let others = names.iter().filter(|other| *other != this);
+        let properties: Map<String, Value> =
+            others.map(|other| ((*other).to_owned(), json!({ "type": "null" }))).collect();
+        json!({ "properties": properties })
+    };
+    names.iter().map(alone).collect()
 }
 
 /// A command as it stands in a batch.
@@ -242,7 +253,10 @@ fn schema(shape: Shape, or_null: bool) -> Value {
         Shape::Namespace => text(1, 200, Some("^/[A-Za-z0-9_/-]*$".into())),
         Shape::Client => text(16, 16, Some("^[0-9a-f]{16}$".into())),
         Shape::Epoch => text(0, EPOCH_MAX, None),
-        Shape::Time => text(0, usize::MAX, Some(BAN_PATTERN.to_owned())),
+        Shape::Time => text(0, usize::MAX, Some(TIME_PATTERN.to_owned())),
+        Shape::Spread => text(0, usize::MAX, Some(SPREAD_PATTERN.to_owned())),
+        Shape::Label => text(1, LABEL_BYTES_MAX, Some(format!("^[^{}]+$", unseen()))),
+        Shape::Cursor => text(0, usize::MAX, Some(CURSOR_PATTERN.to_owned())),
         Shape::Reason => {
             let mut words: Vec<Value> = REASONS.iter().map(|reason| reason.row().word.into()).collect();
             if or_null {
@@ -285,8 +299,26 @@ pub(super) fn is_forbidden(c: char) -> bool {
     FORBIDDEN.iter().any(|&(first, last)| (first..=last).contains(&u32::from(c)))
 }
 
-/// The characters that no segment can hold, as they stand in a class of a regular expression.
+/// The characters that no label can hold: those that nobody sees.
+fn unseen() -> String {
+    let is_unseen = |code: u32| char::from_u32(code).is_some_and(|c| c.is_control() || is_format(c));
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for code in (0..=u32::from(char::MAX)).filter(|code| is_unseen(*code)) {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == code => *last = code,
+            _ => ranges.push((code, code)),
+        }
+    }
+    class(&ranges)
+}
+
+/// The characters that no segment can hold.
 fn forbidden() -> String {
+    class(FORBIDDEN)
+}
+
+/// Ranges of characters as they stand in a class of a regular expression.
+fn class(ranges: &[(u32, u32)]) -> String {
     let one = |code: u32| match char::from_u32(code) {
         Some(c @ ('*' | '?' | '+' | '{' | '}' | '#' | ',')) => c.to_string(),
         _ if code <= 0xFFFF => format!("\\u{code:04X}"),
@@ -295,7 +327,7 @@ fn forbidden() -> String {
     };
     let range =
         |&(first, last): &(u32, u32)| if first == last { one(first) } else { format!("{}-{}", one(first), one(last)) };
-    FORBIDDEN.iter().map(range).collect()
+    ranges.iter().map(range).collect()
 }
 
 fn reference(name: &str) -> Value {

@@ -5,10 +5,12 @@
 //! compare both: they decode each row's example, leave out each required field, and schemathesis sends thousands of
 //! matching and of invalid bodies to a real server.
 
-use fanfare_hub::{CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX, ROOM_BYTES_MAX};
+use fanfare_hub::{
+    CHANNEL_NAME_BYTES_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, LABELS_MAX, NUMBER_MAX, ROOM_BYTES_MAX,
+};
 use fanfare_wire::native::app::{
     AUDIENCE_CLIENTS_MAX, ApiCommand, BANS_LIMIT_MAX, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX, CHANNELS_LIMIT_MAX,
-    USER_BYTES_MAX,
+    LISTED_LIMIT_MAX, STATUS_USERS_MAX, USER_BYTES_MAX,
 };
 use fanfare_wire::native::{EPOCH_BYTES_MAX, HISTORY_LIMIT_MAX};
 
@@ -20,8 +22,8 @@ pub(super) struct Command {
     /// Further notes.
     pub(super) about: &'static str,
     pub(super) fields: &'static [Field],
-    /// Fields of which exactly one is needed.
-    pub(super) one_of: Option<[&'static str; 2]>,
+    /// Fields of which exactly one is needed, if there are any.
+    pub(super) one_of: &'static [&'static str],
     /// An example of a body.
     pub(super) example: &'static str,
     pub(super) answer: &'static [Field],
@@ -57,6 +59,12 @@ pub(super) enum Shape {
     Reason,
     /// The length of a ban.
     Time,
+    /// The time over which reconnects are spread.
+    Spread,
+    /// A label of sessions.
+    Label,
+    /// A place in a list of connections.
+    Cursor,
     /// An integer.
     Number { min: u64, max: u64 },
     /// True or false.
@@ -90,6 +98,12 @@ const USER: Shape = Shape::Text { min: 1, max: USER_BYTES_MAX };
 const CHANNEL: Field = field("channel", Shape::Channel, "The channel");
 const CLIENT: Field = optional("client", Shape::Client, "The session of this client, by its public id; or `user`");
 const USER_FIELD: Field = optional("user", USER, "All sessions of this user; or `client`");
+const LABEL_FIELD: Field = optional("label", Shape::Label, "All sessions with this label; or `client` or `user`");
+const LISTED_LIMIT: Field = optional(
+    "limit",
+    Shape::Number { min: 1, max: LISTED_LIMIT_MAX as u64 },
+    "The maximum number in one page; 100 by default",
+);
 const DATA: Field =
     optional("data", Shape::Any, "The payload: any JSON, kept as it came, nested at most 64 levels; or `data64`");
 const DATA64: Field =
@@ -175,6 +189,50 @@ pub(super) const NAMED: &[(&str, &str, &[Field])] = &[
         ],
     ),
     (
+        "ConnectionInfo",
+        "A session that has a connection.",
+        &[
+            field("client", Shape::Client, "Its public id"),
+            optional("user", ANY_TEXT, "Its user"),
+            field(
+                "transport",
+                ANY_TEXT,
+                "How its bytes are carried: `websocket`, `sse`, `stream`, `poll` or `polling` (Socket.IO)",
+            ),
+            field(
+                "protocol",
+                ANY_TEXT,
+                "What it speaks: `native`, `chat`, `events`, `socketio`, or a protocol of the program",
+            ),
+            field("peer", ANY_TEXT, "The address of the client, as far as trusted proxies tell it"),
+            field("connected_at", ANY_NUMBER, "When the connection began, in ms since 1970"),
+            optional("labels", Shape::List { of: &Shape::Label, min: 1, max: LABELS_MAX }, "Its labels"),
+            field("channels", ANY_NUMBER, "How many channels it is subscribed to"),
+        ],
+    ),
+    (
+        "UserInfo",
+        "A user with a connection.",
+        &[
+            field("user", ANY_TEXT, "Who"),
+            field("clients", ANY_NUMBER, "Its sessions with a connection; in the list of a channel, its subscribers"),
+        ],
+    ),
+    (
+        "UserStatus",
+        "Whether a user is online.",
+        &[
+            field("user", ANY_TEXT, "Who"),
+            field("online", Shape::Flag, "Whether it has a session with a connection"),
+            field("clients", ANY_NUMBER, "How many it has"),
+            optional(
+                "last_seen",
+                ANY_NUMBER,
+                "When it lost its last connection, in ms since 1970, if it is not online and the node remembers it",
+            ),
+        ],
+    ),
+    (
         "Error",
         "A refusal, as in the native protocol.",
         &[
@@ -211,7 +269,7 @@ pub(super) const COMMANDS: &[Command] = &[
         about: "Appends to the channel and answers the position. With an `idempotency_key` the command may be repeated \
                 until it is answered.",
         fields: &[CHANNEL, DATA, DATA64, EVENT, IDEMPOTENCY_FIELD, AUDIENCE],
-        one_of: Some(["data", "data64"]),
+        one_of: &["data", "data64"],
         example: r#"{"channel":"chat:general","data":{"content":"Hello"}}"#,
         answer: PUBLISHED,
         has_key: true,
@@ -228,7 +286,7 @@ pub(super) const COMMANDS: &[Command] = &[
             IDEMPOTENCY_FIELD,
             AUDIENCE,
         ],
-        one_of: Some(["data", "data64"]),
+        one_of: &["data", "data64"],
         example: r#"{"channels":["news:sport","news:all"],"data":{"headline":"3:2"}}"#,
         answer: RESULTS,
         has_key: true,
@@ -256,7 +314,7 @@ pub(super) const COMMANDS: &[Command] = &[
             ),
             IDEMPOTENCY_FIELD,
         ],
-        one_of: None,
+        one_of: &[],
         example: r#"{"namespace":"/","room":"lobby","event":"news","args":[{"headline":"3:2"}]}"#,
         answer: PUBLISHED,
         has_key: true,
@@ -273,7 +331,7 @@ pub(super) const COMMANDS: &[Command] = &[
             Shape::List { of: &Shape::Named("BatchCommand"), min: 1, max: BATCH_COMMANDS_MAX },
             "The commands",
         )],
-        one_of: None,
+        one_of: &[],
         example: r#"{"commands":[{"type":"publish","channel":"a","data":1},{"type":"presence","channel":"a"}]}"#,
         answer: RESULTS,
         has_key: false,
@@ -288,7 +346,7 @@ pub(super) const COMMANDS: &[Command] = &[
             optional("data", Shape::Any, "The payload: any JSON; `null` by default"),
             optional("to", Shape::Client, "Only this client"),
         ],
-        one_of: None,
+        one_of: &[],
         example: r#"{"channel":"chat:general","event":"typing","data":true}"#,
         answer: &[],
         has_key: false,
@@ -316,7 +374,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 "The maximum number in one page; 100 by default",
             ),
         ],
-        one_of: None,
+        one_of: &[],
         example: r#"{"channel":"chat:general","limit":10}"#,
         answer: &[
             CHANNEL,
@@ -342,7 +400,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Drop a channel's history",
         about: "Removes every publication from the history. Offsets continue, and subscribers are not notified.",
         fields: &[CHANNEL],
-        one_of: None,
+        one_of: &[],
         example: r#"{"channel":"chat:general"}"#,
         answer: &[],
         has_key: false,
@@ -352,7 +410,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Ask who is present",
         about: "Lists the clients that have entered the channel. For large channels the answer has only `count`.",
         fields: &[CHANNEL],
-        one_of: None,
+        one_of: &[],
         example: r#"{"channel":"chat:general"}"#,
         answer: &[
             field("seq", ANY_NUMBER, "Rises with each change"),
@@ -378,7 +436,7 @@ pub(super) const COMMANDS: &[Command] = &[
                 "The maximum number in one page; 100 by default",
             ),
         ],
-        one_of: None,
+        one_of: &[],
         example: r#"{"match":"chat:*","limit":50}"#,
         answer: &[
             field(
@@ -399,6 +457,7 @@ pub(super) const COMMANDS: &[Command] = &[
             CHANNEL,
             CLIENT,
             USER_FIELD,
+            LABEL_FIELD,
             optional("since", Shape::Named("Position"), "The position that the sessions have reached"),
             optional(
                 "recent",
@@ -408,7 +467,7 @@ pub(super) const COMMANDS: &[Command] = &[
             optional("presence", Shape::Flag, "Send them joins and leaves; `false` by default"),
             optional("signals", Shape::Flag, "Send them signals; `true` by default"),
         ],
-        one_of: Some(["client", "user"]),
+        one_of: &["client", "user", "label"],
         example: r#"{"channel":"chat:general","user":"ada","recent":10}"#,
         answer: &[SESSIONS],
         has_key: false,
@@ -418,7 +477,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "End subscriptions of sessions to a channel",
         about: "Ends the subscriptions. The sessions get `unsubscribed` without an `id`.",
         fields: &[CHANNEL, CLIENT, USER_FIELD],
-        one_of: Some(["client", "user"]),
+        one_of: &["client", "user", "label"],
         example: r#"{"channel":"chat:general","user":"ada"}"#,
         answer: &[SESSIONS],
         has_key: false,
@@ -430,18 +489,19 @@ pub(super) const COMMANDS: &[Command] = &[
         fields: &[
             CLIENT,
             USER_FIELD,
+            LABEL_FIELD,
             optional(
                 "reason",
                 Shape::Reason,
-                "The reason that the client gets; `kicked` by default. Only after `overloaded` may the client come back",
+                "The reason that the client gets; `kicked` by default. Only after `overloaded` may the client come back (to have it come back, use `reconnect`)",
             ),
             optional(
                 "ban",
                 Shape::Time,
-                "For so long each `connect` as this user, or with a ticket of this client, is refused as `denied`, with the time left as `retry_after`. A later ban replaces an earlier one. Not with `overloaded`",
+                "For so long each `connect` as this user, or with a ticket of this client, is refused as `denied`, with the time left as `retry_after`. A later ban replaces an earlier one. Not with `overloaded`, and not with `label`",
             ),
         ],
-        one_of: Some(["client", "user"]),
+        one_of: &["client", "user", "label"],
         example: r#"{"user":"ada"}"#,
         answer: &[
             SESSIONS,
@@ -451,11 +511,36 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
+        kind: ApiCommand::Reconnect,
+        summary: "Have clients connect again",
+        about: "Closes the connections with 4008 (`reconnect`), each at a random moment of `spread`, so that the clients come back \
+                by themselves and not all at once. Their sessions go on. A connection whose moment is fixed already keeps it. \
+                Use it after a change of keys or of what a hook answers, or to spread clients over new nodes.",
+        fields: &[
+            CLIENT,
+            USER_FIELD,
+            LABEL_FIELD,
+            optional(
+                "spread",
+                Shape::Spread,
+                "The time; `\"10s\"` by default, and for one client none. `\"1ms\"` is at once",
+            ),
+        ],
+        one_of: &["client", "user", "label"],
+        example: r#"{"label":"beta","spread":"30s"}"#,
+        answer: &[field(
+            "sessions",
+            ANY_NUMBER,
+            "How many sessions have a connection that is closed, now or within `spread`",
+        )],
+        has_key: false,
+    },
+    Command {
         kind: ApiCommand::Unban,
         summary: "End a ban",
         about: "The user or the client may connect again.",
         fields: &[CLIENT, USER_FIELD],
-        one_of: Some(["client", "user"]),
+        one_of: &["client", "user"],
         example: r#"{"user":"ada"}"#,
         answer: &[field("was_banned", Shape::Flag, "Whether there was a ban; `false` is not an error")],
         has_key: false,
@@ -469,7 +554,7 @@ pub(super) const COMMANDS: &[Command] = &[
             optional("user", USER, "Only this user; or `client`"),
             optional("limit", Shape::Number { min: 1, max: BANS_LIMIT_MAX as u64 }, "At most so many; 100 by default"),
         ],
-        one_of: None,
+        one_of: &[],
         example: r#"{"user":"ada"}"#,
         answer: &[
             field(
@@ -482,11 +567,77 @@ pub(super) const COMMANDS: &[Command] = &[
         has_key: false,
     },
     Command {
+        kind: ApiCommand::Connections,
+        summary: "List connections",
+        about: "Lists the sessions of this node that have a connection: all, or those of a client, a user, a label or the \
+                subscribers of a channel. A list has each session once that is connected all the time and stays on its shard (a \
+                session may change shards when its client comes back). A page looks at 16,384 sessions of each shard at most: a \
+                page may have fewer entries than `limit`, or none, and the list goes on as long as there is a `cursor`. The body \
+                may be empty.",
+        fields: &[
+            optional("client", Shape::Client, "Only this client"),
+            optional("user", USER, "Only clients of this user"),
+            optional("label", Shape::Label, "Only sessions with this label"),
+            optional("channel", Shape::Channel, "Only subscribers of this channel"),
+            optional("cursor", Shape::Cursor, "Where to go on: `cursor` of the page before"),
+            LISTED_LIMIT,
+        ],
+        one_of: &[],
+        example: r#"{"user":"ada","limit":50}"#,
+        answer: &[
+            field(
+                "connections",
+                Shape::List { of: &Shape::Named("ConnectionInfo"), min: 0, max: LISTED_LIMIT_MAX as usize },
+                "One page of connections",
+            ),
+            optional("cursor", Shape::Cursor, "Where the list goes on; absent at its end"),
+        ],
+        has_key: false,
+    },
+    Command {
+        kind: ApiCommand::Users,
+        summary: "List users",
+        about: "Lists the users of this node that have a connection, in the order of their ids' bytes: all, or those that are \
+                subscribed to a channel. A page may have fewer entries than `limit`, or none, as that of `connections`. The body \
+                may be empty.",
+        fields: &[
+            optional("channel", Shape::Channel, "Only users with a client that is subscribed to this channel"),
+            optional("cursor", ANY_TEXT, "Where to go on: `cursor` of the page before"),
+            LISTED_LIMIT,
+        ],
+        one_of: &[],
+        example: r#"{"channel":"chat:general"}"#,
+        answer: &[
+            field(
+                "users",
+                Shape::List { of: &Shape::Named("UserInfo"), min: 0, max: LISTED_LIMIT_MAX as usize },
+                "One page of users",
+            ),
+            optional("cursor", ANY_TEXT, "Where the list goes on; absent at its end"),
+        ],
+        has_key: false,
+    },
+    Command {
+        kind: ApiCommand::UserStatus,
+        summary: "Ask whether users are online",
+        about: "Gives the status of each user, in the order of the question. The node remembers when users lost their connections \
+                while it runs, the newest of them within 4 MiB for each shard: about 25,000 users.",
+        fields: &[field("users", Shape::List { of: &USER, min: 1, max: STATUS_USERS_MAX }, "The users")],
+        one_of: &[],
+        example: r#"{"users":["ada","bob"]}"#,
+        answer: &[field(
+            "users",
+            Shape::List { of: &Shape::Named("UserStatus"), min: 0, max: STATUS_USERS_MAX },
+            "Their status",
+        )],
+        has_key: false,
+    },
+    Command {
         kind: ApiCommand::Info,
         summary: "Ask for figures of the node",
         about: "Gives the sums over all shards. The body may be empty.",
         fields: &[],
-        one_of: None,
+        one_of: &[],
         example: "{}",
         answer: &[
             field("version", ANY_TEXT, "The version of Fanfare"),

@@ -4,7 +4,7 @@
 
 use super::openapi;
 use super::table::{CHANNEL_MAX, COMMANDS, EVENT_MAX, Field, NAMED, STATUSES, Shape};
-use fanfare_hub::{ChannelName, ERRORS, ErrorCode};
+use fanfare_hub::{ChannelName, ERRORS, ErrorCode, LABEL_BYTES_MAX};
 use fanfare_wire::native::app::{ApiCommand, ApiRequest, Caller, REASONS, decode};
 use fanfare_wire::native::{Limits, reserved_fields};
 use serde_json::Value;
@@ -50,11 +50,11 @@ fn every_command_has_its_row_and_its_example_is_understood() {
             let error = ask(command.kind, &without).expect_err(field.name);
             assert!(error.code == ErrorCode::BadRequest && error.message.contains(field.name), "{word}: {error}");
         }
-        if let Some([one, other]) = command.one_of {
-            let mut neither = example.clone();
-            neither.as_object_mut().unwrap().retain(|name, _| name != one && name != other);
-            let error = ask(command.kind, &neither).expect_err(one);
-            assert!(error.message.contains(one) && error.message.contains(other), "{word}: {error}");
+        if !command.one_of.is_empty() {
+            let mut none = example.clone();
+            none.as_object_mut().unwrap().retain(|name, _| !command.one_of.contains(&name.as_str()));
+            let error = ask(command.kind, &none).expect_err(word);
+            assert!(command.one_of.iter().all(|name| error.message.contains(name)), "{word}: {error}");
         }
     }
 }
@@ -154,22 +154,22 @@ fn tables() -> Vec<(String, String)> {
             [] => text.push_str("Answer: `{}`.\n"),
             fields => {
                 text.push_str("| answer | is | |\n|---|---|---|\n");
-                rows(&mut text, fields, None);
+                rows(&mut text, fields, &[]);
             }
         }
         all.push((command.kind.word().to_owned(), text));
     }
     for (name, about, fields) in NAMED.iter().filter(|(name, ..)| !matches!(*name, "Published" | "Position")) {
         let mut text = format!("{about}\n\n| field | is | |\n|---|---|---|\n");
-        rows(&mut text, fields, None);
+        rows(&mut text, fields, &[]);
         all.push(((*name).to_owned(), text));
     }
     all
 }
 
-fn rows(text: &mut String, fields: &[Field], one_of: Option<[&str; 2]>) {
+fn rows(text: &mut String, fields: &[Field], one_of: &[&str]) {
     for field in fields {
-        let either = one_of.is_some_and(|names| names.contains(&field.name));
+        let either = one_of.contains(&field.name);
         let mark = if field.needed || either { "" } else { "?" };
         let _ = writeln!(text, "| `{}`{mark} | {} | {} |", field.name, shape(field.shape), field.about);
     }
@@ -186,6 +186,9 @@ fn shape(shape: Shape) -> String {
         Shape::Client => "client's id".to_owned(),
         Shape::Epoch => "epoch".to_owned(),
         Shape::Time => "a time of up to 6 digits, like `\"1h\"`".to_owned(),
+        Shape::Spread => "a time of up to `\"1h\"`, like `\"30s\"`".to_owned(),
+        Shape::Label => format!("label of 1–{LABEL_BYTES_MAX} bytes"),
+        Shape::Cursor => "cursor".to_owned(),
         Shape::Reason => REASONS.iter().map(|reason| format!("`\"{reason}\"`")).collect::<Vec<_>>().join(", "),
         Shape::Number { max: fanfare_hub::NUMBER_MAX, .. } => "integer".to_owned(),
         Shape::Number { min, max } => format!("integer, {min}–{max}"),

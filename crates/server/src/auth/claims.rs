@@ -1,12 +1,12 @@
 //! The claims of a token whose signature is proven: who the caller is, until when, and what it may do.
 //!
 //! In: the JSON of a token's second part. Out: [`Claims`], or the claim that is at fault. `sub`, `exp`, `nbf`, `iss`
-//! and `aud` are those of RFC 7519 §4.1; `info`, `channels` and `subscribe` are Fanfare's; others are kept as they are.
+//! and `aud` are those of RFC 7519 §4.1; `info`, `channels`, `subscribe` and `labels` are Fanfare's; others are kept as they are.
 //! A claim that is there twice is refused: two readers could take it for two different ones.
 
 use super::error::{TokenError, shortened};
 use bytes::Bytes;
-use fanfare_hub::{Action, ChannelName, Grant, Limits, Pattern, UserId, is_format};
+use fanfare_hub::{Action, ChannelName, Grant, Labels, Limits, Pattern, UserId, is_format};
 use fanfare_wire::json;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,7 @@ pub(super) struct Claims {
     pub(super) info: Option<Bytes>,
     pub(super) grants: Vec<Grant>,
     pub(super) subscribe: Vec<ChannelName>,
+    pub(super) labels: Labels,
     /// The others, as one JSON object.
     pub(super) others: Option<Bytes>,
 }
@@ -98,6 +99,7 @@ impl Claims {
                 "aud" => claims.aud = audience(value)?,
                 "info" => claims.info = Some(on_one_line(value)),
                 "channels" => claims.grants = grants(value, limits.grants_max)?,
+                "labels" => claims.labels = labels(value)?,
                 "subscribe" => claims.subscribe = channels(value, limits.subscriptions_max)?,
                 _ => others.push((name, value)),
             }
@@ -197,6 +199,11 @@ pub(crate) fn channels(value: &RawValue, max: usize) -> Result<Vec<ChannelName>,
         }
     }
     Ok(channels)
+}
+
+pub(crate) fn labels(value: &RawValue) -> Result<Labels, TokenError> {
+    let names: Vec<String> = read("labels", value, "it is no list of texts")?;
+    Labels::new(names).map_err(|error| invalid("labels", error.to_string()))
 }
 
 /// A value of valid JSON that is not nested too deep.

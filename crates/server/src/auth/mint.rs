@@ -140,6 +140,6 @@ pub async fn inspect(token: &str, config: &AuthConfig, limits: &Limits) -> Inspe
 /// # Errors
 /// They are no JSON object, or a claim has another form than it must have.
 pub fn claimed(claims: &str, limits: &Limits) -> Result<Identified, TokenError> {
-    let Claims { user, info, grants, subscribe, others, .. } = Claims::parse(claims.as_bytes(), limits)?;
-    Ok(Identified { user, info, expires_ms: None, subscribe, grants, claims: others })
+    let Claims { user, info, grants, subscribe, labels, others, .. } = Claims::parse(claims.as_bytes(), limits)?;
+    Ok(Identified { user, info, expires_ms: None, subscribe, grants, claims: others, labels })
 }

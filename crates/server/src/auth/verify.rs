@@ -80,8 +80,8 @@ impl Verifier {
         if claims.user.is_none() && !self.config.anonymous {
             return Err(TokenError::Missing { claim: "sub" });
         }
-        let Claims { user, info, grants, subscribe, others, .. } = claims;
-        Ok(Identified { user, info, expires_ms: Some(expires_ms), subscribe, grants, claims: others })
+        let Claims { user, info, grants, subscribe, labels, others, .. } = claims;
+        Ok(Identified { user, info, expires_ms: Some(expires_ms), subscribe, grants, claims: others, labels })
     }
 
     fn judge_issuer(&self, claims: &Claims) -> Result<(), TokenError> {

@@ -2,7 +2,7 @@
 //!
 //! `Debug` hides its secret. The key that a caller shows is found by `api::keys`.
 
-use fanfare_hub::{AppCommand, ChannelName, Error, ErrorCode, MembersOp, Pattern};
+use fanfare_hub::{Among, AppCommand, ChannelName, Error, ErrorCode, MembersOp, Pattern};
 use fanfare_wire::native::app::ApiCommand;
 use std::fmt;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl ApiKey {
     }
 
     /// The same for channels that one of these patterns matches. `channels` then needs one of the very patterns as
-    /// `match`; `disconnect`, `unban`, `bans` and `info`, which name no channel, are denied unless
+    /// `match`; `disconnect`, `reconnect`, `unban`, `bans`, `connections`, `users`, `user_status` and `info` are denied unless
     /// [`ApiKey::only_commands`] lists them.
     #[must_use]
     pub fn only_channels(self, channels: impl IntoIterator<Item = Pattern>) -> Self {
@@ -138,7 +138,17 @@ impl ApiKey {
 
 /// The commands that name no channel, so that a key for some channels would reach all of them.
 fn concerns_every_channel(kind: ApiCommand) -> bool {
-    matches!(kind, ApiCommand::Disconnect | ApiCommand::Unban | ApiCommand::Bans | ApiCommand::Info)
+    matches!(
+        kind,
+        ApiCommand::Disconnect
+            | ApiCommand::Reconnect
+            | ApiCommand::Unban
+            | ApiCommand::Bans
+            | ApiCommand::Connections
+            | ApiCommand::Users
+            | ApiCommand::UserStatus
+            | ApiCommand::Info
+    )
 }
 
 fn kind_of(command: &AppCommand) -> ApiCommand {
@@ -154,6 +164,10 @@ fn kind_of(command: &AppCommand) -> ApiCommand {
         AppCommand::Disconnect { .. } => ApiCommand::Disconnect,
         AppCommand::Unban { .. } => ApiCommand::Unban,
         AppCommand::Bans { .. } => ApiCommand::Bans,
+        AppCommand::Reconnect { .. } => ApiCommand::Reconnect,
+        AppCommand::Connections { .. } => ApiCommand::Connections,
+        AppCommand::Users { .. } => ApiCommand::Users,
+        AppCommand::UserStatus { .. } => ApiCommand::UserStatus,
         AppCommand::Members(command) => match command.op {
             MembersOp::Ask { .. } | MembersOp::Answer { .. } | MembersOp::Volatile { .. } => ApiCommand::Publish,
             MembersOp::Join { .. } => ApiCommand::Subscribe,
@@ -174,8 +188,14 @@ fn channel_of(command: &AppCommand) -> Option<&ChannelName> {
         AppCommand::History { channel, .. }
         | AppCommand::HistoryRemove { channel }
         | AppCommand::Presence { channel }
-        | AppCommand::Unsubscribe { channel, .. } => Some(channel),
+        | AppCommand::Unsubscribe { channel, .. }
+        | AppCommand::Connections { among: Among::Channel(channel), .. }
+        | AppCommand::Users { channel: Some(channel), .. } => Some(channel),
         AppCommand::Channels { .. }
+        | AppCommand::Connections { .. }
+        | AppCommand::Users { .. }
+        | AppCommand::UserStatus { .. }
+        | AppCommand::Reconnect { .. }
         | AppCommand::Disconnect { .. }
         | AppCommand::Unban { .. }
         | AppCommand::Bans { .. }
@@ -261,12 +281,20 @@ mod tests {
         let news = key.clone().only_channels([Pattern::new("news:**").unwrap()]);
         for kind in ApiCommand::ALL {
             let needs_word =
-                matches!(kind, ApiCommand::Disconnect | ApiCommand::Unban | ApiCommand::Bans | ApiCommand::Info);
+                ["disconnect", "reconnect", "unban", "bans", "connections", "users", "user_status", "info"]
+                    .contains(&kind.word());
             assert_eq!(news.may_ask(*kind).is_err(), needs_word, "{}", kind.word());
             let is_included = kind.is_many() || *kind == ApiCommand::Emit;
             assert!(news.clone().only_commands([*kind]).may_ask(*kind).is_ok() || is_included, "{}", kind.word());
         }
         assert!(news.may(&AppCommand::Info).unwrap_err().to_string().contains("may not info"));
+        let lists = news.clone().only_commands([ApiCommand::Connections]);
+        let of = |name| AppCommand::Connections {
+            among: Among::Channel(ChannelName::new(name).unwrap()),
+            after: None,
+            limit: 1,
+        };
+        assert!(lists.may(&of("news:a")).is_ok() && lists.may(&of("chat:a")).is_err());
         assert!(reader.may_ask(ApiCommand::Batch).is_ok() && reader.may_ask(ApiCommand::Broadcast).is_err());
     }
 }

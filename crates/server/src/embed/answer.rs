@@ -8,7 +8,9 @@ use crate::logs;
 use crate::protocol::socketio::retry_data;
 use axum::Json;
 use bytes::Bytes;
-use fanfare_hub::{Action, ChannelName, Error, ErrorCode, Grant, HookAnswer, Identified, Pattern, Publish, UserId};
+use fanfare_hub::{
+    Action, ChannelName, Error, ErrorCode, Grant, HookAnswer, Identified, Labels, Pattern, Publish, UserId,
+};
 use serde::Serialize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -209,6 +211,18 @@ impl Identity {
             Err(error) => {
                 tracing::error!(error = error.to_string(), "the claims of an identity cannot be written as JSON")
             }
+        }
+        self
+    }
+
+    /// Words by which the program finds the session again ([`Whom::Label`](crate::hub::Whom),
+    /// [`Handle::connections`](crate::Handle::connections)), in place of earlier ones: at most 16, of at most 64 bytes.
+    /// Clients are never shown them. Words that are no labels are left out, all of them, and the log says so.
+    #[must_use]
+    pub fn labels(mut self, labels: impl IntoIterator<Item = impl Into<Box<str>>>) -> Self {
+        match Labels::new(labels) {
+            Ok(labels) => self.identified.labels = labels,
+            Err(error) => tracing::error!(error = error.to_string(), "the labels of an identity cannot be used"),
         }
         self
     }

@@ -17,8 +17,9 @@ use crate::embed::socketio::sockets::Sockets;
 use crate::protocol::socketio::channel_of;
 use bytes::Bytes;
 use fanfare_hub::{
-    AppAnswer, AppCommand, ChannelInfo, ChannelName, Data, Disconnect, Error, ErrorCode, History, HistoryFrom,
-    HistoryQuery, NodeInfo, Pattern, Placement, Position, PresenceSnapshot, SubOptions, Whom,
+    Among, AppAnswer, AppCommand, ChannelInfo, ChannelName, ConnectionCursor, ConnectionInfo, Data, Disconnect, Error,
+    ErrorCode, History, HistoryFrom, HistoryQuery, NodeInfo, Pattern, Placement, Position, PresenceSnapshot,
+    SubOptions, UserId, UserInfo, UserStatus, Whom,
 };
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -88,6 +89,24 @@ pub struct ChannelPage {
     pub channels: Vec<ChannelInfo>,
     /// More channels follow the last one.
     pub more: bool,
+}
+
+/// A page of the connections of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionPage {
+    /// In the order of their places.
+    pub connections: Vec<ConnectionInfo>,
+    /// Where the list goes on.
+    pub next: Option<ConnectionCursor>,
+}
+
+/// A page of the users of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserPage {
+    /// In the order of their ids.
+    pub users: Vec<UserInfo>,
+    /// Where the list goes on.
+    pub next: Option<UserId>,
 }
 
 impl Handle {
@@ -498,6 +517,70 @@ impl Handle {
         let ban_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         match self.ask(AppCommand::Disconnect { whom, reason: Disconnect::Kicked, ban_ms }).await {
             AppAnswer::Banned { sessions, .. } => Ok(sessions),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Has clients connect again, each at a random moment of `spread` (at most an hour; zero: at once), and returns how
+    /// many sessions have a connection. Their sessions go on.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
+    /// use fanfare::hub::Whom;
+    /// use std::time::Duration;
+    ///
+    /// hub.reconnect(Whom::Label("beta".into()), Duration::from_secs(30)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reconnect(&self, whom: Whom, spread: Duration) -> Result<u64, Error> {
+        let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
+        concerned(self.ask(AppCommand::Reconnect { whom, spread_ms }).await)
+    }
+
+    /// A page of the connections of this node. A page may be short, or empty: the list ends where `next` is `None`.
+    ///
+    /// ```no_run
+    /// # async fn run(hub: fanfare::Handle) -> Result<(), fanfare::hub::Error> {
+    /// use fanfare::hub::Among;
+    ///
+    /// let mut after = None;
+    /// loop {
+    ///     let page = hub.connections(Among::Label("beta".into()), after, 100).await?;
+    ///     page.connections.iter().for_each(|it| println!("{}: {:?}", it.client, it.user));
+    ///     after = page.next;
+    ///     if after.is_none() {
+    ///         return Ok(());
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub async fn connections(
+        &self,
+        among: Among,
+        after: Option<ConnectionCursor>,
+        limit: u32,
+    ) -> Result<ConnectionPage, Error> {
+        match self.ask(AppCommand::Connections { among, after, limit }).await {
+            AppAnswer::Connections { connections, next } => Ok(ConnectionPage { connections, next }),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// A page of the users that have a connection, or of those that are subscribed to a channel, after a user.
+    pub async fn users(&self, channel: Option<&str>, after: Option<UserId>, limit: u32) -> Result<UserPage, Error> {
+        let channel = channel.map(name).transpose()?;
+        match self.ask(AppCommand::Users { channel, after, limit }).await {
+            AppAnswer::Users { users, next } => Ok(UserPage { users, next }),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Whether these users are connected, in their order; at most
+    /// [`STATUS_USERS_MAX`](fanfare_hub::STATUS_USERS_MAX).
+    pub async fn user_status(&self, users: impl IntoIterator<Item = UserId>) -> Result<Vec<UserStatus>, Error> {
+        match self.ask(AppCommand::UserStatus { users: users.into_iter().collect() }).await {
+            AppAnswer::UserStatus(users) => Ok(users),
             other => Err(refused(other)),
         }
     }

@@ -64,6 +64,8 @@ struct WrittenIdentity<'t> {
     subscribe: Option<&'t RawValue>,
     #[serde(borrow)]
     claims: Option<&'t RawValue>,
+    #[serde(borrow)]
+    labels: Option<&'t RawValue>,
     expires_in: Option<u64>,
     expires_at: Option<u64>,
 }
@@ -158,7 +160,7 @@ fn allowed(result: &str, call: &Call, limits: &Limits) -> Result<HookAnswer, Ans
 
 /// The fields are those of a token's claims, and are judged as these are.
 fn identity(result: &str, now_ms: u64, limits: &Limits) -> Result<Identified, AnswerError> {
-    let WrittenIdentity { user, info, channels, subscribe, claims, expires_in, expires_at } =
+    let WrittenIdentity { user, info, channels, subscribe, claims, labels, expires_in, expires_at } =
         serde_json::from_str(result)?;
     let of_claim = |error: TokenError| match error {
         TokenError::Claim { claim, problem } => {
@@ -193,6 +195,7 @@ fn identity(result: &str, now_ms: u64, limits: &Limits) -> Result<Identified, An
             .map_err(of_claim)?,
         grants: channels.map_or(Ok(Vec::new()), |it| claims::grants(it, limits.grants_max)).map_err(of_claim)?,
         claims: claims.map(claims::on_one_line),
+        labels: labels.map(claims::labels).transpose().map_err(of_claim)?.unwrap_or_default(),
     })
 }
 

@@ -378,7 +378,7 @@ news    = { key_file = "/run/secrets/news", commands = ["publish"], channels = [
 | `key` | the key: at least 16 visible ASCII characters. All keys of a list are the same caller, so you can replace a key while both work |
 | `key_file` | a file that holds the key; a relative path begins at the configuration's own folder |
 | `commands` | the allowed commands; by default all. Any of COMMANDS |
-| `channels` | patterns of the allowed channels; by default all. `disconnect`, `unban`, `bans` and `info` concern every channel: with `channels` they are denied unless `commands` names them |
+| `channels` | patterns of the allowed channels; by default all. `disconnect`, `reconnect`, `unban`, `bans`, `connections`, `users`, `user_status` and `info` concern every channel: with `channels` they are denied unless `commands` names them |
 
 `FANFARE__API_KEYS__BACKEND=…` sets the key `backend` by the environment. If the file has that key too, the variable
 replaces only the key's text: `commands` and `channels` of the file stay.

@@ -108,6 +108,10 @@ impl Shell {
             }
             Effect::Answer { token, answer } => self.answered(token, answer),
             Effect::Answers { token, answers } => self.members_answered(token, *answers),
+            Effect::Describe(mut part) => {
+                self.describe(now, &mut part);
+                self.inputs.push_back(Input::Described(part));
+            }
             Effect::Forwarded(forwarded) => self.forwarded(*forwarded),
             Effect::Ask { token, question, attachment } => match &self.dispatcher {
                 Some(dispatcher) => dispatcher.ask(token, *question, attachment.as_ref()),

@@ -97,7 +97,7 @@ impl End {
             End::Closed(reason) => match reason {
                 Disconnect::Left | Disconnect::Moved => Ender::Client,
                 Disconnect::HeartbeatTimeout => Ender::Network,
-                Disconnect::Kicked => Ender::Application,
+                Disconnect::Kicked | Disconnect::Reconnect => Ender::Application,
                 _ => Ender::Server,
             },
         }

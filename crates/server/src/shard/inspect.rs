@@ -1,11 +1,11 @@
 //! A shard's answer to an operator's question.
 //!
 //! In: an [`Inquiry`]. Out: copies of what is there: the hub's views, with what the shell knows of the connections, and
-//! the rows of the journal. Nothing is changed by it, and it looks at what was asked for alone.
+//! the rows of the journal; and the shell's part of a list of connections. Nothing is changed by it, and it looks at what was asked for alone.
 
 use super::Shell;
 use crate::journal::{Found, FoundConnection, FoundSession, Inquiry};
-use fanfare_hub::{ConnId, SessionView, Whom};
+use fanfare_hub::{ConnId, ConnectionFacts, ConnectionsPart, Now, SessionView, Whom};
 
 impl Shell {
     pub(super) fn inspect(&self, inquiry: &Inquiry) -> Found {
@@ -36,6 +36,22 @@ impl Shell {
             FoundSession { view, connection }
         };
         views.map(with_connection).collect()
+    }
+
+    /// Adds to a list of connections what the hub does not know of them.
+    pub(super) fn describe(&self, now: Now, part: &mut ConnectionsPart) {
+        for info in &mut part.connections {
+            let id = info.conn;
+            let slot = self.conns.get(id.index as usize).filter(|slot| slot.generation == id.generation);
+            let Some(conn) = slot.and_then(|slot| slot.conn.as_ref()) else { continue };
+            let label = self.wire(conn.wire).label();
+            info.facts = Some(Box::new(ConnectionFacts {
+                transport: label.transport.into(),
+                protocol: label.protocol.into(),
+                peer: conn.peer.to_string().into(),
+                connected_ms: now.wall_ms.saturating_sub(now.mono_ms.saturating_sub(conn.opened_ms)),
+            }));
+        }
     }
 
     fn connection_found(&self, id: ConnId) -> Option<FoundConnection> {

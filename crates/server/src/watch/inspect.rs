@@ -67,6 +67,8 @@ struct Session<'f> {
     /// Its commands that are not answered.
     outstanding: u32,
     grants: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<&'f str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<u64>,
     subscriptions: Vec<Subscription<'f>>,
@@ -123,6 +125,7 @@ impl<'f> Session<'f> {
             paused: connection.is_some_and(|it| it.is_paused),
             outstanding: view.outstanding,
             grants: view.grants,
+            labels: view.labels.iter().collect(),
             expires_at: view.expires_ms,
             subscriptions: view.subscriptions.iter().map(|it| Subscription::of(it, tops)).collect(),
         }

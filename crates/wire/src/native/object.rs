@@ -37,17 +37,17 @@ macro_rules! fields {
 
 fields! {
     Ack "ack", After "after", Args "args", Attempt "attempt", Audience "audience", Ban "ban", Batch "batch", Before "before", Channel "channel", Channels "channels",
-    Client "client", Code "code", Commands "commands", Count "count", Data "data", Data64 "data64", Delay "delay",
+    Client "client", Code "code", Commands "commands", Count "count", Cursor "cursor", Data "data", Data64 "data64", Delay "delay",
     Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Event "event", Except "except",
     Expires "expires", Features "features", Filter "filter", From "from", Id "id",
     IdempotencyKey "idempotency_key", IdempotencyKeysBytes "idempotency_keys_bytes",
-    IdempotencyKeysTtl "idempotency_keys_ttl", If "if", Info "info", Key "key", Limit "limit", Limits "limits",
+    IdempotencyKeysTtl "idempotency_keys_ttl", If "if", Info "info", Key "key", Label "label", Limit "limit", Limits "limits",
     Match "match", Message "message", MessageBytes "message_bytes", Messages "messages", Method "method", More "more", N "n", Namespace "namespace", Offset "offset",
     Only "only", Op "op", Page "page", Ping "ping", Presence "presence", PresenceBytes "presence_bytes",
     Protocol "protocol", Publications "publications", Reason "reason", Recent "recent", Recovered "recovered", Replies "replies", Reset "reset", Retry "retry", RetryAfter "retry_after",
     Retryable "retryable", Room "room", Rooms "rooms", Rule "rule", Seq "seq", SessionResumed "session_resumed", Signals "signals", Since "since",
-    Size "size", Slow "slow", State "state", Subscribe "subscribe", Subscriptions "subscriptions", Tags "tags",
-    Ticket "ticket", To "to", Token "token", Ts "ts", Type "type", User "user", Version "version", Wait "wait",
+    Size "size", Slow "slow", Spread "spread", State "state", Subscribe "subscribe", Subscriptions "subscriptions", Tags "tags",
+    Ticket "ticket", To "to", Token "token", Ts "ts", Type "type", User "user", Users "users", Version "version", Wait "wait",
 }
 
 /// Fields that will mean something later. A server that ignored one would answer as if it had obeyed it.

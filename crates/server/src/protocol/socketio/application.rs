@@ -47,9 +47,10 @@ impl Client {
                 let program = socket.parts.recovers().then(|| handled.program());
                 let mut connect = Connect { program, ..Connect::default() };
                 if let Some(identified) = identity.map(|identity| *identity) {
-                    let Identified { user, info, expires_ms, subscribe, grants, claims } = identified;
+                    let Identified { user, info, expires_ms, subscribe, grants, claims, labels } = identified;
                     connect.user = user;
-                    connect.proof = Proof { info, expires_ms, granted: subscribe, grants: grants.into(), claims };
+                    connect.proof =
+                        Proof { info, expires_ms, granted: subscribe, grants: grants.into(), claims, labels };
                 }
                 socket.stage = Stage::Asking;
                 actions.requests.push(socket.enter(Some(handled.auth_json()), connect));

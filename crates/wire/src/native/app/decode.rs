@@ -2,7 +2,8 @@
 
 use super::{
     AUDIENCE_CLIENTS_MAX, ApiCommand, ApiRequest, BANS_LIMIT_MAX, BATCH_COMMANDS_MAX, BROADCAST_CHANNELS_MAX,
-    CHANNELS_LIMIT_MAX, Caller, LIMIT_DEFAULT, REASONS, USER_BYTES_MAX,
+    CHANNELS_LIMIT_MAX, Caller, LIMIT_DEFAULT, LISTED_LIMIT_MAX, REASONS, SPREAD_MS_DEFAULT, STATUS_USERS_MAX,
+    USER_BYTES_MAX,
 };
 use crate::json;
 use crate::native::Limits;
@@ -10,8 +11,9 @@ use crate::native::decode::{content, history, signal, sub_options};
 use crate::native::object::{Fault, Field, Items, Object, Shown};
 use crate::socketio::{CHANNEL_PREFIX, MAIN_NAMESPACE, RESERVED_EVENTS, put_text};
 use fanfare_hub::{
-    AppCommand, Audience, ChannelName, ClientId, Data, Disconnect, Error, ErrorCode, IDEMPOTENCY_KEY_BYTES_MAX,
-    InvalidName, Pattern, Publish, ROOM_BYTES_MAX, Room, UserId, Whom,
+    Among, AppCommand, Audience, ChannelName, ClientId, ConnectionCursor, Data, Disconnect, Error, ErrorCode,
+    IDEMPOTENCY_KEY_BYTES_MAX, InvalidName, LABEL_BYTES_MAX, Pattern, Publish, RECONNECT_SPREAD_MS_MAX, ROOM_BYTES_MAX,
+    Room, UserId, Whom, check_label,
 };
 
 /// Takes the body of one request.
@@ -22,7 +24,7 @@ pub fn decode(kind: ApiCommand, body: &[u8], caller: &Caller<'_>, limits: &Limit
     let mut text = text(body)?;
     if text.trim_ascii().is_empty() {
         text = match kind {
-            ApiCommand::Channels | ApiCommand::Bans | ApiCommand::Info => "{}",
+            kind if kind.may_be_empty() => "{}",
             _ => return Err(Error::new(ErrorCode::BadRequest, "the body is empty: it must be a JSON object")),
         };
     }
@@ -83,10 +85,22 @@ fn command(kind: ApiCommand, object: &Object<'_>, caller: &Caller<'_>, limits: &
         }
         ApiCommand::Unsubscribe => AppCommand::Unsubscribe { whom: whom(object)?, channel: object.channel()? },
         ApiCommand::Disconnect => disconnect(object)?,
-        ApiCommand::Unban => AppCommand::Unban { whom: whom(object)? },
+        ApiCommand::Reconnect => reconnect(object)?,
+        ApiCommand::Connections => AppCommand::Connections {
+            among: among(object)?,
+            after: object.text(Field::Cursor, usize::MAX)?.map(|text| cursor(&text)).transpose()?,
+            limit: limit(object, LISTED_LIMIT_MAX)?,
+        },
+        ApiCommand::Users => AppCommand::Users {
+            channel: object.get(Field::Channel).is_some().then(|| object.channel()).transpose()?,
+            after: object.text(Field::Cursor, usize::MAX)?.map(|user| UserId((&*user).into())),
+            limit: limit(object, LISTED_LIMIT_MAX)?,
+        },
+        ApiCommand::UserStatus => user_status(object)?,
+        ApiCommand::Unban => AppCommand::Unban { whom: one_of_two(object)? },
         ApiCommand::Bans => {
             let is_of_one = object.get(Field::Client).or(object.get(Field::User)).is_some();
-            let whom = is_of_one.then(|| whom(object)).transpose()?;
+            let whom = is_of_one.then(|| one_of_two(object)).transpose()?;
             AppCommand::Bans { whom, limit: limit(object, BANS_LIMIT_MAX)? }
         }
         ApiCommand::Info => AppCommand::Info,
@@ -278,18 +292,107 @@ fn client(text: &str) -> Result<ClientId, Fault> {
     text.parse().map_err(|error| Fault::whole(ErrorCode::BadRequest, problem(error)))
 }
 
-fn whom(object: &Object<'_>) -> Result<Whom, Fault> {
-    match (object.text(Field::Client, usize::MAX)?, object.text(Field::User, USER_BYTES_MAX)?) {
-        (Some(id), None) => client(&id).map(Whom::Client).map_err(|fault| fault.within(Field::Client, None)),
-        (None, Some(user)) if user.is_empty() => {
-            Err(Fault::bad(Field::User, format!("of 0 bytes is too short: it must have 1 to {USER_BYTES_MAX}")))
-        }
-        (None, Some(user)) => Ok(Whom::User(UserId(user.into()))),
+/// The user or the client that a ban is of.
+fn one_of_two(object: &Object<'_>) -> Result<Whom, Fault> {
+    match (client_field(object)?, user_field(object)?) {
+        (Some(client), None) => Ok(Whom::Client(client)),
+        (None, Some(user)) => Ok(Whom::User(user)),
         (None, None) => Err(Fault::bad(Field::Client, "is missing, and `user` too: one of them says whose sessions")),
         (Some(_), Some(_)) => {
             Err(Fault::bad(Field::Client, "and `user` are in one command: only one of them is allowed"))
         }
     }
+}
+
+fn whom(object: &Object<'_>) -> Result<Whom, Fault> {
+    match (client_field(object)?, user_field(object)?, label_field(object)?) {
+        (Some(client), None, None) => Ok(Whom::Client(client)),
+        (None, Some(user), None) => Ok(Whom::User(user)),
+        (None, None, Some(label)) => Ok(Whom::Label(label)),
+        (None, None, None) => {
+            Err(Fault::bad(Field::Client, "is missing, and `user` and `label` too: one of them says whose sessions"))
+        }
+        _ => Err(Fault::whole(
+            ErrorCode::BadRequest,
+            "`client`, `user` and `label`: only one of them is allowed in a command",
+        )),
+    }
+}
+
+fn client_field(object: &Object<'_>) -> Result<Option<ClientId>, Fault> {
+    let id = object.text(Field::Client, usize::MAX)?;
+    id.map(|id| client(&id).map_err(|fault| fault.within(Field::Client, None))).transpose()
+}
+
+fn user_field(object: &Object<'_>) -> Result<Option<UserId>, Fault> {
+    object
+        .text(Field::User, USER_BYTES_MAX)?
+        .map(|user| named_user(&user).map_err(|it| it.within(Field::User, None)))
+        .transpose()
+}
+
+fn named_user(user: &str) -> Result<UserId, Fault> {
+    let fault = |code, problem| Err(Fault::whole(code, problem));
+    match user.len() {
+        0 => fault(ErrorCode::BadRequest, format!("of 0 bytes is too short: it must have 1 to {USER_BYTES_MAX}")),
+        len if len > USER_BYTES_MAX => {
+            fault(ErrorCode::TooLarge, format!("of {len} bytes exceeds the limit of {USER_BYTES_MAX}"))
+        }
+        _ => Ok(UserId(user.into())),
+    }
+}
+
+fn label_field(object: &Object<'_>) -> Result<Option<Box<str>>, Fault> {
+    let Some(label) = object.text(Field::Label, LABEL_BYTES_MAX)? else { return Ok(None) };
+    check_label(&label).map_err(|why| Fault::bad(Field::Label, format!("cannot be one: {why}")))?;
+    Ok(Some(label.into()))
+}
+
+/// The connections that a list is of: all where nothing is said.
+fn among(object: &Object<'_>) -> Result<Among, Fault> {
+    let channel = object.get(Field::Channel).is_some().then(|| object.channel()).transpose()?;
+    let named = [
+        client_field(object)?.map(Among::Client),
+        user_field(object)?.map(Among::User),
+        label_field(object)?.map(Among::Label),
+        channel.map(Among::Channel),
+    ];
+    let mut named = named.into_iter().flatten();
+    match (named.next(), named.next()) {
+        (among, None) => Ok(among.unwrap_or(Among::All)),
+        _ => Err(Fault::whole(
+            ErrorCode::BadRequest,
+            "only one of `client`, `user`, `label` and `channel` is allowed in a command",
+        )),
+    }
+}
+
+fn cursor(text: &str) -> Result<ConnectionCursor, Fault> {
+    text.parse().map_err(|_| {
+        Fault::bad(Field::Cursor, format!("must be a `cursor` as an answer of the server had it, not {}", shown(text)))
+    })
+}
+
+fn user_status(object: &Object<'_>) -> Result<AppCommand, Fault> {
+    let one = |(index, raw)| {
+        texts_item(raw).and_then(|user| named_user(&user)).map_err(|fault| fault.within(Field::Users, Some(index)))
+    };
+    let users = items(object, Field::Users, STATUS_USERS_MAX)?.into_iter().enumerate().map(one);
+    Ok(AppCommand::UserStatus { users: users.collect::<Result<_, Fault>>()? })
+}
+
+fn reconnect(object: &Object<'_>) -> Result<AppCommand, Fault> {
+    let whom = whom(object)?;
+    let spread_ms = match object.text(Field::Spread, usize::MAX)? {
+        Some(text) => time(Field::Spread, &text)?,
+        // One client alone has nobody to be spread with.
+        None if matches!(whom, Whom::Client(_)) => 0,
+        None => SPREAD_MS_DEFAULT,
+    };
+    if spread_ms > RECONNECT_SPREAD_MS_MAX {
+        return Err(Fault::bad(Field::Spread, "exceeds the limit of \"1h\""));
+    }
+    Ok(AppCommand::Reconnect { whom, spread_ms })
 }
 
 fn reason(object: &Object<'_>) -> Result<Disconnect, Fault> {
@@ -302,7 +405,10 @@ fn reason(object: &Object<'_>) -> Result<Disconnect, Fault> {
 
 fn disconnect(object: &Object<'_>) -> Result<AppCommand, Fault> {
     let (whom, reason) = (whom(object)?, reason(object)?);
-    let ban_ms = object.text(Field::Ban, usize::MAX)?.map(|text| ban(&text)).transpose()?;
+    let ban_ms = object.text(Field::Ban, usize::MAX)?.map(|text| time(Field::Ban, &text)).transpose()?;
+    if ban_ms.is_some() && matches!(whom, Whom::Label(_)) {
+        return Err(Fault::bad(Field::Ban, "is of a `user` or a `client`, not of a `label`"));
+    }
     if ban_ms.is_some() && reason.reconnect() {
         let problem = format!("needs a `reason` after which clients do not come back, not \"{reason}\"");
         return Err(Fault::bad(Field::Ban, problem));
@@ -310,8 +416,8 @@ fn disconnect(object: &Object<'_>) -> Result<AppCommand, Fault> {
     Ok(AppCommand::Disconnect { whom, reason, ban_ms })
 }
 
-/// The length of a ban in ms; see [`BAN_PATTERN`](super::BAN_PATTERN).
-fn ban(text: &str) -> Result<u64, Fault> {
+/// A time in ms; see [`TIME_PATTERN`](super::TIME_PATTERN).
+fn time(field: Field, text: &str) -> Result<u64, Fault> {
     let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
     let scale = match unit {
         "ms" => Some(1),
@@ -327,7 +433,7 @@ fn ban(text: &str) -> Result<u64, Fault> {
             "must be a whole number of up to 6 digits and a unit (ms, s, m, h or d), like \"1h\", not {}",
             shown(text)
         );
-        Fault::bad(Field::Ban, problem)
+        Fault::bad(field, problem)
     })
 }
 

@@ -3,7 +3,10 @@
 use crate::native::encode::{encode_publication, put_entry, put_position};
 use crate::native::write::{ObjectWriter, put};
 use crate::socketio::CHANNEL_PREFIX;
-use fanfare_hub::{AppAnswer, Ban, ChannelInfo, Error, History, MemberInfo, NodeInfo, PresenceSnapshot, Whom};
+use fanfare_hub::{
+    AppAnswer, Ban, ChannelInfo, ConnectionInfo, Error, History, MemberInfo, NodeInfo, PresenceSnapshot, UserStatus,
+    Whom,
+};
 
 /// Appends the answer to one command; a refusal is written as [`encode_error`] does.
 pub fn encode_answer(out: &mut Vec<u8>, answer: &AppAnswer) {
@@ -28,6 +31,19 @@ pub fn encode_answer(out: &mut Vec<u8>, answer: &AppAnswer) {
             ObjectWriter::plain(out).list("bans", bans, put_ban).flag_if("more", *more).end();
         }
         AppAnswer::Members(members) => ObjectWriter::plain(out).list("members", members, put_member).end(),
+        AppAnswer::Connections { connections, next } => {
+            let mut object = ObjectWriter::plain(out);
+            object.list("connections", connections, put_connection);
+            object.text_if("cursor", next.map(|next| next.to_string()).as_deref()).end();
+        }
+        AppAnswer::Users { users, next } => {
+            let mut object = ObjectWriter::plain(out);
+            object.list("users", users, |out, it| {
+                ObjectWriter::plain(out).text("user", &it.user.0).number("clients", it.clients).end();
+            });
+            object.text_if("cursor", next.as_ref().map(|next| &*next.0)).end();
+        }
+        AppAnswer::UserStatus(users) => ObjectWriter::plain(out).list("users", users, put_status).end(),
         AppAnswer::Info(info) => put_info(out, info),
         AppAnswer::Done => ObjectWriter::plain(out).end(),
         AppAnswer::Error(error) => encode_error(out, error),
@@ -92,11 +108,34 @@ fn put_member(out: &mut Vec<u8>, member: &MemberInfo) {
     object.list("rooms", &member.rooms, |out, room| put(out, room.as_str())).end();
 }
 
+fn put_connection(out: &mut Vec<u8>, info: &ConnectionInfo) {
+    let mut object = ObjectWriter::plain(out);
+    object.shown("client", info.client).text_if("user", info.user.as_ref().map(|user| &*user.0));
+    if let Some(facts) = &info.facts {
+        object.text("transport", &facts.transport).text("protocol", &facts.protocol).text("peer", &facts.peer);
+        object.number("connected_at", facts.connected_ms);
+    }
+    if !info.labels.is_empty() {
+        object.list("labels", info.labels.iter(), put);
+    }
+    object.number("channels", u64::from(info.channels)).end();
+}
+
+fn put_status(out: &mut Vec<u8>, status: &UserStatus) {
+    let mut object = ObjectWriter::plain(out);
+    object.text("user", &status.user.0).flag("online", status.clients > 0).number("clients", status.clients);
+    if let Some(last_seen_ms) = status.last_seen_ms {
+        object.number("last_seen", last_seen_ms);
+    }
+    object.end();
+}
+
 fn put_ban(out: &mut Vec<u8>, ban: &Ban) {
     let mut object = ObjectWriter::plain(out);
     match &ban.whom {
         Whom::User(user) => object.text("user", &user.0),
         Whom::Client(client) => object.shown("client", *client),
+        Whom::Label(label) => object.text("label", label),
     };
     object.number("until", ban.until_ms).end();
 }

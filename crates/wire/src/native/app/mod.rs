@@ -40,12 +40,24 @@ pub const AUDIENCE_CLIENTS_MAX: usize = 1000;
 pub const CHANNELS_LIMIT_MAX: u32 = fanfare_hub::CHANNELS_MAX;
 /// Bans that one answer to `bans` may hold.
 pub const BANS_LIMIT_MAX: u32 = fanfare_hub::BANS_LIMIT_MAX;
-/// The limit of a `channels` or `bans` without `limit`.
+/// Connections or users that one page may hold.
+pub const LISTED_LIMIT_MAX: u32 = fanfare_hub::LISTED_MAX;
+/// Users whose status one command may ask for.
+pub const STATUS_USERS_MAX: usize = fanfare_hub::STATUS_USERS_MAX;
+/// The limit of a list without `limit`.
 pub const LIMIT_DEFAULT: u32 = 100;
-/// The length of a ban: a whole number of up to 6 digits, and a unit. As a regular expression of JSON Schema.
-pub const BAN_PATTERN: &str = "^[1-9][0-9]{0,5}(ms|s|m|h|d)$";
+/// The time over which `reconnect` spreads where it does not say: the same as of a stop of the server.
+pub const SPREAD_MS_DEFAULT: u64 = 10_000;
+/// The length of a ban, and of a spread: a whole number of up to 6 digits, and a unit. As a regular expression of JSON Schema.
+pub const TIME_PATTERN: &str = "^[1-9][0-9]{0,5}(ms|s|m|h|d)$";
 /// Bytes of a user's id.
 pub const USER_BYTES_MAX: usize = 255;
+
+/// The time over which `reconnect` may spread: the same, up to an hour.
+pub const SPREAD_PATTERN: &str =
+    "^([1-9][0-9]{0,5}ms|([1-9][0-9]{0,2}|[12][0-9]{3}|3[0-5][0-9]{2}|3600)s|([1-9]|[1-5][0-9]|60)m|1h)$";
+/// The form of a cursor of `connections`, as a regular expression of JSON Schema.
+pub const CURSOR_PATTERN: &str = "^(0|[1-9a-f][0-9a-f]{0,7})-(0|[1-9a-f][0-9a-f]{0,3})$";
 
 /// Why the application may end a connection: the first one is what it means when it does not say. Others are the
 /// server's to find.
@@ -90,8 +102,12 @@ api_commands! {
     Subscribe "subscribe",
     Unsubscribe "unsubscribe",
     Disconnect "disconnect",
+    Reconnect "reconnect",
     Unban "unban",
     Bans "bans",
+    Connections "connections",
+    Users "users",
+    UserStatus "user_status",
     Info "info",
 }
 
@@ -105,6 +121,14 @@ impl ApiCommand {
                 | ApiCommand::Emit
                 | ApiCommand::Subscribe
                 | ApiCommand::History
+        )
+    }
+
+    /// True for those whose body may be empty.
+    pub fn may_be_empty(self) -> bool {
+        matches!(
+            self,
+            ApiCommand::Channels | ApiCommand::Bans | ApiCommand::Connections | ApiCommand::Users | ApiCommand::Info
         )
     }
 

@@ -4,9 +4,9 @@ use super::*;
 use crate::native::Limits;
 use bytes::Bytes;
 use fanfare_hub::{
-    AppAnswer, Audience, Ban, ChannelInfo, ChannelName, ClientId, Data, Epoch, Error, ErrorCode, History, HistoryFrom,
-    HistoryQuery, NodeInfo, Pattern, Position, PresenceEntry, PresenceSnapshot, Publication, Publish, Sender, Signal,
-    SubOptions, UserId, Whom,
+    Among, AppAnswer, Audience, Ban, ChannelInfo, ChannelName, ClientId, Data, Epoch, Error, ErrorCode, History,
+    HistoryFrom, HistoryQuery, NodeInfo, Pattern, Position, PresenceEntry, PresenceSnapshot, Publication, Publish,
+    Sender, Signal, SubOptions, UserId, UserInfo, UserStatus, Whom,
 };
 use proptest::prelude::*;
 
@@ -32,6 +32,7 @@ fn ask(kind: ApiCommand, body: &str, key: Option<&str>) -> Result<ApiRequest, Er
 fn commands() -> Vec<(ApiCommand, &'static str, AppCommand)> {
     let client = Whom::Client(ClientId(0xabc));
     let user = Whom::User(UserId("ada".into()));
+    let label = || Whom::Label("beta".into());
     let audience = Audience { only: vec![ClientId(1)], except: vec![ClientId(2), ClientId(3)], ..Audience::default() };
     let options = SubOptions {
         since: Some(at(7)),
@@ -82,8 +83,20 @@ fn commands() -> Vec<(ApiCommand, &'static str, AppCommand)> {
         (ApiCommand::Disconnect, r#"{"user":"ada","reason":"abuse","ban":"999999d"}"#, AppCommand::Disconnect { whom: user.clone(), reason: Disconnect::Abuse, ban_ms: Some(999_999 * 86_400_000) }),
         (ApiCommand::Unban, r#"{"client":"0000000000000abc"}"#, AppCommand::Unban { whom: client.clone() }),
         (ApiCommand::Bans, "", AppCommand::Bans { whom: None, limit: 100 }),
-        (ApiCommand::Bans, r#"{"user":null,"client":"0000000000000abc","limit":1000}"#, AppCommand::Bans { whom: Some(client), limit: 1000 }),
-        (ApiCommand::Bans, r#"{"user":"ada"}"#, AppCommand::Bans { whom: Some(user), limit: 100 }),
+        (ApiCommand::Bans, r#"{"user":null,"client":"0000000000000abc","limit":1000}"#, AppCommand::Bans { whom: Some(client.clone()), limit: 1000 }),
+        (ApiCommand::Bans, r#"{"user":"ada"}"#, AppCommand::Bans { whom: Some(user.clone()), limit: 100 }),
+        (ApiCommand::Disconnect, r#"{"label":"beta"}"#, AppCommand::Disconnect { whom: label(), reason: Disconnect::Kicked, ban_ms: None }),
+        (ApiCommand::Subscribe, r#"{"label":"beta","channel":"c"}"#, AppCommand::Subscribe { whom: label(), options: Box::new(SubOptions::new(name("c"))) }),
+        (ApiCommand::Reconnect, r#"{"label":"beta"}"#, AppCommand::Reconnect { whom: label(), spread_ms: 10_000 }),
+        (ApiCommand::Reconnect, r#"{"client":"0000000000000abc"}"#, AppCommand::Reconnect { whom: client.clone(), spread_ms: 0 }),
+        (ApiCommand::Reconnect, r#"{"user":"ada","spread":"1h"}"#, AppCommand::Reconnect { whom: user, spread_ms: 3_600_000 }),
+        (ApiCommand::Connections, "", AppCommand::Connections { among: Among::All, after: None, limit: 100 }),
+        (ApiCommand::Connections, r#"{"client":null,"label":"beta","cursor":"1f-2","limit":1000}"#, AppCommand::Connections { among: Among::Label("beta".into()), after: "1f-2".parse().ok(), limit: 1000 }),
+        (ApiCommand::Connections, r#"{"channel":"c"}"#, AppCommand::Connections { among: Among::Channel(name("c")), after: None, limit: 100 }),
+        (ApiCommand::Connections, r#"{"user":"ada"}"#, AppCommand::Connections { among: Among::User(UserId("ada".into())), after: None, limit: 100 }),
+        (ApiCommand::Users, "{}", AppCommand::Users { channel: None, after: None, limit: 100 }),
+        (ApiCommand::Users, r#"{"channel":"c","cursor":"ada","limit":5}"#, AppCommand::Users { channel: Some(name("c")), after: Some(UserId("ada".into())), limit: 5 }),
+        (ApiCommand::UserStatus, r#"{"users":["ada","b\u00e4"]}"#, AppCommand::UserStatus { users: [UserId("ada".into()), UserId("bä".into())].into() }),
         (ApiCommand::Info, " \n", AppCommand::Info),
         (ApiCommand::Info, r#"{"unknown":{"a":[]}}"#, AppCommand::Info),
         (ApiCommand::Info, r#"{"\ud800":{"\udc00":[]}}"#, AppCommand::Info),
@@ -153,7 +166,17 @@ fn mistakes_are_named_with_their_place() {
         (ApiCommand::Disconnect, r#"{"user":"u","ban":"1h","reason":"overloaded"}"#, ErrorCode::BadRequest, "`ban` needs a `reason` after which clients do not come back, not \"overloaded\""),
         (ApiCommand::Bans, r#"{"user":"u","client":"0000000000000abc"}"#, ErrorCode::BadRequest, "`client` and `user` are in one command: only one of them is allowed"),
         (ApiCommand::Unban, "{}", ErrorCode::BadRequest, "`client` is missing, and `user` too: one of them says whose sessions"),
-        (ApiCommand::Disconnect, "{}", ErrorCode::BadRequest, "`client` is missing, and `user` too: one of them says whose sessions"),
+        (ApiCommand::Disconnect, "{}", ErrorCode::BadRequest, "`client` is missing, and `user` and `label` too: one of them says whose sessions"),
+        (ApiCommand::Disconnect, r#"{"user":"u","label":"beta"}"#, ErrorCode::BadRequest, "`client`, `user` and `label`: only one of them is allowed in a command"),
+        (ApiCommand::Disconnect, r#"{"label":"beta","ban":"1h"}"#, ErrorCode::BadRequest, "`ban` is of a `user` or a `client`, not of a `label`"),
+        (ApiCommand::Disconnect, r#"{"label":""}"#, ErrorCode::BadRequest, "`label` cannot be one: a label is empty"),
+        (ApiCommand::Reconnect, r#"{"label":"a\nb"}"#, ErrorCode::BadRequest, "`label` cannot be one: U+000A in a label is a control or format character"),
+        (ApiCommand::Reconnect, r#"{"user":"u","spread":"61m"}"#, ErrorCode::BadRequest, "`spread` exceeds the limit of \"1h\""),
+        (ApiCommand::Connections, r#"{"user":"u","channel":"c"}"#, ErrorCode::BadRequest, "only one of `client`, `user`, `label` and `channel` is allowed in a command"),
+        (ApiCommand::Connections, r#"{"cursor":"1"}"#, ErrorCode::BadRequest, "`cursor` must be a `cursor` as an answer of the server had it, not \"1\""),
+        (ApiCommand::Users, r#"{"limit":0}"#, ErrorCode::BadRequest, "`limit` must be an integer from 1 to 1000, not 0"),
+        (ApiCommand::UserStatus, r#"{"users":[]}"#, ErrorCode::BadRequest, "`users` is empty: it must hold at least one"),
+        (ApiCommand::UserStatus, r#"{"users":["a",""]}"#, ErrorCode::BadRequest, "`users[1]` of 0 bytes is too short: it must have 1 to 255"),
     ];
     for (kind, body, code, message) in rows {
         let error = ask(*kind, body, None).expect_err(body);
@@ -195,6 +218,7 @@ fn answers_are_written() {
     };
     let channel = |top| ChannelInfo { channel: name("c"), subscribers: 2, present: 1, top };
     let info = NodeInfo { sessions: 1, connected: 2, subscriptions: 3, channels: 4, history_bytes: 5 };
+    let status = |user: &str, clients, last_seen_ms| UserStatus { user: UserId(user.into()), clients, last_seen_ms };
     let mut rate = Error::new(ErrorCode::RateLimited, "slowly").on(&name("c")).by_rule("c");
     rate.retry_after_ms = Some(7);
     #[rustfmt::skip]
@@ -209,6 +233,10 @@ fn answers_are_written() {
         (AppAnswer::Banned { sessions: 2, until_ms: 9 }, r#"{"sessions":2,"banned_until":9,"durable":false}"#),
         (AppAnswer::Unbanned { was_banned: true }, r#"{"was_banned":true}"#),
         (AppAnswer::Bans { bans: vec![Ban { whom: Whom::user("ada"), until_ms: 9 }, Ban { whom: ClientId(1).into(), until_ms: 8 }], more: true }, r#"{"bans":[{"user":"ada","until":9},{"client":"0000000000000001","until":8}],"more":true}"#),
+        (AppAnswer::Connections { connections: Vec::new(), next: "1f-2".parse().ok() }, r#"{"connections":[],"cursor":"1f-2"}"#),
+        (AppAnswer::Users { users: vec![UserInfo { user: UserId("ada".into()), clients: 2 }], next: None }, r#"{"users":[{"user":"ada","clients":2}]}"#),
+        (AppAnswer::Users { users: Vec::new(), next: Some(UserId("ada".into())) }, r#"{"users":[],"cursor":"ada"}"#),
+        (AppAnswer::UserStatus(vec![status("ada", 2, None), status("bob", 0, Some(9))]), r#"{"users":[{"user":"ada","online":true,"clients":2},{"user":"bob","online":false,"clients":0,"last_seen":9}]}"#),
         (AppAnswer::Info(Box::new(info)), concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","sessions":1,"connected":2,"subscriptions":3,"channels":4,"history_bytes":5}"#)),
         (AppAnswer::Done, "{}"),
         (AppAnswer::Error(rate), r#"{"code":"rate_limited","message":"slowly","retryable":true,"retry_after":7,"channel":"c","rule":"c"}"#),
