@@ -1,7 +1,8 @@
 //! `fanfare config`: every setting as it would be in force, each with where it comes from. The output is TOML.
 //!
 //! A value that is not accepted, or unknown because its variable is not set, is printed as a comment and reported on
-//! stderr. The other values are printed. API keys are listed by name; the keys themselves are not printed.
+//! stderr. The other values are printed. Values that are dangerous together are reported too, and printed: each of them
+//! is good, and `fanfare serve` refuses the whole. API keys are listed by name; the keys themselves are not printed.
 
 use crate::failure::Failure;
 use crate::flags::{FileOrConfig, SettingFlags, refused};
@@ -11,7 +12,7 @@ use fanfare::settings::{Partial, PlacedRule, Problem, Problems, SECTIONS, SETTIN
 use std::fmt::Write as _;
 
 #[derive(clap::Args)]
-#[command(after_help = "Exit status: 0 every value would be in force, 1 a value is not accepted (stderr names it).")]
+#[command(after_help = "Exit status: 0 `fanfare serve` takes these values, 1 it does not (stderr says why).")]
 pub(crate) struct Args {
     #[command(flatten)]
     file: FileOrConfig,
@@ -23,7 +24,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let partial = args.flags.load_partial(&args.file.0).map_err(|problems| refused(&problems))?;
     print(&shown(&partial))?;
     // Warnings are `check`'s and `serve`'s to tell.
-    let errors: Vec<Problem> = partial.problems.errors().cloned().collect();
+    let errors: Vec<Problem> = partial.problems_of_the_whole().errors().cloned().collect();
     if errors.is_empty() { Ok(()) } else { Err(refused(&Problems(errors))) }
 }
 

@@ -84,7 +84,7 @@ enum Command {
     Bans(disconnect::BansArgs),
     /// Tells what a client, a user or a channel is doing on the server, and what happened to it
     Inspect(inspect::Args),
-    /// Prints what happens to clients, a JSON line each: connections that end, denials, gaps, slow readers
+    /// Prints what happens to clients, a JSON line each: connections, denials, gaps, slow readers, actions of API keys
     Tail(inspect::TailArgs),
     /// Tries each transport to a server through whatever stands between, and says what is wrong
     Doctor(doctor::Args),

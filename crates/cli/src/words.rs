@@ -36,7 +36,7 @@ impl Words {
     pub(crate) fn of(settings: &Settings, new_key: Option<&str>) -> Result<Self, Failure> {
         let failed = |error: LogError| Failure::users(error.to_string());
         let format: LogFormat = settings.log.format.parse().map_err(failed)?;
-        let logs = Logs::default().format(format).filter(&settings.log.level).panics();
+        let logs = Logs::default().format(format).filter(&settings.log.filter()).panics();
         let secrets = logs.secrets();
         let known = secrets_of(settings).filter(|key| Some(*key) != new_key);
         known.for_each(|key| secrets.add(key));

@@ -348,3 +348,25 @@ fn an_address_that_is_taken_names_the_setting_that_wants_it() {
         assert!(said.stderr.contains(other), "{}", said.stderr);
     }
 }
+
+/// `config` prints the values also where it says that they are refused.
+#[test]
+fn config_refuses_what_check_and_serve_refuse() {
+    let danger = PUBLIC.replace("chat:*", "**");
+    let rows = [
+        ("good", FILE.to_owned(), Some(0), ""),
+        ("a value", FILE.replace("subscribe = \"anyone\"", "subscribe = \"anyon\""), Some(1), "anyon"),
+        ("a danger", danger, Some(1), "channels[\"**\"].publish"),
+    ];
+    for (name, file, status, expected) in rows {
+        let folder = Folder::with(&file);
+        let (config, check) = (folder.run(&["config"]), folder.run(&["check"]));
+        assert_eq!((config.status, check.status), (status, status), "{name}: {config:?} {check:?}");
+        assert!(config.stderr.contains(expected) && check.stderr.contains(expected), "{name}: {config:?} {check:?}");
+        assert!(config.stdout.contains("limits.message_bytes_max = "), "{name}: {config:?}");
+        if status == Some(1) {
+            let serve = folder.run(&["serve"]);
+            assert_eq!(serve.status, status, "{name}: {serve:?}");
+        }
+    }
+}

@@ -199,8 +199,8 @@ pub enum AppAnswer {
         /// True when there are more after the last one.
         more: bool,
     },
-    /// To `Subscribe`, `Unsubscribe`, `Reconnect`, and `Disconnect` without a ban: how many sessions it concerned. 0 is an answer
-    /// and no error.
+    /// To `Subscribe`, `Unsubscribe`, `Reconnect`, and `Disconnect` without a ban: how many sessions it concerned. 0 is
+    /// an answer and no error.
     Concerned(u64),
     /// To `Disconnect` with a ban.
     Banned {

@@ -233,10 +233,7 @@ impl World {
     fn ask(&mut self, shard: usize, bytes: &mut Take<'_>) {
         let whom = match bytes.of(&self.clients).filter(|_| bytes.flag()) {
             Some(client) => Whom::Client(client),
-            None => match bytes.below(3) {
-                2 => Whom::Label("beta".into()),
-                user => Whom::user(["u1", "u2"][user]),
-            },
+            None => [Whom::user("u1"), Whom::user("u2"), Whom::Label("beta".into())][bytes.below(3)].clone(),
         };
         let channel = channel(bytes);
         let json = Bytes::from(format!("\"{}\"", "y".repeat(usize::from(bytes.byte()))));
@@ -268,19 +265,11 @@ impl World {
             10 => AppCommand::Unban { whom },
             11 => AppCommand::Bans { whom: Some(whom).filter(|_| bytes.flag()), limit: bytes.byte().into() },
             12 => {
-                let among = match whom {
-                    _ if bytes.flag() => Among::Channel(channel),
-                    Whom::User(user) => Among::User(user),
-                    Whom::Client(client) => Among::Client(client),
-                    Whom::Label(_) if bytes.flag() => Among::All,
-                    Whom::Label(label) => Among::Label(label),
-                };
-                AppCommand::Connections { among, after: None, limit: bytes.byte().into() }
+                let user = UserId("u1".into());
+                let all = [Among::All, Among::Channel(channel), Among::Label("beta".into()), Among::User(user)];
+                AppCommand::Connections { among: all[bytes.below(4)].clone(), after: None, limit: bytes.byte().into() }
             }
-            13 => {
-                let channel = Some(channel).filter(|_| bytes.flag());
-                AppCommand::Users { channel, after: None, limit: bytes.byte().into() }
-            }
+            13 => AppCommand::Users { channel: Some(channel), after: None, limit: bytes.byte().into() },
             14 => AppCommand::Reconnect { whom, spread_ms: u64::from(bytes.byte()) << 3 },
             15 => AppCommand::UserStatus { users: ["u1", "u3"].map(|user| UserId(user.into())).into() },
             _ => AppCommand::Info,

@@ -56,8 +56,7 @@ pub struct Limits {
     /// Bytes of records about sessions that moved to other shards. At the limit a shard drops the record that would
     /// expire next. Default 8 MiB.
     pub moved_bytes_max: ByteCount,
-    /// Sessions of a shard that one page of a list looks at, at most. 16,384 places of the table are walked in about 1 ms
-    /// where none of them is in the processor's cache.
+    /// Sessions of a shard that one page of a list of connections or users looks at. Default 16,384.
     pub list_looks_max: usize,
     /// Signals kept for a client that is away or slow, and of one channel for a shard that is behind; the oldest goes
     /// first. Default 64.

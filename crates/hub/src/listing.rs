@@ -2,8 +2,8 @@
 //!
 //! A page of connections is in the order of the places that sessions have on their shards, then of the shards. A
 //! session keeps its place as long as it stays on its shard, so a list has each session once that was connected all the
-//! time and did not change shards. A page costs every shard a bounded number of looks; where that is used up, a page has
-//! fewer entries than were asked for, or none, and a cursor to go on from.
+//! time and did not change shards. A page costs every shard a bounded number of looks; where that is used up, a page
+//! has fewer entries than were asked for, or none, and a cursor to go on from.
 
 use crate::ids::{ClientId, ConnId, ReplyAddress, ShardId, UserId};
 use crate::labels::Labels;

@@ -1,8 +1,13 @@
 //! What happened to clients lately, and what an operator may ask a shard.
 //!
 //! In: the ends of connections, and the hub's notes (denials, gaps, slow readers, …), as the log gets them, but each of
-//! them: a log leaves lines out when there are many. Out: the last [`ROWS_MAX`] of each kind on this shard, and a live
-//! stream for those who watch ([`Tail`]). Both are bounded: nothing here grows with the number of clients.
+//! them: a log leaves lines out when there are many; and, for those who watch alone, sessions that begin. Out: the last
+//! [`ROWS_MAX`] of each kind on this shard, and a live stream for those who watch ([`Tail`]). Both are bounded: nothing
+//! here grows with the number of clients. `audit`: who has done what to them.
+
+mod audit;
+
+pub(crate) use audit::{Act, Audit, AuditRow, By};
 
 use crate::logs::EndedLine;
 use crate::request::Peer;
@@ -54,6 +59,8 @@ pub(crate) struct Row {
     protocol: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lived_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
 }
 
 /// A close code, or the word of an error.
@@ -88,6 +95,7 @@ impl Row {
             transport: None,
             protocol: None,
             lived_ms: None,
+            resumed: None,
         }
     }
 
@@ -102,6 +110,16 @@ impl Row {
             protocol: Some(line.protocol),
             lived_ms: Some(line.lived_ms),
             ..Row::new(now, "disconnected", line.client, line.user, Some(line.peer))
+        }
+    }
+
+    /// A session has begun, or goes on.
+    fn connected(now: Now, line: &ConnectedLine<'_>) -> Self {
+        Row {
+            transport: Some(line.transport),
+            protocol: Some(line.protocol),
+            resumed: Some(line.resumed),
+            ..Row::new(now, "connected", Some(line.client), line.user, Some(line.peer))
         }
     }
 
@@ -138,6 +156,38 @@ impl Row {
     }
 }
 
+/// A session that has begun, or goes on, on a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectedLine<'a> {
+    pub(crate) client: ClientId,
+    pub(crate) user: Option<&'a UserId>,
+    pub(crate) peer: &'a Peer,
+    /// The labels of its wire.
+    pub(crate) transport: &'static str,
+    pub(crate) protocol: &'static str,
+    pub(crate) resumed: bool,
+}
+
+/// Rows of sessions that begin, in one second of one shard. Beyond them they are counted.
+const CONNECTED_PER_SECOND: u32 = 100;
+
+/// How many such rows were shown in this second, and how many were left out.
+#[derive(Debug, Default)]
+struct Begun {
+    second: u64,
+    shown: u32,
+    left_out: u64,
+}
+
+/// The row for those that were left out.
+#[derive(Serialize)]
+struct LeftOut {
+    #[serde(rename = "type")]
+    what: &'static str,
+    of: &'static str,
+    count: u64,
+}
+
 fn cut(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
 }
@@ -163,8 +213,13 @@ impl Tail {
         let _ = self.0.send("".into()); // nobody watches
     }
 
-    fn show(&self, row: &Row) {
-        if self.0.receiver_count() > 0
+    /// Whether somebody watches.
+    fn is_watched(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    fn show(&self, row: &impl Serialize) {
+        if self.is_watched()
             && let Ok(line) = serde_json::to_string(row)
         {
             let _ = self.0.send(line.into()); // nobody watches any more
@@ -177,12 +232,39 @@ impl Tail {
 pub(crate) struct Journal {
     ends: VecDeque<Row>,
     events: VecDeque<Row>,
+    begun: Begun,
     tail: Tail,
 }
 
 impl Journal {
     pub(crate) fn new(tail: Tail) -> Self {
         Journal { tail, ..Journal::default() }
+    }
+
+    /// A session has begun, or goes on. It has a row for those who watch, and is not kept: there are too many.
+    pub(crate) fn connected(&mut self, now: Now, line: &ConnectedLine<'_>) {
+        if !self.tail.is_watched() {
+            return;
+        }
+        self.tick(now);
+        if self.begun.shown >= CONNECTED_PER_SECOND {
+            self.begun.left_out += 1;
+            return;
+        }
+        self.begun.shown += 1;
+        self.tail.show(&Row::connected(now, line));
+    }
+
+    /// Says how many were left out, once their second is over. Called at least once a second.
+    pub(crate) fn tick(&mut self, now: Now) {
+        let second = now.mono_ms / 1_000;
+        if second == self.begun.second {
+            return;
+        }
+        let Begun { left_out, .. } = std::mem::replace(&mut self.begun, Begun { second, ..Begun::default() });
+        if left_out > 0 {
+            self.tail.show(&LeftOut { what: "left_out", of: "connected", count: left_out });
+        }
     }
 
     /// A connection has ended.
@@ -301,6 +383,36 @@ mod tests {
         let found = journal.ends(Some(&Whom::User(bob)));
         let why = found[0].why.as_ref().map(String::len);
         assert_eq!((found.len(), found[0].client, why), (1, Some(ClientId(7_000)), Some(TEXT_BYTES_MAX)));
+    }
+
+    #[test]
+    fn beyond_so_many_in_a_second_sessions_that_begin_are_counted() {
+        let tail = Tail::default();
+        let mut journal = Journal::new(tail.clone());
+        let at = |mono_ms| Now { mono_ms, wall_ms: 1_000 };
+        let line = ConnectedLine {
+            client: ClientId(7),
+            user: None,
+            peer: &Peer::Unknown,
+            transport: "websocket",
+            protocol: "native",
+            resumed: false,
+        };
+        journal.connected(at(0), &line);
+        assert_eq!(journal.begun.shown, 0, "nobody watches");
+        let mut watching = tail.watch();
+        (0..CONNECTED_PER_SECOND as u64 + 30).for_each(|n| journal.connected(at(1_000 + n), &line));
+        journal.tick(at(1_999));
+        let mut lines = || -> Vec<Arc<str>> { std::iter::from_fn(|| watching.try_recv().ok()).collect() };
+        let shown = lines();
+        assert_eq!(shown.len(), CONNECTED_PER_SECOND as usize);
+        let expected = r#"{"ts":1000,"type":"connected","client":"0000000000000007","peer":"unknown","transport":"websocket","protocol":"native","resumed":false}"#;
+        assert_eq!(&*shown[0], expected);
+        journal.tick(at(2_000));
+        journal.tick(at(2_001));
+        let told = lines();
+        assert_eq!(told.len(), 1);
+        assert_eq!(&*told[0], r#"{"type":"left_out","of":"connected","count":30}"#);
     }
 
     #[test]

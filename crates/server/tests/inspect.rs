@@ -206,6 +206,12 @@ fn a_tail_shows_what_happens_to_every_client() {
     let (mut client, id) = ada(server.address);
     client.ask("subscribe", json!({"channel": "staff:a"}));
     let mut lines = lines(socket);
+    let connected = lines.next().unwrap();
+    assert_eq!(
+        (&connected["type"], &connected["client"], &connected["user"], &connected["resumed"]),
+        (&json!("connected"), &json!(id), &json!("ada"), &json!(false))
+    );
+    assert_eq!((&connected["transport"], &connected["protocol"]), (&json!("websocket"), &json!("native")));
     let denied = lines.next().unwrap();
     assert_eq!(
         (&denied["type"], &denied["client"], &denied["rule"]),
@@ -214,8 +220,87 @@ fn a_tail_shows_what_happens_to_every_client() {
     drop(client);
     let end = lines.next().unwrap();
     assert_eq!((&end["type"], &end["client"], &end["by"]), (&json!("disconnected"), &json!(id), &json!("network")));
+    let answer = asked(server.address, "POST", "/api/v1/disconnect", Some(API_KEY), r#"{"user":"mallory","ban":"1h"}"#);
+    assert_eq!(answer.status(), 200, "{}", answer.body);
+    let act = lines.next().unwrap();
+    assert_eq!(
+        (&act["type"], &act["by"], &act["key"], &act["command"], &act["user"], &act["result"], &act["sessions"]),
+        (
+            &json!("audit"),
+            &json!("api"),
+            &json!("operator"),
+            &json!("disconnect"),
+            &json!("mallory"),
+            &json!("ok"),
+            &json!(0)
+        )
+    );
     // A server that stops does not wait for those who watch.
     let draining = std::thread::spawn(move || server.drain());
     assert_eq!(lines.next(), None);
     draining.join().unwrap();
+}
+
+/// Each row without its time and the id of its request, which every one has.
+fn audit(address: SocketAddr, query: &str) -> Vec<Value> {
+    let found = inspect(address, query);
+    let mut rows: Vec<Value> = found["audit"].as_array().unwrap().clone();
+    for row in &mut rows {
+        let row = row.as_object_mut().unwrap();
+        assert!(row.remove("ts").is_some_and(|ts| ts.is_u64()), "{row:?}");
+        assert_eq!(row.remove("type"), Some(json!("audit")));
+        let id = row.remove("request_id");
+        assert!(id.is_some_and(|id| id.as_str().is_some_and(|id| !id.is_empty())), "{row:?}");
+        if let Some(until) = row.get_mut("banned_until") {
+            *until = json!("later");
+        }
+        if let Some(why) = row.remove("why") {
+            assert!(!why.to_string().contains(API_KEY) && !why.to_string().contains(NARROW_KEY), "{why}");
+        }
+    }
+    rows
+}
+
+#[test]
+fn who_did_what_and_who_was_refused_is_in_the_audit_log_without_a_secret() {
+    let server = server();
+    let (mut client, id) = ada(server.address);
+    client.follow("chat:a");
+    let call = |key, command: &str, body: Value| {
+        asked(server.address, "POST", &format!("/api/v1/{command}"), key, &body.to_string()).status()
+    };
+    let (operator, narrow) = (Some(API_KEY), Some(NARROW_KEY));
+    assert_eq!(call(operator, "publish", json!({"channel": "chat:a", "data": "a payload"})), 200);
+    assert_eq!(call(operator, "unsubscribe", json!({"client": id, "channel": "chat:a"})), 200);
+    assert_eq!(call(narrow, "disconnect", json!({"user": "ada"})), 403);
+    assert_eq!(call(Some("no such key at all"), "disconnect", json!({"user": "ada"})), 401);
+    assert_eq!(call(narrow, "publish", json!({"channel": "chat:a", "data": 1})), 200);
+    let batch = json!({"commands": [
+        {"type": "info"},
+        {"type": "disconnect", "user": "ada", "ban": "1h"},
+        {"type": "unban", "user": "ada"},
+    ]});
+    assert_eq!(call(operator, "batch", batch), 200);
+    let by = |key: &str, rest: Value| {
+        let mut row = json!({"by": "api", "key": key, "result": "ok"});
+        row.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        row
+    };
+    let expected = [
+        by("operator", json!({"command": "unban", "user": "ada"})),
+        by("operator", json!({"command": "disconnect", "user": "ada", "sessions": 1, "banned_until": "later"})),
+        json!({"by": "api", "command": "disconnect", "result": "unauthorized"}),
+        json!({"by": "api", "key": "narrow", "command": "disconnect", "result": "denied"}),
+        by("operator", json!({"command": "unsubscribe", "client": id, "channel": "chat:a", "sessions": 1})),
+    ];
+    assert_eq!(audit(server.address, ""), expected);
+    assert_eq!(audit(server.address, "?user=ada"), expected[..2]);
+    assert_eq!(audit(server.address, &format!("?client={id}")), expected[4..]);
+    // The program's own doings have no key.
+    let hub = server.running().handle();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(hub.disconnect(fanfare::hub::Whom::user("bob"), fanfare::hub::Disconnect::Kicked)).unwrap();
+    let found = inspect(server.address, "?limit=1");
+    let row = &found["audit"][0];
+    assert_eq!((&row["by"], &row["key"], &row["user"]), (&json!("program"), &Value::Null, &json!("bob")));
 }

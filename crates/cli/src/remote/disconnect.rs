@@ -60,8 +60,8 @@ pub(crate) struct ReconnectArgs {
     /// All clients with this label
     #[arg(long)]
     label: Option<String>,
-    /// The time over which they are spread, up to 1h: each is closed at a random moment of it. 10s where it is left out,
-    /// and for one client at once
+    /// The time over which they are spread, up to 1h: each is closed at a random moment of it [default: 10s; one client
+    /// at once]
     #[arg(long, value_name = "TIME")]
     spread: Option<String>,
     #[command(flatten)]

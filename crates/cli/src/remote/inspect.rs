@@ -41,7 +41,7 @@ enum What {
     User,
     /// A channel: its newest place, and its subscribers
     Channel,
-    /// What happened lately to anybody: connections that ended, denials, gaps, slow readers
+    /// What happened lately to anybody: connections that ended, denials, gaps, slow readers, actions of API keys
     Lately,
 }
 
@@ -234,8 +234,8 @@ const SHOWN: [&str; 2] = ["ts", "type"];
 
 /// Ends and other events: each with its time and the fields that it has.
 fn rows(out: &mut String, answer: &Value) {
-    let ends = list(&answer["ends"]).iter().chain(list(&answer["events"]));
-    let mut rows: Vec<&Value> = ends.collect();
+    let lists = ["ends", "events", "audit"].into_iter().flat_map(|name| list(&answer[name]));
+    let mut rows: Vec<&Value> = lists.collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row["ts"].as_u64()));
     for row in rows {
         let _ = write!(out, "{} {}", ago(row["ts"].as_u64().unwrap_or_default()), text(&row["type"]));

@@ -362,7 +362,9 @@ fn what_a_client_is_doing_and_what_happened_to_it_is_shown() {
         let other = line.rsplit(' ').next().expect("an id").to_owned();
         server.call(&["disconnect", "--client", &other], "");
         short.end();
-        if let Some(line) = tail.try_json() {
+        // Each has rows of its begin, of the command that ends it, and of its end.
+        let ended = std::iter::from_fn(|| tail.try_json()).find(|line| line["type"] == "disconnected");
+        if let Some(line) = ended {
             break line;
         }
     };

@@ -5,10 +5,11 @@
 //! concern: `connect` (a session begins, moves, ends), `command` (its commands), `subscribe` (a subscription's life),
 //! `deliver` (messages of homes, fan-out), `pull` (members that are behind catch up), `app` (the application's
 //! commands), `question` (questions to it), `forward` (commands that come by other requests), `many` (work in slices),
-//! `rewire` (a connection goes on over another wire), `inspect` (views for an operator), `listing` (pages of connections
-//! and users), `away` (sessions without a connection), `bans` (who may not connect), `seen` (when users were connected
-//! last), `users` (what one user may have and do), over the tables `table`, `labelled`, `pending`, `lane`, `mailbox`,
-//! `moved`. The members of a channel and the fan-out to them are in `edge`, which knows no session.
+//! `rewire` (a connection goes on over another wire), `inspect` (views for an operator), `listing` (pages of
+//! connections and users), `away` (sessions without a connection), `bans` (who may not connect), `seen` (when users
+//! were connected last), `users` (what one user may have and do), over the tables `table`, `labelled`,
+//! `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in `edge`, which
+//! knows no session.
 
 mod acts;
 mod anew;

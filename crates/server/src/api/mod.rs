@@ -22,8 +22,9 @@ mod tests;
 use crate::config::api_key::ApiKey;
 use crate::embed::handle::Handle;
 use crate::harden;
+use crate::journal::{Act, By};
 use crate::refusal::HttpRefusal;
-use crate::request::{API_COMMANDS, API_DOCUMENT, is_api_path, path_as_sent};
+use crate::request::{API_COMMANDS, API_DOCUMENT, REQUEST_ID, RequestId, is_api_path, path_as_sent};
 use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
@@ -52,7 +53,14 @@ impl CurrentApi {
     /// Whether the caller shows a key that may ask for the server's state (`info`).
     pub(crate) fn permits_info(&self, headers: &HeaderMap) -> Result<(), HttpRefusal> {
         let Some(endpoint) = self.get() else { return Err(refusal::no_keys()) };
-        endpoint.key(headers)?.may_ask(ApiCommand::Info)?;
+        let audit = endpoint.handle.audit();
+        let by = |key| By::Api {
+            key,
+            request_id: headers.get(REQUEST_ID).and_then(|id| Some(id.to_str().ok()?.to_owned())),
+        };
+        let act = || Act::named(ApiCommand::Info.word());
+        let key = endpoint.key(headers).inspect_err(|refusal| audit.refused(by(None), act(), refusal.error()))?;
+        key.may_ask(ApiCommand::Info).inspect_err(|error| audit.refused(by(Some(key.name().clone())), act(), error))?;
         Ok(())
     }
 
@@ -136,8 +144,16 @@ impl Endpoint {
         if head.method != Method::POST {
             return Err(refusal::method(&head.method, sent, "POST"));
         }
-        let key = self.key(&head.headers)?;
-        key.may_ask(kind)?;
+        let by = |key| By::Api { key, request_id: head.extensions.get().map(|id: &RequestId| id.as_str().to_owned()) };
+        let audit = self.handle.audit();
+        let key = self.key(&head.headers).inspect_err(|refusal| {
+            audit.refused(by(None), Act::named(kind.word()), refusal.error());
+        })?;
+        let by = by(Some(key.name().clone()));
+        if let Err(error) = key.may_ask(kind) {
+            audit.refused(by, Act::named(kind.word()), &error);
+            return Err(error.into());
+        }
         body::check_type(&head.headers)?;
         let idempotency_key = body::idempotency_key(&head.headers)?;
         let read = body::read(body, kind, &self.limits, self.body_pause_max).await?;
@@ -146,24 +162,42 @@ impl Endpoint {
         let mut out = Vec::new();
         match decode(kind, &read, &caller, &self.limits)? {
             ApiRequest::One(command) => {
-                key.may(&command)?;
+                let act = Act::of_action(&command);
+                if let Err(error) = key.may(&command) {
+                    audit.refused(by, Act::of(&command), &error);
+                    return Err(error.into());
+                }
                 let answer = self.handle.put_until(command, sleep(self.patience)).await;
+                if let Some(act) = act {
+                    audit.answered(by, act, &answer);
+                }
                 if let AppAnswer::Error(error) = answer {
                     return Err(error.into());
                 }
                 encode_answer(&mut out, &answer);
             }
-            ApiRequest::Many(commands) => encode_results(&mut out, &self.many(key, commands).await),
+            ApiRequest::Many(commands) => encode_results(&mut out, &self.many(key, &by, commands).await),
         }
         Ok(json(out))
     }
 
     /// Sends the permitted commands, in one message to each shard, and puts the answers between the refusals.
-    async fn many(&self, key: &ApiKey, commands: Vec<Result<AppCommand, Error>>) -> Vec<AppAnswer> {
+    async fn many(&self, key: &ApiKey, by: &By, commands: Vec<Result<AppCommand, Error>>) -> Vec<AppAnswer> {
+        let audit = self.handle.audit();
+        let mut acts = Vec::with_capacity(commands.len());
         let mut answers = Vec::with_capacity(commands.len());
         let mut asked = Vec::with_capacity(commands.len());
         for command in commands {
-            match command.and_then(|command| key.may(&command).map(|()| command)) {
+            let judged = |command: AppCommand| match key.may(&command) {
+                Ok(()) => Ok(command),
+                Err(error) => {
+                    audit.refused(by.clone(), Act::of(&command), &error);
+                    Err(error)
+                }
+            };
+            let judged = command.and_then(judged);
+            acts.push(judged.as_ref().ok().and_then(Act::of_action));
+            match judged {
                 Ok(command) => {
                     asked.push(Ok(command));
                     answers.push(None);
@@ -172,7 +206,14 @@ impl Endpoint {
             }
         }
         let mut rest = self.handle.put_all_until(asked, sleep(self.patience)).await.into_iter();
-        answers.into_iter().map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(stopped)).collect()
+        let answers: Vec<AppAnswer> =
+            answers.into_iter().map(|answer| answer.or_else(|| rest.next()).unwrap_or_else(stopped)).collect();
+        for (act, answer) in acts.into_iter().zip(&answers) {
+            if let Some(act) = act {
+                audit.answered(by.clone(), act, answer);
+            }
+        }
+        answers
     }
 
     /// The OpenAPI document. Every client that reaches the port may read it: it has the same content as the

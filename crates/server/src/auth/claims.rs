@@ -1,8 +1,8 @@
 //! The claims of a token whose signature is proven: who the caller is, until when, and what it may do.
 //!
 //! In: the JSON of a token's second part. Out: [`Claims`], or the claim that is at fault. `sub`, `exp`, `nbf`, `iss`
-//! and `aud` are those of RFC 7519 §4.1; `info`, `channels`, `subscribe` and `labels` are Fanfare's; others are kept as they are.
-//! A claim that is there twice is refused: two readers could take it for two different ones.
+//! and `aud` are those of RFC 7519 §4.1; `info`, `channels`, `subscribe` and `labels` are Fanfare's; others are kept
+//! as they are. A claim that is there twice is refused: two readers could take it for two different ones.
 
 use super::error::{TokenError, shortened};
 use bytes::Bytes;

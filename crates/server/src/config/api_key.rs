@@ -80,8 +80,8 @@ impl ApiKey {
     }
 
     /// The same for channels that one of these patterns matches. `channels` then needs one of the very patterns as
-    /// `match`; `disconnect`, `reconnect`, `unban`, `bans`, `connections`, `users`, `user_status` and `info` are denied unless
-    /// [`ApiKey::only_commands`] lists them.
+    /// `match`; `disconnect`, `reconnect`, `unban`, `bans`, `connections`, `users`, `user_status` and `info` are
+    /// denied unless [`ApiKey::only_commands`] lists them.
     #[must_use]
     pub fn only_channels(self, channels: impl IntoIterator<Item = Pattern>) -> Self {
         ApiKey { channels: Some(channels.into_iter().collect()), ..self }
@@ -151,7 +151,8 @@ fn concerns_every_channel(kind: ApiCommand) -> bool {
     )
 }
 
-fn kind_of(command: &AppCommand) -> ApiCommand {
+/// The kind of a command of the hub.
+pub(crate) fn kind_of(command: &AppCommand) -> ApiCommand {
     match command {
         AppCommand::Publish { .. } => ApiCommand::Publish,
         AppCommand::Signal(_) => ApiCommand::Signal,

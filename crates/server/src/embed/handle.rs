@@ -14,6 +14,7 @@ use crate::embed::signaling::Signaling;
 use crate::embed::socketio::Io;
 use crate::embed::socketio::sequence::Sequence;
 use crate::embed::socketio::sockets::Sockets;
+use crate::journal::{Act, Audit, By};
 use crate::protocol::socketio::channel_of;
 use bytes::Bytes;
 use fanfare_hub::{
@@ -69,6 +70,8 @@ pub struct Handle {
     shards: Arc<AtomicUsize>,
     /// The sockets of namespaces with handlers.
     sockets: Sockets,
+    /// What was done by it, and by the API.
+    audit: Audit,
 }
 
 /// A stored publication of the application.
@@ -123,7 +126,21 @@ impl Handle {
             placement_key,
             shards,
             sockets: Sockets::default(),
+            audit: Audit::default(),
         }
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Does something for the program, and notes it where it acts on sessions or removes data.
+    async fn noted(&self, act: Option<Act>, answer: impl Future<Output = AppAnswer>) -> AppAnswer {
+        let answer = answer.await;
+        if let Some(act) = act {
+            self.audit.answered(By::Program, act, &answer);
+        }
+        answer
     }
 
     pub(crate) fn sockets(&self) -> &Sockets {
@@ -147,7 +164,7 @@ impl Handle {
     /// the command. A JSON payload is checked, and put on one line.
     pub async fn ask(&self, mut command: AppCommand) -> AppAnswer {
         match payload::of_command(&mut command) {
-            Ok(()) => self.put(command).await,
+            Ok(()) => self.noted(Act::of_action(&command), self.put(command)).await,
             Err(error) => AppAnswer::Error(error),
         }
     }
@@ -190,7 +207,7 @@ impl Handle {
         }
         let shard = self.shard_of(&command);
         match self.rooms[shard].clone().try_acquire_owned() {
-            Ok(room) => self.ask_with(shard, command, room).await,
+            Ok(room) => self.noted(Act::of_action(&command), self.ask_with(shard, command, room)).await,
             Err(TryAcquireError::NoPermits) => {
                 let max = self.room_max;
                 let message = format!("{max} commands wait for an answer, the limit of a shard (app_outstanding_max)");
@@ -228,8 +245,15 @@ impl Handle {
     /// effect in their order; the answers are in the order of the commands. Waits while a shard has no room. JSON
     /// payloads are checked, and put on one line.
     pub async fn ask_all(&self, commands: Vec<AppCommand>) -> Vec<AppAnswer> {
+        let acts: Vec<Option<Act>> = commands.iter().map(Act::of_action).collect();
         let judged = |mut command| payload::of_command(&mut command).map(|()| command);
-        self.put_all(commands.into_iter().map(judged).collect()).await
+        let answers = self.put_all(commands.into_iter().map(judged).collect()).await;
+        for (act, answer) in acts.into_iter().zip(&answers) {
+            if let Some(act) = act {
+                self.audit.answered(By::Program, act, answer);
+            }
+        }
+        answers
     }
 
     /// The same for commands whose payloads have been checked; a problem that was found is the command's answer.

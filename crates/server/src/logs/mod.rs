@@ -42,9 +42,10 @@ pub(crate) enum LineKind {
     Handler,
     Keys,
     Hook,
+    Audit,
 }
 
-const KINDS: usize = LineKind::Hook as usize + 1;
+const KINDS: usize = LineKind::Audit as usize + 1;
 /// Lines of one kind that may come at once.
 const BURST: f64 = 10.0;
 /// Lines of one kind in a second, in the long run.
@@ -299,6 +300,59 @@ pub(crate) fn refused(asked: Asked, id: &RequestId, peer: &Peer, path: &str, sta
         Asked::Stream => refused!("a stream was refused"),
         Asked::Poll => refused!("a poll was refused"),
         Asked::Send => refused!("a send was refused"),
+    }
+}
+
+/// A row of the audit log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AuditLine<'a> {
+    pub(crate) by: &'static str,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) command: &'static str,
+    pub(crate) client: Option<&'a str>,
+    pub(crate) user: Option<&'a str>,
+    pub(crate) label: Option<&'a str>,
+    pub(crate) channel: Option<&'a str>,
+    pub(crate) result: &'static str,
+    pub(crate) why: Option<&'a str>,
+    pub(crate) sessions: Option<u64>,
+    pub(crate) banned_until: Option<u64>,
+    pub(crate) request_id: Option<&'a str>,
+}
+
+/// Logs a row of the audit log, under a target of its own. Callers without a valid key can cause any number of them:
+/// theirs are limited.
+pub(crate) fn audited(line: &AuditLine<'_>) {
+    let AuditLine { by, key, command, client, user, label, channel, result, why, .. } = *line;
+    let AuditLine { sessions, banned_until, request_id, .. } = *line;
+    macro_rules! audited {
+        ($left_out:expr) => {
+            tracing::info!(
+                target: "audit",
+                left_out = $left_out,
+                by,
+                key,
+                command,
+                client,
+                user,
+                label,
+                channel,
+                result,
+                why,
+                sessions,
+                banned_until,
+                request_id,
+                "audit"
+            )
+        };
+    }
+    let is_known = key.is_some() || by == "program";
+    if is_known {
+        audited!(None::<u64>);
+    } else if tracing::enabled!(target: "audit", tracing::Level::INFO)
+        && let Some(left_out) = admit(LineKind::Audit)
+    {
+        audited!(left_out);
     }
 }
 

@@ -324,7 +324,8 @@ mod tests {
         let bounds = HttpBounds { times, head_bytes_max: 16 << 10 };
         let Address::Tcp(address) = bound.address else { panic!("{:?}", bound.address) };
         let connections = crate::transport::admission::Connections::new(&crate::Config::default());
-        let watch = Watch::new(&[], Vec::new(), connections, None, HttpHookCounts::default());
+        let watch =
+            Watch::new(&[], Vec::new(), connections, None, HttpHookCounts::default(), crate::journal::Audit::default());
         let asking = async {
             let mut silent = Vec::new();
             for _ in 0..2 * CONNECTIONS_MAX {

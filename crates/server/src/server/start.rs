@@ -163,7 +163,7 @@ impl Fanfare {
         let labels = wires.iter().map(Wire::label).collect();
         let counts = self.hooks.as_ref().map(|hooks| hooks.counts.clone()).unwrap_or_default();
         let (connections, tls) = (Connections::new(&self.config), self.config.tls.clone());
-        let watch = Watch::new(self.handle.controls(), labels, connections, tls, counts);
+        let watch = Watch::new(self.handle.controls(), labels, connections, tls, counts, self.handle.audit().clone());
         let own = match &self.config.admin {
             AdminOn::MainPort => admin::router(watch.clone(), self.api.clone()),
             AdminOn::Address(_) | AdminOn::Off => admin::health(watch.clone()),

@@ -136,6 +136,19 @@ pub struct LogSettings {
     pub level: String,
     /// `text` or `json`.
     pub format: String,
+    /// `on` or `off`: whether the rows of the audit log are lines of the log.
+    pub audit: String,
+}
+
+impl LogSettings {
+    /// Which lines are logged: [`Logs::filter`](crate::Logs::filter).
+    pub fn filter(&self) -> String {
+        match (self.level.as_str(), self.audit.as_str()) {
+            ("off", _) => "off".to_owned(),
+            (level, "off") => format!("{level},audit=off"),
+            (level, _) => format!("{level},audit=info"),
+        }
+    }
 }
 
 /// The sources of settings. The caller gives all of them: this module does not read the environment by itself.
@@ -181,6 +194,14 @@ pub struct Partial {
     pub problems: Problems,
 }
 
+impl Partial {
+    /// The problems, with those that only the whole has: combinations that endanger clients. A server does not start
+    /// with them, however good each value is.
+    pub fn problems_of_the_whole(&self) -> Problems {
+        exposure::added(&self.settings, self.problems.clone())
+    }
+}
+
 impl Default for Settings {
     /// The defaults of `fanfare serve`: no rule, this machine only.
     fn default() -> Self {
@@ -197,7 +218,7 @@ impl Default for Settings {
             tls: TlsFiles::default(),
             auth: AuthSettings::default(),
             hooks: HookSettings::default(),
-            log: LogSettings { level: "info".to_owned(), format: "text".to_owned() },
+            log: LogSettings { level: "info".to_owned(), format: "text".to_owned(), audit: "on".to_owned() },
             api_keys: Vec::new(),
             allow_insecure: Vec::new(),
             is_guarded: true,

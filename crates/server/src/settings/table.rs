@@ -247,6 +247,9 @@ settings! {
         "The least severe level that is logged.";
     "log.format": ValueKind::Word { words: &["text", "json"], at: |s| &mut s.log.format },
         "The form of a line: `text` for people, `json` for one JSON object a line.";
+    "log.audit": ValueKind::Word { words: &["on", "off"], at: |s| &mut s.log.audit },
+        "Whether the log has a line for each action of the API and each refusal of a key: the [audit log](monitoring.md#the-audit-log), \
+         at the level `info` of the target `audit`, whatever `log.level` is but `off`.";
 
     "tls.certificate": ValueKind::File(|s| &mut s.tls.certificate), ["none: no TLS"],
         "The file of the certificate chain in PEM, the server's own certificate first. A path in the configuration file is relative to \
@@ -370,6 +373,9 @@ settings! {
     "limits.fanout_slice": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_slice) },
         "Steps of one large piece of work before other work has its turn: receivers of a fan-out, subscriptions that a reload \
          checks, connections that a drain notifies, timers that expire together.";
+    "limits.list_looks_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.list_looks_max) },
+        "Sessions of a shard that one page of a list of connections or users looks at. A page has fewer entries than it might \
+         where that is used up, and the list goes on.";
     "limits.moved_bytes_max": ValueKind::Bytes { min: 0, max: 1 << 30, at: |s| &mut s.config.limits.moved_bytes_max },
         "Bytes of records about sessions that moved to other shards. At the limit a shard drops the record that would expire \
          next.";

@@ -67,6 +67,9 @@ impl Shell {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 scratch.clear();
                 self.judge_opening(id, &reply);
+                if let ReplyBody::Connected(connected) = &reply.body {
+                    self.tell_connected(now, id, connected);
+                }
                 if let Some(conn) = self.conn(id) {
                     let encoded = conn.conversation.encode_reply_in(seat, &reply, now, &mut scratch);
                     if let (Encoded::Ignored, ReplyBody::Error(error)) = (encoded, &reply.body) {

@@ -1,11 +1,12 @@
 //! A shard's answer to an operator's question.
 //!
 //! In: an [`Inquiry`]. Out: copies of what is there: the hub's views, with what the shell knows of the connections, and
-//! the rows of the journal; and the shell's part of a list of connections. Nothing is changed by it, and it looks at what was asked for alone.
+//! the rows of the journal; and the shell's part of a list of connections. Nothing is changed by it, and
+//! it looks at what was asked for alone.
 
 use super::Shell;
-use crate::journal::{Found, FoundConnection, FoundSession, Inquiry};
-use fanfare_hub::{ConnId, ConnectionFacts, ConnectionsPart, Now, SessionView, Whom};
+use crate::journal::{ConnectedLine, Found, FoundConnection, FoundSession, Inquiry};
+use fanfare_hub::{ConnId, Connected, ConnectionFacts, ConnectionsPart, Now, SessionView, Whom};
 
 impl Shell {
     pub(super) fn inspect(&self, inquiry: &Inquiry) -> Found {
@@ -36,6 +37,24 @@ impl Shell {
             FoundSession { view, connection }
         };
         views.map(with_connection).collect()
+    }
+
+    /// A session has begun, or goes on: those who watch are told.
+    pub(super) fn tell_connected(&mut self, now: Now, id: ConnId, connected: &Connected) {
+        let Some(conn) = self.conns.get(id.index as usize).filter(|slot| slot.generation == id.generation) else {
+            return;
+        };
+        let Some(conn) = &conn.conn else { return };
+        let label = self.wire(conn.wire).label();
+        let line = ConnectedLine {
+            client: connected.client,
+            user: connected.user.as_ref(),
+            peer: &conn.peer,
+            transport: label.transport,
+            protocol: label.protocol,
+            resumed: connected.resumed,
+        };
+        self.journal.connected(now, &line);
     }
 
     /// Adds to a list of connections what the hub does not know of them.

@@ -255,6 +255,7 @@ async fn timer(shell: Shared) {
         if due {
             let mut shell = shell.borrow_mut();
             let now = shell.now();
+            shell.journal.tick(now);
             shell.act(now, Input::Wake);
         }
     }

@@ -4,7 +4,7 @@
 //! named in `silent`, so that nothing is taken for absent that was not looked at.
 
 use super::Watch;
-use crate::journal::{Found, FoundSession, Inquiry, Row};
+use crate::journal::{AuditRow, Found, FoundSession, Inquiry, Row};
 use fanfare_hub::{ChannelName, ChannelView, Position, SubscriberView, SubscriptionView, Whom};
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -37,6 +37,8 @@ struct Sessions<'f> {
     ends: Vec<&'f Row>,
     /// What else happened to them, newest first.
     events: Vec<&'f Row>,
+    /// What was done to them by the API and the program, newest first.
+    audit: Vec<AuditRow>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     silent: Vec<usize>,
 }
@@ -188,6 +190,8 @@ struct Lately<'f> {
     ends: Vec<&'f Row>,
     /// What else happened, newest first.
     events: Vec<&'f Row>,
+    /// What was done by the API and the program, newest first.
+    audit: Vec<AuditRow>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     silent: Vec<usize>,
 }
@@ -212,6 +216,7 @@ impl Watch {
 
     /// A client's session, or those of a user, with at most so many rows of each kind.
     pub(crate) async fn sessions(&self, whom: Whom, rows_max: usize) -> String {
+        let audit = self.audit.newest(Some(&whom), rows_max);
         let answers = self.inquire(Inquiry::Sessions(whom, LISTED_MAX)).await;
         let sessions = answers.iter().flat_map(|(_, found)| &found.sessions);
         let channels: BTreeSet<&ChannelName> =
@@ -224,6 +229,7 @@ impl Watch {
             more: answers.iter().any(|(_, found)| found.sessions.len() >= LISTED_MAX),
             ends: newest(&answers, |found| &found.ends, rows_max),
             events: newest(&answers, |found| &found.events, rows_max),
+            audit,
             silent: self.silent(&answers),
         })
     }
@@ -265,6 +271,7 @@ impl Watch {
         json(&Lately {
             ends: newest(&answers, |found| &found.ends, rows_max),
             events: newest(&answers, |found| &found.events, rows_max),
+            audit: self.audit.newest(None, rows_max),
             silent: self.silent(&answers),
         })
     }

@@ -13,7 +13,7 @@ use crate::config::tls::Tls;
 use crate::control::{Control, SignOfLife};
 use crate::counters::{Figures, SharedHistogram};
 use crate::framing::WireLabel;
-use crate::journal::{Found, Inquiry, Tail};
+use crate::journal::{Audit, Found, Inquiry, Tail};
 use crate::transport::admission::Connections;
 
 use fanfare_hub::{Error, ErrorCode, HookAnswer};
@@ -49,6 +49,8 @@ pub(crate) struct Watch {
     tls: Option<Tls>,
     /// Those who watch what happens.
     pub(crate) tail: Tail,
+    /// What was done by the API and the program, for which they are shown rows too.
+    pub(crate) audit: Audit,
     /// Connections to the admin port.
     pub(crate) admin_open: Arc<AtomicUsize>,
 }
@@ -177,6 +179,7 @@ impl Watch {
         connections: Arc<Connections>,
         tls: Option<Tls>,
         http_hooks: HttpHookCounts,
+        audit: Audit,
     ) -> Arc<Self> {
         Arc::new(Watch {
             shards: shards.iter().map(UnboundedSender::downgrade).collect(),
@@ -190,7 +193,8 @@ impl Watch {
             http_hooks,
             connections,
             tls,
-            tail: Tail::default(),
+            tail: audit.tail().clone(),
+            audit,
             admin_open: Arc::default(),
         })
     }
@@ -337,6 +341,7 @@ mod tests {
             Connections::new(&crate::Config::default()),
             None,
             HttpHookCounts::default(),
+            Audit::default(),
         );
         let total = "fanfare_messages_received_total{protocol=\"native\"}";
         // (The answer of each shard, if any; the total; how many shards answer, are silent, have ended.)

@@ -48,7 +48,8 @@ pub const STATUS_USERS_MAX: usize = fanfare_hub::STATUS_USERS_MAX;
 pub const LIMIT_DEFAULT: u32 = 100;
 /// The time over which `reconnect` spreads where it does not say: the same as of a stop of the server.
 pub const SPREAD_MS_DEFAULT: u64 = 10_000;
-/// The length of a ban, and of a spread: a whole number of up to 6 digits, and a unit. As a regular expression of JSON Schema.
+/// The length of a ban, and of a spread: a whole number of up to 6 digits, and a unit. As a regular
+/// expression of JSON Schema.
 pub const TIME_PATTERN: &str = "^[1-9][0-9]{0,5}(ms|s|m|h|d)$";
 /// Bytes of a user's id.
 pub const USER_BYTES_MAX: usize = 255;

@@ -94,7 +94,7 @@ fn commands() -> Vec<(ApiCommand, &'static str, AppCommand)> {
         (ApiCommand::Connections, r#"{"client":null,"label":"beta","cursor":"1f-2","limit":1000}"#, AppCommand::Connections { among: Among::Label("beta".into()), after: "1f-2".parse().ok(), limit: 1000 }),
         (ApiCommand::Connections, r#"{"channel":"c"}"#, AppCommand::Connections { among: Among::Channel(name("c")), after: None, limit: 100 }),
         (ApiCommand::Connections, r#"{"user":"ada"}"#, AppCommand::Connections { among: Among::User(UserId("ada".into())), after: None, limit: 100 }),
-        (ApiCommand::Users, "{}", AppCommand::Users { channel: None, after: None, limit: 100 }),
+        (ApiCommand::Users, r#"{"limit":100}"#, AppCommand::Users { channel: None, after: None, limit: 100 }),
         (ApiCommand::Users, r#"{"channel":"c","cursor":"ada","limit":5}"#, AppCommand::Users { channel: Some(name("c")), after: Some(UserId("ada".into())), limit: 5 }),
         (ApiCommand::UserStatus, r#"{"users":["ada","b\u00e4"]}"#, AppCommand::UserStatus { users: [UserId("ada".into()), UserId("bä".into())].into() }),
         (ApiCommand::Info, " \n", AppCommand::Info),
