@@ -59,6 +59,7 @@ error_codes! {
     Timeout, "timeout", 504, true, "A handler did not answer in time; it may have acted or not.";
     Unknown, "unknown", 503, true, "The store did not say whether it took the publication; send it again with the same key.";
     Unavailable, "unavailable", 503, true, "The store, a broker or the application cannot take the command now; nothing was done.";
+    Overloaded, "overloaded", 503, true, "The server takes no new connections for a while, so that those who are connected stay served.";
     HookUnavailable, "hook_unavailable", 503, true, "The application's hook gives no valid answer now; nothing was done.";
 }
 

@@ -271,7 +271,7 @@ impl Command {
             _ => 0,
         };
         let messages = if let Command::Subscribe { subs, .. } = self { subs.len().max(1) } else { 1 };
-        Cost { messages: messages as u64, bytes: bytes as u64 }
+        Cost { messages: messages as u64, bytes: bytes as u64, channels: 0 }
     }
 }
 

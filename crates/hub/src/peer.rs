@@ -21,7 +21,7 @@ use crate::attachment::Attachment;
 use crate::error::Error;
 use crate::forward::SendRequest;
 use crate::identity::Identity;
-use crate::ids::{ClientId, Epoch, Position, Room, ShardId, UserId};
+use crate::ids::{ClientId, Epoch, Position, Room, SessionRef, ShardId, UserId};
 pub(crate) use crate::ids::{PendingToken, ReplyAddress};
 use crate::members::{AnswerPart, MemberInfo};
 use crate::message::{
@@ -43,6 +43,10 @@ pub struct PeerMessage(pub(crate) PeerBody);
 pub(crate) enum PeerBody {
     /// From an edge to the home of the channel.
     Home(ChannelName, ToHome),
+    /// The same, because a client wants it, which may make the channel known.
+    HomeBy(ChannelName, ToHome, Maker),
+    /// From a home: this session's client has made a channel known.
+    Made(SessionRef),
     /// From the home of the channel to an edge.
     Edge(ChannelName, ToEdge),
     /// So many bytes of `Edge` messages have been taken in.
@@ -72,6 +76,14 @@ pub(crate) enum PeerBody {
     Answer { token: PendingToken, part: AnswerPart },
     /// One edge's part of the list of members.
     Members { token: PendingToken, members: Vec<MemberInfo>, is_last: bool },
+}
+
+/// The session whose client may make a channel known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Maker {
+    pub(crate) session: SessionRef,
+    /// It has made as many as it may: the time after which it may make one more.
+    pub(crate) waits_ms: Option<u64>,
 }
 
 /// The claim of a client to a session, besides its ticket.

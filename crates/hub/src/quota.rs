@@ -95,6 +95,9 @@ pub struct Quotas {
     pub messages_per_user: Option<Rate>,
     /// Bytes of data in them. Default 30 MiB in 10 s.
     pub bytes_per_user: Option<Rate>,
+    /// Names of channels that the node does not know yet, used by all sessions of one user, or by one session without
+    /// a user. Default 600 in a minute.
+    pub new_channels_per_user: Option<Rate>,
 }
 
 impl Quotas {
@@ -105,6 +108,7 @@ impl Quotas {
         bytes_per_connection: None,
         messages_per_user: None,
         bytes_per_user: None,
+        new_channels_per_user: None,
     };
 }
 
@@ -116,6 +120,7 @@ impl Default for Quotas {
             bytes_per_connection: Some(Rate::new(10 << 20, 10_000)),
             messages_per_user: Some(Rate::new(3_000, 10_000)),
             bytes_per_user: Some(Rate::new(30 << 20, 10_000)),
+            new_channels_per_user: Some(Rate::new(600, 60_000)),
         }
     }
 }
@@ -125,6 +130,7 @@ impl Default for Quotas {
 pub(crate) struct Spent {
     pub(crate) messages: Bucket,
     pub(crate) bytes: Bucket,
+    pub(crate) channels: Bucket,
 }
 
 /// The rates that [`Spent`] counts against: a session's, or a user's.
@@ -132,6 +138,7 @@ pub(crate) struct Spent {
 pub(crate) struct Allowance {
     pub(crate) messages: Option<Rate>,
     pub(crate) bytes: Option<Rate>,
+    pub(crate) channels: Option<Rate>,
     /// The names of the options.
     names: [&'static str; 2],
     whose: &'static str,
@@ -142,6 +149,8 @@ pub(crate) struct Allowance {
 pub(crate) struct Cost {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
+    /// New names.
+    pub(crate) channels: u64,
 }
 
 /// A rate that is used up.
@@ -160,6 +169,7 @@ impl Quotas {
         Allowance {
             messages: self.messages_per_connection,
             bytes: self.bytes_per_connection,
+            channels: self.new_channels_per_user,
             names: ["messages_per_connection", "bytes_per_connection"],
             whose: "connection",
         }
@@ -169,6 +179,7 @@ impl Quotas {
         Allowance {
             messages: self.messages_per_user,
             bytes: self.bytes_per_user,
+            channels: self.new_channels_per_user,
             names: ["messages_per_user", "bytes_per_user"],
             whose: "user",
         }
@@ -191,6 +202,11 @@ impl Allowance {
         waits.max_by_key(|used_up| used_up.retry_after_ms)
     }
 
+    /// The time after which one more new name may be used, if it may not now.
+    pub(crate) fn name_waits_ms(&self, now_ms: u64, spent: &Spent) -> Option<u64> {
+        spent.channels.waits_ms(now_ms, self.channels?, 1)
+    }
+
     pub(crate) fn spend(&self, now_ms: u64, spent: &mut Spent, cost: Cost) {
         if let Some(rate) = self.messages {
             spent.messages.take(now_ms, rate, cost.messages);
@@ -198,22 +214,31 @@ impl Allowance {
         if let Some(rate) = self.bytes {
             spent.bytes.take(now_ms, rate, cost.bytes);
         }
+        if let Some(rate) = self.channels {
+            spent.channels.take(now_ms, rate, cost.channels);
+        }
     }
 
     /// True for an eighth of what may be done at once, or more: other shards should hear of it.
     pub(crate) fn is_much(&self, cost: Cost) -> bool {
         let is_much = |rate: Option<Rate>, cost: u64| rate.is_some_and(|rate| cost >= (rate.count() / 8).max(1));
-        is_much(self.messages, cost.messages) || is_much(self.bytes, cost.bytes)
+        is_much(self.messages, cost.messages)
+            || is_much(self.bytes, cost.bytes)
+            || is_much(self.channels, cost.channels)
     }
 }
 
 impl Spent {
     pub(crate) fn is_empty(&self, now_ms: u64) -> bool {
-        self.messages.is_empty(now_ms) && self.bytes.is_empty(now_ms)
+        self.messages.is_empty(now_ms) && self.bytes.is_empty(now_ms) && self.channels.is_empty(now_ms)
     }
 
     pub(crate) fn fuller(&self, other: &Spent) -> Spent {
-        Spent { messages: self.messages.fuller(other.messages), bytes: self.bytes.fuller(other.bytes) }
+        Spent {
+            messages: self.messages.fuller(other.messages),
+            bytes: self.bytes.fuller(other.bytes),
+            channels: self.channels.fuller(other.channels),
+        }
     }
 }
 
@@ -221,6 +246,7 @@ impl std::ops::AddAssign for Cost {
     fn add_assign(&mut self, more: Cost) {
         self.messages += more.messages;
         self.bytes += more.bytes;
+        self.channels += more.channels;
     }
 }
 
@@ -294,12 +320,12 @@ mod tests {
         }
         .of_user();
         let mut spent = Spent::default();
-        let cost = Cost { messages: 1, bytes: 60 };
+        let cost = Cost { messages: 1, bytes: 60, channels: 0 };
         assert_eq!(allowance.used_up(0, &spent, cost), None);
         allowance.spend(0, &mut spent, cost);
         let used_up = allowance.used_up(0, &spent, cost).expect("60 more bytes do not fit");
         assert_eq!((used_up.limit, used_up.what, used_up.retry_after_ms), ("bytes_per_user", "bytes", 2_000));
-        assert_eq!(allowance.used_up(0, &spent, Cost { messages: 1, bytes: 1 }), None);
-        assert!(allowance.is_much(cost) && !allowance.is_much(Cost { messages: 0, bytes: 11 }));
+        assert_eq!(allowance.used_up(0, &spent, Cost { messages: 1, bytes: 1, channels: 0 }), None);
+        assert!(allowance.is_much(cost) && !allowance.is_much(Cost { messages: 0, bytes: 11, channels: 0 }));
     }
 }

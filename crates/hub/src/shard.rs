@@ -397,6 +397,10 @@ impl Shard {
     fn peer(&mut self, now: Now, effects: &mut Effects, from: ShardId, body: PeerBody) {
         match body {
             PeerBody::Home(channel, message) => self.homes(now, |homes, cx| homes.handle(cx, from, channel, message)),
+            PeerBody::HomeBy(channel, message, maker) => {
+                self.homes(now, |homes, cx| homes.handle_by(cx, from, channel, message, Some(maker)));
+            }
+            PeerBody::Made(session) => self.sessions(now, effects, |sessions, cx| sessions.made(cx, session)),
             PeerBody::Edge(channel, message) => {
                 let taken = &mut self.taken[usize::from(from.0)];
                 *taken += message.cost();

@@ -275,6 +275,13 @@ pub trait Store {
     /// Bytes of retained publications, for the accounting.
     fn bytes_used(&self) -> usize;
 
+    /// Whether it knows this channel, as far as it can tell without asking anybody. The name of a channel that nobody
+    /// knows counts as new ([`Quotas::new_channels_per_user`](crate::Quotas)).
+    fn knows(&self, channel: &ChannelName) -> bool {
+        let _ = channel;
+        false
+    }
+
     /// Idempotency keys that were forgotten before their time, for want of room.
     fn keys_shed(&self) -> u64 {
         0

@@ -266,3 +266,65 @@ fn other_quotas_are_in_force_at_once() {
         assert!(matches!(tries(&mut net, 1, as_user("ada")), ReplyBody::Connected(_)));
     }
 }
+
+#[test]
+fn new_channel_names_have_a_rate_and_known_ones_do_not() {
+    let rows: [(&str, fn(u32) -> Command); 3] = [
+        ("publish", |n| publish(&format!("new:{n}"), "1")),
+        ("subscribe", |n| Command::Subscribe {
+            subs: vec![SubOptions::new(channel(&format!("new:{n}")))],
+            many: false,
+        }),
+        ("history", |n| {
+            let query = HistoryQuery { from: HistoryFrom::Newest, limit: 5 };
+            Command::History { channel: channel(&format!("new:{n}")), query }
+        }),
+    ];
+    let who = [("a user", as_user("ada")), ("nobody", Connect::default())];
+    for shards in shard_counts() {
+        for (name, command) in rows {
+            for (whose, connect) in &who {
+                let quotas = Quotas { new_channels_per_user: Some(Rate::new(3, 60_000)), ..Quotas::NONE };
+                let mut net = Net::with(shards, limits(quotas), open_rules());
+                let (peer, other) = (net.connect_as(0, connect.clone()), net.connect_as(0, as_user("bob")));
+                let name = format!("{name} by {whose} on {shards} shards");
+                for n in 0..3 {
+                    assert_eq!(limit_of(&net.ask(peer, command(n))), None, "{name} {n}");
+                }
+                let expected = Some(("new_channels_per_user", 20_000));
+                assert_eq!(limit_of(&net.ask(peer, command(3))), expected, "{name}");
+                assert_eq!(limit_of(&net.ask(peer, publish("new:0", "1"))), None, "{name}: it is known");
+                assert_eq!(limit_of(&net.ask(other, publish("new:4", "1"))), None, "{name}: others do not pay");
+                assert_eq!(limit_of(&net.ask(peer, publish("new:4", "1"))), None, "{name}: another made it known");
+                assert!(matches!(
+                    net.ask(peer, Command::Presence { channel: channel("new:5") }),
+                    ReplyBody::Presence { .. }
+                ));
+                net.pass(20_000);
+                net.all_alive();
+                assert_eq!(limit_of(&net.ask(peer, command(0))), None, "{name}: the store knows it still");
+                let again = if matches!(command(0), Command::Subscribe { .. }) { 6 } else { 3 };
+                assert_eq!(limit_of(&net.ask(peer, command(again))), None, "{name}: after what it says");
+                assert!(limit_of(&net.ask(peer, command(7))).is_some(), "{name}: one has drained");
+                assert_eq!(counted(&net, "new_channels_per_user"), 2, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_user_makes_so_many_names_on_all_shards_within_the_stated_bound() {
+    for shards in shard_counts() {
+        let quotas = Quotas { new_channels_per_user: Some(Rate::new(40, 600_000)), ..Quotas::NONE };
+        let mut net = Net::with(shards, limits(quotas), open_rules());
+        let peers: Vec<usize> = (0..6).map(|shard| net.connect_as(shard, as_user("ada"))).collect();
+        let mut made = 0;
+        for n in 0..120 {
+            let peer = peers[n % peers.len()];
+            made += usize::from(limit_of(&net.ask(peer, publish(&format!("new:{n}"), "1"))).is_none());
+        }
+        let bound = 40 + 5 * (shards - 1);
+        assert!((40..=bound).contains(&made), "{made} with {shards} shards, at most {bound}");
+        assert_eq!(net.shards.iter().map(|shard| shard.stats().homes).sum::<usize>(), made, "no other channel is kept");
+    }
+}

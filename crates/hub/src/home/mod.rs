@@ -25,7 +25,7 @@ use crate::limits::Limits;
 use crate::message::{Publication, start_of};
 use crate::name::ChannelName;
 use crate::names::Names;
-use crate::peer::{PeerBody, Published, ReplyAddress, ToEdge, ToHome};
+use crate::peer::{Maker, PeerBody, Published, ReplyAddress, ToEdge, ToHome};
 use crate::rng::Keyed;
 use crate::rules::{Retain, Rules};
 use crate::slice::Slice;
@@ -197,6 +197,18 @@ impl Homes {
 
     /// An edge says something about a channel that lives here.
     pub(crate) fn handle(&mut self, cx: &mut Cx<'_>, from: ShardId, name: ChannelName, message: ToHome) {
+        self.handle_by(cx, from, name, message, None);
+    }
+
+    /// The same. `maker`: the client that wants it, whose rate of new names a new channel takes from.
+    pub(crate) fn handle_by(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: ShardId,
+        name: ChannelName,
+        message: ToHome,
+        maker: Option<Maker>,
+    ) {
         let index = match self.names.find(&name, |at| &self.homes[at as usize].name) {
             Some(index) => index,
             // A release for an unknown channel needs no home. A leave may have overtaken the entering that it ends.
@@ -210,7 +222,16 @@ impl Homes {
             None if self.is_full(cx.limits) && !message.is_of_presence() => {
                 return self.turn_away(cx, &name, from, message);
             }
-            None => self.create(cx, name),
+            None => {
+                if let Some(Maker { session, waits_ms }) = maker.filter(|_| !cx.store.knows(&name)) {
+                    if let Some(waits_ms) = waits_ms {
+                        let error = too_many_names(cx.limits, &name).after_ms(waits_ms);
+                        return self.refuse(cx, &name, from, message, error);
+                    }
+                    cx.out.push_back((from, PeerBody::Made(session)));
+                }
+                self.create(cx, name)
+            }
         };
         // A number of subscriptions is not told before those that wait: one of them may have left already.
         let is_behind = matches!(message, ToHome::Members(_)) && self.homes[index as usize].waiting.is_some();
@@ -766,4 +787,14 @@ mod tests {
     fn a_home_stays_small() {
         assert!(size_of::<Home>() <= 120, "{} bytes", size_of::<Home>());
     }
+}
+
+/// A client may use no new name at the moment.
+fn too_many_names(limits: &Limits, name: &ChannelName) -> Error {
+    let (count, window_ms) =
+        limits.quotas.new_channels_per_user.map_or((0, 0), |rate| (rate.count(), rate.window_ms()));
+    let message = format!(
+        "one user may use {count} new channel names in {window_ms} ms, the limit (limits.new_channels_per_user)"
+    );
+    Error::new(ErrorCode::RateLimited, message).on(name).by_limit("new_channels_per_user")
 }

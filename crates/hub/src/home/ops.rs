@@ -334,6 +334,11 @@ impl Homes {
     /// A message is answered with the error that the store cannot be asked now.
     pub(super) fn turn_away(&mut self, cx: &mut Cx<'_>, name: &ChannelName, from: ShardId, message: ToHome) {
         let error = unavailable(cx.limits, name);
+        self.refuse(cx, name, from, message, error);
+    }
+
+    /// A message to a channel that is not used is answered with this error, or as if it was done to nobody.
+    pub(super) fn refuse(&mut self, cx: &mut Cx<'_>, name: &ChannelName, from: ShardId, message: ToHome, error: Error) {
         let answer = match message {
             ToHome::Sub { token, .. } => ToEdge::Subscribed { token, result: Err(error) },
             ToHome::Publish { token, .. } => ToEdge::Published { token, result: Err(error) },

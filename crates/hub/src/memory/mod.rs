@@ -348,6 +348,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn knows(&self, channel: &ChannelName) -> bool {
+        self.find(channel).is_some()
+    }
+
     fn tidy(&mut self, now: Now) {
         let expired_ms = now.mono_ms.saturating_sub(self.key_ttl_ms);
         for _ in 0..TIDY_SLICE {

@@ -32,7 +32,7 @@ impl Sessions {
         let may_read = may_read(cx, &options.channel, Action::ReadHistory, session.entitlement()).is_ok();
         let want = Want { since: options.since, recent: options.recent, may_read, takes: Takes::None, client };
         let token = self.pending.insert(Pending::Anew { session: at, sub, reply, options: Box::new(options) });
-        self.ask_sub(cx, edge, token, want);
+        self.ask_sub(cx, edge, token, want, None);
     }
 
     /// The home has answered: the subscription begins anew, unless it has ended meanwhile.

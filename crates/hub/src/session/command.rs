@@ -333,7 +333,7 @@ impl Sessions {
         let channel = publish.channel.clone();
         let shown = cx.rules.of(&channel).map_or(SenderShown::Client, |rule| rule.from);
         let entry = Box::new(Entry { publish, from, shown, by: None, audience, act: None, ts_ms: 0 });
-        self.tell_home(cx, &channel, ToHome::Publish { token, entry });
+        self.tell_home_by(cx, at, &channel, ToHome::Publish { token, entry });
     }
 
     fn send_signal(
@@ -360,7 +360,7 @@ impl Sessions {
         let token = self.pending.insert(pending);
         let channel = signal.channel.clone();
         let signal = Arc::new(SignalPush { signal, from, ts_ms: 0 });
-        self.tell_home(cx, &channel, ToHome::Signal { token, signal });
+        self.tell_home_by(cx, at, &channel, ToHome::Signal { token, signal });
         Ok(())
     }
 
@@ -436,7 +436,7 @@ impl Sessions {
             self.pause_session(cx, at);
         }
         let token = self.channel_ask(at, reply.clone());
-        self.tell_home(cx, &channel, message(token));
+        self.tell_home_by(cx, at, &channel, message(token));
         Ok(())
     }
 }

@@ -54,7 +54,7 @@ use crate::limits::Limits;
 use crate::members::AskToken;
 use crate::message::{Push, Reply, ReplyBody};
 use crate::name::ChannelName;
-use crate::peer::{PeerBody, PendingToken, ToHome};
+use crate::peer::{Maker, PeerBody, PendingToken, ToHome};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::slice::Slice;
@@ -435,6 +435,12 @@ impl Sessions {
     /// Says something to the home of a channel.
     fn tell_home(&self, cx: &mut Cx<'_>, channel: &ChannelName, message: ToHome) {
         cx.out.push_back((self.edges.home_of(channel), PeerBody::Home(channel.clone(), message)));
+    }
+
+    /// The same for a command of this session's client, which may make the channel known.
+    fn tell_home_by(&self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName, message: ToHome) {
+        let maker = Maker { session: at, waits_ms: self.name_waits_ms(cx, at) };
+        cx.out.push_back((self.edges.home_of(channel), PeerBody::HomeBy(channel.clone(), message, maker)));
     }
 
     /// Answers a command of a session, in the form that it asked for and where it came from.

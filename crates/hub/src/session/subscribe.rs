@@ -128,17 +128,32 @@ impl Sessions {
     fn ask_place(&mut self, cx: &mut Cx<'_>, at: SessionRef, sub: SubRef, reply: ReplyTo, want: Want) {
         let SubRef { id, edge } = sub;
         let token = self.pending.insert(Pending::Subscribe { session: at, sub: id, edge, reply });
-        self.ask_sub(cx, edge, token, want);
+        let session = self.sessions.get(at);
+        let is_client =
+            session.is_some_and(|it| it.sub_of_id(id).is_some_and(|slot| it.subs[slot].by != AdmittedBy::App));
+        self.ask_sub(cx, edge, token, want, is_client.then_some(at));
     }
 
-    /// Asks the home for a place in the channel of this edge. The answer comes to the token.
-    pub(super) fn ask_sub(&mut self, cx: &mut Cx<'_>, edge: u32, token: PendingToken, want: Want) {
+    /// Asks the home for a place in the channel of this edge, for the client of a session if one wants it. The answer
+    /// comes to the token.
+    pub(super) fn ask_sub(
+        &mut self,
+        cx: &mut Cx<'_>,
+        edge: u32,
+        token: PendingToken,
+        want: Want,
+        by: Option<SessionRef>,
+    ) {
         let seq = self.edges.next_seq();
         let entry = &mut self.edges.edges[edge as usize];
         entry.seq = seq;
         entry.members_notified = entry.count();
         let (channel, members) = (entry.name.clone(), entry.members_notified);
-        self.tell_home(cx, &channel, ToHome::Sub { seq, token, want, members });
+        let message = ToHome::Sub { seq, token, want, members };
+        match by {
+            Some(at) => self.tell_home_by(cx, at, &channel, message),
+            None => self.tell_home(cx, &channel, message),
+        }
     }
 
     /// The application has said whether it may. The subscription holds its edge.

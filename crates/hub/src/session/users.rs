@@ -7,6 +7,10 @@
 //! What a user does is counted by each shard for itself ([`UserState`]). A shard tells the home after every eighth of
 //! what may be done at once, and the home tells the other shards. So no user is refused below its rate, and one with
 //! sessions on several shards exceeds it by an eighth for each of the other shards at most, and by what is on its way.
+//! New names of channels are counted by the home of the channel, which alone knows whether a name is new. The session's
+//! shard tells it with each command whether the client may use one more, and charges the client when the home says that
+//! it has. So commands that are under way may exceed the rate: `outstanding_max` of each session at most.
+//!
 //! A user without sessions is remembered until it would have had everything back; of such users the home keeps
 //! [`IDLE_MAX`], and the one that left first is forgotten first.
 
@@ -195,6 +199,28 @@ impl Sessions {
         Ok(())
     }
 
+    /// The time after which the client of a session may use one more new name, if it may not now.
+    pub(super) fn name_waits_ms(&self, cx: &Cx<'_>, at: SessionRef) -> Option<u64> {
+        let session = self.sessions.slab.get(at.index as usize).filter(|session| session.life == at.life)?;
+        let spent = session.user_index().map_or(&session.spent, |user| &self.sessions.users[user as usize].spent);
+        cx.limits.quotas.of_user().name_waits_ms(cx.now.mono_ms, spent)
+    }
+
+    /// The client of a session has used a new name.
+    pub(crate) fn made(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
+        let (now_ms, of_user) = (cx.now.mono_ms, cx.limits.quotas.of_user());
+        let cost = Cost { channels: 1, ..Cost::default() };
+        let Some(session) = self.sessions.get(at) else { return };
+        let Some(user) = session.user_index() else { return of_user.spend(now_ms, &mut session.spent, cost) };
+        let state = &mut self.sessions.users[user as usize];
+        of_user.spend(now_ms, &mut state.spent, cost);
+        state.untold += cost;
+        if of_user.is_much(state.untold) {
+            let (user, cost) = (state.user.clone(), std::mem::take(&mut state.untold));
+            self.tell_spent(cx, user, cost);
+        }
+    }
+
     /// Tells the home of the user what the user has done here.
     pub(super) fn tell_spent(&self, cx: &mut Cx<'_>, user: UserId, cost: Cost) {
         if cost != Cost::default() {
@@ -263,7 +289,7 @@ mod tests {
         for number in 0..2 * IDLE_MAX as u64 {
             homes.enter(user(number), 1).expect("the first one");
             let home = homes.users.get_mut(&user(number)).expect("it is there");
-            allowance.spend(0, &mut home.spent, Cost { messages: 10, bytes: 0 });
+            allowance.spend(0, &mut home.spent, Cost { messages: 10, ..Cost::default() });
             homes.leave(0, &user(number));
         }
         assert_eq!((homes.users.len(), homes.idle.len()), (IDLE_MAX, IDLE_MAX));
