@@ -4,7 +4,7 @@
 //! delivery. Publications are counted once, deliveries by the length of their list, bytes when the socket has taken
 //! them. Only events outside of the shards (handlers, requests) are counted in atomics.
 
-use fanfare_hub::{MemoryStore, Now, Op, OpToken, Push, Stats, Store, StoreAnswer, WireId};
+use fanfare_hub::{ChannelName, MemoryStore, Now, Op, OpToken, Push, Stats, Store, StoreAnswer, WireId};
 use fanfare_wire::websocket::deflate::Totals;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -317,6 +317,10 @@ impl TimedStore {
 }
 
 impl Store for TimedStore {
+    fn knows(&self, channel: &ChannelName) -> bool {
+        self.store.knows(channel)
+    }
+
     fn submit(&mut self, now: Now, token: OpToken, op: Op) -> Option<StoreAnswer> {
         self.next = self.next.wrapping_add(1);
         if self.next % STORE_SAMPLE != 1 {

@@ -127,6 +127,40 @@ fn a_chat_and_a_socket_io_client_above_their_rate_are_ignored_and_stay() {
     assert!(reached >= 12.0, "{reached}");
 }
 
+#[test]
+fn under_overload_new_connections_are_refused_and_those_that_live_are_served() {
+    let server = Server::native(limited(Quotas::NONE));
+    let mut living = Client::connected(server.address);
+    living.follow("chat:a");
+    let mut poller = Poller::connect(server.address, json!({}));
+    server.running().reload_limits(&Config { memory_max: 1, ..limited(Quotas::NONE) });
+    // The memory is looked at once a second.
+    let began = std::time::Instant::now();
+    let is_refused = || get(connect(server.address), "/").status() == 503;
+    while !is_refused() {
+        assert!(began.elapsed() < support::DEADLINE, "the memory is never too much");
+    }
+    let page = get(connect(server.address), "/");
+    assert!(page.body.contains("(limits.memory_max)") && page.header("retry-after").is_some(), "{}", page.body);
+    assert_eq!(Client::native(server.address).closed(), Some(4004));
+    let refused = post(server.address, "/v1/poll", &json!({"type": "connect", "id": 1}));
+    assert_eq!((refused.status(), refused.body.contains("\"overloaded\"")), (503, true), "{}", refused.body);
+    let mut stream = Stream::by(Way::First, server.address, "/v1/sse", "");
+    assert_eq!(stream.status(), 200, "an event source gives up at any other status");
+    assert!(stream.rest().contains("overloaded"));
+    // Who is connected stays, also a client that polls, and probes and figures are served.
+    assert_eq!(living.ask("publish", publish(1))["type"], "published");
+    assert_eq!(poller.send(json!([publish(2)])).remove(0)["type"], "published");
+    assert_eq!(get(connect(server.address), "/healthz").status(), 200);
+    let refusals = scrape(server.address).get("fanfare_connections_refused_total{reason=\"memory_max\"}");
+    assert!(refusals >= 4.0, "{refusals}");
+    server.running().reload_limits(&limited(Quotas::NONE));
+    while is_refused() {
+        assert!(began.elapsed() < support::DEADLINE, "it stays overloaded");
+    }
+    Client::connected(server.address);
+}
+
 struct Served {
     _running: Running,
     _runtime: tokio::runtime::Runtime,

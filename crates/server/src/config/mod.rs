@@ -79,6 +79,12 @@ pub struct Config {
     pub connections_per_address_max: usize,
     /// How fast new connections may come. These can change while the server runs.
     pub new_connections: NewConnections,
+    /// A shard that takes a turn so late is overload: for a second the node takes no new connections. Zero: never.
+    /// Default 2 s.
+    pub overload_lag: Duration,
+    /// The memory of this process above which it takes no new connections. Default 0: nine tenths of what its
+    /// container or the machine has. It is known on Linux only.
+    pub memory_max: usize,
     /// How long an HTTP connection may be idle between two requests; HTTP/1.1 answers announce it by `Keep-Alive:
     /// timeout=…`. It is longer than the 60 s of usual load balancers, so that the balancer closes idle connections
     /// first. Default 75 s.
@@ -150,6 +156,8 @@ impl Default for Config {
             connections_max: 0,
             connections_per_address_max: 0,
             new_connections: NewConnections::default(),
+            overload_lag: Duration::from_secs(2),
+            memory_max: 0,
             http_idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(60),
             pages_outstanding_max: 16_384,

@@ -209,13 +209,14 @@ impl Running {
         true
     }
 
-    /// Puts the quotas of [`Config::limits`](crate::Config::limits) and [`Config::new_connections`] in force; the other
-    /// limits stay as they are.
+    /// Puts the quotas of [`Config::limits`](crate::Config::limits), [`Config::new_connections`],
+    /// [`Config::overload_lag`](crate::Config::overload_lag) and [`Config::memory_max`](crate::Config::memory_max) in
+    /// force; the other limits stay as they are.
     ///
     /// [`Config::new_connections`]: crate::Config::new_connections
     pub fn reload_limits(&self, config: &Config) {
         self.reloader.quotas(config.limits.quotas);
-        self.started.watch.connections.reload(config.new_connections);
+        self.started.watch.connections.reload(config);
     }
 
     /// Later TLS handshakes get this certificate; open connections keep theirs. A server that was started without TLS

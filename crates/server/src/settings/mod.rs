@@ -373,14 +373,17 @@ impl Settings {
 }
 
 /// Limits that a reload puts in force.
-const RELOADED: [&str; 7] = [
+const RELOADED: [&str; 10] = [
     "limits.connections_per_user_max",
     "limits.new_connections",
+    "limits.overload_lag",
+    "limits.memory_max",
     "limits.new_connections_per_address",
     "limits.messages_per_connection",
     "limits.bytes_per_connection",
     "limits.messages_per_user",
     "limits.bytes_per_user",
+    "limits.new_channels_per_user",
 ];
 
 /// Reads a file.

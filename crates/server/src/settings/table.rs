@@ -333,6 +333,21 @@ settings! {
     "limits.bytes_per_user":
         ValueKind::Rate { min: 1 << 10, max: 1 << 40, of_bytes: true, at: |s| &mut s.config.limits.quotas.bytes_per_user },
         "Bytes of data in the commands of all sessions of one user, with the same bound. The default is that of three busy connections.";
+    "limits.new_channels_per_user":
+        ValueKind::Rate { min: 1, max: 1 << 32, of_bytes: false, at: |s| &mut s.config.limits.quotas.new_channels_per_user },
+        "Names of channels that this node does not know, used by one user: by a subscription, a publication, a signal or a question about \
+         history or presence. For clients without a user it counts for each session. A command with a further name is refused as \
+         `rate_limited`. Commands under way may exceed it, `outstanding_max` of each connection at most. A name is known while the \
+         channel is used and for `metadata_ttl` after that. The default lets a client with all of its subscriptions come back after a \
+         restart, and makes a flood of names slow.";
+    "limits.overload_lag": ValueKind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.overload_lag) },
+        "A shard that takes its turn so late is overload: until a second after the last such turn new connections and sessions that poll are \
+         refused as `overloaded`, by 503 with `Retry-After` or the code 4004. Who is connected stays, and probes and the HTTP API work. 0: never. \
+         The default is far above the lag of a busy machine, and below the time-outs of clients.";
+    "limits.memory_max": ValueKind::Bytes { min: 0, max: 1 << 44, at: |s| &mut s.config.memory_max }, ["0"],
+        "The memory of the process above which new connections are refused in the same way, until it has less. 0 means nine tenths of what \
+         the container or the machine has, so that the system does not end the server, and everybody with it. It is looked at once a \
+         second, on Linux.";
     "limits.message_bytes_max": ValueKind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
         "The payload of one command, and so of one publication. A larger one is refused as `too_large`.";
     "limits.outbox_bytes_max": ValueKind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.outbox_bytes_max },

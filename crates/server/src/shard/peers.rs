@@ -8,6 +8,7 @@ use crate::control::Control;
 use crate::http::routes::Routes;
 use crate::http::routes::admitted;
 use crate::transport::listen::ShardListener;
+use crate::transport::overload;
 use crate::watch::Watch;
 use fanfare_hub::{Input, PeerMessage, ShardId};
 use std::cell::RefCell;
@@ -132,6 +133,8 @@ pub(crate) fn run(
         if !shell.borrow().clock.is_manual() {
             tokio::task::spawn_local(timer(shell.clone()));
         }
+        let is_first = shell.borrow().links.me() == shard_id(0);
+        tokio::task::spawn_local(overload::watch(routes.watch.connections.clone(), is_first));
         tokio::task::spawn_local(hear(shell.clone(), batches));
         // One shard does it for all.
         let tls = shell.borrow().config.tls.clone().filter(|_| shell.borrow().links.me() == shard_id(0));

@@ -23,13 +23,16 @@
 //! New connections have rates too: in all, and from one address ([`Arrivals`](super::arrivals)). A connection that comes
 //! too fast is one over a limit.
 //!
+//! Under overload ([`Overload`](super::overload)) every new connection is one over a limit, and no session that polls begins.
+//!
 //! A session of a client that polls has no socket, and none of its requests is open all the time. Such sessions are
 //! counted by themselves against the same limits ([`Connections::admit_session`]): so they take no place of a socket
 //! that their own requests need, and a client that opens sessions and never comes back is bounded too. One that goes on
 //! with a WebSocket gives its place back when the WebSocket, which has its own, replaces it.
 
 use super::arrivals::{Arrivals, TooFast, counted};
-use crate::config::{Config, NewConnections};
+use super::overload::Overload;
+use crate::config::Config;
 use crate::transport::places::{Place, Places};
 use fanfare_hub::ErrorCode;
 use std::collections::HashMap;
@@ -81,6 +84,7 @@ pub(crate) struct Connections {
     arrivals: Mutex<Arrivals>,
     /// Those of sessions without a socket.
     session_arrivals: Mutex<Arrivals>,
+    overload: Overload,
     reserve: Arc<Places>,
     /// For requests of sessions over a limit.
     session_reserve: Arc<Places>,
@@ -124,7 +128,7 @@ pub(crate) enum Handshake {
 }
 
 /// The words for why a connection was refused, in the order of [`Reason`].
-pub(crate) const REASONS: [&str; 7] = [
+pub(crate) const REASONS: [&str; 9] = [
     "connections_max",
     "connections_per_address_max",
     "no_reserve",
@@ -132,6 +136,8 @@ pub(crate) const REASONS: [&str; 7] = [
     "accept_failed",
     "new_connections",
     "new_connections_per_address",
+    "overload_lag",
+    "memory_max",
 ];
 
 /// Why a connection was refused.
@@ -149,6 +155,10 @@ pub(crate) enum Reason {
     Rate,
     /// The same from one address.
     AddressRate,
+    /// A shard takes its turns late.
+    Lag,
+    /// The process has too much memory.
+    Memory,
 }
 
 /// The addresses that count as one.
@@ -283,6 +293,7 @@ impl Connections {
             begun: Instant::now(),
             arrivals: Mutex::new(Arrivals::new(config.new_connections)),
             session_arrivals: Mutex::new(Arrivals::new(config.new_connections)),
+            overload: Overload::new(config),
             reserve: reserve(kept / 2),
             session_reserve: reserve(kept / 4),
             refused: Default::default(),
@@ -365,15 +376,38 @@ impl Connections {
         Err(self.over(reason, "sessions that poll"))
     }
 
-    /// Other rates for new connections are in force.
-    pub(crate) fn reload(&self, rates: NewConnections) {
+    /// Other rates for new connections, and other limits of overload, are in force.
+    pub(crate) fn reload(&self, config: &Config) {
+        self.overload.reload(config);
         for arrivals in [&self.arrivals, &self.session_arrivals] {
-            arrivals.lock().unwrap_or_else(PoisonError::into_inner).set(rates);
+            arrivals.lock().unwrap_or_else(PoisonError::into_inner).set(config.new_connections);
         }
     }
 
-    /// One comes now. The rate that it exceeds, if there is one.
+    /// How busy the node is.
+    pub(crate) fn overload(&self) -> &Overload {
+        &self.overload
+    }
+
+    /// The answer to whoever comes under overload.
+    fn overloaded(&self) -> Option<Over> {
+        let reason = self.overload.reason()?;
+        let (option, words, limit) = match reason {
+            Reason::Memory => {
+                let max = self.overload.memory_max();
+                ("limits.memory_max", format!("the server is overloaded: it has more than {max} bytes of memory"), max)
+            }
+            _ => ("limits.overload_lag", "the server is overloaded: it takes its turns late".to_owned(), 0),
+        };
+        let (words, code) = (format!("{words} ({option})"), ErrorCode::Overloaded);
+        Some(Over { reason, words, option, limit, code, retry_after_ms: RETRY_AFTER_MS })
+    }
+
+    /// One comes now. The overload, or the rate that it exceeds, if there is one.
     fn arrive(&self, arrivals: &Mutex<Arrivals>, block: Option<Block>, in_all: bool, what: &str) -> Option<Over> {
+        if let Some(over) = self.overloaded() {
+            return Some(over);
+        }
         let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let taken = arrivals.lock().unwrap_or_else(PoisonError::into_inner).take(now_ms, block, in_all);
         let TooFast { of_address, rate, retry_after_ms } = taken.err()?;
@@ -581,7 +615,7 @@ mod tests {
         let words = over.over().expect("over the limit").words;
         assert!(words.contains("there are 2 connections") && words.contains("limits.connections_max"), "{words}");
         assert!(connections.admit(None, Counts::Now).is_none(), "the reserve has an end");
-        assert_eq!(connections.refused(), [2, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(connections.refused(), [2, 0, 1, 0, 0, 0, 0, 0, 0]);
         drop(first);
         assert!(connections.admit(None, Counts::Now).expect("room").place().is_none());
         drop((second, over));
@@ -628,7 +662,7 @@ mod tests {
         let other = admit(None).expect("an unknown address has no limit of its own");
         let full = admit(address("192.0.2.2")).expect_err("the node has two");
         assert_eq!(full.words, "there are 2 sessions that poll, the limit of this server (limits.connections_max)");
-        assert_eq!(connections.refused(), [1, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(connections.refused(), [1, 1, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(connections.open(), OpenCount { open: 1, sessions: 2, max: 2 });
         drop((first, other));
         let again = admit(address("192.0.2.1")).expect("there is room again");

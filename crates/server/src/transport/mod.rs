@@ -12,6 +12,7 @@ pub(crate) mod chunks;
 pub(crate) mod head;
 pub(crate) mod listen;
 pub(crate) mod listen_on;
+pub(crate) mod overload;
 pub(crate) mod pace;
 pub(crate) mod places;
 pub(crate) mod socket;

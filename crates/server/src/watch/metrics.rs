@@ -235,7 +235,7 @@ metrics! {
         night "Far more than `fanfare_connections_opened_total`: probes, pages, or a client that only connects.";
         |scrape, out| scrape.per_shard(out, |figures| figures.accepted);
     Counter "fanfare_connections_refused" ("reason") "Connections over a limit, by its setting: each is asked to come back, but probes and the API are served. `no_reserve`: of these, closed without an answer. `no_descriptor`: answered 503 and closed, because the system had no descriptor left. `accept_failed`: attempts to accept that failed for another reason.";
-        night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a NAT that has many, or a proxy that `trusted_proxies` does not list. `accept_failed`: the limit of open files is lower than the settings need. `new_connections`, `new_connections_per_address`: clients come back in a loop, or somebody only opens connections.";
+        night "`connections_max`: the node is full; raise the limit of open files or add a node. `connections_per_address_max`: one client, or a NAT that has many, or a proxy that `trusted_proxies` does not list. `accept_failed`: the limit of open files is lower than the settings need. `new_connections`, `new_connections_per_address`: clients come back in a loop, or somebody only opens connections. `overload_lag`: a shard is late, take a profile. `memory_max`: see `process_resident_memory_bytes`; add memory or a node.";
         |scrape, out| for (reason, count) in REASONS.iter().zip(scrape.refused) {
             out.whole(&[reason], count);
         };

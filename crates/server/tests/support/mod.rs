@@ -47,7 +47,16 @@ pub fn config() -> Config {
     let limits = HubLimits { quotas: Quotas::NONE, ..HubLimits::default() };
     // Most requests of the tests say `Host: x`.
     let hosts = Hosts::Any;
-    Config { shards: shards(), head_timeout: patient, close_timeout: patient, hosts, limits, ..Config::open() }
+    let overload_lag = Duration::ZERO;
+    Config {
+        overload_lag,
+        shards: shards(),
+        head_timeout: patient,
+        close_timeout: patient,
+        hosts,
+        limits,
+        ..Config::open()
+    }
 }
 
 /// One open rule whose history keeps `count` publications.
