@@ -121,7 +121,8 @@ pub(crate) fn comes_back(reason: Disconnect) -> bool {
 
 /// True if the same command will be refused again (docs/protocol.md, *Errors*).
 pub(crate) fn is_lasting(code: ErrorCode) -> bool {
-    let passing = ["out_of_order", "rate_limited", "too_many_connections", "internal", "timeout", "unknown", "unavailable"];
+    let passing =
+        ["out_of_order", "rate_limited", "too_many_connections", "internal", "timeout", "unknown", "unavailable"];
     !passing.contains(&&*code.to_string())
 }
 
