@@ -389,7 +389,7 @@ impl Connections {
         &self.overload
     }
 
-    /// The answer to whoever comes under overload.
+    /// The answer to a client that comes under overload.
     fn overloaded(&self) -> Option<Over> {
         let reason = self.overload.reason()?;
         let (option, words, limit) = match reason {

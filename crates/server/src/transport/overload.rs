@@ -1,9 +1,8 @@
 //! Overload: when the node takes no new connections for a while, so that those who are connected stay served.
 //!
-//! In: how late each shard takes its turns, and the memory of the process. Out: whether there is overload, by which
-//! limit, and when it may be over. There are two kinds: a shard has taken a turn later than `limits.overload_lag` in the
-//! last [`LASTS`], or the process has more memory than `limits.memory_max`. Living connections and sessions are not
-//! touched.
+//! In: how late each shard takes its turns, and the memory of the process. Out: whether there is overload, and by which
+//! limit. There are two kinds: a shard has taken a turn later than `limits.overload_lag` in the last [`LASTS`], or the
+//! process has more memory than `limits.memory_max`. Living connections and sessions are not touched.
 
 use super::admission::Reason;
 use crate::config::Config;
