@@ -27,6 +27,7 @@ schema = { file = "price.json" }
 match = "talk:*"
 subscribe = "anyone"
 publish = "anyone"
+signal = "anyone"
 text = [{ field = "/content", max = 5, escape = "html" }]
 "#;
 
