@@ -248,7 +248,7 @@ settings! {
     "log.format": ValueKind::Word { words: &["text", "json"], at: |s| &mut s.log.format },
         "The form of a line: `text` for people, `json` for one JSON object a line.";
     "log.audit": ValueKind::Word { words: &["on", "off"], at: |s| &mut s.log.audit },
-        "Whether the log has a line for each action of the API and each refusal of a key: the [audit log](monitoring.md#the-audit-log), \
+        "Whether the log has a line for each action of the API and each refusal of a key: the audit log, \
          at the level `info` of the target `audit`, whatever `log.level` is but `off`.";
 
     "tls.certificate": ValueKind::File(|s| &mut s.tls.certificate), ["none: no TLS"],
