@@ -14,7 +14,6 @@ use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 
 /// How deep a payload may be nested. serde_json's raw values have no limit of their own, and receivers recurse.
 pub const DEPTH_MAX: usize = 64;
@@ -91,45 +90,49 @@ pub(crate) fn object<'a, T: Default>(
     text: &'a str,
     add: impl Fn(&mut T, &str, &'a RawValue),
 ) -> Result<T, serde_json::Error> {
-    let read = |lone| {
+    let read = |lone, into: &mut T| {
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let object = deserializer.deserialize_map(ObjectVisitor { lone, add: &add, into: PhantomData })?;
-        deserializer.end().map(|()| object)
+        deserializer.deserialize_map(ObjectVisitor { lone, add: &add, into })?;
+        deserializer.end()
     };
-    match read(false) {
+    // It is filled in its place: the fields of a message take more than a kilobyte, and each layer of the parser would
+    // move them.
+    let mut object = T::default();
+    match read(false, &mut object) {
         // Reading keys as bytes checks less than the grammar asks for, so all of it is checked before.
         Err(_) if text.contains("\\u") => {
             serde_json::from_str::<&RawValue>(text)?;
-            read(true)
+            object = T::default();
+            read(true, &mut object)?;
         }
-        read => read,
+        read => read?,
     }
+    Ok(object)
 }
 
 struct ObjectVisitor<'f, F, T> {
     /// Keys may hold lone surrogates.
     lone: bool,
     add: &'f F,
-    into: PhantomData<T>,
+    into: &'f mut T,
 }
 
-impl<'de, F: Fn(&mut T, &str, &'de RawValue), T: Default> Visitor<'de> for ObjectVisitor<'_, F, T> {
-    type Value = T;
+impl<'de, F: Fn(&mut T, &str, &'de RawValue), T> Visitor<'de> for ObjectVisitor<'_, F, T> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        let mut object = T::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         // A key that had to be unescaped lives only until the value is read, so it is copied: few are.
         while let Some(key) = map.next_key_seed(Key { lone: self.lone })? {
             let value = map.next_value()?;
             if let Ok(key) = std::str::from_utf8(&key) {
-                (self.add)(&mut object, key, value);
+                (self.add)(self.into, key, value);
             }
         }
-        Ok(object)
+        Ok(())
     }
 }
 
