@@ -778,6 +778,16 @@ impl Home {
     }
 }
 
+/// A client may use no new name at the moment.
+fn too_many_names(limits: &Limits, name: &ChannelName) -> Error {
+    let (count, window_ms) =
+        limits.quotas.new_channels_per_user.map_or((0, 0), |rate| (rate.count(), rate.window_ms()));
+    let message = format!(
+        "one user may use {count} new channel names in {window_ms} ms, the limit (limits.new_channels_per_user)"
+    );
+    Error::new(ErrorCode::RateLimited, message).on(name).by_limit("new_channels_per_user")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -787,14 +797,4 @@ mod tests {
     fn a_home_stays_small() {
         assert!(size_of::<Home>() <= 120, "{} bytes", size_of::<Home>());
     }
-}
-
-/// A client may use no new name at the moment.
-fn too_many_names(limits: &Limits, name: &ChannelName) -> Error {
-    let (count, window_ms) =
-        limits.quotas.new_channels_per_user.map_or((0, 0), |rate| (rate.count(), rate.window_ms()));
-    let message = format!(
-        "one user may use {count} new channel names in {window_ms} ms, the limit (limits.new_channels_per_user)"
-    );
-    Error::new(ErrorCode::RateLimited, message).on(name).by_limit("new_channels_per_user")
 }
