@@ -269,7 +269,8 @@ fn other_quotas_are_in_force_at_once() {
 
 #[test]
 fn new_channel_names_have_a_rate_and_known_ones_do_not() {
-    let rows: [(&str, fn(u32) -> Command); 3] = [
+    type Row = (&'static str, fn(u32) -> Command);
+    let rows: [Row; 3] = [
         ("publish", |n| publish(&format!("new:{n}"), "1")),
         ("subscribe", |n| Command::Subscribe {
             subs: vec![SubOptions::new(channel(&format!("new:{n}")))],
