@@ -7,7 +7,7 @@ use fanfare_hub::*;
 use std::collections::BTreeSet;
 
 fn as_user(user: &str, labels: &[&str]) -> Connect {
-    let proof = Proof { labels: Labels::new(labels.iter().copied()).unwrap(), ..Proof::default() };
+    let proof = Proof { labels: Labels::new(labels.iter().copied()).expect("valid labels"), ..Proof::default() };
     Connect { user: Some(UserId(user.into())), page: the_page(), proof, ..Connect::default() }
 }
 

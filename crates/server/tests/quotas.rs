@@ -50,6 +50,9 @@ fn until_refused(mut send: impl FnMut(Value) -> Value) -> (u32, Value) {
     panic!("nothing was refused");
 }
 
+/// How a client gives one command, and gets its reply.
+type Send<'a> = Box<dyn FnMut(Value) -> Value + 'a>;
+
 #[test]
 fn what_a_connection_sends_has_rates_on_every_transport() {
     let rows = [
@@ -70,7 +73,7 @@ fn what_a_connection_sends_has_rates_on_every_transport() {
             let poller = Poller::of(address, &json!({"n": 1, "messages": [connected]}));
             (stream, poller)
         });
-        let mut ways: Vec<(&str, Box<dyn FnMut(Value) -> Value + '_>)> = vec![
+        let mut ways: Vec<(&str, Send<'_>)> = vec![
             ("WebSocket", Box::new(|command| socket.ask("publish", command))),
             ("poll", Box::new(|command| poller.send(json!([command])).remove(0))),
         ];

@@ -36,17 +36,18 @@ pub trait Answers<K> {
 /// for clients. An error of the hub (of a [`Handle`](crate::Handle), say) goes through as it is.
 #[derive(Debug)]
 pub struct Refusal {
-    error: Error,
+    /// Boxed: a refusal stands in the result of every extractor.
+    error: Box<Error>,
     /// For the log.
     pub(super) cause: Option<String>,
-    /// For clients of Socket.IO: JSON. (Boxed: a refusal stands in the result of every extractor.)
-    data: Option<Box<Bytes>>,
+    /// For clients of Socket.IO: JSON.
+    data: Option<Bytes>,
 }
 
 impl Refusal {
     /// A refusal with this code. `message` is one sentence, for the client.
     pub fn new(code: ErrorCode, message: impl Into<Box<str>>) -> Self {
-        Refusal { error: Error::new(code, message), cause: None, data: None }
+        Refusal { error: Box::new(Error::new(code, message)), cause: None, data: None }
     }
 
     /// `denied`: this caller may not.
@@ -93,7 +94,7 @@ impl Refusal {
     pub fn with_data(mut self, data: &impl Serialize) -> Self {
         let written = serde_json::to_vec(data).map_err(payload::NotPayload::from);
         match written.and_then(|json| payload::checked(&Bytes::from(json))) {
-            Ok(json) => self.data = Some(Box::new(json)),
+            Ok(json) => self.data = Some(json),
             Err(problem) => tracing::error!(%problem, "the data of a refusal cannot be written as JSON"),
         }
         self
@@ -108,7 +109,7 @@ impl Refusal {
 impl<E: std::error::Error + 'static> From<E> for Refusal {
     fn from(error: E) -> Self {
         if let Some(error) = (&error as &dyn std::any::Any).downcast_ref::<Error>() {
-            return Refusal { error: error.clone(), cause: None, data: None };
+            return Refusal { error: Box::new(error.clone()), cause: None, data: None };
         }
         let mut cause = error.to_string();
         let mut source = error.source();
@@ -124,7 +125,7 @@ impl Refusal {
     /// The answer to `call`. A client can bring the cause about as often as it likes, so its line is limited.
     pub(super) fn answer(self, call: &Call) -> HookAnswer {
         self.log(call);
-        HookAnswer::Refused(self.error)
+        HookAnswer::Refused(*self.error)
     }
 
     /// Logs its cause, if it has one.
@@ -139,7 +140,7 @@ impl Refusal {
     /// The message and the data for a client. Without data of its own, a refusal after which the client may try again
     /// says so.
     pub(super) fn into_message(self) -> (Box<str>, Option<Bytes>) {
-        let data = self.data.map(|data| *data).or_else(|| retry_data(&self.error).map(Bytes::from));
+        let data = self.data.or_else(|| retry_data(&self.error).map(Bytes::from));
         (self.error.message, data)
     }
 
