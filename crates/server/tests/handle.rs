@@ -249,7 +249,7 @@ async fn a_batch_is_answered_in_its_order_and_keeps_the_order_of_each_channel() 
 
 #[tokio::test]
 async fn a_command_without_room_is_refused_or_waits() {
-    let limits = Limits { app_outstanding_max: 2, ..Limits::default() };
+    let limits = Limits { app_outstanding_max: 2, ..config().limits };
     let server = builder(Config { shards: 1, limits, ..config() }).build().expect("a valid server");
     let hub = server.handle();
     // A server that does not run yet gives no answers.

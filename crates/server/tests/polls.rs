@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use support::polls::{Poller, ask, json_of, messages, post, replies, request};
-use support::{Client, Server, connect, response};
+use support::{Client, Server, config, connect, response};
 
 fn subscribed(channel: &str) -> Value {
     json!({"subscribe": [{"channel": channel}]})
@@ -253,7 +253,7 @@ fn the_same_attempt_leads_to_the_same_session() {
 
 #[test]
 fn between_polls_a_session_is_present_and_its_outbox_is_bounded() {
-    let limits = fanfare::hub::Limits { outbox_bytes_max: 4_000, ..fanfare::hub::Limits::default() };
+    let limits = fanfare::hub::Limits { outbox_bytes_max: 4_000, ..config().limits };
     let config = Config { limits, rules: support::rules(1_000), ..support::config() };
     let server = Server::native(config);
     let mut poller = poller(&server, "chat:a");

@@ -19,7 +19,7 @@ use support::{Client, DEADLINE, Frame, Server, config, connect, response, runtim
 fn builder() -> Builder {
     let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
     // A refused client has all the time that it needs.
-    let limits = Limits { connect_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { connect_timeout_ms: 600_000, ..config().limits };
     Fanfare::builder(()).config(Config { socketio, limits, ..config() })
 }
 
@@ -173,7 +173,7 @@ fn a_refusal_that_is_none_for_ever_says_so() {
     }
     let runtime = runtime();
     let _entered = runtime.enter();
-    let limits = Limits { hook_timeout_ms: 50, ..Limits::default() };
+    let limits = Limits { hook_timeout_ms: 50, ..config().limits };
     let server = Server::of(
         Fanfare::builder(())
             .config(Config {
@@ -324,7 +324,7 @@ fn a_large_message_passes_where_a_channel_would_refuse_it() {
 fn a_silent_client_is_pinged_and_closed() {
     let socketio =
         SocketIoConfig { enabled: true, ping_interval: Duration::from_millis(300), ..SocketIoConfig::default() };
-    let limits = Limits { pong_timeout_ms: 300, connect_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { pong_timeout_ms: 300, connect_timeout_ms: 600_000, ..config().limits };
     let server = Server::of(Fanfare::builder(()).config(Config { socketio, limits, ..config() }));
     let (mut client, _) = enter(&server);
     assert_eq!(text(&mut client), "2");

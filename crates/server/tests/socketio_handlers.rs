@@ -50,7 +50,7 @@ fn runtime() -> Runtime {
 
 fn builder<S: Clone + Send + Sync + 'static>(state: S) -> Builder<S> {
     // A client has all the time that it needs, and so has a handler.
-    let limits = Limits { connect_timeout_ms: 600_000, hook_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { connect_timeout_ms: 600_000, hook_timeout_ms: 600_000, ..config().limits };
     Fanfare::builder(state).config(Config { limits, ..config() })
 }
 
@@ -343,7 +343,7 @@ fn attachments_come_and_go() {
 fn a_handler_that_panics_or_hangs_costs_only_its_event() {
     let runtime = runtime();
     let _entered = runtime.enter();
-    let limits = Limits { hook_timeout_ms: 50, ..Limits::default() };
+    let limits = Limits { hook_timeout_ms: 50, ..config().limits };
     let server = Fanfare::builder(()).config(Config { limits, ..config() }).socketio("/", |io| {
         io.on_connect(async || -> () { panic!("on purpose") })
             .on("panic", async || -> u8 { panic!("on purpose") })

@@ -41,7 +41,7 @@ fn enter(server: &Server) -> Client {
 fn clients_that_never_acknowledge_stop_no_handler_and_nobody_who_enters() {
     let runtime = runtime();
     let _entered = runtime.enter();
-    let limits = Limits { questions_max: 2, ..Limits::default() };
+    let limits = Limits { questions_max: 2, ..config().limits };
     let server = Server::of(builder((), limits).socketio("/", |io| {
         io.guard(async || {})
             .on("ask", async |socket: Socket| socket.emit_with_ack::<u8>("?", ()).timeout(LONG).await.unwrap())
@@ -75,7 +75,7 @@ fn guards_are_asked_while_all_handlers_are_busy() {
     let runtime = runtime();
     let _entered = runtime.enter();
     let gate = Arc::new(Semaphore::new(0));
-    let limits = Limits { questions_max: 1, ..Limits::default() };
+    let limits = Limits { questions_max: 1, ..config().limits };
     let server = Server::of(builder(gate.clone(), limits).socketio("/", |io| {
         io.guard(async || {})
             .on("slow", async |State(gate): State<Arc<Semaphore>>| gate.acquire().await.unwrap().forget())
@@ -102,7 +102,7 @@ fn guards_that_wait_are_bounded() {
     let runtime = runtime();
     let _entered = runtime.enter();
     let (gate, asked) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let limits = Limits { questions_max: 1, ..Limits::default() };
+    let limits = Limits { questions_max: 1, ..config().limits };
     let server = Server::of(builder((gate.clone(), asked.clone()), limits).socketio("/", |io| {
         io.guard(async |State((gate, asked)): State<(Arc<Semaphore>, Arc<Semaphore>)>, Auth(login): Auth<Login>| {
             asked.add_permits(1);
@@ -139,7 +139,7 @@ fn one_connection_runs_few_handlers_at_once() {
     let runtime = runtime();
     let _entered = runtime.enter();
     let gate = Arc::new(Semaphore::new(0));
-    let limits = Limits { session_questions_max: 2, ..Limits::default() };
+    let limits = Limits { session_questions_max: 2, ..config().limits };
     let server = Server::of(builder(gate.clone(), limits).socketio("/*", |io| {
         io.on("slow", async |socket: Socket, State(gate): State<Arc<Semaphore>>| {
             socket.emit("runs", ());
@@ -173,7 +173,7 @@ fn a_client_that_comes_and_goes_waits_for_its_handlers() {
     let runtime = runtime();
     let _entered = runtime.enter();
     let gate = Arc::new(Semaphore::new(0));
-    let limits = Limits { outstanding_max: 4, ..Limits::default() };
+    let limits = Limits { outstanding_max: 4, ..config().limits };
     let server = Server::of(builder(gate.clone(), limits).socketio("/", |io| {
         io.on_disconnect(async |State(gate): State<Arc<Semaphore>>| gate.acquire().await.unwrap().forget())
     }));
@@ -197,7 +197,7 @@ fn handlers_of_sockets_that_left_are_bounded() {
     let runtime = runtime();
     let _entered = runtime.enter();
     let gate = Arc::new(Semaphore::new(0));
-    let limits = Limits { questions_max: 1, ..Limits::default() };
+    let limits = Limits { questions_max: 1, ..config().limits };
     let server = Server::of(builder(gate.clone(), limits).socketio("/", |io| {
         io.on_disconnect(async |State(gate): State<Arc<Semaphore>>| gate.acquire().await.unwrap().forget())
     }));
@@ -278,7 +278,7 @@ fn sockets_are_found_by_their_rooms() {
 fn rooms_and_open_acks_of_a_client_are_bounded() {
     let runtime = runtime();
     let _entered = runtime.enter();
-    let limits = Limits { rooms_max: 4, ..Limits::default() };
+    let limits = Limits { rooms_max: 4, ..config().limits };
     let server = Server::of(builder((), limits).socketio("/", |io| {
         io.on("join", async |socket: Socket, Data(room): Data<String>| drop(socket.join(&room)))
             .on("list", async |io: Io| io.fetch_sockets().await.unwrap()[0].rooms().len())
@@ -314,7 +314,7 @@ fn rooms_and_open_acks_of_a_client_are_bounded() {
 #[test]
 fn a_client_joins_a_bounded_number_of_rooms() {
     let socketio = SocketIoConfig { enabled: true, ..SocketIoConfig::default() };
-    let limits = Limits { rooms_max: 4, ..Limits::default() };
+    let limits = Limits { rooms_max: 4, ..config().limits };
     let server = Server::of(Fanfare::builder(()).config(Config { limits, socketio, ..config() }));
     let (mut flood, mut other) = (enter(&server), enter(&server));
     for n in 0..10 {

@@ -203,7 +203,7 @@ fn the_end_of_a_connection_is_told_in_every_namespace() {
 #[test]
 fn limits_of_the_hub_are_not_those_of_socket_io() {
     // The native protocol's time for `connect` is none of a Socket.IO client's.
-    let limits = Limits { connect_timeout_ms: 100, ..Limits::default() };
+    let limits = Limits { connect_timeout_ms: 100, ..config().limits };
     let socketio =
         SocketIoConfig { enabled: true, ping_interval: Duration::from_millis(300), ..SocketIoConfig::default() };
     let server = Server::of(Fanfare::builder(()).config(Config { socketio, limits, ..config() }));

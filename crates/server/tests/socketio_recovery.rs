@@ -453,7 +453,7 @@ fn handlers_know_a_socket_that_goes_on() {
         let _entered = runtime.enter();
         let (told, tells) = mpsc::channel::<String>();
         let gate = Arc::new(Semaphore::new(0));
-        let limits = Limits { hook_timeout_ms: 600_000, ..Limits::default() };
+        let limits = Limits { hook_timeout_ms: 600_000, ..config().limits };
         let config = Config { limits, ..asking() };
         let builder = Fanfare::builder(Stage(told, gate.clone())).config(config).socketio("/", |io| {
             io.guard(async |Auth(Visit { visit }): Auth<Visit>, data: SocketExtensions| {

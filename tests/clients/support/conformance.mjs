@@ -9,7 +9,7 @@ import { spawn } from 'node:child_process'
 import { after, before, describe } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { startExample } from './example.mjs'
-import { startServer } from './server.mjs'
+import { UNLIMITED, startServer } from './server.mjs'
 
 /** A page of this origin may connect. */
 export const ORIGIN = 'https://page.example'
@@ -38,7 +38,7 @@ export const servers = {
       FANFARE__ORIGINS: ORIGIN,
     }
     if (handlers === 'all') {
-      const server = await startExample('socketio_conformance', env)
+      const server = await startExample('socketio_conformance', { ...UNLIMITED, ...env })
       return Object.assign(server, { port: Number(new URL(server.url).port) })
     }
     const server = await startServer({ env })

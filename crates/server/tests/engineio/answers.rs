@@ -83,7 +83,7 @@ impl Held {
         let gate = Arc::new(Semaphore::new(0));
         let held = gate.clone();
         let limits =
-            Limits { outbox_bytes_max: 4_096, connect_timeout_ms: 600_000, pong_timeout_ms, ..Limits::default() };
+            Limits { outbox_bytes_max: 4_096, connect_timeout_ms: 600_000, pong_timeout_ms, ..config().limits };
         let builder = Fanfare::builder(()).config(Config { socketio, limits, ..config() });
         let server = Server::of(builder.socketio("/held", move |io| {
             io.on("say", move |Data(n): Data<u64>| {

@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn the_server_pings_on_the_transport_that_a_session_has() {
     let socketio = SocketIoConfig { ping_interval: Duration::from_millis(300), ..socketio() };
-    let limits = Limits { pong_timeout_ms: 30_000, connect_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { pong_timeout_ms: 30_000, connect_timeout_ms: 600_000, ..config().limits };
     let server = Server::of(Fanfare::builder(()).config(Config { socketio, limits, ..config() }));
     let bob = Poller::open(&server);
     assert_eq!(bob.poll(), "2", "the first thing that comes is the ping");
@@ -15,7 +15,7 @@ fn the_server_pings_on_the_transport_that_a_session_has() {
     assert_eq!(text(&mut client), "2");
     client.text("3");
     assert_eq!(text(&mut client), "2");
-    let limits = Limits { pong_timeout_ms: 300, connect_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { pong_timeout_ms: 300, connect_timeout_ms: 600_000, ..config().limits };
     let socketio = SocketIoConfig { ping_interval: Duration::from_millis(300), ..self::socketio() };
     let server = Server::of(Fanfare::builder(()).config(Config { socketio, limits, ..config() }));
     let mut client = Poller::open(&server).upgraded();
@@ -148,7 +148,7 @@ fn the_packet_to_close_comes_in_an_answer_of_its_own() {
 #[test]
 fn a_client_that_never_polls_loses_its_session() {
     let socketio = SocketIoConfig { ping_interval: Duration::from_millis(200), ..socketio() };
-    let limits = Limits { pong_timeout_ms: 200, connect_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { pong_timeout_ms: 200, connect_timeout_ms: 600_000, ..config().limits };
     let server = Server::of(Fanfare::builder(()).config(Config { socketio, limits, ..config() }));
     let silent = Poller::open(&server);
     let mut witness = open(&server);

@@ -32,7 +32,7 @@ fn socketio() -> SocketIoConfig {
 }
 
 fn with(socketio: SocketIoConfig) -> Builder {
-    let limits = Limits { connect_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { connect_timeout_ms: 600_000, ..config().limits };
     Fanfare::builder(()).config(Config { socketio, limits, ..config() })
 }
 
@@ -86,7 +86,7 @@ fn filling(count: usize) -> Vec<String> {
 }
 
 fn with_small_outbox() -> Server {
-    let limits = Limits { outbox_bytes_max: 4_096, connect_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { outbox_bytes_max: 4_096, connect_timeout_ms: 600_000, ..config().limits };
     Server::of(Fanfare::builder(()).config(Config { socketio: socketio(), limits, ..config() }))
 }
 

@@ -32,7 +32,7 @@ fn a_post_that_waits_for_handlers_does_not_hold_the_upgrade() {
     let _entered = runtime.enter();
     let gate = Arc::new(Semaphore::new(0));
     let held = gate.clone();
-    let limits = Limits { connect_timeout_ms: 600_000, hook_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { connect_timeout_ms: 600_000, hook_timeout_ms: 600_000, ..config().limits };
     let builder = Fanfare::builder(()).config(Config { socketio: socketio(), limits, ..config() });
     let server = Server::of(builder.socketio("/", move |io| {
         io.on("say", move |Data(n): Data<u64>| {
@@ -139,7 +139,7 @@ fn a_post_that_is_under_way_with_the_upgrade_is_answered() {
         outbox_bytes_max: 4_096,
         connect_timeout_ms: 600_000,
         room_message_bytes_max: 20_000,
-        ..Limits::default()
+        ..config().limits
     };
     let server = Server::of(Fanfare::builder(()).config(Config { socketio: socketio(), limits, ..config() }));
     for round in 0..ROUNDS {

@@ -394,7 +394,7 @@ fn a_client_that_leaves_before_the_upgrade_has_its_websocket_closed() {
 #[test]
 fn a_client_that_was_slow_catches_up_by_its_websocket() {
     const MESSAGES: usize = 400;
-    let limits = Limits { outbox_bytes_max: 4_096, connect_timeout_ms: 600_000, ..Limits::default() };
+    let limits = Limits { outbox_bytes_max: 4_096, connect_timeout_ms: 600_000, ..config().limits };
     let server = Server::of(Fanfare::builder(()).config(Config { socketio: socketio(), limits, ..config() }));
     let mut ada = talker(&server, "slow");
     let bob = listener(&server, "slow");

@@ -166,7 +166,7 @@ fn nothing_is_served_before_connect_and_connect_comes_once() {
 
 #[test]
 fn a_connection_without_connect_in_time_is_closed_for_good() {
-    let limits = Limits { connect_timeout_ms: 100, ..Limits::default() };
+    let limits = Limits { connect_timeout_ms: 100, ..config().limits };
     let server = Server::native(Config { limits, ..config() });
     let mut silent = Client::native(server.address);
     let mut chatty = Client::native(server.address);
@@ -369,7 +369,7 @@ fn a_connection_has_128_subscriptions_and_no_more() {
 #[test]
 fn a_flood_of_subscriptions_harms_nobody_and_leaves_nothing() {
     const PAIRS: usize = 5_000;
-    let limits = Limits { linger_ms: 1, ..Limits::default() };
+    let limits = Limits { linger_ms: 1, ..config().limits };
     let server = Server::native(Config { limits, ..config() });
     let mut bystander = Client::connected(server.address);
     bystander.follow(ROOM);
