@@ -107,8 +107,9 @@ pub(crate) struct Faults {
     pub(crate) store: StoreFaults,
 }
 
-/// The claims of every identity, in worlds where rules ask for them: the second segments of all channels, and a role.
-pub(crate) const CLAIMS: &[u8] = br#"{"rooms":["0","1","2","3"],"role":"member"}"#;
+/// The claims of every identity, in worlds where rules ask for them: the second segments of all channels, that of
+/// chat clients that name no room among them, and a role.
+pub(crate) const CLAIMS: &[u8] = br#"{"rooms":["0","1","2","3","general"],"role":"member"}"#;
 
 /// The nature of the application's answers; in parts of a thousand of the questions.
 #[derive(Debug, Clone, Default)]
