@@ -476,7 +476,7 @@ pub(super) const COMMANDS: &[Command] = &[
         kind: ApiCommand::Unsubscribe,
         summary: "End subscriptions of sessions to a channel",
         about: "Ends the subscriptions. The sessions get `unsubscribed` without an `id`.",
-        fields: &[CHANNEL, CLIENT, USER_FIELD],
+        fields: &[CHANNEL, CLIENT, USER_FIELD, LABEL_FIELD],
         one_of: &["client", "user", "label"],
         example: r#"{"channel":"chat:general","user":"ada"}"#,
         answer: &[SESSIONS],

@@ -79,6 +79,15 @@ fn every_field_of_a_request_is_read() {
 
 /// Until a reserved field means something, a body that has it is refused, and the document says so.
 #[test]
+fn each_field_of_which_a_request_has_one_is_among_its_fields() {
+    for command in COMMANDS {
+        for name in command.one_of {
+            assert!(command.fields.iter().any(|field| field.name == *name), "{:?}: {name}", command.kind);
+        }
+    }
+}
+
+#[test]
 fn reserved_fields_are_refused_in_every_body_that_may_have_them_later() {
     let document = openapi::document();
     for command in COMMANDS.iter().filter(|command| command.kind.reserves_fields()) {
