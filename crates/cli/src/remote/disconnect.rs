@@ -11,18 +11,28 @@ use serde_json::value::RawValue;
 /// The most bans that one answer of the server has.
 const SHOWN_MAX: u32 = 1000;
 
-#[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("whom").required(true).args(["user", "client", "label"])))]
-pub(crate) struct Args {
+/// The clients that a command is about, by one of three ways to name them.
+#[derive(clap::Args, Serialize)]
+#[group(id = "whom", required = true, multiple = false)]
+struct Whom {
     /// All clients of this user
     #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     /// The client with this public id
     #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<String>,
     /// All clients with this label
     #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    whom: Whom,
     /// Why, as the client is told; only after `overloaded` it comes back
     #[arg(long, value_name = "WORD", value_parser = ["kicked", "unauthorized", "abuse", "overloaded"], default_value = "kicked")]
     reason: String,
@@ -37,29 +47,17 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 struct DisconnectRequest {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<String>,
+    #[serde(flatten)]
+    whom: Whom,
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ban: Option<String>,
 }
 
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("whom").required(true).args(["user", "client", "label"])))]
 pub(crate) struct ReconnectArgs {
-    /// All clients of this user
-    #[arg(long)]
-    user: Option<String>,
-    /// The client with this public id
-    #[arg(long)]
-    client: Option<String>,
-    /// All clients with this label
-    #[arg(long)]
-    label: Option<String>,
+    #[command(flatten)]
+    whom: Whom,
     /// The time over which they are spread, up to 1h: each is closed at a random moment of it [default: 10s; one client
     /// at once]
     #[arg(long, value_name = "TIME")]
@@ -72,12 +70,8 @@ pub(crate) struct ReconnectArgs {
 
 #[derive(Serialize)]
 struct ReconnectRequest {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<String>,
+    #[serde(flatten)]
+    whom: Whom,
     #[serde(skip_serializing_if = "Option::is_none")]
     spread: Option<String>,
 }
@@ -134,8 +128,8 @@ struct Bans<'a> {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     super::block_on(async {
         let mut api = Api::new(args.server, args.api_key)?;
-        let Args { user, client, label, reason, ban, .. } = args;
-        let body = body(&DisconnectRequest { user, client, label, reason, ban })?;
+        let Args { whom, reason, ban, .. } = args;
+        let body = body(&DisconnectRequest { whom, reason, ban })?;
         let answer = api.call("disconnect", body, "sessions").await?;
         lines::print(&answer).map(drop)
     })
@@ -144,9 +138,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 pub(crate) fn reconnect(args: ReconnectArgs) -> Result<(), Failure> {
     super::block_on(async {
         let mut api = Api::new(args.server, args.api_key)?;
-        let ReconnectArgs { user, client, label, spread, .. } = args;
-        let answer =
-            api.call("reconnect", body(&ReconnectRequest { user, client, label, spread })?, "sessions").await?;
+        let ReconnectArgs { whom, spread, .. } = args;
+        let answer = api.call("reconnect", body(&ReconnectRequest { whom, spread })?, "sessions").await?;
         lines::print(&answer).map(drop)
     })
 }
