@@ -8,6 +8,9 @@
 //! offsets tell them from newer ones if the new subscription begins at the newest position, in the epoch in which the
 //! channel was left. So this epoch is remembered. Where the channel was left before its `subscribe` was answered, that
 //! answer names the epoch, and the new subscription waits for it.
+//!
+//! The server may have ended the subscription by itself, and say so late too. Then the `unsubscribe` is answered
+//! `not_subscribed`, and one `unsubscribed` is owed that ends nothing any more.
 
 use super::out::Out;
 use super::publishes::rest_ms;
@@ -23,8 +26,8 @@ const UNKNOWN: &str = "";
 
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
-    /// By the ids of the commands: the channel, and how often it was refused.
-    asked: BTreeMap<u64, (Arc<str>, u32)>,
+    /// By the ids of the commands.
+    asked: BTreeMap<u64, Asked>,
     /// To be sent again: when, and how often it was refused.
     later: BTreeMap<Arc<str>, (u64, u32)>,
     /// Channels with a subscription that ended on this connection, with the epochs in which late messages may be: two
@@ -32,6 +35,28 @@ pub(super) struct Leaving {
     left: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Channels to which the server subscribed us while our `unsubscribe` was on its way.
     crossed: BTreeSet<Arc<str>>,
+    /// Channels whose subscription the server had ended before our `unsubscribe`, and has not said so yet.
+    owed_ends: BTreeSet<Arc<str>>,
+}
+
+/// An `unsubscribe` without an answer.
+#[derive(Debug)]
+struct Asked {
+    channel: Arc<str>,
+    /// How often it was refused.
+    retries: u32,
+    end: End,
+}
+
+/// What is known of an end by the server of the subscription that an `unsubscribe` is to end.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Nobody knows whether the subscription was there, so no end is owed.
+    Unknown,
+    /// If the subscription is found to have ended, the server will say so.
+    MayCome,
+    /// An end has come. It may also be that of the next subscription.
+    HasCome,
 }
 
 /// The place of a subscription that ends.
@@ -47,10 +72,11 @@ pub(super) enum Known {
 impl Leaving {
     /// Sends it. `known`: the place at which the subscription was, as for [`begins_anew`](Self::begins_anew).
     pub(super) fn ask(&mut self, channel: &Arc<str>, known: Known, out: &mut Out) {
+        let end = if matches!(known, Known::At(_)) { End::MayCome } else { End::Unknown };
         self.begins_anew(channel, known);
         let retries = self.later.remove(channel).map_or(0, |(_, retries)| retries);
         let id = out.next_id();
-        self.asked.insert(id, (channel.clone(), retries));
+        self.asked.insert(id, Asked { channel: channel.clone(), retries, end });
         out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
     }
 
@@ -101,9 +127,43 @@ impl Leaving {
         self.crossed.insert(channel.clone());
     }
 
-    /// Something with this id was answered.
-    pub(super) fn answered(&mut self, now_ms: u64, rng: &mut Rng, id: u64, message: &ServerMessage) {
-        let Some((channel, retries)) = self.asked.remove(&id) else { return };
+    /// The server has ended a subscription to the channel. True where it is one that we have left.
+    pub(super) fn ends(&mut self, channel: &str) -> bool {
+        let mut asked = self.asked.values_mut().filter(|asked| *asked.channel == *channel);
+        if let Some(asked) = asked.find(|asked| asked.end == End::MayCome) {
+            asked.end = End::HasCome;
+        }
+        self.owed_ends.remove(channel)
+    }
+
+    /// True where an end has come, and no answer says yet whether it is that of a subscription that we have left.
+    pub(super) fn may_have_ended(&self, channel: &str) -> bool {
+        self.asked.values().any(|asked| *asked.channel == *channel && asked.end == End::HasCome)
+    }
+
+    /// A send of an earlier connection may have ended the subscription: then the server says nothing of that.
+    pub(super) fn owes_no_end(&mut self, channel: &str) {
+        self.owed_ends.remove(channel);
+        let asked = self.asked.values_mut().filter(|asked| *asked.channel == *channel);
+        asked.for_each(|asked| asked.end = End::Unknown);
+    }
+
+    /// Something with this id was answered. Gives the channel of which an end has come that was for the subscription
+    /// that we have left.
+    pub(super) fn answered(
+        &mut self,
+        now_ms: u64,
+        rng: &mut Rng,
+        id: u64,
+        message: &ServerMessage,
+    ) -> Option<Arc<str>> {
+        let Asked { channel, retries, end } = self.asked.remove(&id)?;
+        let had_ended = matches!(message, ServerMessage::Error(error)
+            if *error.code == *ErrorCode::NotSubscribed.row().word);
+        if had_ended && end == End::MayCome {
+            self.owed_ends.insert(channel.clone());
+        }
+        let ended = (had_ended && end == End::HasCome).then(|| channel.clone());
         let is_refused = matches!(message, ServerMessage::Error(error) if error.retryable);
         let has_crossed = self.crossed.remove(&channel);
         match message {
@@ -113,6 +173,7 @@ impl Leaving {
             _ if has_crossed => drop(self.later.insert(channel, (now_ms, 0))),
             _ => {}
         }
+        ended
     }
 
     /// True where a subscription to the channel has ended, or begun anew, on this connection.
@@ -129,7 +190,7 @@ impl Leaving {
 
     /// True where an `unsubscribe` from this channel has no answer.
     pub(super) fn is_asked(&self, channel: &str) -> bool {
-        self.asked.values().any(|(leaving, _)| **leaving == *channel)
+        self.asked.values().any(|asked| *asked.channel == *channel)
     }
 
     /// Channels whose time has come to be left once more.

@@ -532,7 +532,12 @@ impl Core {
             ServerMessage::Gap { channel, position, reset } => subscriptions.gap(&channel, position, reset, out),
             ServerMessage::Ping => out.send(None, ClientCommand::Pong),
             ServerMessage::Ticket { ticket } => session.ticket = Some(ticket),
-            ServerMessage::Unsubscribed(push) => subscriptions.unsubscribed(now_ms, rng, *push, out),
+            ServerMessage::Unsubscribed(push) => {
+                subscriptions.unsubscribed(now_ms, rng, *push, out);
+                if let Some(channel) = subscriptions.take_ambiguous() {
+                    self.leave(now_ms, 1000, Setback::Ambiguous { channel });
+                }
+            }
             ServerMessage::Disconnect { code, reason, retry, delay_ms } => {
                 self.disconnected(now_ms, code, reason, retry, delay_ms);
             }

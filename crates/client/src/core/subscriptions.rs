@@ -13,6 +13,12 @@
 //! are more, the channel is subscribed to again from the place that the answer names. The answers to two `subscribe`s
 //! may change places too: the later one waits for the earlier one, which names the epoch of what is held.
 //! A presence that is older than a change before it is asked for again.
+//!
+//! What the server has pushed for a subscription that the application has left may come when the next one is live. Of
+//! its publications and gaps the positions say so (`leaving.rs`), of its changes of presence the numbers, which rise as
+//! long as the connection lasts: they are in the list that the next subscription asks for, and its own lists do not
+//! take the place of that one. Of an end the answer to `unsubscribe` says so. A signal says nothing, and is told: it
+//! was sent a moment ago.
 
 use super::leaving::{Known, Leaving};
 use super::out::Out;
@@ -124,7 +130,13 @@ impl Subscriptions {
 
     /// Something with this id was answered.
     pub(super) fn left(&mut self, now_ms: u64, rng: &mut Rng, id: u64, message: &ServerMessage) {
-        self.leaving.answered(now_ms, rng, id, message);
+        let ended = self.leaving.answered(now_ms, rng, id, message);
+        let Some(subscription) = ended.and_then(|channel| self.all.get_mut(&channel)) else { return };
+        // It is held, if the channel is followed again.
+        let is_end = |held: &ServerMessage| matches!(held, ServerMessage::Unsubscribed(_));
+        if let Some(at) = subscription.held.iter().position(is_end) {
+            subscription.held.remove(at);
+        }
     }
 
     pub(super) fn pause(&mut self, channel: &Arc<str>, before: Option<Position>, connected: bool, out: &mut Out) {
@@ -181,6 +193,7 @@ impl Subscriptions {
     ) -> Option<ServerMessage> {
         let channel = match &message {
             _ if !over_http => return Some(message),
+            ServerMessage::Unsubscribed(push) if push.id.is_none() && self.leaving.ends(&push.channel) => return None,
             ServerMessage::Message { channel, .. }
             | ServerMessage::Gap { channel, .. }
             | ServerMessage::PresenceCount { channel, .. } => channel,
@@ -224,13 +237,15 @@ impl Subscriptions {
 
     /// A channel may have been unsubscribed from without our knowing: it is subscribed to again, from its place.
     pub(super) fn again(&mut self, channel: &Arc<str>, out: &mut Out) {
-        let Some(subscription) = self.all.get_mut(channel).filter(|it| it.is_known_there()) else { return };
-        self.last_life += 1;
-        subscription.life = self.last_life;
-        let known = subscription.known();
-        subscription.state = State::Detached;
-        subscription.forget_presence();
-        self.leaving.ask(channel, known, out);
+        if let Some(subscription) = self.all.get_mut(channel).filter(|it| it.is_known_there()) {
+            self.last_life += 1;
+            subscription.life = self.last_life;
+            let known = subscription.known();
+            subscription.state = State::Detached;
+            subscription.forget_presence();
+            self.leaving.ask(channel, known, out);
+        }
+        self.leaving.owes_no_end(channel);
     }
 
     /// A channel whose messages on this connection are ambiguous: only another one tells them apart.
@@ -543,6 +558,9 @@ impl Subscriptions {
     pub(super) fn unsubscribed(&mut self, now_ms: u64, rng: &mut Rng, push: Unsubscribed, out: &mut Out) {
         let Unsubscribed { channel, code, message, .. } = push;
         let Some(subscription) = self.all.get_mut(&channel).filter(|s| s.state == State::Live) else { return };
+        if out.over_http && self.leaving.may_have_ended(&channel) {
+            return self.ambiguous = Some(channel);
+        }
         let message = message.unwrap_or_default();
         if ERRORS.iter().any(|row| row.word == &*code && row.retryable) {
             subscription.state = State::Resting { until_ms: now_ms + 500 + rng.below(1500) };
@@ -593,6 +611,9 @@ impl Subscriptions {
             ServerMessage::Signal(signal) => (signal.channel.clone(), None),
             _ => return,
         };
+        // A list of the subscription before may be late. What has changed between the two is told by neither, so the
+        // first list is the one that this subscription has asked for.
+        let may_be_late = out.over_http && self.leaving.was_left(&channel);
         let Some(subscription) = self.live_one(&channel) else { return };
         // An earlier subscription to the channel may have wanted more, and its messages may be late.
         let Subscribe { presence, signals, .. } = subscription.options;
@@ -600,13 +621,17 @@ impl Subscriptions {
             return;
         }
         let known = subscription.presence_seq;
-        let news = match &message {
-            ServerMessage::Presence(_) => known.is_none_or(|known| seq >= Some(known)),
-            // Before the first snapshot, a change is contained in it: they come in one order.
-            ServerMessage::PresenceChange(_) | ServerMessage::PresenceCount { .. } => known.is_some() && seq > known,
-            _ => true,
+        let is_snapshot = match &message {
+            ServerMessage::Presence(list) => known.is_some() || list.id.is_some() || !may_be_late,
+            _ => false,
         };
-        if let ServerMessage::Presence(_) = &message {
+        let news = match &message {
+            ServerMessage::Signal(_) => true,
+            _ if is_snapshot => known.is_none_or(|known| seq >= Some(known)),
+            // Before the first snapshot, a change is contained in it: they come in one order.
+            _ => known.is_some() && seq > known,
+        };
+        if is_snapshot {
             // It came by another way than the changes. One that is older than a change that was told is no news, and
             // may have been to bring one that was not.
             match subscription.presence_early {

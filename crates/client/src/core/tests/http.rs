@@ -1,6 +1,7 @@
 //! The core over streams, polls and sends, against a server whose answers the test writes.
 
 mod ended;
+mod late;
 mod overtaken;
 mod sends;
 
