@@ -385,7 +385,8 @@ pub struct SubOptions {
     /// subscription of the same session that asks for this too goes on with them. `since` is then the last publication
     /// that the client has had, however long ago: publications that were not for it count for nothing, and those before
     /// its last answer to a ping are known to have arrived. `recovered` is true where it goes on; else it begins here,
-    /// in no room. A refusal as `unavailable` changes nothing: another try goes on.
+    /// in no room. `recent` is for a client that has had none. A refusal as `unavailable` changes nothing: another try
+    /// goes on.
     pub keep: bool,
     /// With `keep`: only where all subscriptions of the session are kept. Another one ends with the connection, and a
     /// client that goes on would not learn that.

@@ -760,3 +760,37 @@ fn what_was_missed_among_much_for_others_comes_with_the_answer() {
         }
     }
 }
+
+/// The newest messages are for a client that has had none. One that has had some goes on, or begins at the newest
+/// position: else nobody could tell at its next return whether it has had them before or after its beginning.
+#[test]
+fn the_newest_messages_are_for_a_client_that_has_had_none() {
+    for shards in shard_counts() {
+        for has_had in [false, true] {
+            let mut net = Net::new(shards);
+            let (ada, bob) = (net.connect(0), net.connect(1));
+            let mut at = None;
+            if has_had {
+                net.subscribe_with(ada, kept(None));
+            } else {
+                net.subscribe(ada, "another");
+            }
+            for text in ["1", "2", "3"] {
+                net.ask(bob, publish(CHANNEL, text));
+            }
+            if has_had {
+                at = last(&mut net, ada);
+                net.ask(ada, unsubscribe(CHANNEL));
+            }
+            let recent = |since| SubOptions { recent: Some(2), ..kept(since) };
+            let first = net.subscribe_with(ada, recent(at));
+            let pages = if has_had { vec![] } else { numbers(2..=3) };
+            assert_eq!((texts(&first.publications), first.recovered), (pages, None), "{shards} shards, {has_had}");
+            net.cut(ada);
+            let at = Position { epoch: first.position.epoch, offset: 3 };
+            let peer = net.resume(ada, shards - 1, vec![recent(Some(at))]);
+            let Subscription { missed, recovered, .. } = subscription(&mut net, peer);
+            assert_eq!((missed.len(), recovered), (0, Some(true)), "{shards} shards, {has_had}: {missed:?}");
+        }
+    }
+}

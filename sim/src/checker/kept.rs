@@ -264,7 +264,9 @@ impl Checker {
         let from = from.max(begun.offset);
         let has_heard =
             options.since != sub.kept.asked_with && options.since.is_some_and(|since| since.epoch == top.epoch);
-        if floor > from || sub.kept.is_anew && !has_heard {
+        // The last one that it had before, and that comes again since, does not say whether it has.
+        let is_unclear = !has_heard && begun.offset < from;
+        if floor > from || is_unclear || sub.kept.is_anew && !has_heard {
             return Ok(());
         }
         self.counts.kept_required += 1;

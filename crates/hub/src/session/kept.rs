@@ -115,9 +115,18 @@ impl Keeps {
     /// The place from which its client is to be told, where it has had the publication at `last`, or none.
     fn goes_on_from(&self, last: Option<Position>) -> Option<Position> {
         let confirmed = self.confirmed()?;
+        let last = last.filter(|last| last.epoch == confirmed.epoch);
         // The same as when it asked says that it has had nothing since. It may be of an earlier session, which had got
-        // further than the home said when this one began.
-        let last = last.filter(|last| self.asked_with != Some(*last) && last.epoch == confirmed.epoch);
+        // further than the home said when this one began. If that one has been sent again since, the client may have
+        // had it twice, or once: it would miss something, or get it once more.
+        let is_old = last.is_some() && last == self.asked_with;
+        let is_between = |last: Position| {
+            confirmed.offset < last.offset && last.epoch == self.reached.epoch && last.offset <= self.reached.offset
+        };
+        if is_old && last.is_some_and(is_between) {
+            return None;
+        }
+        let last = last.filter(|_| !is_old);
         if self.is_unheard && last.is_none() {
             return None;
         }
@@ -271,6 +280,11 @@ mod tests {
         for (name, last, expected) in table {
             assert_eq!(keeps.goes_on_from(last), expected, "{name}");
         }
+        // What it had when it asked, and that was sent again since: did it arrive?
+        let again = Keeps { asked_with: Some(at(20)), ..keeps.clone() };
+        assert_eq!([Some(at(20)), Some(at(13))].map(|last| again.goes_on_from(last)), [None, Some(at(13))]);
+        let arrived = Keeps { confirmed: at(20), reached: at(22), ..again };
+        assert_eq!(arrived.goes_on_from(Some(at(20))), Some(at(20)));
         let forgets = Keeps { forgotten: 12, ..keeps.clone() };
         assert_eq!((forgets.goes_on_from(None), forgets.goes_on_from(Some(at(12)))), (None, Some(at(12))));
         assert_eq!(Keeps::new().goes_on_from(None), None);

@@ -88,6 +88,8 @@ impl Sessions {
             // The client had it on an earlier connection, perhaps, and does not know that it has ended since.
             let is_unheard = session.incarnation > 0;
             let keeps = Keeps::asked_with(options.since, is_unheard);
+            // One that has had some would not show by its last one whether these have arrived.
+            options.recent.take_if(|_| options.since.is_some());
             let back = kept_sub.and_then(|kept| kept::back(kept, options.since));
             options.since = back.as_ref().map(|(_, from)| *from);
             let begins = || Rooms::kept(None, Vec::new(), keeps);
