@@ -9,7 +9,7 @@ use crate::output::print;
 use crate::token::{look, read_token};
 use fanfare::auth::{Inspected, claimed};
 use fanfare::hub::{
-    Action, Capture, ChannelName, Denial, Entitlement, Error, Given, Identified, PayloadOf, UserId, Verdict, show_who,
+    Action, Capture, ChannelName, Denial, Entitlement, Error, Given, Identified, Past, PayloadOf, UserId, Verdict, show_who,
 };
 use fanfare::settings::{Partial, PlacedRule, Problem, Problems, RulePlace, Settings, show_rule};
 use std::fmt::Write as _;
@@ -217,8 +217,9 @@ fn explain(settings: &Settings, who: &Identified, wanted: Wanted, channel: &Chan
         line("rule", &format!("match = {:?}", rule.pattern.as_str()), &at(place, "match"));
         let shown = show_rule(rule);
         let of = |option: &str| shown.iter().find(|(name, _)| *name == option).map(|(_, value)| value.as_str());
-        let option = action.option();
-        line("option", &format!("{option} = {}", show_who(rule.who(action))), &at(place, option));
+        let option = if matches!(verdict, Err(Denial::Past { .. })) { "read" } else { action.option() };
+        let value = of(option).map_or_else(|| show_who(rule.who(action)), str::to_owned);
+        line("option", &format!("{option} = {value}"), &at(place, option));
         let via = verdict_leans_on_subscribe(&verdict, of(option));
         if via && option != "subscribe" {
             line("", &format!("subscribe = {}", of("subscribe").unwrap_or("\"nobody\"")), &at(place, "subscribe"));
@@ -229,6 +230,9 @@ fn explain(settings: &Settings, who: &Identified, wanted: Wanted, channel: &Chan
         if is_by_user && !settings.config.auth.has_keys() {
             let note = "in a program that embeds Fanfare; without a key in [auth.keys] every caller of `fanfare serve` is anonymous";
             line("note", note, "");
+        }
+        if rule.read != Past::All && option != "read" {
+            line("read", of("read").unwrap_or_default(), &at(place, "read"));
         }
         for option in ["history", "presence", "slow", "rate"] {
             let value = of(option).unwrap_or("no limit");
@@ -265,6 +269,7 @@ fn because(denial: &Denial) -> String {
         }
         Denial::Option { authenticated: true, .. } => "the option does not let this user in".to_owned(),
         Denial::Option { authenticated: false, .. } => "the option does not let an anonymous caller in".to_owned(),
+        Denial::Past { .. } => "no client reads past publications; the application may, by its API".to_owned(),
         Denial::NoHook { .. } => "only a handler of the application could let the caller in".to_owned(),
     }
 }

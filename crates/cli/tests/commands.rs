@@ -276,6 +276,23 @@ fn why_decides_for_claims_and_for_tokens() {
     assert!(said.stderr.contains("no key in [auth.keys]") && said.stderr.contains("--claims JSON"), "{}", said.stderr);
 }
 
+#[test]
+fn why_names_how_far_back_clients_read() {
+    let file = "[[channels]]\nmatch = \"a\"\nsubscribe = \"anyone\"\nread = \"none\"\n\
+                [[channels]]\nmatch = \"b\"\nsubscribe = \"anyone\"\nread = \"since_join\"\n";
+    let folder = Folder::with(file);
+    let rows = [
+        ("a", Some(1), "denied", "option    read = \"none\"", "fanfare.toml:4"),
+        ("b", Some(0), "allowed", "read      \"since_join\"", "fanfare.toml:8"),
+    ];
+    for (channel, status, word, shown, place) in rows {
+        let said = folder.run(&["why", "history", channel]);
+        assert_eq!((said.status, said.stdout.split(':').next()), (status, Some(word)), "{}", said.stderr);
+        let line = said.stdout.lines().find(|line| line.trim_start().starts_with(shown));
+        assert!(line.is_some_and(|line| line.ends_with(place)), "{}", said.stdout);
+    }
+}
+
 /// The TOML blocks with rules, from this heading on.
 fn configurations<'t>(text: &'t str, heading: &str) -> Vec<&'t str> {
     let text = &text[text.find(heading).expect("the heading")..];

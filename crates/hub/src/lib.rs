@@ -43,6 +43,7 @@ mod placement;
 mod polls;
 mod quota;
 mod reach;
+mod reads;
 mod rng;
 mod rules;
 mod session;
@@ -97,7 +98,7 @@ pub use quota::{Bucket, Quotas, Rate};
 pub use reach::example_name;
 pub use rng::Rng;
 pub use rules::{
-    Action, ClaimIs, Denial, Entitlement, Grant, PresenceMode, RateLimit, Retain, Rule, Rules, SenderShown, Slow,
+    Action, ClaimIs, Denial, Entitlement, Grant, Past, PresenceMode, RateLimit, Retain, Rule, Rules, SenderShown, Slow,
     Verdict, Who, show_who,
 };
 pub use session::{HeartbeatKind, Opened};

@@ -30,6 +30,7 @@ use crate::message::{
 use crate::name::ChannelName;
 use crate::page_id::PageId;
 use crate::quota::{Cost, Spent};
+use crate::reads::Reads;
 use crate::store::{Entry, Reader};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -125,6 +126,7 @@ pub(crate) struct Adopted {
     pub(crate) grace_ms: u32,
     pub(crate) entered: Vec<Entered>,
     pub(crate) granted: Vec<ChannelName>,
+    pub(crate) joined: Vec<Joined>,
     pub(crate) mailbox: Vec<Arc<SignalPush>>,
     pub(crate) directed: Vec<LastDirected>,
     pub(crate) rates: Vec<RateWindow>,
@@ -196,6 +198,13 @@ pub(crate) struct LastDirected {
     pub(crate) number: u64,
 }
 
+/// A channel that shows a session what was published since it joined, and where that was.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) channel: ChannelName,
+    pub(crate) at: Position,
+}
+
 /// A session's use of a rule's rate limit.
 #[derive(Debug)]
 pub(crate) struct RateWindow {
@@ -228,8 +237,8 @@ pub(crate) struct Entered {
 pub(crate) struct Want {
     pub(crate) since: Option<Position>,
     pub(crate) recent: Option<u32>,
-    /// Whether it may read the history. If not, it begins at the top, wherever it was.
-    pub(crate) may_read: bool,
+    /// How much of the history it may read. From before that nothing is recovered.
+    pub(crate) reads: Reads,
     pub(crate) takes: Takes,
     /// The subscriber.
     pub(crate) client: ClientId,
@@ -300,6 +309,7 @@ pub(crate) enum ToHome {
         query: HistoryQuery,
         /// `None` is the application: it sees all.
         reader: Option<Reader>,
+        reads: Reads,
     },
     /// Where does the channel stand? The answer comes in the stream of deliveries, behind everything up to that place.
     Mark {

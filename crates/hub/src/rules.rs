@@ -228,6 +228,33 @@ impl SenderShown {
     }
 }
 
+/// The past publications that a client may be given by a channel: by `history`, and by `since` and `recent` of a
+/// subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Past {
+    /// All that the history holds.
+    #[default]
+    All,
+    /// Those that were published since its subscription began.
+    SinceJoin,
+    /// None.
+    Nothing,
+}
+
+impl Past {
+    /// All of them.
+    pub const ALL: [Past; 3] = [Past::All, Past::SinceJoin, Past::Nothing];
+
+    /// The word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Past::All => "all",
+            Past::SinceJoin => "since_join",
+            Past::Nothing => "none",
+        }
+    }
+}
+
 /// A row of the table.
 #[derive(Debug, Clone)]
 pub struct Rule {
@@ -245,6 +272,8 @@ pub struct Rule {
     pub history_read: Vec<Who>,
     /// Who may read the presence: by `presence`, and with a subscription.
     pub presence_read: Vec<Who>,
+    /// How far back those may read who may read the history.
+    pub read: Past,
     /// What publications of clients say about their senders.
     pub from: SenderShown,
     /// The longest `data` of a client's publication or signal, in bytes. `None` is the limit of all messages.
@@ -283,6 +312,7 @@ impl Rule {
             enter: vec![Who::Subscriber],
             history_read: vec![Who::Subscriber],
             presence_read: vec![Who::Subscriber],
+            read: Past::All,
             from: SenderShown::Client,
             max_size: None,
             max_subscribers: None,
@@ -322,7 +352,13 @@ impl Rule {
     /// The action whose option decides: reading that is for subscribers alone is decided as a subscription is, also by
     /// the application.
     pub fn decided_by(&self, action: Action) -> Action {
-        if action.is_reading() && self.who(action) == [Who::Subscriber] { Action::Subscribe } else { action }
+        let as_subscriber = action.is_reading() && self.who(action) == [Who::Subscriber];
+        if as_subscriber && !self.hides_past(action) { Action::Subscribe } else { action }
+    }
+
+    /// Whether it shows no client what this action would read.
+    pub(crate) fn hides_past(&self, action: Action) -> bool {
+        action == Action::ReadHistory && self.read == Past::Nothing
     }
 }
 
@@ -393,6 +429,11 @@ pub enum Denial {
         /// Whether the caller has a user.
         authenticated: bool,
     },
+    /// The rule shows no past publications to any client.
+    Past {
+        /// The rule's pattern.
+        rule: Box<str>,
+    },
     /// Only the application could let the caller in, and it was not asked or has no handler for it.
     NoHook {
         /// The rule's pattern.
@@ -412,6 +453,11 @@ impl Denial {
                 let option = action.option();
                 let message = format!("the rule {rule:?} says {option} = {allows}; {caller} caller is not among them");
                 Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
+            }
+            Denial::Past { rule } => {
+                let none = Past::Nothing.word();
+                let message = format!("the rule {rule:?} says read = {none:?}: no client reads past publications");
+                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option("read")
             }
             Denial::NoHook { rule, action } => {
                 let option = action.option();
@@ -510,6 +556,9 @@ impl Rules {
     ) -> Result<Verdict<'_>, Denial> {
         let caller = caller.into();
         let rule = self.of(name).ok_or(Denial::NoRule)?;
+        if rule.hides_past(action) {
+            return Err(Denial::Past { rule: rule.pattern.as_str().into() });
+        }
         let action = rule.decided_by(action);
         let words = rule.who(action);
         let authenticated = caller.user.is_some();

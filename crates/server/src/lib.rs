@@ -66,7 +66,9 @@ pub use embed::{
 };
 pub use error::ServeError;
 pub use fanfare_hub as hub;
-pub use fanfare_hub::{Caller, ChannelName, Data, PresenceMode, Publish, SenderShown, Slow, SubOptions, UserId, Who};
+pub use fanfare_hub::{
+    Caller, ChannelName, Data, Past, PresenceMode, Publish, SenderShown, Slow, SubOptions, UserId, Who,
+};
 pub use fanfare_wire::native::app::ApiCommand;
 pub use logs::{LogError, LogFormat, LogGuard, LogSecrets, Logs};
 pub use protocol::chat::Chat;

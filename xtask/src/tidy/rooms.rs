@@ -44,6 +44,7 @@ const HUB: House = House {
         &["inspect", "listing", "message", "reach", "watch"],
         &["members"],
         &["app", "forward", "hook", "identity", "store"],
+        &["reads"],
         &["keys", "peer", "polls"],
         &["effects", "memory", "timer"],
         &["edge"],

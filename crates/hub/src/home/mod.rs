@@ -365,8 +365,8 @@ impl Homes {
                 self.answer(cx, index, from, ToEdge::Presence { token, snapshot });
                 self.linger(cx, index);
             }
-            ToHome::History { token, query, reader } => {
-                self.history(cx, index, ReplyAddress { shard: from, token }, query, reader)
+            ToHome::History { token, query, reader, reads } => {
+                self.history(cx, index, ReplyAddress { shard: from, token }, query, reader, reads)
             }
             ToHome::Mark { token } => self.mark(cx, index, ReplyAddress { shard: from, token }),
             ToHome::Purge { token } => {

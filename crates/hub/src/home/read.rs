@@ -9,8 +9,9 @@
 use super::{Cx, HomeRef, Homes, Later, Purpose};
 use crate::error::{Error, ErrorCode};
 use crate::ids::{Position, ShardId};
-use crate::message::{History, HistoryFrom, HistoryQuery};
+use crate::message::{History, HistoryQuery};
 use crate::peer::{PendingToken, Pulled, Puller, ReplyAddress, Start, Takes, ToEdge, Want};
+use crate::reads::Reads;
 use crate::store::{Op, Page, Range, Reader, Rest};
 use std::sync::Arc;
 
@@ -36,11 +37,10 @@ const LOOKS_MAX: u32 = 8;
 /// The purpose of a scan.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ScanOf {
-    History,
+    /// `is_foreign`: the place that was asked for is none of this channel's.
+    History { is_foreign: bool },
     /// `recent`, whose `since` was honoured, or not.
-    Recent {
-        recovered: Option<bool>,
-    },
+    Recent { recovered: Option<bool> },
     /// The newest of the publications that a subscriber missed.
     Latest,
     /// The first page of a subscriber whose place is honoured: what it missed comes with the answer, as far as it fits,
@@ -89,7 +89,7 @@ impl Scan {
     /// The answer where it cannot be done.
     pub(super) fn refused(&self, token: PendingToken, error: Error) -> ToEdge {
         match self.of {
-            ScanOf::History => ToEdge::History { token, result: Err(error) },
+            ScanOf::History { .. } => ToEdge::History { token, result: Err(error) },
             ScanOf::Recent { .. } | ScanOf::Sub(_) => ToEdge::Subscribed { token, result: Err(error) },
             ScanOf::Latest => ToEdge::Pulled { token, result: Err(error) },
         }
@@ -174,10 +174,10 @@ impl Homes {
                 let start = Start { top, end: top.offset, recovered: Some(true), publications: Vec::new() };
                 self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });
             }
-            Want { since: Some(_), may_read: true, .. } => self.read(cx, index, Purpose::Sub { to, want }, false),
-            Want { since: None, recent: Some(n), may_read: true, client, .. } if n > 0 => {
-                self.recent(cx, index, to, n as usize, Reader::of(client).outside_rooms(), None);
+            Want { since: Some(at), reads, .. } if reads.covers(at, top) => {
+                self.read(cx, index, Purpose::Sub { to, want }, false);
             }
+            Want { recent: Some(n), reads, .. } if n > 0 && reads != Reads::Nothing => self.recent(cx, index, to, want),
             Want { since, .. } => {
                 let recovered = since.map(|_| false);
                 let start = Start { top, end: top.offset, recovered, publications: Vec::new() };
@@ -209,16 +209,12 @@ impl Homes {
         Ok(())
     }
 
-    fn recent(
-        &mut self,
-        cx: &mut Cx<'_>,
-        index: u32,
-        to: ReplyAddress,
-        count: usize,
-        reader: Reader,
-        recovered: Option<bool>,
-    ) {
-        let scan = Scan::new(Range::NEWEST, Some(reader), count, ScanOf::Recent { recovered });
+    /// The `recent` publications: `since` is absent, or cannot be honoured.
+    fn recent(&mut self, cx: &mut Cx<'_>, index: u32, to: ReplyAddress, want: Want) {
+        let reader = Reader::of(want.client).outside_rooms();
+        let range = want.reads.newest(self.homes[index as usize].top());
+        let of = ScanOf::Recent { recovered: want.since.map(|_| false) };
+        let scan = Scan::new(range, Some(reader), want.recent.unwrap_or(0) as usize, of);
         self.read(cx, index, Purpose::Scan { to, scan }, false);
     }
 
@@ -229,13 +225,10 @@ impl Homes {
         to: ReplyAddress,
         query: HistoryQuery,
         reader: Option<Reader>,
+        reads: Reads,
     ) {
-        let range = match query.from {
-            HistoryFrom::Newest => Range::NEWEST,
-            HistoryFrom::Since(at) => Range::After(at),
-            HistoryFrom::Before(at) => Range::before(at),
-        };
-        let scan = Scan::new(range, reader, query.limit as usize, ScanOf::History);
+        let (range, is_foreign) = reads.range(query.from, self.homes[index as usize].top());
+        let scan = Scan::new(range, reader, query.limit as usize, ScanOf::History { is_foreign });
         self.read(cx, index, Purpose::Scan { to, scan }, false);
     }
 
@@ -283,8 +276,9 @@ impl Homes {
         }
         let Some(page) = scan.found else { return };
         match scan.of {
-            ScanOf::History => {
+            ScanOf::History { is_foreign } => {
                 let Page { publications, top, reset, rest, .. } = page;
+                let reset = reset || is_foreign;
                 let channel = home.name.clone();
                 let history = Box::new(History { channel, top, publications, more: rest == Rest::More, reset });
                 self.answer(cx, index, to.shard, ToEdge::History { token: to.token, result: Ok(history) });
@@ -340,10 +334,7 @@ impl Homes {
                 Start { top, end: since.offset, recovered: Some(true), publications: Vec::new() }
             }
             // `since` cannot be honoured: the `recent` publications are read in a second step, with `recovered: false`.
-            (false, Some(n)) if n > 0 => {
-                let reader = Reader::of(want.client).outside_rooms();
-                return self.recent(cx, index, to, n as usize, reader, Some(false));
-            }
+            (false, Some(n)) if n > 0 => return self.recent(cx, index, to, want),
             (false, _) => Start { top, end: top.offset, recovered: Some(false), publications: Vec::new() },
         };
         self.answer(cx, index, to.shard, ToEdge::Subscribed { token: to.token, result: Ok(start) });

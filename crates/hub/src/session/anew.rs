@@ -6,14 +6,12 @@
 //! as it is, and it also does if the home refuses. Its reason stays, and so do its presence and the signals that wait.
 
 use super::pending::{Pending, ReplyTo};
-use super::subscribe::may_read;
 use super::{Cx, Sessions};
 use crate::edge::batch;
 use crate::error::{Error, ErrorCode};
 use crate::ids::SessionRef;
 use crate::message::{ReplyBody, SubOptions};
 use crate::peer::{Start, Takes, Want};
-use crate::rules::Action;
 
 impl Sessions {
     /// The subscription in this slot is to begin anew. Later commands on its channel wait for the home's answer.
@@ -29,8 +27,8 @@ impl Sessions {
         let (sub, edge, client) = (session.subs[slot].id, session.subs[slot].edge, session.client);
         let channel = options.channel.clone();
         session.extra().lanes.block(&channel);
-        let may_read = may_read(cx, &options.channel, Action::ReadHistory, session.entitlement()).is_ok();
-        let want = Want { since: options.since, recent: options.recent, may_read, takes: Takes::None, client };
+        let reads = session.reads(cx, &options.channel);
+        let want = Want { since: options.since, recent: options.recent, reads, takes: Takes::None, client };
         let token = self.pending.insert(Pending::Anew { session: at, sub, reply, options: Box::new(options) });
         self.ask_sub(cx, edge, token, want, None);
     }

@@ -19,6 +19,7 @@ use crate::message::{
 };
 use crate::name::ChannelName;
 use crate::peer::{PeerBody, PendingToken, ReplyAddress, ToHome};
+use crate::reads::Reads;
 use crate::rules::{Denial, SenderShown};
 use crate::store::Entry;
 use crate::timer::Timer;
@@ -85,9 +86,9 @@ impl Sessions {
                 check::signal(cx, &mut signal, Author::App)?;
                 self.app_signal(cx, token, *signal)
             }
-            AppCommand::History { channel, query } => {
-                self.ask_home(cx, &channel, Pending::App(token), |token| ToHome::History { token, query, reader: None })
-            }
+            AppCommand::History { channel, query } => self.ask_home(cx, &channel, Pending::App(token), |token| {
+                ToHome::History { token, query, reader: None, reads: Reads::All }
+            }),
             AppCommand::HistoryRemove { channel } => {
                 self.ask_home(cx, &channel, Pending::App(token), |token| ToHome::Purge { token })
             }

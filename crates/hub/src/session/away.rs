@@ -7,7 +7,7 @@
 use super::table::Session;
 use super::{Cx, Sessions};
 use crate::hook::Ended;
-use crate::peer::{KeptStay, KeptSub};
+use crate::peer::{Joined, KeptStay, KeptSub};
 use crate::rng::Keyed;
 use std::collections::{BTreeMap, HashMap};
 
@@ -73,8 +73,13 @@ impl Session {
         let extra = self.extra.as_ref().map_or(0, |extra| {
             let entered = extra.entered.iter().map(|entered| SESSION_BYTES / 4 + entered.entry.data.len());
             let granted = extra.granted.iter().map(|channel| NAME_BYTES + channel.as_str().len());
+            let joined = extra.joined.iter().map(|it| size_of::<Joined>() + NAME_BYTES + it.channel.as_str().len());
             let sends = extra.sends.as_ref().map_or(0, |sends| sends.bytes());
-            extra.kept.iter().map(kept).sum::<usize>() + entered.sum::<usize>() + granted.sum::<usize>() + sends
+            extra.kept.iter().map(kept).sum::<usize>()
+                + entered.sum::<usize>()
+                + granted.sum::<usize>()
+                + joined.sum::<usize>()
+                + sends
         });
         let identity = self.identity().map_or(0, |identity| {
             let granted = identity.proof.granted.iter().map(|channel| NAME_BYTES + channel.as_str().len());

@@ -12,6 +12,7 @@ use crate::ids::{SeatId, SessionRef};
 use crate::message::{Audience, Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{RateWindow, ToHome};
+use crate::reads::Reads;
 use crate::rules::{Action, Denial, Entitlement, RateLimit, Rule, SenderShown, Verdict, Who};
 use crate::store::{Entry, Reader};
 use bytes::Bytes;
@@ -176,8 +177,9 @@ impl Sessions {
             Command::History { channel, query } => {
                 let client = self.sessions.get(at).map(|session| session.client);
                 let reader = client.map(|client| Reader::of(client).outside_rooms());
-                let action = Action::ReadHistory;
-                self.ask_page(cx, at, &reply, channel, action, |token| ToHome::History { token, query, reader })
+                let reads = self.sessions.get(at).map_or(Reads::Nothing, |session| session.reads(cx, &channel));
+                let message = |token| ToHome::History { token, query, reader, reads };
+                self.ask_page(cx, at, &reply, channel, Action::ReadHistory, message)
             }
             Command::Connect(_)
             | Command::Leave
@@ -431,6 +433,9 @@ impl Sessions {
         message: impl FnOnce(crate::peer::PendingToken) -> ToHome,
     ) -> Result<(), Error> {
         self.may(cx, at, &channel, action, 0)?;
+        if action == Action::ReadHistory {
+            self.has_joined(cx, at, &channel)?;
+        }
         if let Some(session) = self.sessions.get(at) {
             session.pages += 1;
             self.pause_session(cx, at);

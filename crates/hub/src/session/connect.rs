@@ -179,6 +179,9 @@ impl Sessions {
             if !adopted.granted.is_empty() {
                 session.extra().granted = adopted.granted;
             }
+            if !adopted.joined.is_empty() {
+                session.extra().joined = adopted.joined;
+            }
             if !adopted.rates.is_empty() {
                 session.extra().rates = adopted.rates;
             }
@@ -276,6 +279,7 @@ impl Sessions {
         self.begin_expiry(cx, at);
         if let Some(extra) = self.sessions.get(at).and_then(|session| session.extra.as_mut()) {
             extra.granted.retain(|granted| connect.subscribe.iter().any(|options| options.channel == *granted));
+            extra.joined.retain(|joined| connect.subscribe.iter().any(|options| options.channel == joined.channel));
             extra.kept.retain(|kept| connect.subscribe.iter().any(|it| it.keep && it.channel == kept.channel));
         }
         self.say_again(cx, at, &connect);
@@ -383,6 +387,7 @@ impl Sessions {
                 grace_ms: session.grace_ms,
                 entered: extra.entered,
                 granted: extra.granted,
+                joined: extra.joined,
                 mailbox: mailbox.take(),
                 directed: extra.directed,
                 rates: extra.rates,
@@ -437,6 +442,7 @@ impl Sessions {
         session.spent = adopted.spent;
         session.extra().entered = adopted.entered;
         session.extra().granted = adopted.granted;
+        session.extra().joined = adopted.joined;
         session.extra().rates = adopted.rates;
         session.extra().directed = adopted.directed;
         session.extra().unheard = adopted.unheard.map(|unheard| Box::new(Unheard::adopted(*unheard)));

@@ -121,6 +121,7 @@ impl Sessions {
                 ended += 1;
             }
         }
+        self.note_joins(cx, at);
         self.judge_presence(cx, at);
         ended
     }

@@ -22,6 +22,7 @@ mod connect;
 mod deliver;
 mod forward;
 mod inspect;
+mod joined;
 mod kept;
 mod labelled;
 mod lane;

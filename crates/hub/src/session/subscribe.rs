@@ -19,7 +19,8 @@ use crate::ids::{Epoch, Position, SessionRef};
 use crate::message::{PresenceEntry, Push, ReplyBody, SubOptions, Subscribed, start_of};
 use crate::name::ChannelName;
 use crate::peer::{Entered, PendingToken, Start, Takes, ToHome, Want};
-use crate::rules::{Action, Denial, Entitlement, PresenceMode, Slow, Verdict, Who};
+use crate::reads::Reads;
+use crate::rules::{Action, Denial, Entitlement, Past, PresenceMode, Slow, Verdict, Who};
 use crate::slice::Slice;
 use crate::timer::Timer;
 use crate::watch::Noted;
@@ -76,6 +77,9 @@ impl Sessions {
                 if goes_on.is_some() {
                     self.leave_presence(cx, at, &options.channel);
                 }
+                if let Some(session) = self.sessions.get(at).filter(|_| error.code != ErrorCode::AlreadySubscribed) {
+                    session.left(&options.channel);
+                }
                 return self.finish(cx, at, reply, ReplyBody::Error(error));
             }
         };
@@ -113,9 +117,9 @@ impl Sessions {
             slow: options.slow,
             rooms,
         });
-        let may_read = by_app || may_read(cx, &options.channel, Action::ReadHistory, session.entitlement()).is_ok();
+        let reads = if by_app { Reads::All } else { session.reads(cx, &options.channel) };
         let takes = if by_app { Takes::OneMore } else { Takes::OneOfMax };
-        let want = Want { since: options.since, recent: options.recent, may_read, takes, client: session.client };
+        let want = Want { since: options.since, recent: options.recent, reads, takes, client: session.client };
         let caller = (by == AdmittedBy::Hook).then(|| session.caller());
         self.edges.edges[edge as usize].pending += 1;
         self.sessions.subscriptions += 1;
@@ -315,6 +319,8 @@ impl Sessions {
     fn refuse_sub(&mut self, cx: &mut Cx<'_>, at: SessionRef, slot: usize, error: &Error) -> bool {
         if error.code == ErrorCode::Unavailable {
             self.keep_sub(cx, at.index, slot);
+        } else if let Some(session) = self.sessions.get(at) {
+            session.left(&self.edges.edges[session.subs[slot].edge as usize].name);
         }
         self.take_sub(cx, at.index, slot)
     }
@@ -387,6 +393,10 @@ impl Sessions {
                 cx.effects.note(session.note(Noted::NotRecovered { channel }));
             }
             None => {}
+        }
+        let channel = &self.edges.edges[edge as usize].name;
+        if cx.rules.of(channel).is_some_and(|rule| rule.read == Past::SinceJoin) {
+            session.joins(channel, start.top);
         }
         let sub = &mut session.subs[slot];
         let more = start.end < start.top.offset;
@@ -505,7 +515,10 @@ impl Sessions {
         let slot = self.edges.find(&channel).and_then(|edge| self.sessions.get(at)?.sub_on(edge));
         let Some(slot) = slot else {
             // Its return was refused, and the client does not try again.
-            self.sessions.get(at).and_then(|session| session.take_kept(&channel));
+            if let Some(session) = self.sessions.get(at) {
+                drop(session.take_kept(&channel));
+                session.left(&channel);
+            }
             let error =
                 Error::new(ErrorCode::NotSubscribed, format!("this connection is not subscribed to {channel:?}"));
             return self.finish(cx, at, reply, ReplyBody::Error(error.on(&channel)));
@@ -696,7 +709,7 @@ pub(super) fn may_read(
     caller: Entitlement<'_>,
 ) -> Result<(), Denial> {
     let rule = cx.rules.of(channel).ok_or(Denial::NoRule)?;
-    if rule.who(action).contains(&Who::Subscriber) {
+    if rule.who(action).contains(&Who::Subscriber) && !rule.hides_past(action) {
         return Ok(());
     }
     cx.rules.judge(channel, action, caller).map(|_| ())

@@ -25,7 +25,7 @@ use crate::ids::{ClientId, ConnId, Epoch, Position, SEATS_MAX, Seat, SeatId, Ses
 use crate::message::{Batch, PresenceEntry, Proof, Publication, Sender, SignalPush};
 use crate::name::ChannelName;
 use crate::page_id::PageId;
-use crate::peer::{Entered, KeptSub, LastDirected, PendingToken, RateWindow};
+use crate::peer::{Entered, Joined, KeptSub, LastDirected, PendingToken, RateWindow};
 use crate::quota::{Cost, Spent};
 use crate::rng::Keyed;
 use crate::rules::{Entitlement, Rule, Slow};
@@ -200,6 +200,8 @@ pub(crate) struct Extra {
     /// Channels that the application has subscribed it to: no rule is asked as long as that subscription lasts, over
     /// cuts too.
     pub(crate) granted: Vec<ChannelName>,
+    /// Where it joined the channels whose rules say `read = "since_join"`, over cuts too.
+    pub(crate) joined: Vec<Joined>,
     /// One for each rule with a rate limit.
     pub(crate) rates: Vec<RateWindow>,
     pub(crate) refreshes: Refreshes,
@@ -228,6 +230,7 @@ impl Extra {
             directed,
             entered,
             granted,
+            joined,
             rates,
             refreshes,
             questions,
@@ -241,6 +244,7 @@ impl Extra {
         let lists = directed.is_empty()
             && entered.is_empty()
             && granted.is_empty()
+            && joined.is_empty()
             && kept.is_empty()
             && rates.is_empty()
             && queued_questions.is_empty()
@@ -445,7 +449,9 @@ impl Session {
         }
     }
 
+    /// Its subscription is over, and with it all that was remembered of it.
     pub(crate) fn revoke(&mut self, channel: &ChannelName) {
+        self.left(channel);
         if let Some(extra) = &mut self.extra {
             extra.granted.retain(|granted| granted != channel);
         }
@@ -786,9 +792,12 @@ mod tests {
         extra.lanes.unblock(&channel);
         assert!(extra.is_empty());
         type Keep = fn(&mut Extra, ChannelName);
-        let kept: [(&str, Keep); 7] = [
+        let kept: [(&str, Keep); 8] = [
             ("the numbers of its sends", |extra, _| extra.sends = Some(Box::default())),
             ("a grant", |extra, channel| extra.granted.push(channel)),
+            ("the place where it joined", |extra, channel| {
+                extra.joined.push(Joined { channel, at: Position { epoch: Epoch(1), offset: 1 } });
+            }),
             ("a rate", |extra, _| extra.rates.push(RateWindow { pattern: "chat:*".into(), start_ms: 0, count: 1 })),
             ("the signals that it has had", |extra, channel| extra.directed.push(LastDirected { channel, number: 1 })),
             ("a refresh", |extra, _| extra.refreshes = Refreshes { asked: 1, applied: 1 }),

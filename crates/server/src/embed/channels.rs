@@ -1,7 +1,7 @@
 //! Rules in code: one builder for each pattern, with the options of a `[[channels]]` table.
 
 use crate::validation::{EventSchemas, Texts, Validation};
-use fanfare_hub::{Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, SenderShown, Slow, Who};
+use fanfare_hub::{Past, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, SenderShown, Slow, Who};
 use std::time::Duration;
 
 /// Builds a rule. It begins closed: no client may subscribe until [`subscribe`](Self::subscribe) allows some.
@@ -65,6 +65,13 @@ impl ChannelRule {
     #[must_use]
     pub fn history_read(mut self, who: impl IntoWho) -> Self {
         self.0.history_read = who.into_who();
+        self
+    }
+
+    /// How far back those read who may read the history. Default: all that it holds.
+    #[must_use]
+    pub fn read(mut self, past: Past) -> Self {
+        self.0.read = past;
         self
     }
 

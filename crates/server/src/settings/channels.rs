@@ -12,8 +12,8 @@ use super::units::{self, Wrong};
 use super::written::{Field, Raw, Written};
 use crate::validation::Validation;
 use fanfare_hub::{
-    Action, CHANNEL_NAME_BYTES_MAX, CLAIM_NAME_BYTES_MAX, ClaimValue, Pattern, PatternError, PresenceMode, RateLimit,
-    Retain, Rule, SenderShown, Slow, Who, show_who,
+    Action, CHANNEL_NAME_BYTES_MAX, CLAIM_NAME_BYTES_MAX, ClaimValue, Past, Pattern, PatternError, PresenceMode,
+    RateLimit, Retain, Rule, SenderShown, Slow, Who, show_who,
 };
 use std::path::Path;
 
@@ -70,6 +70,13 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
         allowed: OTHER_WORDS,
         doc: "Who may read the history: by `history`, and by `recent` and `since` of a subscription. Who may not, and was cut off, \
               gets a gap.",
+    },
+    RuleOption {
+        key: "read",
+        default: "\"all\"",
+        allowed: "\"all\", \"since_join\" or \"none\"",
+        doc: "How far back those read who may read the history: all that it holds (\"all\"), what was published since the client's \
+              subscription began (\"since_join\"), or nothing (\"none\"). The application reads everything.",
     },
     RuleOption {
         key: "presence_read",
@@ -258,7 +265,7 @@ fn rule(
     let (mut subscribe, mut publish, mut signal) = (closed(), closed(), closed());
     let (mut history_read, mut presence_read) = (vec![Who::Subscriber], vec![Who::Subscriber]);
     let (mut history, mut presence, mut slow, mut rate) = (Retain::default(), PresenceMode::Off, Slow::Pull, None);
-    let (mut from, mut max_size, mut max_subscribers) = (SenderShown::Client, None, None);
+    let (mut read, mut from, mut max_size, mut max_subscribers) = (Past::All, SenderShown::Client, None, None);
     let mut validation = Validation::default();
     let (mut options, mut is_known) = (Vec::new(), true);
     for field in fields {
@@ -277,6 +284,7 @@ fn rule(
             "signal" => who(value, Action::Signal).map(|new| signal = new),
             "enter" => who(value, Action::Enter).map(|new| enter = Some(new)),
             "history_read" => who(value, Action::ReadHistory).map(|new| history_read = new),
+            "read" => one_of(value, Past::ALL, Past::word).map(|new| read = new),
             "presence_read" => who(value, Action::ReadPresence).map(|new| presence_read = new),
             "history" => match &value.raw {
                 Raw::Table(fields) => {
@@ -382,6 +390,7 @@ fn rule(
         enter,
         history_read,
         presence_read,
+        read,
         from,
         max_size,
         max_subscribers,
@@ -594,6 +603,9 @@ pub fn show_rule(rule: &Rule) -> Vec<(&'static str, String)> {
     let is_told = |who: &[Who]| *who != [Who::Subscriber];
     shown.extend(is_told(&rule.history_read).then(|| ("history_read", show_who(&rule.history_read))));
     shown.extend(is_told(&rule.presence_read).then(|| ("presence_read", show_who(&rule.presence_read))));
+    if rule.read != Past::All {
+        shown.push(("read", format!("{:?}", rule.read.word())));
+    }
     shown.push(("history", format!("{{ size = {count}, bytes = {bytes:?}, ttl = {ttl:?} }}")));
     let presence = match rule.presence {
         PresenceMode::Off => "false",

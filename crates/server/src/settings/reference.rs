@@ -324,6 +324,20 @@ Reading is part of a subscription unless `history_read` or `presence_read` says 
 `recent` or `presence` without the right to read them is refused. One with `since` begins at the newest publication,
 with `recovered: false`: recovery reads the history too.
 
+`read` says how far back the allowed clients read:
+
+| `read` | `history`, and `recent` of a subscription | `since` of a subscription, after a cut |
+|---|---|---|
+| `all` | all that the history holds | what was missed, as far as the history reaches |
+| `since_join` | what was published since this client subscribed | the same, in the same session: within `session.grace`, with the ticket. A new session has joined anew, and gets `recovered: false` |
+| `none` | refused, with `denied` and the option `read` | `recovered: false`, also in the same session |
+
+With `since_join` a client that was cut and names the channel in its next `connect` is still subscribed. `unsubscribe`,
+a denial and the end of the session end that. A client of `/events`, and one of the chat protocol, begins a session with
+each connection. A client that only reads too slowly gets what it was subscribed for, under every word. After a reload
+that brings `since_join`, a subscription counts from the place that it has reached. The application reads everything,
+and can show it to a client: by `subscribe` with `recent`.
+
 Users are known by their [tokens](auth.md), or by the handlers of a program that
 [embeds Fanfare](../README.md#within-your-rust-program). Without keys in `[auth.keys]`, and without such a program, such
 a rule allows no client, and `check` and `serve` warn of it.

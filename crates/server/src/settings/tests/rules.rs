@@ -1,7 +1,7 @@
 //! The rules of channels as a file has them: options, conditions, and warnings about several rules together.
 
 use super::*;
-use fanfare_hub::{Rule, Who};
+use fanfare_hub::{Past, Rule, Who};
 
 #[test]
 fn a_rule_begins_closed_and_presence_opens_entering() {
@@ -36,6 +36,21 @@ fn conditions_on_claims_are_read_and_shown_as_they_are_written() {
     assert_eq!(show_rule(again.config.rules.iter().next().expect("one")), shown);
     let problems = refused("[[channels]]\nmatch = \"a\"\npublish = { claim = \"role\", in = [\"${UNSET}\"] }\n");
     assert_eq!(problems.len(), 1, "an unset variable is told once: {problems:?}");
+}
+
+#[test]
+fn how_far_back_clients_read_is_one_of_three_words() {
+    let file = |read: &str| format!("[[channels]]\nmatch = \"a\"\nread = \"{read}\"\n");
+    for past in Past::ALL {
+        let settings = load(&file(past.word()));
+        let rule = settings.config.rules.iter().next().expect("one");
+        assert_eq!(rule.read, past);
+        let shown = show_rule(rule).into_iter().find(|(name, _)| *name == "read").map(|(_, value)| value);
+        let expected = Some(format!("{:?}", past.word())).filter(|_| past != Past::All);
+        assert_eq!(shown, expected, "only where it is not the default");
+    }
+    assert_eq!(load("[[channels]]\nmatch = \"a\"\n").config.rules.iter().next().expect("one").read, Past::All);
+    assert_eq!(refused(&file("since-join"))[0].hint, "did you mean \"since_join\"?");
 }
 
 #[test]
