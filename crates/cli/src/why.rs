@@ -9,7 +9,8 @@ use crate::output::print;
 use crate::token::{look, read_token};
 use fanfare::auth::{Inspected, claimed};
 use fanfare::hub::{
-    Action, Capture, ChannelName, Denial, Entitlement, Error, Given, Identified, Past, PayloadOf, UserId, Verdict, show_who,
+    Action, CallerKind, Capture, ChannelName, Denial, Entitlement, Error, Given, Identified, Past, PayloadOf, UserId,
+    Verdict, show_who,
 };
 use fanfare::settings::{Partial, PlacedRule, Problem, Problems, RulePlace, Settings, show_rule};
 use std::fmt::Write as _;
@@ -182,7 +183,11 @@ struct Explanation {
 
 fn explain(settings: &Settings, who: &Identified, wanted: Wanted, channel: &ChannelName) -> Explanation {
     let user = who.user.as_ref();
-    let caller = user.map_or("an anonymous caller".to_owned(), |user| format!("the user {:?}", &*user.0));
+    let caller = match user {
+        Some(user) => format!("the user {:?}", &*user.0),
+        None if who.claims.is_some() || !who.grants.is_empty() => "a caller without a user".to_owned(),
+        None => "an anonymous caller".to_owned(),
+    };
     let rules = &settings.config.rules;
     let action = rules.of(channel).map_or(wanted.action(), |rule| rule.decided_by(wanted.action()));
     let judged = |caller: Entitlement<'_>| rules.verdict(channel, action, caller);
@@ -253,13 +258,17 @@ fn verdict_leans_on_subscribe(verdict: &Result<Verdict<'_>, Denial>, option: Opt
 fn because(denial: &Denial) -> String {
     match denial {
         Denial::NoRule => "no rule matches this name".to_owned(),
-        Denial::Capture { capture: Capture::Claim(name), .. } => {
-            format!("the caller's claim `{name}` is another than that in the channel's name, or none")
+        Denial::Capture { capture: Capture::Claim(name), caller, .. } => {
+            match caller.claims.first().and_then(|claim| claim.value.as_ref()) {
+                Some(value) => format!("the caller's claim `{name}` is {value}, and not that in the channel's name"),
+                None => format!("the channel's name holds the claim `{name}`, and the caller has none"),
+            }
         }
-        Denial::Capture { authenticated: true, .. } => "the channel belongs to another user".to_owned(),
-        Denial::Capture { authenticated: false, .. } => {
-            "the channel belongs to a user, and the caller is anonymous".to_owned()
-        }
+        Denial::Capture { caller, .. } => match caller.kind {
+            CallerKind::User => "the channel belongs to another user".to_owned(),
+            CallerKind::WithoutUser => "the channel belongs to a user, and the caller has none".to_owned(),
+            CallerKind::Anonymous => "the channel belongs to a user, and the caller is anonymous".to_owned(),
+        },
         Denial::Option { allows, .. } if allows == "\"server\"" => "only the application may, by its API".to_owned(),
         Denial::Option { allows, .. } if allows == "\"nobody\"" => {
             "no client may; the application may, by its API".to_owned()
@@ -267,8 +276,14 @@ fn because(denial: &Denial) -> String {
         Denial::Option { allows, .. } if allows == "\"grant\"" => {
             "only a client may whose token grants it (claim `channels`)".to_owned()
         }
-        Denial::Option { authenticated: true, .. } => "the option does not let this user in".to_owned(),
-        Denial::Option { authenticated: false, .. } => "the option does not let an anonymous caller in".to_owned(),
+        Denial::Option { caller, .. } => {
+            let who = match caller.kind {
+                CallerKind::User => "this user",
+                CallerKind::WithoutUser => "a caller without a user",
+                CallerKind::Anonymous => "an anonymous caller",
+            };
+            format!("the option does not let {who} in{}", caller.shown())
+        }
         Denial::Past { .. } => "no client reads past publications; the application may, by its API".to_owned(),
         Denial::NoHook { .. } => "only a handler of the application could let the caller in".to_owned(),
     }

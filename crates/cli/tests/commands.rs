@@ -244,12 +244,20 @@ fn why_decides_for_claims_and_for_tokens() {
     let editor = r#"{"sub":"ada","team":["red","blue"],"role":"editor"}"#;
     let guest = r#"{"sub":"bob","team":"green","role":"guest"}"#;
     assert_eq!(decision(&["--claims", editor, "publish", "team:red:news"]), allowed());
-    let of_claim = "the caller's claim `team` is another than that in the channel's name, or none";
+    let of_claim = "the caller's claim `team` is \"green\", and not that in the channel's name";
     assert_eq!(decision(&["--claims", guest, "subscribe", "team:red:news"]), denied(of_claim));
     assert_eq!(
         decision(&["--claims", guest, "publish", "team:green:a"]),
-        denied("the option does not let this user in")
+        denied("the option does not let this user in: its claim `role` is \"guest\"")
     );
+    let nobody = r#"{"role":"guest"}"#;
+    let of_none = "the channel's name holds the claim `team`, and the caller has none";
+    assert_eq!(
+        decision(&["--claims", nobody, "subscribe", "team:green:a"]),
+        denied("the option does not let a caller without a user in")
+    );
+    let editor_of_none = r#"{"role":"editor"}"#;
+    assert_eq!(decision(&["--claims", editor_of_none, "publish", "team:green:a"]), denied(of_none));
     let of_grant = "only a client may whose token grants it (claim `channels`)";
     assert_eq!(decision(&["--claims", editor, "history", "team:red:a"]), denied(of_grant));
     let made = folder.run(&[

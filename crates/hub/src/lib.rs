@@ -98,8 +98,8 @@ pub use quota::{Bucket, Quotas, Rate};
 pub use reach::example_name;
 pub use rng::Rng;
 pub use rules::{
-    Action, ClaimIs, Denial, Entitlement, Grant, Past, PresenceMode, RateLimit, Retain, Rule, Rules, SenderShown, Slow,
-    Verdict, Who, show_who,
+    Action, CallerKind, ClaimIs, Denial, DeniedCaller, DeniedClaim, Entitlement, Grant, Past, PresenceMode, RateLimit,
+    Retain, Rule, Rules, SenderShown, Slow, Verdict, Who, show_who,
 };
 pub use session::{HeartbeatKind, Opened};
 pub use shard::{Input, Shard, ShardConfig, Stats};

@@ -5,14 +5,16 @@
 //! is compared with the caller afterwards, so that a difference is a denial and never falls through to a looser rule
 //! below.
 
+mod denial;
+
 use crate::check::DataCheck;
 use crate::claims::{self, ClaimValue, Found};
-use crate::error::{Error, ErrorCode};
 use crate::ids::UserId;
-use crate::name::ChannelName;
 use crate::pattern::{Capture, Pattern};
 use std::fmt;
 use std::sync::Arc;
+
+pub use denial::{CallerKind, Denial, DeniedCaller, DeniedClaim};
 
 /// Who may do something. A rule holds a list of these and any of them suffices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,14 @@ impl Who {
     /// The same for values of several kinds.
     pub fn claim_of(name: &str, one_of: Vec<ClaimValue>) -> Who {
         Who::Claim(Arc::new(ClaimIs { name: name.into(), one_of }))
+    }
+
+    /// The claim that it asks about.
+    fn claim_asked(&self) -> Option<&str> {
+        match self {
+            Who::Claim(claim) => Some(&claim.name),
+            _ => None,
+        }
     }
 
     /// The word in the configuration; `claim` for a condition that is a table there.
@@ -402,83 +412,6 @@ impl Action {
     }
 }
 
-/// Why a caller may not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Denial {
-    /// No rule matches the name.
-    NoRule,
-    /// The option of this rule does not list the caller.
-    Option {
-        /// The rule's pattern.
-        rule: Box<str>,
-        /// The wanted action.
-        action: Action,
-        /// The words of the option.
-        allows: String,
-        /// Whether the caller has a user.
-        authenticated: bool,
-    },
-    /// The option lists the caller, but a capture such as `{user}` is another's segment of the name.
-    Capture {
-        /// The rule's pattern.
-        rule: Box<str>,
-        /// Which.
-        capture: Capture,
-        /// The wanted action.
-        action: Action,
-        /// Whether the caller has a user.
-        authenticated: bool,
-    },
-    /// The rule shows no past publications to any client.
-    Past {
-        /// The rule's pattern.
-        rule: Box<str>,
-    },
-    /// Only the application could let the caller in, and it was not asked or has no handler for it.
-    NoHook {
-        /// The rule's pattern.
-        rule: Box<str>,
-        /// The wanted action.
-        action: Action,
-    },
-}
-
-impl Denial {
-    /// The error that the caller gets.
-    pub fn into_error(self, channel: &ChannelName) -> Error {
-        match self {
-            Denial::NoRule => Error::new(ErrorCode::NoRule, format!("no rule matches the channel {channel:?}")),
-            Denial::Option { rule, action, allows, authenticated } => {
-                let caller = if authenticated { "an authenticated" } else { "an anonymous" };
-                let option = action.option();
-                let message = format!("the rule {rule:?} says {option} = {allows}; {caller} caller is not among them");
-                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
-            }
-            Denial::Past { rule } => {
-                let none = Past::Nothing.word();
-                let message = format!("the rule {rule:?} says read = {none:?}: no client reads past publications");
-                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option("read")
-            }
-            Denial::NoHook { rule, action } => {
-                let option = action.option();
-                let message =
-                    format!("the rule {rule:?} leaves {option} to a handler of the application, and none answers");
-                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(option)
-            }
-            Denial::Capture { rule, capture, action, authenticated } => {
-                let caller = match (&capture, authenticated) {
-                    (_, false) => "the caller is anonymous",
-                    (Capture::User, true) => "the caller is another",
-                    (Capture::Claim(_), true) => "the caller has another, or none",
-                };
-                let message = format!("the rule {rule:?} is for the {capture} in the channel's name, and {caller}");
-                Error::new(ErrorCode::Denied, message).by_rule(&rule).by_option(action.option())
-            }
-        }
-        .on(channel)
-    }
-}
-
 /// The rules' verdict. The application may have to be asked. A [`Denial`] is final: no handler is asked.
 #[derive(Debug, Clone, Copy)]
 pub enum Verdict<'r> {
@@ -561,7 +494,6 @@ impl Rules {
         }
         let action = rule.decided_by(action);
         let words = rule.who(action);
-        let authenticated = caller.user.is_some();
         let verdict = if allows(rule, name, action, &caller) {
             Verdict::Allowed(rule)
         } else if words.contains(&Who::Hook) {
@@ -572,13 +504,23 @@ impl Rules {
         } else {
             // The option is reported before a capture that differs: with the right user the caller would still be
             // refused.
-            let allows = show_who(words);
-            return Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, authenticated });
+            let (allows, asked) = (show_who(words), words.iter().filter_map(Who::claim_asked));
+            let caller = DeniedCaller::of(&caller, asked);
+            return Err(Denial::Option { rule: rule.pattern.as_str().into(), action, allows, caller });
         };
         // Compared even where the option says `anyone`: the pattern itself says whose channel this is.
         if let Some(capture) = rule.pattern.differing(name, |capture, segment| caller.has(capture, segment)) {
+            let asked = match capture {
+                Capture::User => None,
+                Capture::Claim(name) => Some(&**name),
+            };
             let (rule, capture) = (rule.pattern.as_str().into(), capture.clone());
-            return Err(Denial::Capture { rule, capture, action, authenticated });
+            return Err(Denial::Capture {
+                rule,
+                capture,
+                action,
+                caller: DeniedCaller::of(&caller, asked.into_iter()),
+            });
         }
         Ok(verdict)
     }
@@ -605,6 +547,7 @@ fn allows(rule: &Rule, name: &str, action: Action, caller: &Entitlement<'_>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::ChannelName;
 
     fn user(name: &str) -> UserId {
         UserId(name.into())
@@ -707,17 +650,21 @@ mod tests {
         assert_eq!(judge(Action::Subscribe, &format!("{{\"level\":7,{team}}}")), Ok(()));
         let words = "the rule \"team:{claims.org.team}:*\"";
         let option = r#"[{ claim = "role", in = ["admin"] }, { claim = "level", in = [7] }]"#;
-        let of_option = format!("{words} says subscribe = {option}; an authenticated caller is not among them");
+        let of_option = format!(
+            "{words} says subscribe = {option}; an authenticated caller is not among them: it has no claim `role`, and \
+             its claim `level` is \"7\""
+        );
         assert_eq!(judge(Action::Subscribe, &format!("{{\"level\":\"7\",{team}}}")), Err(of_option.into()));
-        let of_capture =
-            format!("{words} is for the claim `org.team` in the channel's name, and the caller has another, or none");
-        for claims in [
-            r#"{"role":"admin","org":{"team":"blue"}}"#,
-            r#"{"role":"admin"}"#,
-            r#"{"role":"admin","org":{"team":"*"}}"#,
+        let of_capture = |caller: &str| {
+            format!("{words} is for the claim `org.team` in the channel's name, and {caller}").into_boxed_str()
+        };
+        for (claims, caller) in [
+            (r#"{"role":"admin","org":{"team":"blue"}}"#, "the caller's is \"blue\""),
+            (r#"{"role":"admin"}"#, "the caller has none"),
+            (r#"{"role":"admin","org":{"team":"*"}}"#, "the caller's is \"*\""),
         ] {
-            assert_eq!(judge(Action::Subscribe, claims), Err(of_capture.as_str().into()), "{claims}");
-            assert_eq!(judge(Action::Publish, claims), Err(of_capture.as_str().into()), "{claims}");
+            assert_eq!(judge(Action::Subscribe, claims), Err(of_capture(caller)), "{claims}");
+            assert_eq!(judge(Action::Publish, claims), Err(of_capture(caller)), "{claims}");
         }
     }
 
