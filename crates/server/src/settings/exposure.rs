@@ -12,8 +12,10 @@ use crate::config::AdminOn;
 use crate::config::address::Address;
 use crate::config::auth::is_private;
 use crate::config::origin::Origins;
+use crate::config::url::HttpUrl;
 use fanfare_hub::{Action, Rule, Who, show_who};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// The words of `allow_insecure`.
 pub(super) const WORDS: &[&str] = &[PLAINTEXT, OPEN_RULES, ANY_ORIGIN, ANY_PROXY, PUBLIC_ADMIN, WEAK_KEYS, UNCHECKED];
@@ -104,6 +106,9 @@ impl Exposure<'_> {
         }
         if self.is_known(&["listen", "auth", "hooks"]) {
             all.extend(self.unchecked_tokens());
+        }
+        if self.is_known(&["hooks"]) {
+            all.extend(self.plain_hooks());
         }
         all
     }
@@ -261,6 +266,33 @@ impl Exposure<'_> {
         all
     }
 
+    /// Hooks that leave this network without encryption: the names of users, their tokens and what they say. It is a
+    /// warning, because a name says little about the way to its host.
+    fn plain_hooks(&self) -> Vec<Problem> {
+        let hooks = &self.settings.hooks;
+        let written = [
+            ("hooks.url", &hooks.url),
+            ("hooks.notify_url", &hooks.notify_url),
+            ("hooks.connect_url", &hooks.connect_url),
+            ("hooks.refresh_url", &hooks.refresh_url),
+            ("hooks.subscribe_url", &hooks.subscribe_url),
+            ("hooks.publish_url", &hooks.publish_url),
+            ("hooks.rpc_url", &hooks.rpc_url),
+        ];
+        let one = |(key, text): (&'static str, &String)| {
+            let url = HttpUrl::new(text).ok().filter(|url| !url.is_https && !is_near(&url.host))?;
+            let problem = format!(
+                "what clients show and say would be sent unencrypted to {}, where everybody on the way can read and \
+                 change it",
+                url.host
+            );
+            let hint = "write https://, or give the application an address in your own network";
+            let danger = self.danger(PLAINTEXT, key, problem, hint)?;
+            Some(as_warning(Problem { severity: Severity::Warning, ..danger }))
+        };
+        written.into_iter().filter_map(one).collect()
+    }
+
     /// On a loopback address it is a warning.
     fn unchecked_tokens(&self) -> Option<Problem> {
         let Settings { config, .. } = self.settings;
@@ -296,6 +328,19 @@ fn is_public(address: &Address) -> bool {
         Address::Tcp(address) => !address.ip().to_canonical().is_loopback(),
         Address::Unix(_) => false,
     }
+}
+
+/// Whether a host is in the network of this machine, as far as its name tells: a private address, a name without a dot
+/// as containers have it, or one of a domain that is none of the Internet's.
+fn is_near(host: &str) -> bool {
+    const DOMAINS: [&str; 8] =
+        [".localhost", ".local", ".internal", ".lan", ".home.arpa", ".svc", ".test", ".cluster.local"];
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return is_private(ip.to_canonical());
+    }
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    !name.contains('.') || DOMAINS.iter().any(|domain| name.ends_with(domain))
 }
 
 /// Whether channels of any kind are among those of a rule: its first segment is a wildcard.
@@ -458,6 +503,45 @@ mod tests {
             assert_eq!(dangers(&settings), *warnings, "{name}: {:?}", settings.warnings());
         }
         std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn a_hook_that_leaves_the_network_without_encryption_is_warned_of() {
+        let rule = "[[channels]]\nmatch = \"news:*\"\nsubscribe = \"anyone\"\n";
+        let hooks = |key: &str, url: &str| {
+            let url = format!("{key} = \"{url}\"\n");
+            let usual = if key == "url" { "" } else { "url = \"https://app.example/\"\n" };
+            format!(
+                "[hooks]\n{usual}{url}ask = [\"connect\", \"refresh\", \"subscribe\", \"publish\", \"rpc\"]\nnotify = \"join\"\n{rule}"
+            )
+        };
+        let rows = [
+            ("http://app.example/hooks", true),
+            ("http://app.example:8080/hooks", true),
+            ("http://1.1.1.1/", true),
+            ("http://[2606:4700::1111]/", true),
+            ("https://app.example/", false),
+            ("http://127.0.0.1:3000/", false),
+            ("http://[::1]:3000/", false),
+            ("http://10.1.2.3/", false),
+            ("http://192.168.1.7:3000/", false),
+            ("http://localhost:3000/", false),
+            ("http://app:3000/", false),
+            ("http://app.default.svc.cluster.local/", false),
+            ("http://app.internal./", false),
+        ];
+        for key in ["url", "notify_url", "connect_url", "refresh_url", "subscribe_url", "publish_url", "rpc_url"] {
+            for (url, expected) in rows {
+                let file = hooks(key, url);
+                let settings = load(&file).unwrap_or_else(|problems| panic!("{file}: {problems}"));
+                let found: Vec<&Problem> =
+                    settings.warnings().iter().filter(|problem| problem.key == format!("hooks.{key}")).collect();
+                assert_eq!(found.len(), usize::from(expected), "{file}: {found:?}");
+                assert!(found.iter().all(|problem| problem.severity == Severity::Warning), "{found:?}");
+                let accepted = load(&format!("allow_insecure = [\"plaintext\"]\n{file}")).expect("served");
+                assert_eq!(dangers(&accepted), 0, "{file}");
+            }
+        }
     }
 
     #[test]
