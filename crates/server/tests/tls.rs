@@ -134,6 +134,24 @@ fn browsers_are_told_to_come_over_tls_alone_where_the_option_is_set() {
             }
         }
     }
+    // Of WebSockets too, granted and refused, on either parser.
+    let server = server(Config { hsts: std::time::Duration::from_secs(60), ..config() }, &pair);
+    for (path, status) in [("/echo", "101"), ("/nothing", "404")] {
+        for is_first in [true, false] {
+            let mut stream = secure(server.address, client(&pair.pem, &["http/1.1"]));
+            if !is_first {
+                stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
+                let length = head(&mut stream).to_ascii_lowercase();
+                let length = length.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+                let mut body = vec![0; length.and_then(|length| length.parse().ok()).expect("a length")];
+                stream.read_exact(&mut body).expect("a body");
+            }
+            stream.write_all(&upgrade(server.address, path, &[], &[])).expect("the server reads");
+            let head = head(&mut stream).to_ascii_lowercase();
+            assert!(head.starts_with(&format!("http/1.1 {status} ")), "{path}: {head}");
+            assert_eq!(head.matches("\r\nstrict-transport-security: max-age=60\r\n").count(), 1, "{path}: {head}");
+        }
+    }
     let plain =
         Server::of(Fanfare::builder(()).config(Config { hsts: std::time::Duration::from_secs(60), ..config() }));
     let mut socket = connect(plain.address);

@@ -28,6 +28,7 @@ use fanfare_wire::websocket::deflate::{Agreed, Window, negotiate};
 use fanfare_wire::websocket::{Accepted, accept, is_upgrade};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use tower::ServiceExt as _;
 
@@ -126,6 +127,7 @@ pub(crate) struct Granted<'a> {
     pub(crate) request: Option<RequestInfo>,
     /// The id of the session of Engine.IO that it is for, if it begins none. It is unchecked.
     pub(crate) sid: Option<Box<str>>,
+    hsts: Option<HeaderValue>,
 }
 
 /// The answer to a page's request on a connection over a limit, and to a client whose session would be.
@@ -188,7 +190,11 @@ impl Routes {
             logs::refused(Asked::WebSocket, &id, &request.peer, request.uri.path(), status, why);
             let path = request.uri.path();
             let asker = Asker::of(request.method, self.below(path).unwrap_or(path), request.headers.iter().copied());
-            refused.identified(id).to(asker)
+            let refused = refused.identified(id).to(asker);
+            match &self.hsts {
+                Some(hsts) => refused.with(header::STRICT_TRANSPORT_SECURITY, hsts.clone()),
+                None => refused,
+            }
         })
     }
 
@@ -239,6 +245,7 @@ impl Routes {
             subprotocol: asked.and(upgrade.protocol.subprotocol()),
             request: upgrade.needs_request.then(kept),
             sid,
+            hsts: self.hsts.clone(),
             accepted,
         })
     }
@@ -420,7 +427,10 @@ impl Granted<'_> {
     /// Appends the head of the answer that makes the connection a WebSocket.
     pub(crate) fn put_head(&self, out: &mut Vec<u8>) {
         let extensions = self.extensions.map(|extensions| (header::SEC_WEBSOCKET_EXTENSIONS.as_str(), extensions));
-        self.accepted.respond(out, self.subprotocol, extensions.as_slice());
+        let hsts = self.hsts.as_ref().and_then(|hsts| hsts.to_str().ok());
+        let hsts = hsts.map(|hsts| (header::STRICT_TRANSPORT_SECURITY.as_str(), hsts));
+        let more: SmallVec<[_; 2]> = extensions.into_iter().chain(hsts).collect();
+        self.accepted.respond(out, self.subprotocol, &more);
     }
 
     /// The answer that makes the connection a WebSocket.
@@ -435,6 +445,9 @@ impl Granted<'_> {
         }
         if let Some(extensions) = self.extensions {
             response = response.header(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
+        }
+        if let Some(hsts) = &self.hsts {
+            response = response.header(header::STRICT_TRANSPORT_SECURITY, hsts);
         }
         response.body(Body::empty()).expect("every part of this response is a valid header")
     }
