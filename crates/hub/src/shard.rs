@@ -322,6 +322,7 @@ impl Shard {
     pub fn stats(&self) -> Stats {
         let mut counts = self.sessions.counts.clone();
         counts.add(&self.homes.counts);
+        counts.limited_times("signals_waiting_max", self.sessions.signals_dropped());
         Stats {
             sessions: self.sessions.session_count(),
             edges: self.sessions.edge_count(),

@@ -47,7 +47,7 @@ pub struct Counts {
     pub errors: Vec<u64>,
     /// Refusals by a rule, an option of it, or a handler.
     pub denials: Vec<Denied>,
-    /// Refusals at limits of the server, by the name of the option.
+    /// How often limits of the server were reached, by the name of the option.
     pub limits: Vec<(&'static str, u64)>,
 }
 
@@ -137,11 +137,17 @@ impl Counts {
         true
     }
 
-    /// Counts a refusal at a limit. There are few of them: the names are of the code.
+    /// Counts that a limit was reached. There are few of them: the names are of the code.
     pub(crate) fn limited(&mut self, limit: &'static str) {
+        self.limited_times(limit, 1);
+    }
+
+    /// The same for so many times.
+    pub(crate) fn limited_times(&mut self, limit: &'static str, times: u64) {
         match self.limits.iter_mut().find(|(name, _)| *name == limit) {
-            Some((_, count)) => *count += 1,
-            None => self.limits.push((limit, 1)),
+            Some((_, count)) => *count += times,
+            None if times > 0 => self.limits.push((limit, times)),
+            None => {}
         }
     }
 
@@ -162,6 +168,7 @@ impl Counts {
         self.signals += other.signals;
         self.store_failures += other.store_failures;
         self.epochs_lost += other.epochs_lost;
+        self.limited_times("presence_entries_max", other.presence_limited);
     }
 }
 
@@ -173,6 +180,8 @@ pub(crate) struct HomeCounts {
     pub(crate) signals: u64,
     pub(crate) store_failures: u64,
     pub(crate) epochs_lost: u64,
+    /// Channels of which only the number of members is told from then on.
+    pub(crate) presence_limited: u64,
 }
 
 #[cfg(test)]

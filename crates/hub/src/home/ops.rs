@@ -334,6 +334,7 @@ impl Homes {
     /// A message is answered with the error that the store cannot be asked now.
     pub(super) fn turn_away(&mut self, cx: &mut Cx<'_>, name: &ChannelName, from: ShardId, message: ToHome) {
         let error = unavailable(cx.limits, name);
+        let error = if self.is_full(cx.limits) { error.by_limit("store_waiting_bytes_max") } else { error };
         self.refuse(cx, name, from, message, error);
     }
 

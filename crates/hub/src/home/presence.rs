@@ -176,6 +176,9 @@ impl Homes {
             let push = Arc::new(PresencePush { channel, kind, entry, still_there, seq, ts_ms });
             return self.tell_interested(cx, index, |_| ToEdge::PresenceChange(push.clone()));
         }
+        if !names && mode == PresenceMode::Full && !presence.counting {
+            self.counts.presence_limited += 1;
+        }
         presence.counting = true;
         if !presence.count_due {
             presence.count_due = true;

@@ -55,9 +55,8 @@ impl Sessions {
                 let max = cx.limits.asked_max;
                 if self.asks.len() >= max {
                     let message = format!("{max} questions to members wait for answers, the limit (asked_max)");
-                    let mut error = Error::new(ErrorCode::Unavailable, message);
-                    error.retry_after_ms = Some(RETRY_AFTER_MS);
-                    return Err(error);
+                    let error = Error::new(ErrorCode::Unavailable, message).by_limit("asked_max");
+                    return Err(error.after_ms(RETRY_AFTER_MS));
                 }
                 let answers = Answers { answers: Vec::new(), asked: 0, left: 0, timed_out: false };
                 let until_ms = cx.now.mono_ms.saturating_add(timeout_ms);

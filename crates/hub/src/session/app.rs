@@ -49,9 +49,8 @@ impl Sessions {
         let result = if self.app_outstanding > max && !is_bounded {
             let message =
                 format!("{max} commands of the application wait for an answer, the limit (app_outstanding_max)");
-            let mut error = Error::new(ErrorCode::Unavailable, message);
-            error.retry_after_ms = Some(RETRY_AFTER_MS);
-            Err(error)
+            let error = Error::new(ErrorCode::Unavailable, message).by_limit("app_outstanding_max");
+            Err(error.after_ms(RETRY_AFTER_MS))
         } else {
             self.try_app(cx, token, command)
         };
@@ -228,6 +227,9 @@ impl Sessions {
     /// Gives the application the outcome of its command.
     pub(super) fn answer_app(&mut self, cx: &mut Cx<'_>, token: AppToken, result: Result<AppAnswer, Error>) {
         self.app_outstanding -= 1;
+        if let Some(limit) = result.as_ref().err().and_then(|error| error.limit) {
+            self.counts.limited(limit);
+        }
         let answer = result.unwrap_or_else(AppAnswer::Error);
         cx.effects.add(Effect::Answer { token, answer });
     }
@@ -445,7 +447,7 @@ pub(super) fn check_size(cx: &Cx<'_>, channel: &ChannelName, len: usize) -> Resu
         return Ok(());
     }
     let message = format!("data of {len} bytes exceeds the limit ({name}) of {max}");
-    Err(Error::new(ErrorCode::TooLarge, message).on(channel))
+    Err(Error::new(ErrorCode::TooLarge, message).by_limit(name).on(channel))
 }
 
 fn check_event(channel: &ChannelName, event: Option<&str>) -> Result<(), Error> {

@@ -37,7 +37,8 @@ impl Sessions {
                 connecting.waiting.push_back(request);
                 return self.pause_as_due(cx, id);
             }
-            let error = Error::new(ErrorCode::LimitExceeded, "too many commands before the answer to `connect`");
+            let message = "too many commands before the answer to `connect` (outstanding_max)";
+            let error = Error::new(ErrorCode::LimitExceeded, message).by_limit("outstanding_max");
             return self.reply(cx, Some(at), reply, ReplyBody::Error(error));
         }
         match (session, request.command) {
@@ -283,7 +284,7 @@ impl Sessions {
         let max = cx.limits.message_bytes_max;
         if len > max {
             let message = format!("`data` of {len} bytes exceeds the limit (message_bytes_max) of {max}");
-            return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
+            return Err(Error::new(ErrorCode::TooLarge, message).by_limit("message_bytes_max").on(&publish.channel));
         }
         let is_asked =
             self.may(cx, at, &publish.channel, Action::Publish, len)? || asks(&cx.hooks.publish, &publish.channel);
@@ -307,7 +308,9 @@ impl Sessions {
         let (len, max) = (publish.data.bytes().len(), cx.limits.room_message_bytes_max);
         if len > max {
             let message = format!("`data` of {len} bytes exceeds the limit (room_message_bytes_max) of {max}");
-            return Err(Error::new(ErrorCode::TooLarge, message).on(&publish.channel));
+            return Err(Error::new(ErrorCode::TooLarge, message)
+                .by_limit("room_message_bytes_max")
+                .on(&publish.channel));
         }
         let caller = self.sessions.get(at).map_or(Entitlement::default(), |session| session.entitlement());
         // Before its rate: a publication that is refused takes nothing of it.
@@ -349,7 +352,7 @@ impl Sessions {
         let max = cx.limits.message_bytes_max;
         if len > max {
             let message = format!("`data` of {len} bytes exceeds the limit (message_bytes_max) of {max}");
-            return Err(Error::new(ErrorCode::TooLarge, message).on(&signal.channel));
+            return Err(Error::new(ErrorCode::TooLarge, message).by_limit("message_bytes_max").on(&signal.channel));
         }
         self.may(cx, at, &signal.channel, Action::Signal, len)?;
         check::signal(cx, &mut signal, Author::Client { is_last: true })?;
@@ -378,7 +381,7 @@ impl Sessions {
         let max = cx.limits.presence_bytes_max;
         if data.len() > max {
             let message = format!("`data` of {} bytes exceeds the limit (presence_bytes_max) of {max}", data.len());
-            return Err(Error::new(ErrorCode::TooLarge, message).on(&channel));
+            return Err(Error::new(ErrorCode::TooLarge, message).by_limit("presence_bytes_max").on(&channel));
         }
         self.may(cx, at, &channel, Action::Enter, 0)?;
         let edge = self.edges.find(&channel);

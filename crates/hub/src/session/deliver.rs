@@ -245,7 +245,10 @@ impl Sessions {
                 cx.effects.push_one(Push::Signal(signal.clone()), session.wire, conn);
                 said(&self.conns, session, conn, signal, MailboxMax::of(cx.limits));
             }
-            _ if subscribed || away => session.extra().mailbox.put(signal.clone(), MailboxMax::of(cx.limits)),
+            _ if subscribed || away => {
+                let dropped = session.extra().mailbox.put(signal.clone(), MailboxMax::of(cx.limits));
+                self.sessions.signals_dropped += dropped;
+            }
             _ => return false,
         }
         if shards > 1 {

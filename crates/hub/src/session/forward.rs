@@ -42,6 +42,7 @@ impl Sessions {
         let max = cx.limits.forwarded_max;
         let refused = if self.forwards > max {
             let message = format!("{max} requests with commands wait for their answers, the limit (forwarded_max)");
+            self.counts.limited("forwarded_max"); // its answer is no reply of a session, which would be counted
             Some(unavailable(message))
         } else if !self.edges.is_shard(shard) {
             Some(gone())
@@ -144,7 +145,8 @@ impl Sessions {
             Command::Connect(_) => Error::new(ErrorCode::AlreadyConnected, "this session has a connection"),
             // At this number its connection is not read. Commands by other requests still come.
             _ if outstanding as usize >= max => {
-                unavailable(format!("{max} commands of this session wait for an answer, the limit (outstanding_max)"))
+                let message = format!("{max} commands of this session wait for an answer, the limit (outstanding_max)");
+                unavailable(message).by_limit("outstanding_max")
             }
             command => return self.session_command(cx, at, reply, command),
         };

@@ -27,8 +27,8 @@ impl MailboxMax {
 pub(crate) struct Mailbox(VecDeque<Arc<SignalPush>>);
 
 impl Mailbox {
-    /// Keeps a signal. Beyond `max` the oldest goes: signals are of the moment.
-    pub(crate) fn put(&mut self, signal: Arc<SignalPush>, max: MailboxMax) {
+    /// Keeps a signal. Beyond `max` the oldest goes: signals are of the moment. Returns how many went.
+    pub(crate) fn put(&mut self, signal: Arc<SignalPush>, max: MailboxMax) -> u64 {
         if signal.signal.to.is_none() {
             let same = |old: &Arc<SignalPush>| {
                 old.signal.to.is_none()
@@ -40,10 +40,13 @@ impl Mailbox {
         }
         self.0.push_back(signal);
         let mut bytes: usize = self.0.iter().map(|signal| signal.signal.data.len()).sum();
+        let mut dropped = 0;
         while self.0.len() > max.signals || bytes > max.bytes {
             let Some(gone) = self.0.pop_front() else { break };
             bytes -= gone.signal.data.len();
+            dropped += 1;
         }
+        dropped
     }
 
     /// Drops the signals that wait for this channel; directed signals stay where the client is only away.

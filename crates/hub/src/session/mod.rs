@@ -395,6 +395,11 @@ impl Sessions {
         }
     }
 
+    /// Signals that were dropped because a client was slow or away.
+    pub(crate) fn signals_dropped(&self) -> u64 {
+        self.sessions.signals_dropped
+    }
+
     fn count_bad(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let minute = (cx.now.mono_ms / 60_000) as u32;
         let Some(conn) = self.conn(id) else { return };
@@ -403,6 +408,7 @@ impl Sessions {
         }
         conn.bad_requests.count += 1;
         if conn.bad_requests.count > cx.limits.bad_requests_per_minute_max {
+            self.counts.limited("bad_requests_per_minute_max");
             self.close(cx, id, Disconnect::Abuse);
         }
     }
@@ -532,9 +538,14 @@ impl Sessions {
         let outstanding_max = cx.limits.outstanding_max as u32;
         let Some(conn) = self.conn(id) else { return };
         let pause = conn.full || outstanding >= outstanding_max;
+        // A page that is on its way holds the connection too, and is no limit of the client's.
+        let is_limit = pause && !conn.full && outstanding != u32::MAX;
         if std::mem::replace(&mut conn.paused, pause) != pause {
             // Bytes that came meanwhile are read from now on, so until the next heartbeat the client counts as heard.
             conn.heartbeat.heard |= !pause;
+            if is_limit {
+                self.counts.limited("outstanding_max");
+            }
             cx.effects.add(if pause { Effect::Pause(id) } else { Effect::Resume(id) });
         }
     }

@@ -29,6 +29,7 @@ impl Sessions {
         if !std::mem::replace(&mut conn.full, true) {
             self.full += 1;
             self.counts.behind += 1;
+            self.counts.limited("outbox_bytes_max");
             self.note(cx, Some(id), Noted::Behind);
         }
         let Some(conn) = self.conn(id) else { return };

@@ -67,9 +67,8 @@ impl Sessions {
         } else {
             format!("{waiting} questions wait for the application, the limit (questions_max) is {max}")
         };
-        let mut error = Error::new(ErrorCode::Unavailable, message);
-        error.retry_after_ms = Some(RETRY_MS + cx.rng.below(RETRY_MS));
-        Err(error)
+        let retry_after_ms = RETRY_MS + cx.rng.below(RETRY_MS);
+        Err(Error::new(ErrorCode::Unavailable, message).by_limit("questions_max").after_ms(retry_after_ms))
     }
 
     /// Asks the application, now or when it has answered enough earlier questions of the session. Only after
@@ -472,18 +471,18 @@ fn proven(cx: &Cx<'_>, identified: Identified) -> Result<(Option<UserId>, Proof)
     let (len, max) = (info.as_ref().map_or(0, Bytes::len), cx.limits.presence_bytes_max);
     if len > max {
         let message = format!("the application's info of {len} bytes exceeds the limit (presence_bytes_max) of {max}");
-        return Err(Error::new(ErrorCode::TooLarge, message));
+        return Err(Error::new(ErrorCode::TooLarge, message).by_limit("presence_bytes_max"));
     }
     let max = cx.limits.subscriptions_max;
     if subscribe.len() > max {
         let message =
             format!("the application grants {} subscriptions, the limit (subscriptions_max) is {max}", subscribe.len());
-        return Err(Error::new(ErrorCode::LimitExceeded, message));
+        return Err(Error::new(ErrorCode::LimitExceeded, message).by_limit("subscriptions_max"));
     }
     let (len, max) = (grants.len(), cx.limits.grants_max);
     if len > max {
         let message = format!("the identity has {len} grants, the limit (grants_max) is {max}");
-        return Err(Error::new(ErrorCode::LimitExceeded, message));
+        return Err(Error::new(ErrorCode::LimitExceeded, message).by_limit("grants_max"));
     }
     Ok((user, Proof { info, expires_ms, granted: subscribe, grants: grants.into(), claims, labels }))
 }
@@ -509,7 +508,7 @@ fn result_within(data: Bytes, max: usize) -> ReplyBody {
     }
     let message =
         format!("the application's result of {} bytes exceeds the limit (page_bytes_max) of {max}", data.len());
-    ReplyBody::Error(Error::new(ErrorCode::TooLarge, message))
+    ReplyBody::Error(Error::new(ErrorCode::TooLarge, message).by_limit("page_bytes_max"))
 }
 
 /// A publication that the application changed must be one that a client could have sent.

@@ -449,7 +449,7 @@ impl Sessions {
             return ReplyBody::Done;
         }
         let message = format!("this subscription is in as many rooms as the limit (rooms_max) allows: {max}");
-        ReplyBody::Error(Error::new(ErrorCode::LimitExceeded, message).on(channel))
+        ReplyBody::Error(Error::new(ErrorCode::LimitExceeded, message).by_limit("rooms_max").on(channel))
     }
 
     /// All that waited on an edge has been told: the stays that were kept for it are forgotten. The home may have named

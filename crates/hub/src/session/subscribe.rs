@@ -247,7 +247,7 @@ impl Sessions {
                 "this connection has {} subscriptions, the limit (subscriptions_max) is {max}",
                 session.subs.len()
             );
-            return Err(Error::new(ErrorCode::LimitExceeded, message).on(channel));
+            return Err(Error::new(ErrorCode::LimitExceeded, message).by_limit("subscriptions_max").on(channel));
         }
         if by == AdmittedBy::Hook {
             self.may_ask(cx).map_err(|error| error.on(channel))?;

@@ -543,6 +543,8 @@ pub(crate) struct SessionTable {
     /// Bytes that the numbered sends of all sessions hold ([`Sends::bytes`]).
     pub(crate) sends_bytes: usize,
     pub(crate) mailbox_max: MailboxMax,
+    /// Signals that a full mailbox has dropped.
+    pub(crate) signals_dropped: u64,
     /// Sessions that a fan-out has left behind: they are to pull.
     pub(crate) left_behind: Vec<SessionRef>,
     /// Sessions that the act of the item which is being told is for. Some of them twice.
@@ -564,6 +566,7 @@ impl SessionTable {
             subscriptions: 0,
             sends_bytes: 0,
             mailbox_max,
+            signals_dropped: 0,
             left_behind: Vec::new(),
             acted: Vec::new(),
             next_life: 0,
@@ -750,7 +753,7 @@ impl MemberSessions for SessionTable {
 
     fn keep(&mut self, session: u32, signal: &Arc<SignalPush>) {
         let max = self.mailbox_max;
-        self.slab[session as usize].extra().mailbox.put(signal.clone(), max);
+        self.signals_dropped += self.slab[session as usize].extra().mailbox.put(signal.clone(), max);
     }
 
     fn must_pull(&mut self, session: u32) {

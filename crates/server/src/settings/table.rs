@@ -292,16 +292,19 @@ settings! {
 
     "limits.connections_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_max) }, ["0"],
-        "Connections of all kinds at once. 0 means the limit of open files less a reserve of an eighth of it (16 to 1,024), 64, and 8 \
-         for each shard. Beyond the limit a WebSocket is closed with code 4004 (come back later) and a page is answered 503; /healthz \
-         and the HTTP API still work. Clients that poll have sessions without a socket: as many of these, besides the connections of \
-         their requests; a further one is answered 503. Polls and sends of sessions that exist, and a repeated `connect` with `attempt`, \
-         are served beyond the limit too, from a reserve of their own (a quarter of that one); there a poll waits for 2 s at most.";
+        "Connections of all kinds at once. 0 means the limit of open files less a reserve of an eighth of it (16 to \
+         1,024), 64, and 8 for each shard. Beyond the limit a WebSocket is closed with code 4004 (come back later) \
+         and a page is answered 503; /healthz and the HTTP API still work. Clients that poll have sessions without a \
+         socket: as many of these, besides the connections of their requests; a further one is answered 503. Polls \
+         and sends of sessions that exist, and a repeated `connect` with `attempt`, are served beyond the limit too, \
+         from a reserve of their own (a quarter of that one); there a poll waits for 2 s at most. The default is what \
+         the system can hold: with more, no descriptor would be left for files and stores.";
     "limits.connections_per_address_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::Usize(|s| &mut s.config.connections_per_address_max) }, ["0"],
-        "Connections from one address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. Connections of \
-         `trusted_proxies` are not counted either: a WebSocket or an event stream over one counts for its client's address. Of sessions \
-         of clients that poll an address may have as many besides. Many clients behind a NAT share one address.";
+        "Connections from one address (for IPv6: from one /64); 0 for no limit. Unix sockets are not counted. \
+         Connections of `trusted_proxies` are not counted either: a WebSocket or an event stream over one counts for \
+         its client's address. Of sessions of clients that poll an address may have as many besides. The default is \
+         no limit, because the clients of a whole office, or of a mobile network, may share one address.";
     "limits.connections_per_user_max":
         ValueKind::Count { min: 0, max: 1 << 24, at: Number::U32(|s| &mut s.config.limits.quotas.connections_per_user_max) },
         "Sessions of one user, over all transports and shards; 0 for no limit. One that was cut off counts until `session.grace` is over. A \
@@ -345,131 +348,170 @@ settings! {
          refused as `overloaded`, by 503 with `Retry-After` or the code 4004. Who is connected stays, and probes and the HTTP API work. 0: never. \
          The default is far above the lag of a busy machine, and below the time-outs of clients.";
     "limits.memory_max": ValueKind::Bytes { min: 0, max: 1 << 44, at: |s| &mut s.config.memory_max }, ["0"],
-        "The memory of the process above which new connections are refused in the same way, until it has less. 0 means nine tenths of what \
-         the container or the machine has, so that the system does not end the server, and everybody with it. It is looked at once a \
-         second, on Linux.";
+        "The memory of the process above which new connections are refused in the same way, until it has less. 0 \
+         means nine tenths of what the container or the machine has, so that the system does not end the server, and \
+         everybody with it. It is looked at once a second, on Linux. The default leaves the last tenth to those who \
+         are connected.";
     "limits.message_bytes_max": ValueKind::Bytes { min: 1 << 10, max: 16 << 20, at: |s| &mut s.config.limits.message_bytes_max },
-        "The payload of one command, and so of one publication. A larger one is refused as `too_large`.";
+        "The payload of one command, and so of one publication. A larger one is refused as `too_large`. The default \
+         holds long texts and drawings, and not files: a larger message makes all clients of its shard wait.";
     "limits.outbox_bytes_max": ValueKind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.outbox_bytes_max },
-        "Bytes that wait for one connection. Beyond this the connection is behind: it gets the rest from the history as it reads.";
+        "Bytes that wait for one connection. Beyond this the connection is behind: it gets the rest from the history \
+         as it reads. The default is about a second of a mobile connection; a thousand slow readers take 256 MiB at \
+         most.";
     "limits.subscriptions_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.subscriptions_max) },
-        "Subscriptions of one connection.";
+        "Subscriptions of one connection. The default is more than one page shows, and bounds the work of one client \
+         that comes back.";
     "limits.grants_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.grants_max) },
-        "Grants of one identity: the `channels` of a token. A token with more is refused as `limit_exceeded`.";
+        "Grants of one identity: the `channels` of a token. A token with more is refused as `limit_exceeded`. The default bounds the work of a decision, which compares each of them.";
     "limits.outstanding_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.outstanding_max) },
-        "Commands of one connection that wait for an answer. At this number the server stops reading from the connection.";
+        "Commands of one connection that wait for an answer. At this number the server stops reading from the \
+         connection. The default keeps a client busy over a slow network, and bounds what it can make the server \
+         hold.";
     "limits.asked_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.asked_max) },
-        "Questions of the application to Socket.IO clients that wait for acks, on each shard. Further ones are refused as `unavailable`.";
+        "Questions of the application to Socket.IO clients that wait for acks, on each shard. Further ones are \
+         refused as `unavailable`. The default lets the application ask every client of a large room at once.";
     "limits.forwarded_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.forwarded_max) },
-        "Requests to `/v1/send` that wait for an answer, on each shard. Further ones are refused as `unavailable`.";
+        "Requests to `/v1/send` that wait for an answer, on each shard. Further ones are refused as `unavailable`. \
+         The default is far more than one shard has under way in the time of an answer; beyond it something has \
+         stopped answering.";
     "limits.forward_timeout":
         ValueKind::Time { min: 100, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.forward_timeout_ms) },
-        "Time for the answer to a request to `/v1/send`. After it the request is refused as `timeout`; its commands may have been \
-         carried out. Make it longer than `hook_timeout` and `store_timeout`.";
+        "Time for the answer to a request to `/v1/send`. After it the request is refused as `timeout`; its commands \
+         may have been carried out. Make it longer than `hook_timeout` and `store_timeout`. The default is longer \
+         than a hook and the store may take one after the other.";
     "limits.bad_requests_per_minute_max":
         ValueKind::Count { min: 1, max: 1_000_000, at: Number::U32(|s| &mut s.config.limits.bad_requests_per_minute_max) },
-        "Invalid messages of one connection in a minute. Beyond this number the connection is closed as abuse.";
+        "Invalid messages of one connection in a minute. Beyond this number the connection is closed as abuse. The \
+         default forgives the mistakes of a program under development, and ends one that sends garbage.";
     "limits.history_bytes_max": ValueKind::Bytes { min: 0, max: 1 << 40, at: |s| &mut s.config.limits.history_bytes_max },
-        "The history of all channels together, with overhead, and the data kept for unused channels. Each shard has an equal share. \
-         At the limit a shard first drops unused channels, then the oldest publications.";
+        "The history of all channels together, with overhead, and the data kept for unused channels. Each shard has \
+         an equal share. At the limit a shard first drops unused channels, then the oldest publications. The default \
+         is the whole history of 250 channels of 1 MiB, or of many thousands of usual ones, on a machine with 1 GiB.";
     "limits.page_bytes_max": ValueKind::Bytes { min: 4 << 10, max: 64 << 20, at: |s| &mut s.config.limits.page_bytes_max },
-        "One page of history or of recovered publications.";
+        "One page of history or of recovered publications. The default is one full outbox, so that a client that \
+         catches up costs one page.";
     "limits.scan_slice": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.scan_slice) },
-        "Publications that one step of reading history looks at, if some are not for the reader. Then other work has its turn.";
+        "Publications that one step of reading history looks at, if some are not for the reader. Then other work has \
+         its turn. The default takes less than a millisecond.";
     "limits.link_bytes_max": ValueKind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.link_bytes_max },
-        "Bytes on the way from one shard to another. Beyond this the receiver gets the rest from the history.";
+        "Bytes on the way from one shard to another. Beyond this the receiver gets the rest from the history. The \
+         default is what one shard handles in a few milliseconds.";
     "limits.fanout_waiting_max":
         ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_waiting_max) },
-        "Deliveries of one channel that wait for a fan-out in progress, on each shard. Beyond this number subscribers get publications \
-         from the history, signals are dropped, and presence is sent as a whole later.";
+        "Deliveries of one channel that wait for a fan-out in progress, on each shard. Beyond this number subscribers \
+         get publications from the history, signals are dropped, and presence is sent as a whole later. The default \
+         is a second of a very busy channel.";
     "limits.fanout_waiting_bytes_max":
         ValueKind::Bytes { min: 64 << 10, max: 1 << 30, at: |s| &mut s.config.limits.fanout_waiting_bytes_max },
-        "Bytes of these waiting deliveries.";
+        "Bytes of these waiting deliveries. The default is that of messages of 4 KiB.";
     "limits.fanout_slice": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.fanout_slice) },
-        "Steps of one large piece of work before other work has its turn: receivers of a fan-out, subscriptions that a reload \
-         checks, connections that a drain notifies, timers that expire together.";
+        "Steps of one large piece of work before other work has its turn: receivers of a fan-out, subscriptions that \
+         a reload checks, connections that a drain notifies, timers that expire together. The default takes about a \
+         millisecond, so that nobody waits longer for a large channel.";
     "limits.list_looks_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.list_looks_max) },
-        "Sessions of a shard that one page of a list of connections or users looks at. A page has fewer entries than it might \
-         where that is used up, and the list goes on.";
+        "Sessions of a shard that one page of a list of connections or users looks at. A page has fewer entries than \
+         it might where that is used up, and the list goes on. The default takes a few milliseconds.";
     "limits.moved_bytes_max": ValueKind::Bytes { min: 0, max: 1 << 30, at: |s| &mut s.config.limits.moved_bytes_max },
-        "Bytes of records about sessions that moved to other shards. At the limit a shard drops the record that would expire \
-         next.";
+        "Bytes of records about sessions that moved to other shards. At the limit a shard drops the record that would \
+         expire next. The default is tens of thousands of sessions that move at once.";
     "limits.signals_waiting_max":
         ValueKind::Count { min: 0, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.signals_waiting_max) },
-        "Signals that wait for one client that is away or slow, and signals of one channel that wait for a shard that is behind. \
-         At the limit the oldest is dropped.";
+        "Signals that wait for one client that is away or slow, and signals of one channel that wait for a shard that \
+         is behind. At the limit the oldest is dropped. The default is enough for the offers of a call; older \
+         positions of a pointer are of no use.";
     "limits.rooms_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.rooms_max) },
-        "Rooms of one Socket.IO client, with those that it has left and from which it has not read everything yet. Joining another one has \
-         no effect.";
+        "Rooms of one Socket.IO client, with those that it has left and from which it has not read everything yet. \
+         Joining another one has no effect. The default is more than programs use, and bounds what a return costs.";
     "limits.batch_size_max": ValueKind::Count { min: 1, max: 10_000, at: Number::Usize(|s| &mut s.config.limits.batch_size_max) },
-        "The largest batch size that a subscriber may choose.";
+        "The largest batch size that a subscriber may choose. The default is a message of some kilobytes, which \
+         clients still handle at once.";
     "limits.batch_delay_max":
         ValueKind::Time { min: 0, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.batch_delay_ms_max) },
-        "The longest batch delay that a subscriber may choose.";
+        "The longest batch delay that a subscriber may choose. The default is longer than people call live.";
     "limits.idempotency_keys_bytes_max":
         ValueKind::Bytes { min: 4 << 10, max: 1 << 30, at: |s| &mut s.config.limits.idempotency_keys_bytes_max },
-        "Idempotency keys that one channel remembers, each with about 270 bytes of overhead. Beyond this the oldest key is forgotten \
-         early. The keys of all channels together take at most a quarter of `history_bytes_max`.";
+        "Idempotency keys that one channel remembers, each with about 270 bytes of overhead. Beyond this the oldest \
+         key is forgotten early. The keys of all channels together take at most a quarter of `history_bytes_max`. The \
+         default is 15,000 publications with keys in two minutes.";
     "limits.idempotency_keys_ttl":
         ValueKind::Time { min: 1_000, max: 86_400_000, at: Millis::U64(|s| &mut s.config.limits.idempotency_keys_ttl_ms) },
-        "How long an idempotency key is remembered. In this time a publication may be sent again and is stored once.";
+        "How long an idempotency key is remembered. In this time a publication may be sent again and is stored once. \
+         The default is longer than clients try again before they tell their user.";
     "limits.presence_entries_max":
         ValueKind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_entries_max) },
-        "Entries of one channel's presence. With more entries the server sends only their number.";
+        "Entries of one channel's presence. With more entries the server sends only their number. The default is more \
+         names than people read; beyond it every change would go to a thousand clients and more.";
     "limits.presence_bytes_max": ValueKind::Bytes { min: 0, max: 1 << 20, at: |s| &mut s.config.limits.presence_bytes_max },
-        "The data of one presence entry.";
+        "The data of one presence entry. The default holds a name, a picture's address and a state: it is sent to \
+         every subscriber.";
     "limits.presence_left_max":
         ValueKind::Count { min: 0, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.presence_left_max) },
-        "Sessions that moved between shards and left a channel; a shard remembers each for half a minute.";
+        "Sessions that moved between shards and left a channel; a shard remembers each for half a minute. The default \
+         is 500 moves a second.";
     "limits.metadata_ttl":
         ValueKind::Time { min: 60_000, max: 31_536_000_000, at: Millis::U64(|s| &mut s.config.limits.metadata_ttl_ms) },
-        "How long the server keeps the epoch and newest position of an unused channel, so that clients of a quiet channel recover \
-         and get no gap.";
+        "How long the server keeps the epoch and newest position of an unused channel, so that clients of a quiet \
+         channel recover and get no gap. The default is a night and a working day.";
     "limits.linger": ValueKind::Time { min: 0, max: 3_600_000, at: Millis::U64(|s| &mut s.config.limits.linger_ms) },
-        "How long a shard still receives a channel after its last subscriber has left.";
+        "How long a shard still receives a channel after its last subscriber has left. The default spares the work \
+         where a page is loaded again.";
     "limits.app_outstanding_max":
         ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.app_outstanding_max) },
-        "Commands of the application that wait for an answer, on each shard. Further ones are refused as `unavailable`.";
+        "Commands of the application that wait for an answer, on each shard. Further ones are refused as \
+         `unavailable`. The default is far more than one shard has under way in the time of an answer; beyond it the \
+         application is too fast.";
     "limits.questions_max": ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.questions_max) },
-        "Questions to the application's handlers that wait for an answer, on each shard. Further ones are refused as `unavailable`. \
-         A quarter is reserved for `connect`. As many handlers of Socket.IO run at once, but for those that wait for acks, and as many \
-         guards; further handlers wait. As many guards wait; a further client is disconnected and comes back.";
+        "Questions to the application's handlers that wait for an answer, on each shard. Further ones are refused as \
+         `unavailable`. A quarter is reserved for `connect`. As many handlers of Socket.IO run at once, but for those \
+         that wait for acks, and as many guards; further handlers wait. As many guards wait; a further client is \
+         disconnected and comes back. The default bounds the memory at a few MiB where handlers do not answer.";
     "limits.session_questions_max":
         ValueKind::Count { min: 1, max: 1 << 20, at: Number::Usize(|s| &mut s.config.limits.session_questions_max) },
-        "Questions about one client that wait for an answer. Further ones wait for their turn. As many Socket.IO handlers of one \
-         connection run at once, and as many guards.";
+        "Questions about one client that wait for an answer. Further ones wait for their turn. As many Socket.IO \
+         handlers of one connection run at once, and as many guards. The default lets no single client take all \
+         handlers.";
     "limits.away_bytes_max": ValueKind::Bytes { min: 1 << 20, max: 1 << 40, at: |s| &mut s.config.limits.away_bytes_max },
-        "Memory of the clients that were cut off and may still come back as the same session, by an estimate: 1 KiB for each, and its \
-         rooms. Each shard has an equal share. At the limit the session that has been without a connection for longest ends, and its \
-         client begins anew.";
+        "Memory of the clients that were cut off and may still come back as the same session, by an estimate: 1 KiB \
+         for each, and its rooms. Each shard has an equal share. At the limit the session that has been without a \
+         connection for longest ends, and its client begins anew. The default is 250,000 clients that are cut off at \
+         once.";
     "limits.hook_timeout": ValueKind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.hook_timeout_ms) },
-        "Time for a handler's answer. After it the command is refused as `timeout`.";
+        "Time for a handler's answer. After it the command is refused as `timeout`. The default is as long as a \
+         person waits.";
     "limits.pages_outstanding_max":
         ValueKind::Count { min: 1, max: 1 << 24, at: Number::Usize(|s| &mut s.config.pages_outstanding_max) },
-        "Requests to pages of the embedding program (its router) whose answers have not begun. Further ones are answered 503.";
+        "Requests to pages of the embedding program (its router) whose answers have not begun. Further ones are \
+         answered 503. The default bounds the memory where the program does not answer.";
     "limits.store_timeout": ValueKind::Time { min: 10, max: 600_000, at: Millis::U64(|s| &mut s.config.limits.store_timeout_ms) },
-        "Time for one answer of the store. After it a command is refused as `unavailable`, or as `unknown` if it may have been done.";
+        "Time for one answer of the store. After it a command is refused as `unavailable`, or as `unknown` if it may \
+         have been done. The default is as long as a person waits.";
     "limits.store_waiting_bytes_max":
         ValueKind::Bytes { min: 64 << 10, max: 1 << 40, at: |s| &mut s.config.limits.store_waiting_bytes_max },
-        "Bytes that wait for the store, on each shard. Beyond this commands are refused as `unavailable`.";
+        "Bytes that wait for the store, on each shard. Beyond this commands are refused as `unavailable`. The default \
+         is 250 of the longest messages of a slow store.";
     "limits.head_bytes_max": ValueKind::Bytes { min: 1 << 10, max: 1 << 20, at: |s| &mut s.config.head_bytes_max },
-        "The head of a request: its request line and its headers.";
+        "The head of a request: its request line and its headers. The default holds large cookies and a token.";
     "limits.head_timeout": ValueKind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.head_timeout) },
-        "Time for the whole head of a request to arrive. Also the longest pause in the body of a request while the API or a page waits \
-         for it; a body that keeps arriving, at 500 bytes a second or more, may take longer. After either time the request is \
-         answered 408 and its HTTP/1 connection is closed.";
+        "Time for the whole head of a request to arrive. Also the longest pause in the body of a request while the \
+         API or a page waits for it; a body that keeps arriving, at 500 bytes a second or more, may take longer. \
+         After either time the request is answered 408 and its HTTP/1 connection is closed. The default is enough for \
+         a slow mobile network, and ends clients that hold connections open with nothing.";
     "limits.http_idle_timeout":
         ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.http_idle_timeout) },
-        "How long an HTTP connection may be idle between two requests. Answers announce it (`Keep-Alive: timeout=75`). Make it longer \
-         than the idle time of a load balancer in front (60 s is usual). Then the balancer closes idle connections first, and no \
-         request meets a closed connection.";
+        "How long an HTTP connection may be idle between two requests. Answers announce it (`Keep-Alive: \
+         timeout=75`). Make it longer than the idle time of a load balancer in front (60 s is usual). Then the \
+         balancer closes idle connections first, and no request meets a closed connection. The default is above those \
+         60 s.";
     "limits.write_timeout": ValueKind::Time { min: 100, max: 3_600_000, at: Millis::Duration(|s| &mut s.config.write_timeout) },
-        "How long a peer may read nothing while bytes wait for it. After this its connection is closed, in any protocol. A slow reader \
-         reads something in this time and stays. Over HTTP/2 each stream is judged by itself: its client must take about 16 KiB, or the \
-         rest of the answer, in this time, else the stream is reset.";
+        "How long a peer may read nothing while bytes wait for it. After this its connection is closed, in any \
+         protocol. A slow reader reads something in this time and stays. Over HTTP/2 each stream is judged by itself: \
+         its client must take about 16 KiB, or the rest of the answer, in this time, else the stream is reset. The \
+         default is longer than a mobile connection stands still in a tunnel.";
     "limits.close_timeout": ValueKind::Time { min: 100, max: 600_000, at: Millis::Duration(|s| &mut s.config.close_timeout) },
-        "Time for a closing connection to read the bytes that wait for it and to finish the close. Also the time after which an HTTP/1 \
-         request is dropped if its client has closed its sending side and the server has nothing to write.";
+        "Time for a closing connection to read the bytes that wait for it and to finish the close. Also the time \
+         after which an HTTP/1 request is dropped if its client has closed its sending side and the server has \
+         nothing to write. The default is some round trips of a slow network.";
 }
 
 impl Setting {

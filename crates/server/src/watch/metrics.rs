@@ -362,8 +362,8 @@ metrics! {
         |scrape, out| for (_, figures) in scrape.known() {
             figures.hub.counts.denials.iter().for_each(|d| out.whole(&[&d.rule, &d.option], d.count));
         };
-    Counter "fanfare_limits_reached" ("limit") "Refusals of clients at a limit, by its option in `[limits]`. Limits of connections are in `fanfare_connections_refused_total`.";
-        night "One limit rises steadily: one client sends too much (the log names it), or the limit is too small for what clients do.";
+    Counter "fanfare_limits_reached" ("limit") "How often a limit was reached, by its option in `[limits]`: something was refused, or went the way that the option describes. Limits of connections are in `fanfare_connections_refused_total`; limits of bytes that the node keeps have gauges.";
+        night "One limit rises steadily: one client sends too much (the log names it), or the limit is too small for what clients do. `outbox_bytes_max` and `outstanding_max`: slow readers and fast senders wait, and nothing is lost. `questions_max`, `app_outstanding_max`, `store_waiting_bytes_max`: the application or the store is too slow.";
         |scrape, out| for (_, figures) in scrape.known() {
             figures.hub.counts.limits.iter().for_each(|(limit, count)| out.whole(&[limit], *count));
         };

@@ -91,6 +91,15 @@ fn every_setting_has_a_section_a_doc_and_names_of_its_own() {
     }
 }
 
+/// A person who thinks of another value must know why this one was chosen.
+#[test]
+fn every_limit_has_a_reason_for_its_default() {
+    for setting in SETTINGS.iter().filter(|setting| setting.section() == "limits") {
+        let reason = setting.doc.split(". ").any(|sentence| sentence.starts_with("The default"));
+        assert!(reason, "{}: why its default?", setting.key);
+    }
+}
+
 /// A bound that nobody can set is one that the table has forgotten.
 #[test]
 fn every_limit_of_the_hub_is_a_setting() {
