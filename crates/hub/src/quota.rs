@@ -98,6 +98,8 @@ pub struct Quotas {
     /// Names of channels that the node does not know yet, used by all sessions of one user, or by one session without
     /// a user. Default 600 in a minute.
     pub new_channels_per_user: Option<Rate>,
+    /// Polls of one session: a client that does more waits for each answer. Default 1000 in 10 s.
+    pub polls_per_connection: Option<Rate>,
 }
 
 impl Quotas {
@@ -109,6 +111,7 @@ impl Quotas {
         messages_per_user: None,
         bytes_per_user: None,
         new_channels_per_user: None,
+        polls_per_connection: None,
     };
 }
 
@@ -121,6 +124,7 @@ impl Default for Quotas {
             messages_per_user: Some(Rate::new(3_000, 10_000)),
             bytes_per_user: Some(Rate::new(30 << 20, 10_000)),
             new_channels_per_user: Some(Rate::new(600, 60_000)),
+            polls_per_connection: Some(Rate::new(1_000, 10_000)),
         }
     }
 }

@@ -7,6 +7,7 @@
 use crate::app::{AppAnswer, AppCommand, AppToken, NodeInfo, Whom};
 use crate::disconnect::Disconnect;
 use crate::effects::{Effect, Effects};
+use crate::error::{Error, ErrorCode};
 use crate::forward::{ForwardToken, SendRequest, Whereabouts};
 use crate::home::{self, Homes};
 use crate::hook::{HookAnswer, HookToken, Hooks};
@@ -18,7 +19,7 @@ use crate::members::AskToken;
 use crate::message::{Request, Resume};
 use crate::name::ChannelName;
 use crate::peer::{PeerBody, PeerMessage, PendingToken};
-use crate::quota::Quotas;
+use crate::quota::{Bucket, Quotas};
 use crate::rng::{Keyed, Rng};
 use crate::rules::Rules;
 use crate::session::{self, Opened, Sessions};
@@ -35,6 +36,11 @@ use std::sync::Arc;
 const ACK_BYTES: usize = 64 << 10;
 /// How often the store does its housekeeping.
 const TIDY_MS: u64 = 1_000;
+
+/// The option for the rate of polls.
+const POLLS: &str = "polls_per_connection";
+/// How long the answer to a poll is held back before further polls are refused.
+const POLL_DELAY_MS_MAX: u64 = 1_000;
 
 /// An input of a shard.
 #[derive(Debug)]
@@ -308,6 +314,27 @@ impl Shard {
     /// Bytes that wait behind the interrupted fan-out with the most of them. `fanout_waiting_bytes_max` bounds this.
     pub fn fanout_waiting_bytes(&self) -> usize {
         self.sessions.fanout_waiting_bytes()
+    }
+
+    /// A client polls, and has polled this much. Returns how long its answer waits at least, in ms: above its rate a
+    /// client that waits for each answer is slowed down, and gets more with each.
+    ///
+    /// # Errors
+    /// [`ErrorCode::RateLimited`] for polls that do not wait for the answers of the earlier ones.
+    pub fn charge_poll(&mut self, now: Now, spent: &mut Bucket) -> Result<u64, Error> {
+        let Some(rate) = self.config.limits.quotas.polls_per_connection else { return Ok(0) };
+        let waits_ms = spent.waits_ms(now.mono_ms, rate, 1).unwrap_or(0);
+        if waits_ms > 0 {
+            self.sessions.counts.limited(POLLS);
+        }
+        if waits_ms > POLL_DELAY_MS_MAX {
+            let (count, window_ms) = (rate.count(), rate.window_ms());
+            let message =
+                format!("one connection may poll {count} times in {window_ms} ms, the limit (limits.{POLLS})");
+            return Err(Error::new(ErrorCode::RateLimited, message).by_limit(POLLS).after_ms(waits_ms));
+        }
+        spent.take(now.mono_ms, rate, 1);
+        Ok(waits_ms)
     }
 
     /// The counts that are not in the figures. It looks at every session: for tests.

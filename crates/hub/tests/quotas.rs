@@ -329,3 +329,33 @@ fn a_user_makes_so_many_names_on_all_shards_within_the_stated_bound() {
         assert_eq!(net.shards.iter().map(|shard| shard.stats().homes).sum::<usize>(), made, "no other channel is kept");
     }
 }
+
+/// A client that waits for each answer is never refused: above its rate the answers take their time, and hold more.
+#[test]
+fn polls_are_slowed_down_before_they_are_refused() {
+    let quotas = Quotas { polls_per_connection: Some(Rate::new(10, 1_000)), ..Quotas::NONE };
+    let mut net = Net::with(1, limits(quotas), open_rules());
+    let shard = &mut net.shards[0];
+    let (start, mut spent) = (net.now, Bucket::default());
+    let mut now = start;
+    // The answer comes after the delay: the next poll not earlier.
+    let mut polls = 0;
+    while now.mono_ms < start.mono_ms + 10_000 {
+        let delay_ms = shard.charge_poll(now, &mut spent).expect("never refused");
+        now.mono_ms += delay_ms;
+        polls += 1;
+        assert!(delay_ms <= 100, "the place of one poll: {delay_ms}");
+    }
+    assert!((105..=115).contains(&polls), "ten at once and ten a second: {polls}");
+    // All at once: a second of them waits, and the next ones are refused.
+    let (mut spent, mut taken) = (Bucket::default(), 0);
+    let refused = loop {
+        match shard.charge_poll(now, &mut spent) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(taken, 20);
+    assert_eq!(limit_of(&ReplyBody::Error(refused)), Some(("polls_per_connection", 1_100)));
+    assert!(counted(&net, "polls_per_connection") > 90);
+}

@@ -131,6 +131,32 @@ fn a_chat_and_a_socket_io_client_above_their_rate_are_ignored_and_stay() {
 }
 
 #[test]
+fn polls_have_a_rate_of_their_own() {
+    let server = Server::native(limited(Quotas { polls_per_connection: per_hour(3), ..Quotas::NONE }));
+    let mut other = Client::connected(server.address);
+    other.follow("chat:a");
+    let mut poller = Poller::connect(server.address, json!({}));
+    let subscribe = json!({"type": "subscribe", "id": 1, "channel": "chat:a"});
+    assert_eq!(poller.send(json!([subscribe]))[0]["type"], "subscribed");
+    // The `connect` was the first of the three.
+    for _ in 0..2 {
+        poller.poll(0);
+    }
+    let refused = post(server.address, "/v1/poll", &poller.poll_body(0));
+    assert_eq!(refused.status(), 429, "{}", refused.body);
+    assert!(refused.body.contains("(limits.polls_per_connection)"), "{}", refused.body);
+    assert!(refused.header("retry-after").is_some(), "{}", refused.head);
+    let reached = scrape(server.address).get("fanfare_limits_reached_total{limit=\"polls_per_connection\"}");
+    assert!((1.0..2.0).contains(&reached), "{reached}");
+    // Nobody else pays, and what it sends has other rates.
+    assert_eq!(poller.send(json!([publish(1)])).remove(0)["type"], "published");
+    Poller::connect(server.address, json!({})).poll(0);
+    // Without the rate it goes on where it was.
+    server.running().reload_limits(&limited(Quotas::NONE));
+    assert_eq!(poller.message()["type"], "message");
+}
+
+#[test]
 fn under_overload_new_connections_are_refused_and_those_that_live_are_served() {
     let server = Server::native(limited(Quotas::NONE));
     let mut living = Client::connected(server.address);

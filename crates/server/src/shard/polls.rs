@@ -23,8 +23,8 @@ use crate::refusal::HttpRefusal;
 use crate::transport::admission::{Guest, TIME_OVER};
 use bytes::Bytes;
 use fanfare_hub::{
-    Attempt, ClientId, ConnId, Connected, Disconnect, Error, ErrorCode, HeartbeatKind, Input, Now, PollRoute, Polled,
-    Polls, Resume, SendRequest, ShardId, attempt_shard,
+    Attempt, Bucket, ClientId, ConnId, Connected, Disconnect, Error, ErrorCode, HeartbeatKind, Input, Now, PollRoute,
+    Polled, Polls, Resume, SendRequest, ShardId, attempt_shard,
 };
 use fanfare_wire::admission::{Admission, AdmissionReply, Opening};
 use fanfare_wire::native::requests::{WAIT_MS_MAX, encode_poll_answer, encode_send_answer};
@@ -46,6 +46,8 @@ pub(super) struct PollState {
     /// Set once it has a session.
     client: Option<ClientId>,
     attempt: Option<Attempt>,
+    /// What it has polled lately.
+    spent: Bucket,
     /// The request that is answered when the client is let in, or is not.
     connect: Option<ExchangeAnswer>,
 }
@@ -205,6 +207,16 @@ async fn let_in(shared: Shared, id: ConnId) {
 /// Answers a poll of a connection of this shard.
 async fn wait(shared: Shared, id: ConnId, ack: u64, wait_ms: Option<u64>, mut answer: ExchangeAnswer) {
     let _fatal = Fatal;
+    let charged = shared.borrow_mut().charge_poll(id);
+    match charged {
+        Ok(0) => {}
+        Ok(delay_ms) => tokio::select! {
+            biased;
+            () = answer.closed() => return, // nothing was taken
+            () = tokio::time::sleep(Duration::from_millis(delay_ms)) => {}
+        },
+        Err(error) => return refuse(answer, error.into()),
+    }
     let (turn, wait_ms) = {
         let mut shell = shared.borrow_mut();
         let now = shell.now();
@@ -326,6 +338,17 @@ impl Shell {
             Sink::Detached(detached) => detached.polled.as_mut(),
             Sink::Socket(_) => None,
         }
+    }
+
+    /// How long the answer to a poll waits at least, in ms. One for a connection that is gone is not slowed down.
+    fn charge_poll(&mut self, id: ConnId) -> Result<u64, Error> {
+        let now = self.now();
+        let Some(mut spent) = self.poll_state(id).map(|state| state.spent) else { return Ok(0) };
+        let charged = self.hub.charge_poll(now, &mut spent);
+        if let Some(state) = self.poll_state(id) {
+            state.spent = spent;
+        }
+        charged
     }
 
     fn begin_poll(&mut self, now: Now, id: ConnId, ack: u64) -> Option<Polled> {
