@@ -4,11 +4,14 @@
 
 mod support;
 
-use fanfare::hub::{Limits, Quotas, Rate};
+use fanfare::hub::{Limits, Now, Push, Quotas, Rate};
+use fanfare::{Actions, Conversation, Echo, Encoded, Place, Protocol, RequestInfo};
 use fanfare::{Config, Fanfare, Identity, Native, NewConnections, Running, SocketIoConfig, Token};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
 use support::polls::{Poller, post};
 use support::scrape::scrape;
 use support::stream::{Stream, Way};
@@ -188,6 +191,62 @@ fn under_overload_new_connections_are_refused_and_those_that_live_are_served() {
         assert!(began.elapsed() < support::DEADLINE, "it stays overloaded");
     }
     Client::connected(server.address);
+}
+
+/// A protocol that holds its shard up when a connection opens, as an endless loop in a handler on a shard would.
+struct HoldsUp(Echo);
+
+impl Protocol for HoldsUp {
+    fn open(&self, place: &Place, request: Option<&Arc<RequestInfo>>, actions: &mut Actions) -> Box<dyn Conversation> {
+        let began = std::time::Instant::now();
+        while began.elapsed() < 4 * LAG {
+            std::thread::yield_now();
+        }
+        self.0.open(place, request, actions)
+    }
+
+    fn encode_push(&self, push: &Push, now: Now, out: &mut Vec<u8>) -> Encoded {
+        self.0.encode_push(push, now, out)
+    }
+}
+
+const LAG: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_shard_that_is_late_is_overload_until_it_takes_its_turns_again() {
+    let config = |overload_lag| Config { overload_lag, ..limited(Quotas::NONE) };
+    let builder = support::native::builder(config(Duration::ZERO)).protocol("/hold", HoldsUp(Echo::default()));
+    let server = Server::of(builder);
+    let address = server.address;
+    let mut living = Client::connected(address);
+    living.follow("chat:a");
+    // One shard is late; new connections are refused on all of them.
+    let hold_up = || drop(Client::open(address, "/hold"));
+    let is_refused = || get(connect(address), "/").status() == 503;
+    hold_up();
+    assert!(!is_refused(), "zero: never");
+    server.running().reload_limits(&config(LAG));
+    let began = std::time::Instant::now();
+    loop {
+        // It is refused itself while the overload lasts.
+        let mut socket = connect(address);
+        socket.write_all(&upgrade(address, "/hold", &[], &[])).expect("written");
+        let _ = support::head(&mut socket);
+        if is_refused() {
+            break;
+        }
+        assert!(began.elapsed() < support::DEADLINE, "a late shard is no overload");
+    }
+    assert_eq!(living.ask("publish", publish(1))["type"], "published", "who is connected stays");
+    assert_eq!(get(connect(address), "/healthz").status(), 200);
+    let refusals = scrape(address).get("fanfare_connections_refused_total{reason=\"overload_lag\"}");
+    assert!(refusals >= 1.0, "{refusals}");
+    // A loaded machine may be late again and again.
+    server.running().reload_limits(&config(Duration::ZERO));
+    while is_refused() {
+        assert!(began.elapsed() < support::DEADLINE, "it stays overloaded");
+    }
+    Client::connected(address);
 }
 
 struct Served {
