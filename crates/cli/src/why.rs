@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// The caller's token, which a key of the configuration must have signed; - reads it from stdin
     #[arg(long, value_name = "TOKEN", conflicts_with_all = ["user", "claims"])]
     token: Option<String>,
-    /// The data, as JSON: does it break the rule's schema or texts? (publish and signal)
+    /// The data, as JSON: does it break the rule's schema or texts? (publish, signal and enter)
     #[arg(long, value_name = "JSON")]
     data: Option<String>,
     /// The event of that data
@@ -158,10 +158,10 @@ fn judged(
     let of = match args.action {
         Wanted::Publish => PayloadOf::Publication,
         Wanted::Signal => PayloadOf::Signal,
+        Wanted::Enter => PayloadOf::Presence,
         _ => {
-            return Err(
-                Failure::users("--data is of a publication or a signal".to_owned()).hint("ask about publish or signal")
-            );
+            return Err(Failure::users("--data is of a publication, a signal or a presence".to_owned())
+                .hint("ask about publish, signal or enter"));
         }
     };
     let data = fanfare::validation::one_line(data).map_err(|error| {

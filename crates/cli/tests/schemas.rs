@@ -62,7 +62,7 @@ fn why_says_what_a_rule_makes_of_data() {
     }
     let mistakes: &[(&[&str], &str)] = &[
         (&["--data", "{price:1}", "publish", "prices:a"], "--data: "),
-        (&["--data", "{}", "subscribe", "prices:a"], "--data is of a publication or a signal"),
+        (&["--data", "{}", "subscribe", "prices:a"], "--data is of a publication, a signal or a presence"),
     ];
     for (words, expected) in mistakes {
         let said = folder.run(&[&["why"], *words].concat());

@@ -1,9 +1,9 @@
-//! The check of data: what publications and signals of a rule's channels may hold.
+//! The check of data: what publications, signals and presence of a rule's channels may hold.
 //!
 //! In: one payload, before it is published. Out: the same, another in its place, or a refusal. The hub knows neither
 //! schemas nor texts; the server's rules bring an implementation. It is asked for every publication and signal on every
-//! way in, those of the application too, after the rule has let the caller, and before a handler is asked. A handler's
-//! answer is checked anew.
+//! way in, those of the application too, and for what clients show of themselves in the presence: after the rule has
+//! let the caller, and before a handler is asked. A handler's answer is checked anew.
 
 use crate::error::Error;
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub enum PayloadOf {
     Publication,
     /// A signal.
     Signal,
+    /// What a client shows of itself in the presence. It has no event.
+    Presence,
 }
 
 /// Judges payloads.

@@ -304,3 +304,42 @@ fn a_chat_cleans_what_is_shown_and_ignores_what_is_too_long() {
     bob.text(&say(&"é".repeat(4_000)));
     assert_eq!(ada.until("message")["content"], "é".repeat(4_000));
 }
+
+/// What clients show of themselves is seen by everybody, as what they say is.
+#[test]
+fn presence_has_a_schema_and_clean_texts() {
+    let mut texts = fanfare::validation::Texts::default();
+    let html = fanfare::validation::TextRule { escape_html: true, ..fanfare::validation::TextRule::default() };
+    texts.add("/name", html).unwrap();
+    texts.add("", html).unwrap();
+    let person = json!({"type": ["object", "string"], "properties": {"name": {"type": "string", "maxLength": 5}}});
+    let presence_schema = Some(Schema::new(person).unwrap());
+    let validation = Validation { presence_schema, texts, ..Validation::default() };
+    let rule = Rule { check: validation.into_check(), ..Rule::open(Pattern::new("**").unwrap()) };
+    let server = Server::native(Config { rules: Arc::new(Rules::new(vec![rule])), ..config() });
+    let mut watcher = Client::connected(server.address);
+    watcher.follow("a");
+    // (what a client shows, what others see, or the option that refuses it)
+    let rows = [
+        (json!({"name": "ada"}), Ok(json!({"name": "ada"}))),
+        (json!({"name": "<b>x"}), Ok(json!({"name": "&lt;b&gt;x"}))),
+        (json!("a\u{0}<"), Ok(json!("a&lt;"))),
+        (json!({"name": "ada lovelace"}), Err("presence_schema")),
+        (json!({"name": ["<b>"]}), Err("text")),
+        (json!(7), Err("presence_schema")),
+    ];
+    for (data, expected) in rows {
+        let mut client = Client::connected(server.address);
+        client.follow("a");
+        let answer = client.ask("presence_set", json!({"channel": "a", "data": data}));
+        match expected {
+            Ok(seen) => {
+                assert_eq!(answer["type"], "result", "{data}: {answer}");
+                let join = watcher.until("join");
+                assert_eq!(join["data"], seen, "{data}: {join}");
+            }
+            Err(option) => assert_eq!(answer["code"], "invalid_data", "{data}: {option}: {answer}"),
+        }
+        client.close();
+    }
+}

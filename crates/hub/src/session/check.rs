@@ -40,6 +40,20 @@ pub(super) fn signal(cx: &Cx<'_>, signal: &mut Signal, author: Author) -> Result
     Ok(())
 }
 
+/// What a client shows of itself: the checked data.
+pub(super) fn presence(cx: &Cx<'_>, channel: &ChannelName, data: Bytes) -> Result<Bytes, Error> {
+    let author = Author::Client { is_last: true };
+    let Some(checked) = checked(cx, channel, PayloadOf::Presence, None, &data, false, author)? else { return Ok(data) };
+    let (len, max) = (checked.len(), cx.limits.presence_bytes_max);
+    if len <= max {
+        return Ok(checked);
+    }
+    let message = format!(
+        "`data` of {len} bytes, as the rule's text rules make it, exceeds the limit (presence_bytes_max) of {max}"
+    );
+    Err(Error::new(ErrorCode::TooLarge, message).by_limit("presence_bytes_max").on(channel))
+}
+
 fn checked(
     cx: &Cx<'_>,
     channel: &ChannelName,

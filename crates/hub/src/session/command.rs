@@ -384,6 +384,7 @@ impl Sessions {
             return Err(Error::new(ErrorCode::TooLarge, message).by_limit("presence_bytes_max").on(&channel));
         }
         self.may(cx, at, &channel, Action::Enter, 0)?;
+        let data = check::presence(cx, &channel, data)?;
         let edge = self.edges.find(&channel);
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let Some(slot) = edge.and_then(|edge| session.sub_on(edge)) else {

@@ -1,6 +1,6 @@
 //! Rules in code: one builder for each pattern, with the options of a `[[channels]]` table.
 
-use crate::validation::{EventSchemas, Texts, Validation};
+use crate::validation::{EventSchemas, Schema, Texts, Validation};
 use fanfare_hub::{Past, Pattern, PatternError, PresenceMode, RateLimit, Retain, Rule, SenderShown, Slow, Who};
 use std::time::Duration;
 
@@ -158,7 +158,14 @@ impl ChannelRule {
         self
     }
 
-    /// The texts in the data of publications and signals. Default: none are looked at.
+    /// The schema of what clients show of themselves in the presence. Default: any data.
+    #[must_use]
+    pub fn presence_schema(mut self, schema: Schema) -> Self {
+        self.1.presence_schema = Some(schema);
+        self
+    }
+
+    /// The texts in the data of publications, signals and presence. Default: none are looked at.
     #[must_use]
     pub fn texts(mut self, texts: Texts) -> Self {
         self.1.texts = texts;

@@ -143,10 +143,16 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
         doc: "The same for the data of signals.",
     },
     RuleOption {
+        key: "presence_schema",
+        default: "none: any data",
+        allowed: "{ file = \"schemas/person.json\" }, or a schema as a table or as JSON in quotes",
+        doc: "The JSON Schema of what clients show of themselves when they enter the presence.",
+    },
+    RuleOption {
         key: "text",
         default: "none: texts are published as they come",
         allowed: "a list of tables { field = \"/content\", max = 4000, one_line = false, escape = \"html\" }, with `field` and any of the others",
-        doc: "Fields that hold texts, in publications and signals. Such a text loses its control characters and is put into Unicode's \
+        doc: "Fields that hold texts, in publications, signals and presence. Such a text loses its control characters and is put into Unicode's \
               normal form NFC; then it may have `max` characters. `field` is a JSON pointer; `\"\"` is the data itself. With \
               `one_line` line breaks and tabs become spaces. `escape` is for clients that insert the text into a page as HTML. \
               docs/validation.md has more.",
@@ -347,6 +353,7 @@ fn rule(
             },
             "schema" => schemas::read(value, folder).map(|new| validation.schema = Some(new)),
             "signal_schema" => schemas::read(value, folder).map(|new| validation.signal_schema = Some(new)),
+            "presence_schema" => schemas::read_one(value, folder).map(|new| validation.presence_schema = Some(new)),
             "text" => schemas::texts(value).map(|new| validation.texts = new),
             unknown => {
                 let known = RULE_OPTIONS.iter().map(|option| option.key);

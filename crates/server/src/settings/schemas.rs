@@ -68,6 +68,17 @@ pub(super) fn texts(value: &Written) -> Result<Texts, Wrong> {
     Ok(texts)
 }
 
+/// Reads the value of `presence_schema`.
+pub(super) fn read_one(value: &Written, folder: &Path) -> Result<Schema, Wrong> {
+    if let Raw::Table(fields) = &value.raw
+        && of(fields, "events").is_some()
+    {
+        let problem = "presence has no events".to_owned();
+        return Err(Wrong { problem, hint: "write one schema, without { events = … }".to_owned() });
+    }
+    one(value, folder)
+}
+
 /// Reads the value of `schema`.
 pub(super) fn read(value: &Written, folder: &Path) -> Result<EventSchemas, Wrong> {
     let Raw::Table(fields) = &value.raw else { return one(value, folder).map(EventSchemas::all) };

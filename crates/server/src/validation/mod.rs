@@ -1,4 +1,5 @@
-//! What the data of a channel must be: its texts in chosen fields, a schema for its publications, one for its signals.
+//! What the data of a channel must be: its texts in chosen fields, a schema for its publications, one for its signals,
+//! one for what clients show of themselves in its presence.
 //!
 //! In: the options of a rule, compiled when the configuration is read. Out: a [`DataCheck`] of the hub, which is asked
 //! for every publication and signal of the rule's channels, by clients and by the application. It holds no state: the
@@ -99,7 +100,9 @@ pub struct Validation {
     pub schema: Option<EventSchemas>,
     /// For signals.
     pub signal_schema: Option<EventSchemas>,
-    /// The texts in both.
+    /// For what clients show of themselves in the presence.
+    pub presence_schema: Option<Schema>,
+    /// The texts in all of them.
     pub texts: Texts,
 }
 
@@ -107,6 +110,8 @@ pub struct Validation {
 #[derive(Debug, Clone, Default)]
 pub struct Texts {
     fields: TextFields,
+    /// All but the data itself.
+    inner: TextFields,
     rows: Vec<(Box<str>, TextRule)>,
 }
 
@@ -120,16 +125,19 @@ impl Texts {
     /// The pointer is none, or named already.
     pub fn add(&mut self, pointer: &str, rule: TextRule) -> Result<(), FieldError> {
         self.fields.add(pointer, rule)?;
+        if !pointer.is_empty() {
+            self.inner.add(pointer, rule)?;
+        }
         self.rows.push((pointer.into(), rule));
         Ok(())
     }
 
     /// The data with clean texts; `None` where nothing changes.
-    fn apply(&self, data: &str, is_last: bool) -> Result<Option<String>, String> {
+    fn apply(&self, fields: &TextFields, data: &str, is_last: bool) -> Result<Option<String>, String> {
         if self.rows.is_empty() {
             return Ok(None);
         }
-        self.fields.apply(data, is_last).map_err(|error| {
+        fields.apply(data, is_last).map_err(|error| {
             let place = if error.place.is_empty() { "data" } else { &error.place };
             format!("{place}: {}", error.problem)
         })
@@ -154,17 +162,21 @@ impl Texts {
 impl Validation {
     /// What a rule asks; `None` where there is nothing to check.
     pub fn into_check(self) -> Option<Arc<dyn DataCheck>> {
-        let is_empty = self.schema.is_none() && self.signal_schema.is_none() && self.texts.rows.is_empty();
+        let Validation { schema, signal_schema, presence_schema, texts } = &self;
+        let is_empty =
+            schema.is_none() && signal_schema.is_none() && presence_schema.is_none() && texts.rows.is_empty();
         (!is_empty).then(|| Arc::new(self) as Arc<dyn DataCheck>)
     }
 }
 
 impl Validation {
-    /// The schemas for such a message, and their option.
-    fn schemas(&self, of: PayloadOf) -> (Option<&EventSchemas>, &'static str) {
+    /// The schema for such data, and the option that it stands in. An error says why there is none for its event.
+    fn schema(&self, of: PayloadOf, event: Option<&str>) -> (Result<Option<&Schema>, String>, &'static str) {
+        let by_event = |schemas: &'_ Option<EventSchemas>| schemas.as_ref().map_or(Ok(None), |it| it.of(event));
         match of {
-            PayloadOf::Publication => (self.schema.as_ref(), "schema"),
-            PayloadOf::Signal => (self.signal_schema.as_ref(), "signal_schema"),
+            PayloadOf::Publication => (by_event(&self.schema), "schema"),
+            PayloadOf::Signal => (by_event(&self.signal_schema), "signal_schema"),
+            PayloadOf::Presence => (Ok(self.presence_schema.as_ref()), "presence_schema"),
         }
     }
 }
@@ -183,11 +195,8 @@ pub fn one_line(json: &str) -> Result<String, String> {
 impl DataCheck for Validation {
     fn check(&self, given: Given<'_>) -> Result<Option<Bytes>, Error> {
         let refused = |option, message: String| Error::new(ErrorCode::InvalidData, message).by_option(option);
-        let (schemas, option) = self.schemas(given.of);
-        let schema = match schemas.map(|schemas| schemas.of(given.event)) {
-            None => None,
-            Some(found) => found.map_err(|problem| refused(option, problem))?,
-        };
+        let (schema, option) = self.schema(given.of, given.event);
+        let schema = schema.map_err(|problem| refused(option, problem))?;
         if given.is_binary {
             let option = if schema.is_some() { option } else { "text" };
             let is_checked = schema.is_some() || !self.texts.rows.is_empty();
@@ -196,7 +205,12 @@ impl DataCheck for Validation {
         }
         let of_text = |problem: String| refused("text", problem);
         let json = std::str::from_utf8(given.data).map_err(|_| of_text("data: it is no text in UTF-8".to_owned()))?;
-        let cleaned = self.texts.apply(json, false).map_err(of_text)?;
+        // The whole data of messages may be one text, where presence is an object.
+        let fields = match given.of {
+            PayloadOf::Presence if !json.starts_with('"') => &self.texts.inner,
+            _ => &self.texts.fields,
+        };
+        let cleaned = self.texts.apply(fields, json, false).map_err(of_text)?;
         if let Some(schema) = schema {
             let json = cleaned.as_deref().unwrap_or(json);
             let value = value::read(json.as_bytes()).map_err(|problem| refused(option, format!("data: {problem}")))?;
@@ -206,7 +220,7 @@ impl DataCheck for Validation {
             return Ok(cleaned.map(Bytes::from));
         }
         let clean = cleaned.map_or(Cow::Borrowed(json), Cow::Owned);
-        let escaped = self.texts.apply(&clean, true).map_err(of_text)?;
+        let escaped = self.texts.apply(fields, &clean, true).map_err(of_text)?;
         let changed = match (escaped, clean) {
             (Some(escaped), _) => Some(escaped),
             (None, Cow::Owned(cleaned)) => Some(cleaned),
@@ -218,6 +232,7 @@ impl DataCheck for Validation {
     fn options(&self) -> Vec<(&'static str, String)> {
         let named = [("schema", &self.schema), ("signal_schema", &self.signal_schema)];
         let schemas = named.into_iter().filter_map(|(name, of)| Some((name, of.as_ref()?.shown())));
-        schemas.chain((!self.texts.rows.is_empty()).then(|| ("text", self.texts.shown()))).collect()
+        let of_presence = self.presence_schema.iter().map(|schema| ("presence_schema", schema.shown()));
+        schemas.chain(of_presence).chain((!self.texts.rows.is_empty()).then(|| ("text", self.texts.shown()))).collect()
     }
 }
