@@ -84,6 +84,9 @@ fn reload(running: &Running, started_with: &Settings, read: Result<Settings, Pro
     if !running.reload_auth(&settings.config.auth) {
         tracing::warn!("[auth] needs a restart: the server was started without keys of tokens");
     }
+    if !running.reload_hooks(&settings.config.hooks) {
+        tracing::warn!("[hooks] needs a restart: the server was started without hooks");
+    }
     if let Some(tls) = &settings.config.tls {
         running.reload_tls(tls);
     }

@@ -80,7 +80,7 @@ impl Failure {
 /// What all lines share.
 #[derive(Debug)]
 pub(super) struct Sender {
-    pub(super) secrets: Vec<HookSecret>,
+    secrets: Mutex<Arc<[HookSecret]>>,
     /// Of this process, for ids.
     pub(super) node: u64,
     pub(super) next: AtomicU64,
@@ -89,7 +89,12 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(secrets: Vec<HookSecret>, node: u64) -> Self {
-        Sender { secrets, node, next: AtomicU64::new(0), tls: OnceLock::new() }
+        Sender { secrets: Mutex::new(secrets.into()), node, next: AtomicU64::new(0), tls: OnceLock::new() }
+    }
+
+    /// Later requests are signed with these.
+    pub(super) fn sign_with(&self, secrets: &[HookSecret]) {
+        *locked(&self.secrets) = secrets.into();
     }
 
     /// An id that no other request has.
@@ -119,11 +124,17 @@ impl Sender {
             .header(header::ACCEPT_ENCODING, "identity")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp);
-        if let Some(signature) = signature(&self.secrets, id, timestamp, body) {
+        let secrets = locked(&self.secrets).clone();
+        if let Some(signature) = signature(&secrets, id, timestamp, body) {
             request = request.header("webhook-signature", signature);
         }
         request.body(Full::new(body.clone())).expect("the parts of a parsed address are a request's")
     }
+}
+
+/// Nothing panics between two changes of what these hold.
+fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A connection that waits for its next request.
@@ -133,26 +144,42 @@ struct Kept {
     since: Instant,
 }
 
-/// The connections to one address.
+/// The connections to one address. Another one may come in its place.
 #[derive(Debug)]
 pub(super) struct Connections {
-    url: HttpUrl,
+    url: Mutex<Arc<HttpUrl>>,
     sender: Arc<Sender>,
     kept: Mutex<Vec<Kept>>,
 }
 
 impl Connections {
     pub(super) fn new(url: HttpUrl, sender: Arc<Sender>) -> Self {
-        Connections { url, sender, kept: Mutex::default() }
+        Connections { url: Mutex::new(Arc::new(url)), sender, kept: Mutex::default() }
+    }
+
+    fn url(&self) -> Arc<HttpUrl> {
+        locked(&self.url).clone()
+    }
+
+    /// Later requests go to this address. True where it is another one.
+    pub(super) fn go_to(&self, url: &HttpUrl) -> bool {
+        let mut current = locked(&self.url);
+        if **current == *url {
+            return false;
+        }
+        *current = Arc::new(url.clone());
+        // With the address held: a request that ends now finds that its connection leads elsewhere.
+        self.kept().clear();
+        true
     }
 
     /// The address for a log: its query may hold a secret.
     pub(super) fn shown(&self) -> String {
-        self.url.to_string().split('?').next().unwrap_or_default().to_owned()
+        self.url().to_string().split('?').next().unwrap_or_default().to_owned()
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.kept)
     }
 
     /// The one that was used last and is still open.
@@ -162,31 +189,45 @@ impl Connections {
         kept.pop().map(|kept| kept.connection)
     }
 
-    fn keep(&self, connection: Connection) {
+    /// A connection to this address is free.
+    fn keep(&self, url: &Arc<HttpUrl>, connection: Connection) {
+        let current = locked(&self.url);
         let mut kept = self.kept();
-        if kept.len() < KEPT_MAX && !connection.is_closed() {
+        if Arc::ptr_eq(&current, url) && kept.len() < KEPT_MAX && !connection.is_closed() {
             kept.push(Kept { connection, since: Instant::now() });
         }
     }
 
     /// Sends a request and reads its answer.
     pub(super) async fn post(&self, id: &str, body: &Bytes, bytes_max: usize) -> Result<Answer, OutgoingError> {
-        if let Some(mut connection) = self.take() {
-            match connection.ask(self.sender.request(&self.url, id, body), bytes_max).await {
+        let (url, kept) = self.begin();
+        if let Some(mut connection) = kept {
+            match connection.ask(self.sender.request(&url, id, body), bytes_max).await {
                 Err(OutgoingError::Http { source, .. })
                     if source.is_closed() || source.is_canceled() || source.is_incomplete_message() => {}
-                other => return self.done(connection, other),
+                other => return self.done(&url, connection, other),
             }
         }
-        let tls = self.sender.tls(&self.url)?;
-        let mut connection = Connection::open(&self.url, tls, |_| true).await?;
-        let answer = connection.ask(self.sender.request(&self.url, id, body), bytes_max).await;
-        self.done(connection, answer)
+        let tls = self.sender.tls(&url)?;
+        let mut connection = Connection::open(&url, tls, |_| true).await?;
+        let answer = connection.ask(self.sender.request(&url, id, body), bytes_max).await;
+        self.done(&url, connection, answer)
     }
 
-    fn done(&self, connection: Connection, answer: Result<Answer, OutgoingError>) -> Result<Answer, OutgoingError> {
+    /// The address, and a connection to it that is free.
+    fn begin(&self) -> (Arc<HttpUrl>, Option<Connection>) {
+        let current = locked(&self.url);
+        (current.clone(), self.take())
+    }
+
+    fn done(
+        &self,
+        url: &Arc<HttpUrl>,
+        connection: Connection,
+        answer: Result<Answer, OutgoingError>,
+    ) -> Result<Answer, OutgoingError> {
         if answer.as_ref().is_ok_and(|answer| answer.is_reusable) {
-            self.keep(connection);
+            self.keep(url, connection);
         }
         answer
     }
@@ -200,16 +241,23 @@ pub(crate) struct Line {
     /// With those that are under way.
     inside: AtomicUsize,
     inside_max: usize,
-    config: LineConfig,
+    queue_max: usize,
+    bounds: Mutex<LineBounds>,
     breaker: Mutex<Breaker>,
     pub(super) counts: Arc<QuestionCounts>,
 }
 
+/// What other settings may replace.
 #[derive(Debug, Clone, Copy)]
-struct LineConfig {
+struct LineBounds {
     timeout: Duration,
-    queue_max: usize,
     answer_bytes_max: usize,
+}
+
+impl LineBounds {
+    fn of(config: &HooksConfig) -> Self {
+        LineBounds { timeout: config.timeout, answer_bytes_max: config.answer_bytes_max }
+    }
 }
 
 /// Counts a question as long as it is inside, also where its task is dropped.
@@ -223,20 +271,29 @@ impl Drop for Inside<'_> {
 
 impl Line {
     pub(super) fn new(kind: &'static str, url: HttpUrl, config: &HooksConfig, sender: Arc<Sender>) -> Self {
-        let HooksConfig { timeout, concurrency, queue_max, answer_bytes_max, breaker, .. } = *config;
+        let HooksConfig { concurrency, queue_max, breaker, .. } = *config;
         Line {
             connections: Connections::new(url, sender),
             gate: Semaphore::new(concurrency),
             inside: AtomicUsize::new(0),
             inside_max: concurrency.saturating_add(queue_max),
-            config: LineConfig { timeout, queue_max, answer_bytes_max },
+            queue_max,
+            bounds: Mutex::new(LineBounds::of(config)),
             breaker: Mutex::new(Breaker::new(breaker)),
             counts: Arc::new(QuestionCounts::new(kind)),
         }
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.breaker)
+    }
+
+    /// Later questions go to this address, within these bounds. Another application has not failed yet.
+    pub(super) fn reload(&self, url: &HttpUrl, config: &HooksConfig) {
+        *locked(&self.bounds) = LineBounds::of(config);
+        if self.connections.go_to(url) {
+            *self.breaker() = Breaker::new(config.breaker);
+        }
     }
 
     /// Whether a request may be sent.
@@ -256,9 +313,9 @@ impl Line {
     pub(super) async fn ask(&self, body: Bytes) -> Result<Bytes, Failure> {
         let inside = self.inside.fetch_add(1, Relaxed);
         let _inside = Inside(&self.inside);
-        let LineConfig { timeout, queue_max, answer_bytes_max } = self.config;
+        let LineBounds { timeout, answer_bytes_max } = *locked(&self.bounds);
         if inside >= self.inside_max {
-            return Err(Failure::Busy { waiting: queue_max, max: queue_max });
+            return Err(Failure::Busy { waiting: self.queue_max, max: self.queue_max });
         }
         let pass = self.may_ask()?;
         let id = self.connections.sender.id();

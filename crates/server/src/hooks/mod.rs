@@ -39,7 +39,13 @@ pub(crate) struct HttpHooks {
     pub(crate) counts: HttpHookCounts,
     /// Who is notified.
     pub(crate) notifier: Option<Arc<Notifier>>,
+    sender: Arc<Sender>,
+    /// Each kind of question that is asked, with the place of its address.
+    lines: Vec<(AddressOf, Arc<Line>)>,
 }
+
+/// The address of a kind of question.
+type AddressOf = fn(&HooksConfig) -> Option<&HttpUrl>;
 
 impl HttpHooks {
     /// Adds the hooks of the configuration to the handlers of the program, which are asked first. `None` where there is
@@ -59,17 +65,19 @@ impl HttpHooks {
         let HooksConfig { forward_headers: headers, forward_cookies: cookies, .. } = config.clone();
         let asking = Arc::new(Asking { forward: Forward { headers, cookies }, limits: limits.clone() });
         let mut counts = HttpHookCounts::default();
-        let mut line = |kind, url: &HttpUrl| {
-            let line = Arc::new(Line::new(kind, url.clone(), config, sender.clone()));
+        let mut lines: Vec<(AddressOf, Arc<Line>)> = Vec::new();
+        let mut line = |kind, address: AddressOf| {
+            let line = Arc::new(Line::new(kind, address(config)?.clone(), config, sender.clone()));
             counts.questions.push(line.counts.clone());
-            line
+            lines.push((address, line.clone()));
+            Some(line)
         };
-        if let Some(url) = &config.connect {
+        if let Some(connect) = line("connect", |config| config.connect.as_ref()) {
             if handlers.connect.is_some() {
                 return Err(ServeError::TwoIdentities { first: "`on_connect`", second: "the hook `connect`" });
             }
-            let connect = line("connect", url);
-            let refresh = line("refresh", config.refresh.as_ref().unwrap_or(url));
+            let refresh = line("refresh", |config| config.refresh.as_ref().or(config.connect.as_ref()));
+            let refresh = refresh.unwrap_or_else(|| connect.clone());
             let asking = asking.clone();
             handlers.connect = Some(Erased::new(true, move |call| {
                 let line = if call.caller.client.is_some() { &refresh } else { &connect };
@@ -80,21 +88,35 @@ impl HttpHooks {
             let asking = asking.clone();
             Erased::new(false, move |call| Box::pin(asking.clone().answer(line.clone(), call)))
         };
-        if let Some(url) = &config.subscribe {
-            by_pattern(&mut handlers.subscribe, &config.subscribe_channels, &handler(line("subscribe", url)))?;
+        if let Some(line) = line("subscribe", |config| config.subscribe.as_ref()) {
+            by_pattern(&mut handlers.subscribe, &config.subscribe_channels, &handler(line))?;
         }
-        if let Some(url) = &config.publish {
-            by_pattern(&mut handlers.publish, &config.publish_channels, &handler(line("publish", url)))?;
+        if let Some(line) = line("publish", |config| config.publish.as_ref()) {
+            by_pattern(&mut handlers.publish, &config.publish_channels, &handler(line))?;
         }
-        if let Some(url) = &config.rpc {
-            handlers.other_rpc = Some(handler(line("rpc", url)));
+        if let Some(line) = line("rpc", |config| config.rpc.as_ref()) {
+            handlers.other_rpc = Some(handler(line));
         }
         let notifier = config.notices.url.clone().map(|url| {
             let connections = Connections::new(url, sender.clone());
             Arc::new(Notifier::new(config.notices.clone(), connections, sender.clone()))
         });
         counts.notices = notifier.as_ref().map(|notifier| notifier.counts.clone());
-        Ok(Some(Arc::new(HttpHooks { counts, notifier })))
+        Ok(Some(Arc::new(HttpHooks { counts, notifier, sender, lines })))
+    }
+
+    /// Later requests go to these addresses, within these times, and are signed with these secrets. What is asked and
+    /// notified stays as it is, and so does a hook that has no address any more.
+    pub(crate) fn reload(&self, config: &HooksConfig) {
+        self.sender.sign_with(&config.secrets);
+        for (address, line) in &self.lines {
+            if let Some(url) = address(config) {
+                line.reload(url, config);
+            }
+        }
+        if let (Some(notifier), Some(url)) = (&self.notifier, &config.notices.url) {
+            notifier.reload(url, &config.notices);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 use super::line::{Connections, Sender};
 use crate::config::hooks::NoticesConfig;
+use crate::config::url::HttpUrl;
 use crate::random::random;
 use crate::watch::hooks::NoticeCounts;
 use base64::Engine as _;
@@ -36,6 +37,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Notifier {
     config: NoticesConfig,
+    times: Mutex<Times>,
     connections: Connections,
     sender: Arc<Sender>,
     queue: Mutex<Queue>,
@@ -74,9 +76,23 @@ enum What {
     Dropped(u64),
 }
 
+/// What other settings may replace.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    timeout: Duration,
+    age_max: Duration,
+}
+
+impl Times {
+    fn of(config: &NoticesConfig) -> Self {
+        Times { timeout: config.timeout, age_max: config.age_max }
+    }
+}
+
 impl Notifier {
     pub(super) fn new(config: NoticesConfig, connections: Connections, sender: Arc<Sender>) -> Self {
         Notifier {
+            times: Mutex::new(Times::of(&config)),
             config,
             connections,
             sender,
@@ -85,6 +101,18 @@ impl Notifier {
             is_empty: Condvar::new(),
             counts: Arc::default(),
         }
+    }
+
+    /// Later batches go to this address, within these times.
+    pub(super) fn reload(&self, url: &HttpUrl, config: &NoticesConfig) {
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner) = Times::of(config);
+        if self.connections.go_to(url) {
+            self.changed.notify_one(); // a batch that is not taken need not wait
+        }
+    }
+
+    fn times(&self) -> Times {
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the hub must notify of.
@@ -213,7 +241,8 @@ impl Notifier {
         let mut failed = false;
         loop {
             let sent = Instant::now();
-            let posted = tokio::time::timeout(self.config.timeout, self.connections.post(&id, &body, BATCH_BYTES_MAX));
+            let Times { timeout, age_max } = self.times();
+            let posted = tokio::time::timeout(timeout, self.connections.post(&id, &body, BATCH_BYTES_MAX));
             let why = match posted.await {
                 Ok(Ok(answer)) if answer.status.is_success() => {
                     self.counts.seconds.observe(sent.elapsed());
@@ -224,12 +253,12 @@ impl Notifier {
                 }
                 Ok(Ok(answer)) => format!("the status is {}", answer.status),
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {} ms (hooks.notice_timeout)", self.config.timeout.as_millis()),
+                Err(_) => format!("no answer within {} ms (hooks.notice_timeout)", timeout.as_millis()),
             };
             self.counts.seconds.observe(sent.elapsed());
             self.counts.failures.fetch_add(1, Relaxed);
             let (url, notices) = (self.connections.shown(), batch.len());
-            if begin.elapsed() >= self.config.age_max {
+            if begin.elapsed() >= age_max {
                 tracing::error!(
                     url,
                     notices,

@@ -195,7 +195,7 @@ impl Fanfare {
 
     fn reloader(&self) -> Reloader {
         let (handle, config) = (self.handle.clone(), self.config.clone());
-        Reloader { handle, config, api: self.api.clone(), code: self.code.clone() }
+        Reloader { handle, config, api: self.api.clone(), code: self.code.clone(), hooks: self.hooks.clone() }
     }
 }
 

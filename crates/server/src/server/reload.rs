@@ -11,6 +11,7 @@ use crate::config::api_key::ApiKey;
 use crate::control::{Control, Judging};
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
+use crate::hooks::HttpHooks;
 use crate::random::fill_random;
 use crate::watch::SHARD_PATIENCE;
 use fanfare_hub::{Quotas, Rule, Rules};
@@ -23,6 +24,7 @@ pub(crate) struct Reloader {
     pub(crate) config: Arc<Config>,
     pub(crate) api: CurrentApi,
     pub(crate) code: Code,
+    pub(crate) hooks: Option<Arc<HttpHooks>>,
 }
 
 /// The rules and keys of the embedding program: they stay after every reload.

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
 use crate::config::auth::AuthConfig;
+use crate::config::hooks::HooksConfig;
 use crate::config::tls::Tls;
 use crate::control::Control;
 use crate::embed::handle::Handle;
@@ -217,6 +218,16 @@ impl Running {
     pub fn reload_limits(&self, config: &Config) {
         self.reloader.quotas(config.limits.quotas);
         self.started.watch.connections.reload(config);
+    }
+
+    /// Later requests of hooks go to these addresses and are signed with these secrets, within
+    /// [`timeout`](HooksConfig::timeout), [`answer_bytes_max`](HooksConfig::answer_bytes_max) and the times of notices.
+    /// What is asked and notified stays as it is, and so do the other bounds. False, and nothing has changed, where the
+    /// server was started without [`Config::hooks`](crate::Config::hooks).
+    pub fn reload_hooks(&self, config: &HooksConfig) -> bool {
+        let Some(hooks) = &self.reloader.hooks else { return !config.is_on() };
+        hooks.reload(config);
+        true
     }
 
     /// Later TLS handshakes get this certificate; open connections keep theirs. A server that was started without TLS

@@ -356,10 +356,12 @@ impl Settings {
     pub fn differing(&self, running: &Settings) -> Vec<&'static str> {
         let is_renewed = self.config.tls.is_some() && running.config.tls.is_some();
         let were_checked = running.config.auth.is_on();
+        let had_hooks = running.config.hooks.is_on();
         let needs_restart = |setting: &Setting| match setting.key {
             "tls.certificate" | "tls.key" => !is_renewed,
             "allow_insecure" => false,
             key if RELOADED.contains(&key) => false,
+            key if HOOKS_RELOADED.contains(&key) => !had_hooks,
             "auth.anonymous" | "auth.issuer" | "auth.audience" | "auth.leeway" | "auth.token_bytes_max" => {
                 !were_checked
             }
@@ -367,13 +369,14 @@ impl Settings {
         };
         let is_same = |setting: &Setting| setting.kind.is_same(&mut self.clone(), &mut running.clone());
         let differ = |setting: &&Setting| needs_restart(setting) && !is_same(setting);
-        let secrets = (self.config.hooks.secrets != running.config.hooks.secrets).then_some("hooks.secret");
+        let secrets = self.config.hooks.secrets != running.config.hooks.secrets;
+        let secrets = (secrets && !had_hooks).then_some("hooks.secret");
         SETTINGS.iter().filter(differ).map(|setting| setting.key).chain(secrets).collect()
     }
 }
 
 /// Limits that a reload puts in force.
-const RELOADED: [&str; 10] = [
+const RELOADED: [&str; 11] = [
     "limits.connections_per_user_max",
     "limits.new_connections",
     "limits.overload_lag",
@@ -384,6 +387,22 @@ const RELOADED: [&str; 10] = [
     "limits.messages_per_user",
     "limits.bytes_per_user",
     "limits.new_channels_per_user",
+    "limits.polls_per_connection",
+];
+
+/// The settings of hooks that a reload puts in force where there are hooks.
+const HOOKS_RELOADED: [&str; 11] = [
+    "hooks.url",
+    "hooks.notify_url",
+    "hooks.connect_url",
+    "hooks.refresh_url",
+    "hooks.subscribe_url",
+    "hooks.publish_url",
+    "hooks.rpc_url",
+    "hooks.timeout",
+    "hooks.answer_bytes_max",
+    "hooks.notice_timeout",
+    "hooks.notice_age_max",
 ];
 
 /// Reads a file.

@@ -172,12 +172,12 @@ impl Validation {
 impl Validation {
     /// The schema for such data, and the option that it stands in. An error says why there is none for its event.
     fn schema(&self, of: PayloadOf, event: Option<&str>) -> (Result<Option<&Schema>, String>, &'static str) {
-        let by_event = |schemas: &'_ Option<EventSchemas>| schemas.as_ref().map_or(Ok(None), |it| it.of(event));
-        match of {
-            PayloadOf::Publication => (by_event(&self.schema), "schema"),
-            PayloadOf::Signal => (by_event(&self.signal_schema), "signal_schema"),
-            PayloadOf::Presence => (Ok(self.presence_schema.as_ref()), "presence_schema"),
-        }
+        let (schemas, option) = match of {
+            PayloadOf::Publication => (self.schema.as_ref(), "schema"),
+            PayloadOf::Signal => (self.signal_schema.as_ref(), "signal_schema"),
+            PayloadOf::Presence => return (Ok(self.presence_schema.as_ref()), "presence_schema"),
+        };
+        (schemas.map_or(Ok(None), |schemas| schemas.of(event)), option)
     }
 }
 
