@@ -62,6 +62,10 @@ impl Decided {
             Some(ErrorCode::Denied | ErrorCode::NoRule | ErrorCode::NotSubscribed | ErrorCode::TooLarge) => {
                 Decided::NotCounted
             }
+            // The application cannot be asked about it now.
+            Some(ErrorCode::Unavailable) if error.is_some_and(|error| error.message.contains("questions_max")) => {
+                Decided::NotCounted
+            }
             _ => Decided::Counted,
         }
     }

@@ -196,8 +196,7 @@ impl Sessions {
         }
     }
 
-    /// Whether the session may do this, with so many bytes of data, and has not done too much of it lately. True where
-    /// the rule leaves a publication to the application.
+    /// Whether the session may do this, with so many bytes of data, and has not done too much of it lately.
     fn may(
         &mut self,
         cx: &Cx<'_>,
@@ -205,18 +204,34 @@ impl Sessions {
         channel: &ChannelName,
         action: Action,
         bytes: usize,
-    ) -> Result<bool, Error> {
-        let gone = || Error::new(ErrorCode::Unavailable, "the session is gone");
+    ) -> Result<(), Error> {
+        let Judged { rule, .. } = self.judge(cx, at, channel, action, bytes)?;
+        match action {
+            Action::Publish | Action::Signal => self.take_of_rate(cx, at, channel, rule),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rule that lets the session do this, with so many bytes of data, however much of it it has done lately.
+    fn judge<'r>(
+        &mut self,
+        cx: &Cx<'r>,
+        at: SessionRef,
+        channel: &ChannelName,
+        action: Action,
+        bytes: usize,
+    ) -> Result<Judged<'r>, Error> {
+        let rules = cx.rules;
         let session = self.sessions.get(at).ok_or_else(gone)?;
         let is_granted = session.is_granted(channel);
-        let action = cx.rules.of(channel).map_or(action, |rule| rule.decided_by(action));
+        let action = rules.of(channel).map_or(action, |rule| rule.decided_by(action));
         let as_granted = |rule: &&Rule| {
             let is_subscribers = action.is_reading() && rule.who(action).contains(&Who::Subscriber);
             is_granted && (action == Action::Subscribe || is_subscribers)
         };
-        let verdict = match cx.rules.verdict(channel, action, session.entitlement()) {
+        let verdict = match rules.verdict(channel, action, session.entitlement()) {
             Ok(verdict) => verdict,
-            Err(denial) => match cx.rules.of(channel).filter(as_granted) {
+            Err(denial) => match rules.of(channel).filter(as_granted) {
                 Some(rule) => Verdict::Allowed(rule),
                 None => return Err(denial.into_error(channel)),
             },
@@ -251,32 +266,31 @@ impl Sessions {
                 format!("`data` of {bytes} bytes exceeds the limit of the rule {pattern:?} (max_size) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).on(channel).by_rule(pattern).by_option("max_size"));
         }
-        if let Some(RateLimit { count_max, window_ms }) =
-            rule.rate.filter(|_| matches!(action, Action::Publish | Action::Signal))
-        {
-            let now_ms = cx.now.mono_ms;
-            let rates = &mut session.extra().rates;
-            let place =
-                rates.iter().position(|window| *window.pattern == *rule.pattern.as_str()).unwrap_or_else(|| {
-                    rates.push(RateWindow { pattern: rule.pattern.as_str().into(), start_ms: now_ms, count: 0 });
-                    rates.len() - 1
-                });
-            let window = &mut rates[place];
-            if now_ms >= window.start_ms + window_ms {
-                (window.start_ms, window.count) = (now_ms, 0);
-            }
-            if window.count >= count_max {
-                let message = format!("the rule {:?} allows {count_max} in {window_ms} ms", rule.pattern.as_str());
-                let mut error = Error::new(ErrorCode::RateLimited, message)
-                    .on(channel)
-                    .by_rule(rule.pattern.as_str())
-                    .by_option("rate");
-                error.retry_after_ms = Some(window.start_ms + window_ms - now_ms);
-                return Err(error);
-            }
-            window.count += 1;
+        let is_asked = matches!(verdict, Verdict::AskHook(_)) && action == Action::Publish;
+        Ok(Judged { rule, is_asked })
+    }
+
+    /// One more publication or signal of the session by this rule.
+    fn take_of_rate(&mut self, cx: &Cx<'_>, at: SessionRef, channel: &ChannelName, rule: &Rule) -> Result<(), Error> {
+        let Some(RateLimit { count_max, window_ms }) = rule.rate else { return Ok(()) };
+        let now_ms = cx.now.mono_ms;
+        let rates = &mut self.sessions.get(at).ok_or_else(gone)?.extra().rates;
+        let place = rates.iter().position(|window| *window.pattern == *rule.pattern.as_str()).unwrap_or_else(|| {
+            rates.push(RateWindow { pattern: rule.pattern.as_str().into(), start_ms: now_ms, count: 0 });
+            rates.len() - 1
+        });
+        let window = &mut rates[place];
+        if now_ms >= window.start_ms + window_ms {
+            (window.start_ms, window.count) = (now_ms, 0);
         }
-        Ok(matches!(verdict, Verdict::AskHook(_)) && action == Action::Publish)
+        if window.count >= count_max {
+            let pattern = rule.pattern.as_str();
+            let message = format!("the rule {pattern:?} allows {count_max} in {window_ms} ms");
+            let error = Error::new(ErrorCode::RateLimited, message).on(channel).by_rule(pattern).by_option("rate");
+            return Err(Error { retry_after_ms: Some(window.start_ms + window_ms - now_ms), ..error });
+        }
+        window.count += 1;
+        Ok(())
     }
 
     fn publish(&mut self, cx: &mut Cx<'_>, at: SessionRef, reply: &ReplyTo, mut publish: Publish) -> Result<(), Error> {
@@ -286,8 +300,13 @@ impl Sessions {
             let message = format!("`data` of {len} bytes exceeds the limit (message_bytes_max) of {max}");
             return Err(Error::new(ErrorCode::TooLarge, message).by_limit("message_bytes_max").on(&publish.channel));
         }
-        let is_asked =
-            self.may(cx, at, &publish.channel, Action::Publish, len)? || asks(&cx.hooks.publish, &publish.channel);
+        let Judged { rule, is_asked } = self.judge(cx, at, &publish.channel, Action::Publish, len)?;
+        let is_asked = is_asked || asks(&cx.hooks.publish, &publish.channel);
+        if is_asked {
+            // Before its rate: a publication that is refused so takes nothing of it.
+            self.may_ask(cx).map_err(|error| error.on(&publish.channel))?;
+        }
+        self.take_of_rate(cx, at, &publish.channel, rule)?;
         check::publication(cx, &mut publish, Author::Client { is_last: !is_asked })?;
         if is_asked {
             return self.ask_publish(cx, at, reply, publish);
@@ -448,6 +467,18 @@ impl Sessions {
         self.tell_home_by(cx, at, &channel, message(token));
         Ok(())
     }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorCode::Unavailable, "the session is gone")
+}
+
+/// What a session may do.
+struct Judged<'r> {
+    /// The rule that lets it.
+    rule: &'r Rule,
+    /// It is a publication that the rule leaves to the application.
+    is_asked: bool,
 }
 
 /// True where a rule lets this session in only because it lets it subscribe.

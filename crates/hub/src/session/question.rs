@@ -198,7 +198,8 @@ impl Sessions {
         }
     }
 
-    /// Asks about a publication that the rule allows. Later commands on its channel wait.
+    /// Asks about a publication that the rule allows. Later commands on its channel wait. Only after
+    /// [`may_ask`](Self::may_ask).
     pub(super) fn ask_publish(
         &mut self,
         cx: &mut Cx<'_>,
@@ -206,7 +207,6 @@ impl Sessions {
         reply: &ReplyTo,
         publish: Publish,
     ) -> Result<(), Error> {
-        self.may_ask(cx).map_err(|error| error.on(&publish.channel))?;
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let caller = session.caller();
         session.extra().lanes.block(&publish.channel);

@@ -192,3 +192,30 @@ fn a_question_that_finds_no_room_in_its_turn_takes_no_share() {
     net.answer(result());
     assert!(matches!(net.answer_to(peers[0], third), Some(ReplyBody::Result(_))));
 }
+
+/// It is to be tried again, so it has taken nothing.
+#[test]
+fn a_publication_that_the_application_cannot_be_asked_about_takes_nothing_of_its_rate() {
+    for asked_by in ["the rule", "a hook"] {
+        let limits = Limits { questions_max: 2, ..Limits::default() };
+        let rate = Some(RateLimit { count_max: 1, window_ms: 60_000 });
+        let by_rule = asked_by == "the rule";
+        let publish_by = if by_rule { vec![Who::Hook] } else { vec![Who::Anyone] };
+        let rules = Rules::new(vec![Rule { rate, publish: publish_by, ..open_rule("**") }]);
+        let mut net = Net::with_hooks(1, limits, rules, hooks(true, &[], &["room:*"]));
+        let (peer, _) = connect_as(&mut net, 0, Connect::default(), ada());
+        let calls = ["1", "2"].map(|text| net.send(peer, rpc(text)));
+        for _ in 0..3 {
+            assert_eq!(error_code(&net.ask(peer, publish("room:a", "1"))), ErrorCode::Unavailable, "{asked_by}");
+        }
+        net.answer(HookAnswer::Result(Bytes::new()));
+        assert!(net.answer_to(peer, calls[0]).is_some());
+        let published = net.send(peer, publish("room:a", "1"));
+        assert_eq!(net.answer_to(peer, published), None, "{asked_by}: the application is asked");
+        net.answer(HookAnswer::Result(Bytes::new()));
+        let (shard, token, question) = net.asked();
+        net.answer_as(shard, token, edited(&question, "1"));
+        assert!(matches!(net.answer_to(peer, published), Some(ReplyBody::Published { .. })), "{asked_by}");
+        assert_eq!(error_code(&net.ask(peer, publish("room:a", "2"))), ErrorCode::RateLimited, "{asked_by}");
+    }
+}
