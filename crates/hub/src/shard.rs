@@ -316,6 +316,11 @@ impl Shard {
         self.sessions.fanout_waiting_bytes()
     }
 
+    /// The shell has refused what is longer than one of the limits, before it was a command.
+    pub fn limit_reached(&mut self, limit: &'static str) {
+        self.sessions.counts.limited(limit);
+    }
+
     /// A client polls, and has polled this much. Returns how long its answer waits at least, in ms: above its rate a
     /// client that waits for each answer is slowed down, and gets more with each.
     ///

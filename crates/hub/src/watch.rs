@@ -169,6 +169,7 @@ impl Counts {
         self.store_failures += other.store_failures;
         self.epochs_lost += other.epochs_lost;
         self.limited_times("presence_entries_max", other.presence_limited);
+        self.limited_times("signals_waiting_max", other.signals_dropped);
     }
 }
 
@@ -182,6 +183,8 @@ pub(crate) struct HomeCounts {
     pub(crate) epochs_lost: u64,
     /// Channels of which only the number of members is told from then on.
     pub(crate) presence_limited: u64,
+    /// Signals that found no room while an edge was behind.
+    pub(crate) signals_dropped: u64,
 }
 
 #[cfg(test)]

@@ -133,6 +133,25 @@ fn a_chat_and_a_socket_io_client_above_their_rate_are_ignored_and_stay() {
     assert!(reached >= 12.0, "{reached}");
 }
 
+/// A message may be too long for its protocol before anybody has read it.
+#[test]
+fn messages_that_are_too_long_are_counted() {
+    let server = Server::native(limited(Quotas::NONE));
+    let reached = |limit: &str| scrape(server.address).get(&format!("fanfare_limits_reached_total{{limit={limit:?}}}"));
+    let long = "x".repeat(2 << 20);
+    let mut client = Client::connected(server.address);
+    client.text(&json!({"type": "publish", "channel": "chat:a", "data": long}).to_string());
+    assert_eq!(client.closed(), Some(1009));
+    let mut chat = Client::join(server.address, "ada", "a");
+    chat.say(&long);
+    assert_eq!(chat.closed(), Some(1009));
+    assert!((2.0..3.0).contains(&reached("message_bytes_max")), "{}", reached("message_bytes_max"));
+    let (mut socket, _) = socketio::enter(&server);
+    socket.text(&format!(r#"42["message","{long}"]"#));
+    assert!(socket.closed().is_some());
+    assert!((1.0..2.0).contains(&reached("room_message_bytes_max")), "{}", reached("room_message_bytes_max"));
+}
+
 #[test]
 fn polls_have_a_rate_of_their_own() {
     let server = Server::native(limited(Quotas { polls_per_connection: per_hour(3), ..Quotas::NONE }));

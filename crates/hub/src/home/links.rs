@@ -55,8 +55,8 @@ impl Links {
         self.0[usize::from(shard.0)].waiting.push_back(home);
     }
 
-    /// Keeps a signal to everybody for an edge that is behind.
-    pub(super) fn keep(&mut self, shard: ShardId, home: HomeRef, signal: Arc<SignalPush>, limits: &Limits) {
+    /// Keeps a signal to everybody for an edge that is behind. Returns how many older ones went for it.
+    pub(super) fn keep(&mut self, shard: ShardId, home: HomeRef, signal: Arc<SignalPush>, limits: &Limits) -> u64 {
         let link = &mut self.0[usize::from(shard.0)];
         let kept = link.signals.entry(home).or_default();
         let same =
@@ -68,13 +68,16 @@ impl Links {
         }
         link.signals_bytes += cost(&signal);
         kept.push_back(signal);
+        let mut dropped = 0;
         while kept.len() > limits.signals_waiting_max || link.signals_bytes > limits.link_bytes_max {
             let Some(oldest) = kept.pop_front() else { break };
             link.signals_bytes -= cost(&oldest);
+            dropped += 1;
         }
         if kept.is_empty() {
             link.signals.remove(&home);
         }
+        dropped
     }
 
     /// Takes out the signals that wait for this edge: it has caught up, or is gone.
@@ -143,10 +146,8 @@ mod tests {
         let one = SIGNAL_BYTES + 2;
         let limits = Limits { signals_waiting_max: 3, link_bytes_max: 4 * one, ..Limits::default() };
         let mut links = Links::new(1);
-        for client in 0..10 {
-            links.keep(SHARD, home(0), signal(client, "a", "x"), &limits);
-        }
-        assert_eq!(links.0[0].signals_bytes, 3 * one);
+        let dropped: u64 = (0..10).map(|client| links.keep(SHARD, home(0), signal(client, "a", "x"), &limits)).sum();
+        assert_eq!((links.0[0].signals_bytes, dropped), (3 * one, 7));
         for client in 0..10 {
             links.keep(SHARD, home(1), signal(client, "a", "y"), &limits);
             assert!(links.0[0].signals_bytes <= limits.link_bytes_max);

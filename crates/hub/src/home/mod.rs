@@ -649,7 +649,8 @@ impl Homes {
             if interest.behind {
                 interest.presence_missed |= message.is_presence();
                 if let ToEdge::Signal { signal, directed: None } = message {
-                    self.links.keep(interest.shard, HomeRef { index, life: home.life }, signal, cx.limits);
+                    let home = HomeRef { index, life: home.life };
+                    self.counts.signals_dropped += self.links.keep(interest.shard, home, signal, cx.limits);
                 }
                 continue;
             }

@@ -29,6 +29,9 @@ pub(super) struct Reader {
     pub(super) stash: BytesMut,
 }
 
+/// The close code of a message that is longer than its protocol takes (RFC 6455 §7.4.1).
+const TOO_LARGE: u16 = 1009;
+
 /// The result of a turn of reading.
 enum ReadOutcome {
     /// There may be more to read: other tasks run first.
@@ -202,6 +205,14 @@ impl Shell {
         looked
     }
 
+    /// A message is longer than its protocol takes.
+    fn count_too_large(&mut self, id: ConnId) {
+        let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
+        let protocol = &self.wire(wire).protocol;
+        let is_usual = protocol.message_bytes_max(&self.config.limits) != self.config.limits.room_message_bytes_max;
+        self.hub.limit_reached(if is_usual { "message_bytes_max" } else { "room_message_bytes_max" });
+    }
+
     fn look_with(
         &mut self,
         now: Now,
@@ -217,6 +228,9 @@ impl Shell {
                 Ok(Some(received)) => received,
                 Ok(None) => return Looked::All,
                 Err(broken) => {
+                    if broken.code == TOO_LARGE {
+                        self.count_too_large(id);
+                    }
                     let last = (broken.code, &*broken.reason);
                     let end = End::Broken(Breach::Transport, broken.reason.clone().into());
                     self.goodbye(now, id, last, &end);
