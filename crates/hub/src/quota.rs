@@ -198,8 +198,9 @@ impl Allowance {
             (self.messages, spent.messages, cost.messages, messages, "messages"),
             (self.bytes, spent.bytes, cost.bytes, bytes, "bytes"),
         ];
+        // One command may be longer than a rate allows at once. What has no data does not wait until it is paid for.
         let waits = rows.into_iter().filter_map(|(rate, bucket, cost, limit, what)| {
-            let rate = rate?;
+            let rate = rate.filter(|_| cost > 0)?;
             let retry_after_ms = bucket.waits_ms(now_ms, rate, cost)?;
             Some(UsedUp { limit, rate, what, whose: self.whose, retry_after_ms })
         });
@@ -313,6 +314,20 @@ mod tests {
             bucket.take(u64::MAX >> FRACTION_BITS, rate, u64::MAX);
         }
         assert!(bucket.waits_ms(0, rate, u64::MAX).is_some());
+    }
+
+    /// It may be an `unsubscribe`.
+    #[test]
+    fn a_command_without_data_does_not_wait_for_bytes() {
+        let bytes_per_user = Some(Rate::new(100, 1_000));
+        let allowance = Quotas { bytes_per_user, ..Quotas::NONE }.of_user();
+        let mut spent = Spent::default();
+        allowance.spend(0, &mut spent, Cost { messages: 1, bytes: 5_000, channels: 0 });
+        let waits_ms = |bytes| {
+            let cost = Cost { messages: 1, bytes, channels: 0 };
+            allowance.used_up(0, &spent, cost).map(|used_up| used_up.retry_after_ms)
+        };
+        assert_eq!([0, 1].map(waits_ms), [None, Some(49_010)]);
     }
 
     #[test]
