@@ -667,7 +667,8 @@ impl Core {
                 Purpose::Refresh => self.tokens.later(now_ms),
                 // It has waited long enough, and without a snapshot no change can be reported.
                 Purpose::PresenceSync { channel, life } => self.subscriptions.presence_later(&channel, life, now_ms),
-                Purpose::Enter { call: None, .. } | Purpose::Ignored => {}
+                Purpose::Enter { channel, life, call: None } => self.subscriptions.enter_later(&channel, life, now_ms),
+                Purpose::Ignored => {}
             }
         }
         self.publishes.wake(now_ms, &self.config, &mut self.sends, &mut self.out);

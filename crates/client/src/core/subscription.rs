@@ -34,6 +34,9 @@ pub(super) struct Entered {
     pub(super) data: Bytes,
     /// Waits to hear that it stands.
     pub(super) call: Option<CallId>,
+    /// When to enter again: the last time was not answered, or refused for now.
+    pub(super) again_ms: Option<u64>,
+    pub(super) retries: u32,
 }
 
 #[derive(Debug)]
@@ -146,6 +149,10 @@ impl Subscription {
 }
 
 impl Entered {
+    pub(super) fn new(data: Bytes, call: CallId) -> Self {
+        Entered { data, call: Some(call), again_ms: None, retries: 0 }
+    }
+
     pub(super) fn enter(
         &mut self,
         at: Online<'_>,
@@ -154,6 +161,7 @@ impl Entered {
         requests: &mut Requests,
         out: &mut Out,
     ) {
+        self.again_ms = None;
         let purpose = Purpose::Enter { channel: channel.clone(), life, call: self.call.take() };
         let command = ClientCommand::PresenceSet { channel: channel.clone(), data: self.data.clone() };
         requests.ask(out, true, at.deadline_ms(), purpose, command);

@@ -274,6 +274,16 @@ impl Subscriptions {
         }
     }
 
+    /// An entry of which the application has heard that it stands may not stand now.
+    pub(super) fn enter_later(&mut self, channel: &str, life: u64, at_ms: u64) {
+        let entered = self.find(channel, life).and_then(|subscription| subscription.entered.as_mut());
+        // Else a newer one waits to be sent.
+        if let Some(entered) = entered.filter(|entered| entered.call.is_none()) {
+            entered.again_ms = Some(at_ms);
+            entered.retries += 1;
+        }
+    }
+
     /// Sends the subscriptions and presence entries that are due.
     pub(super) fn pump(&mut self, at: Online<'_>, requests: &mut Requests, out: &mut Out) {
         for channel in self.leaving.due(at.now_ms) {
@@ -283,6 +293,12 @@ impl Subscriptions {
             }
         }
         for (channel, subscription) in &mut self.all {
+            if subscription.state == State::Live
+                && let Some(entered) = &mut subscription.entered
+                && entered.again_ms.is_some_and(|due_ms| due_ms <= at.now_ms)
+            {
+                entered.enter(at, channel, subscription.life, requests, out);
+            }
             match subscription.state {
                 State::Detached => {}
                 State::Resting { until_ms } if until_ms <= at.now_ms => {}
@@ -362,7 +378,17 @@ impl Subscriptions {
             (Purpose::PresenceSync { channel, life }, message) if self.find(&channel, life).is_some() => {
                 self.presence(at.now_ms, message, out);
             }
+            (Purpose::Enter { channel, life, call: None }, ServerMessage::Error(error)) if error.retryable => {
+                let Some(subscription) = self.find(&channel, life) else { return };
+                let retries = subscription.entered.as_ref().map_or(0, |entered| entered.retries);
+                self.enter_later(&channel, life, at.now_ms + rest_ms(retries, &error, rng));
+            }
             (Purpose::Enter { channel, life, call }, message) => {
+                if let (ServerMessage::Result { .. }, Some(entered)) =
+                    (&message, self.find(&channel, life).and_then(|subscription| subscription.entered.as_mut()))
+                {
+                    entered.retries = 0;
+                }
                 let result = match message {
                     ServerMessage::Result { .. } => Ok(Answer::Done),
                     ServerMessage::Error(error) => Err(CallError::Refused(error)),
@@ -679,7 +705,7 @@ impl Subscriptions {
             out.answer(earlier, Ok(Answer::Done));
         }
         subscription.clear = false;
-        let mut entered = Entered { data, call: Some(call) };
+        let mut entered = Entered::new(data, call);
         if let (State::Live, Some(at)) = (subscription.state, at) {
             entered.enter(at, &channel, subscription.life, requests, out);
         }
@@ -705,7 +731,10 @@ impl Subscriptions {
         let due = |subscription: &Subscription| match subscription.state {
             State::Bare { deadline_ms } => Some(deadline_ms),
             State::Resting { until_ms } => Some(until_ms),
-            State::Live => subscription.presence_at_ms,
+            State::Live => {
+                let again_ms = subscription.entered.as_ref().and_then(|entered| entered.again_ms);
+                subscription.presence_at_ms.into_iter().chain(again_ms).min()
+            }
             _ => None,
         };
         self.all.values().filter_map(due).chain(self.leaving.wake_ms()).min()

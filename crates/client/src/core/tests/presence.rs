@@ -119,3 +119,45 @@ fn a_client_that_entered_stays_entered() {
     let (call, outputs) = world.call(Call::PresenceSet { channel: "d".into(), data: json("1") });
     assert_eq!(answers(&outputs), [(call, Err(CallError::NotSubscribed { channel: "d".into() }))]);
 }
+
+/// The client entered, and is back on a new connection. Nobody waits for the answer there, and the entry is to stand.
+#[test]
+fn an_entry_that_is_refused_for_now_after_a_return_is_entered_later() {
+    let subscribed = r#"{"type":"subscribed","channel":"c","epoch":"e","offset":5,"recovered":true,"publications":[]}"#;
+    for trouble in ["rate_limited", "unavailable", "silence", "denied"] {
+        let mut world = live();
+        let (call, outputs) = world.call(Call::PresenceSet { channel: "c".into(), data: json("1") });
+        let id = id_in(&sent(&outputs)[0]);
+        let outputs = world.hear(&format!(r#"{{"type":"result","id":{id}}}"#));
+        assert_eq!(answers(&outputs), [(call, Ok(Answer::Done))]);
+        world.comes_back(r#""client":"other","session_resumed":false"#);
+        let mut again = sent(&world.hear(subscribed)).remove(0);
+        for attempt in 0..3 {
+            assert!(again.contains(r#""type":"presence_set""#), "{trouble}, {attempt}: {again}");
+            let id = id_in(&again);
+            let is_final = trouble == "denied";
+            if trouble != "silence" {
+                world.hear(&format!(
+                    r#"{{"type":"error","id":{id},"code":"{trouble}","message":"no","retryable":{}}}"#,
+                    !is_final
+                ));
+            }
+            if is_final {
+                world.comes_back(r#""client":"other","session_resumed":true"#);
+                assert_eq!(sent(&world.hear(subscribed)), [""; 0], "it is not asked for again");
+                break;
+            }
+            let is_set = |it: &[Output]| sent(it).iter().any(|text| text.contains("presence_set"));
+            let until_ms = world.now_ms + 60_000;
+            let outputs = loop {
+                assert!(world.now_ms < until_ms, "{trouble}, {attempt}");
+                let mut outputs = world.wake();
+                if is_set(&outputs) {
+                    break outputs;
+                }
+                outputs.extend(world.hear(r#"{"type":"ping"}"#));
+            };
+            again = sent(&outputs).into_iter().find(|text| text.contains("presence_set")).expect("just found");
+        }
+    }
+}
