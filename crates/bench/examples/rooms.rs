@@ -9,8 +9,8 @@
 use anyhow::{Context as _, Result, ensure};
 use fanfare_hub::{
     Audience, ChannelName, ClientId, Command, ConnId, Connect, Data, Effect, Effects, HeartbeatKind, Input, Limits,
-    MemoryStore, Now, Opened, Pattern, Publish, Push, ReplyBody, Request, RequestId, Retain, Room, RoomCommand, Rule,
-    Rules, Seat, Shard, ShardConfig, ShardId, SubOptions, WireId,
+    MemoryStore, Now, Opened, OverRate, Pattern, Publish, Push, ReplyBody, Request, RequestId, Retain, Room,
+    RoomCommand, Rule, Rules, Seat, Shard, ShardConfig, ShardId, SubOptions, WireId,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
@@ -102,6 +102,7 @@ impl Hub {
             heartbeat_ms: 25_000,
             heartbeat: HeartbeatKind::Waits,
             connect_timeout_ms: None,
+            over_rate: OverRate::Wait,
             attachment: None,
         };
         self.input(Input::Opened { conn, opened });

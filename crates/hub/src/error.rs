@@ -3,6 +3,7 @@
 //! [`ERRORS`] is the table; the docs and the SDKs' constants are printed from it.
 
 use crate::name::ChannelName;
+use crate::quota::Quotas;
 use std::fmt;
 
 macro_rules! error_codes {
@@ -108,6 +109,15 @@ impl Error {
             option: None,
             limit: None,
         }
+    }
+
+    /// A client may use no new name of a channel at the moment.
+    pub(crate) fn too_many_names(quotas: &Quotas) -> Self {
+        let (count, window_ms) = quotas.new_channels_per_user.map_or((0, 0), |rate| (rate.count(), rate.window_ms()));
+        let message = format!(
+            "one user may use {count} new channel names in {window_ms} ms, the limit (limits.new_channels_per_user)"
+        );
+        Error::new(ErrorCode::RateLimited, message).by_limit("new_channels_per_user")
     }
 
     /// The same, about `channel`.

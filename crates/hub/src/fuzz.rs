@@ -13,9 +13,9 @@ use crate::{
     Among, AppCommand, AppToken, Appended, Audience, Batch, ChannelName, ChannelNotices, ClientId, Command, ConnId,
     Connect, Data, Disconnect, Effect, Effects, Error, ErrorCode, ForwardToken, Forwarded, HeartbeatKind, HistoryFrom,
     HistoryQuery, HookAnswer, HookToken, Hooks, Identified, Input, Labels, Limits, MemoryStore, Now, Op, OpToken,
-    Opened, Outbox, PageId, Pattern, PeerMessage, Position, Publication, Publish, Push, Question, Reply, ReplyBody,
-    Request, RequestId, Resume, Room, RoomCommand, Rule, Rules, Seat, SendRequest, Shard, ShardConfig, ShardId, Signal,
-    Slow, Store, StoreAnswer, SubOptions, UserId, Who, Whom, WireId,
+    Opened, Outbox, OverRate, PageId, Pattern, PeerMessage, Position, Publication, Publish, Push, Question, Reply,
+    ReplyBody, Request, RequestId, Resume, Room, RoomCommand, Rule, Rules, Seat, SendRequest, Shard, ShardConfig,
+    ShardId, Signal, Slow, Store, StoreAnswer, SubOptions, UserId, Who, Whom, WireId,
 };
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -367,6 +367,7 @@ impl World {
             heartbeat_ms: 25_000,
             heartbeat: HeartbeatKind::Asks,
             connect_timeout_ms: None,
+            over_rate: [OverRate::Refuse, OverRate::WaitAtLimits, OverRate::Wait][bytes.below(3)],
             attachment: None,
         };
         self.input(shard, Input::Opened { conn: id, opened });

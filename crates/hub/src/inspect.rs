@@ -29,6 +29,8 @@ pub struct SessionView {
     pub outstanding: u32,
     /// Its connection's outbox is over its mark: it gets publications from the history as it reads.
     pub is_behind: bool,
+    /// Its connection is not read at the moment, as its client has done too much lately: the option.
+    pub throttled_by: Option<&'static str>,
     /// Its subscriptions.
     pub subscriptions: Vec<SubscriptionView>,
 }

@@ -101,7 +101,7 @@ pub use rules::{
     Action, CallerKind, ClaimIs, Denial, DeniedCaller, DeniedClaim, Entitlement, Grant, Past, PresenceMode, RateLimit,
     Retain, Rule, Rules, SenderShown, Slow, Verdict, Who, show_who,
 };
-pub use session::{HeartbeatKind, Opened};
+pub use session::{HeartbeatKind, Opened, OverRate};
 pub use shard::{Input, Shard, ShardConfig, Stats};
 pub use store::{Entry, KeyScope, Op, Page, Range, Reader, Rest, Store, StoreAnswer};
 pub use time::Now;

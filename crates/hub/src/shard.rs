@@ -295,6 +295,11 @@ impl Shard {
         self.sessions.client_of(conn)
     }
 
+    /// The option for which a connection is not read at the moment: its client has done too much lately.
+    pub fn throttled_by(&self, conn: ConnId) -> Option<&'static str> {
+        self.sessions.throttled_by(conn)
+    }
+
     /// The sessions of a client or a user that are on this shard, at most so many.
     pub fn sessions_of(&self, whom: &Whom, count_max: usize) -> Vec<SessionView> {
         self.sessions.views_of(&self.config.rules, whom, count_max)
@@ -384,7 +389,10 @@ impl Shard {
             Input::ProgramCommand { conn, seat, request } => {
                 self.sessions(now, effects, |sessions, cx| sessions.program_command(cx, SeatId { conn, seat }, request))
             }
-            Input::Quotas(quotas) => Arc::make_mut(&mut self.config.limits).quotas = quotas,
+            Input::Quotas(quotas) => {
+                Arc::make_mut(&mut self.config.limits).quotas = quotas;
+                self.sessions.limits_changed();
+            }
             Input::Alive(conn) => self.sessions.alive(conn),
             Input::Full(conn) => self.sessions(now, effects, |sessions, cx| sessions.full(cx, conn)),
             Input::Drained(conn) => self.sessions(now, effects, |sessions, cx| sessions.drained(cx, conn)),
@@ -418,6 +426,7 @@ impl Shard {
             }
             Input::Reload(rules) => {
                 self.config.rules = rules;
+                self.sessions.limits_changed();
                 self.homes(now, |homes, cx| homes.reload(cx));
                 self.sessions(now, effects, |sessions, cx| sessions.rejudge(cx));
             }
@@ -563,6 +572,9 @@ impl Shard {
                 Timer::Connect(conn) => self.sessions(now, effects, |sessions, cx| sessions.connect_timeout(cx, conn)),
                 Timer::Reconnect(conn) => self.sessions(now, effects, |sessions, cx| sessions.reconnect_now(cx, conn)),
                 Timer::Heartbeat(conn) => self.sessions(now, effects, |sessions, cx| sessions.heartbeat(cx, conn)),
+                Timer::Throttle(conn) => {
+                    self.sessions(now, effects, |sessions, cx| sessions.look_at_throttle(cx, conn))
+                }
                 Timer::Grace { session, life, incarnation } => {
                     self.sessions(now, effects, |sessions, cx| sessions.grace_over(cx, session, life, incarnation));
                 }

@@ -13,6 +13,7 @@ pub(crate) enum Timer {
     Connect(ConnId),
     Reconnect(ConnId),
     Heartbeat(ConnId),
+    Throttle(ConnId),
     Grace { session: u32, life: u32, incarnation: u32 },
     Expiry { session: u32, life: u32, watch: u32 },
     Question(HookToken),

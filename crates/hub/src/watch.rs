@@ -97,6 +97,9 @@ pub enum Noted {
     },
     /// It reads more slowly than its channels speak: from now on it pulls.
     Behind,
+    /// It does more than its rates allow, and its protocol has no refusal: it is not read until there is room. The
+    /// error is what another client would get. Once for each time in which that goes on.
+    Throttled(Error),
     /// The server ended its connection.
     Closed(Disconnect),
     /// Other rules are in force.
@@ -116,6 +119,16 @@ impl Counts {
             self.errors = vec![0; ERRORS.len()];
         }
         self.errors[code] += 1;
+        self.decided(error, rules)
+    }
+
+    /// Counts a client that waits at a limit or a rate, and is not refused.
+    pub(crate) fn throttled(&mut self, error: &Error, rules: &Rules) {
+        self.decided(error, rules);
+    }
+
+    /// Counts a refusal by its limit or rule. True where a person may ask about it.
+    fn decided(&mut self, error: &Error, rules: &Rules) -> bool {
         if let Some(limit) = error.limit {
             self.limited(limit);
             return true;

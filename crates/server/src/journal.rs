@@ -128,13 +128,17 @@ impl Row {
         let row = |what| Row::new(now, what, note.client, note.user.as_ref(), peer);
         let about = |what, channel: &ChannelName| Row { channel: Some(channel.clone()), ..row(what) };
         Some(match &note.what {
-            Noted::Denied(error) | Noted::Unsubscribed(error) => {
-                let what = if matches!(note.what, Noted::Denied(_)) { "denied" } else { "unsubscribed" };
+            Noted::Denied(error) | Noted::Unsubscribed(error) | Noted::Throttled(error) => {
+                let what = match note.what {
+                    Noted::Denied(_) => "denied",
+                    Noted::Throttled(_) => "throttled",
+                    _ => "unsubscribed",
+                };
                 Row {
                     channel: error.channel.clone(),
                     code: Some(Code::Error(error.code.row().word)),
                     rule: error.rule.as_deref().map(cut),
-                    option: error.option,
+                    option: error.option.or(error.limit),
                     why: Some(cut(&error.message)),
                     ..row(what)
                 }
@@ -426,14 +430,17 @@ mod tests {
         let note = |what| Note { conn: None, client: Some(ClientId(1)), user: None, what };
         journal.noted(NOW, &note(Noted::Denied(error)), None);
         journal.noted(NOW, &note(Noted::Gap { channel, reset: true }), None);
+        let error = Error::new(ErrorCode::RateLimited, "slow").by_limit("messages_per_user");
+        journal.noted(NOW, &note(Noted::Throttled(error)), None);
         journal.noted(NOW, &note(Noted::Reloaded { rules: 1, ended: 0 }), None);
         let lines: Vec<Arc<str>> = std::iter::from_fn(|| watching.try_recv().ok()).collect();
         let expected = [
             r#"{"ts":1000,"type":"disconnected","client":"00000000000000ab","user":"ada","peer":"unknown","by":"server","reason":"slow","code":4003,"why":"it took no bytes","transport":"websocket","protocol":"native","lived_ms":7}"#,
             r#"{"ts":1000,"type":"denied","client":"0000000000000001","channel":"news:a","code":"denied","rule":"news:*","option":"publish","why":"no"}"#,
             r#"{"ts":1000,"type":"gap","client":"0000000000000001","channel":"news:a","reset":true}"#,
+            r#"{"ts":1000,"type":"throttled","client":"0000000000000001","code":"rate_limited","option":"messages_per_user","why":"slow"}"#,
         ];
         assert_eq!(lines.iter().map(|line| &**line).collect::<Vec<_>>(), expected);
-        assert_eq!((journal.ends(None).len(), journal.events(None).len()), (1, 2));
+        assert_eq!((journal.ends(None).len(), journal.events(None).len()), (1, 3));
     }
 }

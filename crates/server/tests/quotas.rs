@@ -1,4 +1,5 @@
-//! Limits of users, of rates and of new connections, on every transport and protocol.
+//! Limits of users, of rates and of new connections, on every transport. (`socketio_rates` has clients that cannot be
+//! refused.)
 //!
 //! Rates have windows of an hour, so that nothing drains while a test runs, however slow the machine is.
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use support::polls::{Poller, post};
 use support::scrape::scrape;
 use support::stream::{Stream, Way};
-use support::{Client, Frame, Response, Server, config, connect, response, runtime, socketio, upgrade};
+use support::{Client, Response, Server, config, connect, response, runtime, socketio, upgrade};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -100,37 +101,6 @@ fn what_a_connection_sends_has_rates_on_every_transport() {
         let scraped = scrape(address);
         assert!(scraped.get(&format!("fanfare_limits_reached_total{{limit=\"{option}\"}}")) >= count);
     }
-}
-
-#[test]
-fn a_chat_and_a_socket_io_client_above_their_rate_are_ignored_and_stay() {
-    let server = Server::native(limited(Quotas { messages_per_connection: per_hour(4), ..Quotas::NONE }));
-    let mut reader = Client::join(server.address, "bob", "a");
-    let mut chat = Client::join(server.address, "ada", "a");
-    for number in 0..10 {
-        chat.say(&format!("chat {number}"));
-    }
-    let (mut sender, _) = socketio::enter(&server);
-    sender.text(r#"42["join-room","a"]"#);
-    for number in 0..10 {
-        sender.text(&format!(r#"42{number}["message",{{"room":"a","number":{number}}}]"#));
-    }
-    sender.send(fanfare_wire::websocket::Opcode::Ping, b"still here");
-    while sender.next() != Frame::Pong(b"still here".to_vec()) {}
-    chat.send(fanfare_wire::websocket::Opcode::Ping, b"still here");
-    while chat.next() != Frame::Pong(b"still here".to_vec()) {}
-    reader.say("the last");
-    let mut heard = 0;
-    loop {
-        let message = reader.until("message");
-        if message["content"] == "the last" {
-            break;
-        }
-        heard += 1;
-    }
-    assert!((1..4).contains(&heard), "{heard}: a join is one of the four");
-    let reached = scrape(server.address).get("fanfare_limits_reached_total{limit=\"messages_per_connection\"}");
-    assert!(reached >= 12.0, "{reached}");
 }
 
 /// A message may be too long for its protocol before anybody has read it.

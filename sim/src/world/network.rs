@@ -8,7 +8,7 @@ use crate::wire::{self, ToClient};
 use bytes::Bytes;
 use fanfare_client::core::Input as CoreInput;
 use fanfare_hub::{
-    Command, ConnId, Disconnect, HeartbeatKind, Input, Opened, Push, Reply, ReplyBody, Request, RoomCommand,
+    Command, ConnId, Disconnect, HeartbeatKind, Input, Opened, OverRate, Push, Reply, ReplyBody, Request, RoomCommand,
 };
 use std::rc::Rc;
 
@@ -86,6 +86,7 @@ impl World {
             heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
             heartbeat,
             connect_timeout_ms: None,
+            over_rate: OverRate::Refuse,
             attachment: None,
         };
         self.handle(shard, Input::Opened { conn, opened })

@@ -169,6 +169,9 @@ fn sessions(out: &mut String, answer: &Value) {
                 let _ = write!(out, ", {words}");
             }
         }
+        if !session["throttled_by"].is_null() {
+            let _ = write!(out, " for its rate ({})", text(&session["throttled_by"]));
+        }
         out.push('\n');
         for sub in list(&session["subscriptions"]) {
             let _ = writeln!(

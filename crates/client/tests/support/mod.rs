@@ -10,8 +10,8 @@ pub(crate) mod transcript;
 
 use fanfare_hub::{
     Command, ConnId, Connect, Disconnect, Effect, Effects, Error, ErrorCode, HeartbeatKind, HookAnswer, Hooks,
-    Identified, Input, Limits, MemoryStore, Now, Opened, Pattern, Push, Question, Reply, ReplyBody, Request, Rule,
-    Rules, Seat, Shard, ShardConfig, ShardId, UserId, WireId,
+    Identified, Input, Limits, MemoryStore, Now, Opened, OverRate, Pattern, Push, Question, Reply, ReplyBody, Request,
+    Rule, Rules, Seat, Shard, ShardConfig, ShardId, UserId, WireId,
 };
 use fanfare_wire::native::{self, ConnectedExtras, ConnectedLimits, Decoded, PROTOCOL};
 use fanfare_wire::ticket::{self, Claims};
@@ -221,6 +221,7 @@ impl Hub {
                     heartbeat_ms: 25_000,
                     heartbeat: HeartbeatKind::Asks,
                     connect_timeout_ms: None,
+                    over_rate: OverRate::Refuse,
                     attachment: None,
                 };
                 self.tell(Input::Opened { conn, opened });

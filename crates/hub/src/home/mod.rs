@@ -225,7 +225,7 @@ impl Homes {
             None => {
                 if let Some(Maker { session, waits_ms }) = maker.filter(|_| !cx.store.knows(&name)) {
                     if let Some(waits_ms) = waits_ms {
-                        let error = too_many_names(cx.limits, &name).after_ms(waits_ms);
+                        let error = Error::too_many_names(&cx.limits.quotas).on(&name).after_ms(waits_ms);
                         return self.refuse(cx, &name, from, message, error);
                     }
                     cx.out.push_back((from, PeerBody::Made(session)));
@@ -777,16 +777,6 @@ impl Home {
         let empty = self.presence.as_ref().is_none_or(|p| p.is_empty());
         self.interests.is_empty() && self.pending == 0 && self.waiting.is_none() && empty
     }
-}
-
-/// A client may use no new name at the moment.
-fn too_many_names(limits: &Limits, name: &ChannelName) -> Error {
-    let (count, window_ms) =
-        limits.quotas.new_channels_per_user.map_or((0, 0), |rate| (rate.count(), rate.window_ms()));
-    let message = format!(
-        "one user may use {count} new channel names in {window_ms} ms, the limit (limits.new_channels_per_user)"
-    );
-    Error::new(ErrorCode::RateLimited, message).on(name).by_limit("new_channels_per_user")
 }
 
 #[cfg(test)]

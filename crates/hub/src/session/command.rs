@@ -18,6 +18,10 @@ use crate::store::{Entry, Reader};
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// The longest window of a rule's rate at which a connection waits. To stand still for longer would be no service: then
+/// what is above the rate is refused.
+const WINDOW_WAITED_MAX_MS: u64 = 60_000;
+
 impl Sessions {
     /// A connection has sent a command.
     pub(crate) fn command(&mut self, cx: &mut Cx<'_>, at: SeatId, request: Request) {
@@ -196,10 +200,11 @@ impl Sessions {
         }
     }
 
-    /// Whether the session may do this, with so many bytes of data, and has not done too much of it lately.
+    /// Whether the session may do this, with so many bytes of data, and has not done too much of it lately (or its
+    /// connection waits for that).
     fn may(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
         at: SessionRef,
         channel: &ChannelName,
         action: Action,
@@ -270,26 +275,44 @@ impl Sessions {
         Ok(Judged { rule, is_asked })
     }
 
-    /// One more publication or signal of the session by this rule.
-    fn take_of_rate(&mut self, cx: &Cx<'_>, at: SessionRef, channel: &ChannelName, rule: &Rule) -> Result<(), Error> {
+    /// One more publication or signal of the session by this rule: refused above its rate, unless the connection waits
+    /// for that.
+    fn take_of_rate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: SessionRef,
+        channel: &ChannelName,
+        rule: &Rule,
+    ) -> Result<(), Error> {
         let Some(RateLimit { count_max, window_ms }) = rule.rate else { return Ok(()) };
-        let now_ms = cx.now.mono_ms;
+        let (now_ms, pattern) = (cx.now.mono_ms, rule.pattern.as_str());
+        let waits = self.waits(at, true).filter(|_| window_ms <= WINDOW_WAITED_MAX_MS);
         let rates = &mut self.sessions.get(at).ok_or_else(gone)?.extra().rates;
-        let place = rates.iter().position(|window| *window.pattern == *rule.pattern.as_str()).unwrap_or_else(|| {
-            rates.push(RateWindow { pattern: rule.pattern.as_str().into(), start_ms: now_ms, count: 0 });
+        let place = rates.iter().position(|window| *window.pattern == *pattern).unwrap_or_else(|| {
+            rates.push(RateWindow { pattern: pattern.into(), start_ms: now_ms, count: 0 });
             rates.len() - 1
         });
         let window = &mut rates[place];
         if now_ms >= window.start_ms + window_ms {
-            (window.start_ms, window.count) = (now_ms, 0);
+            // What was done above the rate counts in the windows behind it.
+            let windows = u32::try_from((now_ms - window.start_ms) / window_ms).unwrap_or(u32::MAX);
+            window.count = window.count.saturating_sub(count_max.saturating_mul(windows));
+            window.start_ms = now_ms;
         }
-        if window.count >= count_max {
-            let pattern = rule.pattern.as_str();
+        let is_over = window.count >= count_max;
+        let wait_ms = window.start_ms + window_ms - now_ms;
+        let refusal = || {
             let message = format!("the rule {pattern:?} allows {count_max} in {window_ms} ms");
-            let error = Error::new(ErrorCode::RateLimited, message).on(channel).by_rule(pattern).by_option("rate");
-            return Err(Error { retry_after_ms: Some(window.start_ms + window_ms - now_ms), ..error });
+            let error = Error::new(ErrorCode::RateLimited, message).on(channel).by_rule(pattern);
+            error.by_option("rate").after_ms(wait_ms)
+        };
+        if is_over && waits.is_none() {
+            return Err(refusal());
         }
-        window.count += 1;
+        window.count = window.count.saturating_add(1);
+        if let Some(id) = waits.filter(|_| is_over) {
+            self.throttle(cx, id, ("rate", wait_ms), refusal);
+        }
         Ok(())
     }
 

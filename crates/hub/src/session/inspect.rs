@@ -42,6 +42,7 @@ impl Sessions {
             expires_ms: identity.and_then(|identity| identity.proof.expires_ms),
             outstanding: session.outstanding,
             is_behind: session.is_full(&self.conns),
+            throttled_by: session.conn.and_then(|id| self.throttled_by(id)),
             subscriptions: session.subs.iter().map(|sub| self.subscription(rules, session, sub)).collect(),
         }
     }

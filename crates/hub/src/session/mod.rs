@@ -7,9 +7,9 @@
 //! commands), `question` (questions to it), `forward` (commands that come by other requests), `many` (work in slices),
 //! `rewire` (a connection goes on over another wire), `inspect` (views for an operator), `listing` (pages of
 //! connections and users), `away` (sessions without a connection), `bans` (who may not connect), `seen` (when users
-//! were connected last), `users` (what one user may have and do), over the tables `table`, `labelled`,
-//! `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the fan-out to them are in `edge`, which
-//! knows no session.
+//! were connected last), `users` (what one user may have and do), `throttle` (connections that do too much are not
+//! read), over the tables `table`, `labelled`, `pending`, `lane`, `mailbox`, `moved`. The members of a channel and the
+//! fan-out to them are in `edge`, which knows no session.
 
 mod acts;
 mod anew;
@@ -40,6 +40,7 @@ mod sends;
 mod settle;
 mod subscribe;
 mod table;
+mod throttle;
 mod unheard;
 mod users;
 
@@ -69,7 +70,10 @@ use pending::{PendingTable, ReplyTo};
 use seen::Seen;
 use std::collections::{HashMap, VecDeque};
 use table::{BadRequests, Conn, Heartbeat, SeatState, SessionTable};
+use throttle::Throttle;
 use users::UserHomes;
+
+pub use throttle::OverRate;
 
 /// The parts of the shard that the sessions use.
 pub(crate) struct Cx<'a> {
@@ -125,6 +129,8 @@ pub struct Opened {
     pub heartbeat: HeartbeatKind,
     /// Time for the first valid `connect`, in ms; `None` is [`Limits::connect_timeout_ms`].
     pub connect_timeout_ms: Option<u64>,
+    /// What happens to commands above a rate.
+    pub over_rate: OverRate,
     /// For the questions and notices about it.
     pub attachment: Option<Attachment>,
 }
@@ -166,6 +172,10 @@ pub(crate) struct Sessions {
     pub(crate) away_shed: u64,
     /// Connections whose outbox is over its mark.
     full: usize,
+    /// Connections that are not read, as they have done too much, and those that were a moment ago.
+    throttles: HashMap<ConnId, Throttle, Keyed>,
+    /// Changes with the limits and the rules.
+    limits_number: u32,
     pub(crate) counts: Counts,
 }
 
@@ -193,6 +203,8 @@ impl Sessions {
             signals_shed: 0,
             away_shed: 0,
             full: 0,
+            throttles: HashMap::with_hasher(hash),
+            limits_number: 0,
             counts: Counts::default(),
         }
     }
@@ -227,7 +239,7 @@ impl Sessions {
     /// Adds what is held here.
     pub(crate) fn held(&self, held: &mut Held) {
         held.pending += self.pending.len() + self.app_outstanding + self.forwards + self.asks.len();
-        held.queued += self.pulls.len() + self.works.len() + self.edges.recounts.len();
+        held.queued += self.pulls.len() + self.works.len() + self.edges.recounts.len() + self.throttles.len();
         let early = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.early_count());
         let sends_bytes = |extra: &table::Extra| extra.sends.as_ref().map_or(0, |sends| sends.bytes());
         held.moved += self.sessions.moved.len();
@@ -255,7 +267,8 @@ impl Sessions {
         while self.conns.len() <= index {
             self.conns.push(Conn::unused());
         }
-        let Opened { wire, grace_ms, heartbeat_ms, heartbeat: kind, connect_timeout_ms, attachment } = opened;
+        let Opened { wire, grace_ms, heartbeat_ms, heartbeat: kind, connect_timeout_ms, over_rate, attachment } =
+            opened;
         let connect_timeout_ms = connect_timeout_ms.unwrap_or(cx.limits.connect_timeout_ms);
         let heartbeat = Heartbeat { every_ms: heartbeat_ms, kind, pinged: false, late: false, heard: false };
         let generation = conn.generation;
@@ -273,6 +286,8 @@ impl Sessions {
             paused: false,
             reconnects: false,
             full: false,
+            over_rate,
+            throttled: false,
             bad_requests: BadRequests::default(),
             pongs_owed: 0,
             attachment,
@@ -446,7 +461,7 @@ impl Sessions {
 
     /// The same for a command of this session's client, which may make the channel known.
     fn tell_home_by(&self, cx: &mut Cx<'_>, at: SessionRef, channel: &ChannelName, message: ToHome) {
-        let maker = Maker { session: at, waits_ms: self.name_waits_ms(cx, at) };
+        let maker = Maker { session: at, waits_ms: self.name_refused_ms(cx, at) };
         cx.out.push_back((self.edges.home_of(channel), PeerBody::HomeBy(channel.clone(), message, maker)));
     }
 
@@ -532,14 +547,15 @@ impl Sessions {
         self.pause_or_resume(cx, id, outstanding);
     }
 
-    /// A connection is read while none of its sessions has too many commands outstanding, and there is room for their
-    /// answers.
+    /// A connection is read while none of its sessions has too many commands outstanding, there is room for their
+    /// answers, and it has not done too much lately.
     fn pause_or_resume(&mut self, cx: &mut Cx<'_>, id: ConnId, outstanding: u32) {
         let outstanding_max = cx.limits.outstanding_max as u32;
         let Some(conn) = self.conn(id) else { return };
-        let pause = conn.full || outstanding >= outstanding_max;
+        let is_busy = outstanding >= outstanding_max;
+        let pause = conn.full || is_busy || conn.throttled;
         // A page that is on its way holds the connection too, and is no limit of the client's.
-        let is_limit = pause && !conn.full && outstanding != u32::MAX;
+        let is_limit = is_busy && !conn.full && outstanding != u32::MAX;
         if std::mem::replace(&mut conn.paused, pause) != pause {
             // Bytes that came meanwhile are read from now on, so until the next heartbeat the client counts as heard.
             conn.heartbeat.heard |= !pause;
@@ -568,6 +584,8 @@ impl Conn {
             paused: false,
             reconnects: false,
             full: false,
+            over_rate: OverRate::Refuse,
+            throttled: false,
             bad_requests: BadRequests::default(),
             pongs_owed: 0,
             attachment: None,

@@ -14,6 +14,7 @@ use super::moved::Moved;
 use super::pending::QueuedQuestion;
 use super::rooms::{Rooms, sees};
 use super::sends::Sends;
+use super::throttle::OverRate;
 use super::unheard::Unheard;
 use super::users::UserState;
 use crate::act::Ask;
@@ -61,6 +62,9 @@ pub(crate) struct Conn {
     pub(crate) reconnects: bool,
     /// Its outbox is over its mark. The members of its subscriptions are blocked as long as it is.
     pub(crate) full: bool,
+    pub(crate) over_rate: OverRate,
+    /// It is not read, as it has done too much lately.
+    pub(crate) throttled: bool,
     pub(crate) bad_requests: BadRequests,
     /// Pings that noted places (`session/kept.rs`) and are not answered yet. (65,535 of them take days.)
     pub(crate) pongs_owed: u16,

@@ -29,6 +29,8 @@ use std::collections::{HashMap, VecDeque};
 const IDLE_MAX: usize = 65_536;
 /// How long such a user waits before the home looks whether it may be forgotten.
 const IDLE_MS: u64 = 1_000;
+/// The least that a command costs.
+const ONE: Cost = Cost { messages: 1, bytes: 1, channels: 0 };
 /// A client whose user has too many connections may try again after this time.
 const RETRY_AFTER_MS: u64 = 5_000;
 
@@ -170,37 +172,56 @@ impl Sessions {
         self.user_homes.tidy(cx.now.mono_ms);
     }
 
-    /// A session does something: refused where it, or its user, has done too much lately. A refusal costs nothing.
+    /// A session does something: refused where it, or its user, has done too much lately. A refusal costs nothing. A
+    /// connection that waits instead does it, and is not read until there is room for another command.
     pub(super) fn charge(&mut self, cx: &mut Cx<'_>, at: SessionRef, command: &Command) -> Result<(), Error> {
         let (now_ms, quotas) = (cx.now.mono_ms, &cx.limits.quotas);
+        let waits = self.waits(at, false);
         let Some(session) = self.sessions.get(at) else { return Ok(()) };
         let (cost, user) = (command.cost(), session.user_index());
         let (of_session, of_user) = (quotas.of_session(), quotas.of_user());
         let spent = session.spent;
-        let state = user.map(|user| &mut self.sessions.users[user as usize]);
-        let users = state.as_ref().and_then(|state| of_user.used_up(now_ms, &state.spent, cost));
-        if let Some(used_up) = of_session.used_up(now_ms, &spent, cost).into_iter().chain(users).max_by_key(wait_ms) {
+        let mut state = user.map(|user| &mut self.sessions.users[user as usize]);
+        let used_up = |spent: &Spent, of_user_spent: Option<&Spent>, cost| {
+            let users = of_user_spent.and_then(|spent| of_user.used_up(now_ms, spent, cost));
+            of_session.used_up(now_ms, spent, cost).into_iter().chain(users).max_by_key(wait_ms)
+        };
+        let over = used_up(&spent, state.as_ref().map(|state| &state.spent), cost);
+        if let Some(used_up) = over.filter(|_| waits.is_none()) {
             return Err(refusal(used_up));
         }
         let mut told = None;
-        if let Some(state) = state {
+        let mut spent_by_user = None;
+        if let Some(state) = &mut state {
             of_user.spend(now_ms, &mut state.spent, cost);
+            spent_by_user = Some(state.spent);
             state.untold += cost;
             if of_user.is_much(state.untold) {
                 told = Some((state.user.clone(), std::mem::take(&mut state.untold)));
             }
         }
+        let mut spent = spent;
+        of_session.spend(now_ms, &mut spent, cost);
         if let Some(session) = self.sessions.get(at) {
-            of_session.spend(now_ms, &mut session.spent, cost);
+            session.spent = spent;
         }
         if let Some((user, cost)) = told {
             self.tell_spent(cx, user, cost);
         }
+        if let (Some(over), Some(id)) = (over, waits) {
+            let over = used_up(&spent, spent_by_user.as_ref(), ONE).unwrap_or(over);
+            self.throttle(cx, id, (over.limit, over.retry_after_ms), || refusal(over));
+        }
         Ok(())
     }
 
-    /// The time after which the client of a session may use one more new name, if it may not now.
-    pub(super) fn name_waits_ms(&self, cx: &Cx<'_>, at: SessionRef) -> Option<u64> {
+    /// The time after which the client of a session may use one more new name, if it is to be refused one now.
+    pub(super) fn name_refused_ms(&self, cx: &Cx<'_>, at: SessionRef) -> Option<u64> {
+        self.name_waits_ms(cx, at).filter(|_| self.waits(at, false).is_none())
+    }
+
+    /// The time after which there is room for one more new name, if there is none now.
+    fn name_waits_ms(&self, cx: &Cx<'_>, at: SessionRef) -> Option<u64> {
         let session = self.sessions.slab.get(at.index as usize).filter(|session| session.life == at.life)?;
         let spent = session.user_index().map_or(&session.spent, |user| &self.sessions.users[user as usize].spent);
         cx.limits.quotas.of_user().name_waits_ms(cx.now.mono_ms, spent)
@@ -208,16 +229,28 @@ impl Sessions {
 
     /// The client of a session has used a new name.
     pub(crate) fn made(&mut self, cx: &mut Cx<'_>, at: SessionRef) {
-        let (now_ms, of_user) = (cx.now.mono_ms, cx.limits.quotas.of_user());
+        let (now_ms, quotas) = (cx.now.mono_ms, cx.limits.quotas);
+        let of_user = quotas.of_user();
         let cost = Cost { channels: 1, ..Cost::default() };
+        let is_over = self.name_waits_ms(cx, at).is_some();
         let Some(session) = self.sessions.get(at) else { return };
-        let Some(user) = session.user_index() else { return of_user.spend(now_ms, &mut session.spent, cost) };
-        let state = &mut self.sessions.users[user as usize];
-        of_user.spend(now_ms, &mut state.spent, cost);
-        state.untold += cost;
-        if of_user.is_much(state.untold) {
-            let (user, cost) = (state.user.clone(), std::mem::take(&mut state.untold));
-            self.tell_spent(cx, user, cost);
+        match session.user_index() {
+            None => of_user.spend(now_ms, &mut session.spent, cost),
+            Some(user) => {
+                let state = &mut self.sessions.users[user as usize];
+                of_user.spend(now_ms, &mut state.spent, cost);
+                state.untold += cost;
+                if of_user.is_much(state.untold) {
+                    let (user, cost) = (state.user.clone(), std::mem::take(&mut state.untold));
+                    self.tell_spent(cx, user, cost);
+                }
+            }
+        }
+        if is_over
+            && let Some(id) = self.waits(at, false)
+            && let Some(wait_ms) = self.name_waits_ms(cx, at)
+        {
+            self.throttle(cx, id, ("new_channels_per_user", wait_ms), || Error::too_many_names(&quotas));
         }
     }
 

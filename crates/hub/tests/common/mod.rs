@@ -80,6 +80,8 @@ pub struct Net {
     pub limits: Arc<Limits>,
     /// The heartbeat of the connections that are opened from now on.
     pub heartbeat: HeartbeatKind,
+    /// What happens on them to commands above a rate.
+    pub over_rate: OverRate,
     pub now: Now,
     pub peers: Vec<Peer>,
     effects: Effects,
@@ -223,6 +225,7 @@ impl Net {
             most: 0,
             next_token: 0,
             heartbeat: HeartbeatKind::Asks,
+            over_rate: OverRate::Refuse,
             limits,
         }
     }
@@ -321,6 +324,7 @@ impl Net {
                     heartbeat_ms,
                     heartbeat: self.heartbeat,
                     connect_timeout_ms: None,
+                    over_rate: self.over_rate,
                     attachment,
                 },
             },

@@ -34,6 +34,7 @@ pub(crate) enum LineKind {
     NotRecovered,
     Gap,
     Behind,
+    Throttled,
     Closed,
     Ignored,
     Refused,
@@ -115,7 +116,7 @@ pub(crate) fn say(note: &Note, peer: Option<&Peer>) {
     let client = note.client.map(display);
     let user = note.user.as_ref().map(|user| &*user.0);
     match &note.what {
-        Noted::Denied(error) | Noted::Unsubscribed(error) => {
+        Noted::Denied(error) | Noted::Unsubscribed(error) | Noted::Throttled(error) => {
             let channel = error.channel.as_ref().map(|channel| channel.as_str());
             let (code, rule) = (error.code.row().word, error.rule.as_deref());
             let (option, why) = (error.option.or(error.limit), &*error.message);
@@ -127,6 +128,9 @@ pub(crate) fn say(note: &Note, peer: Option<&Peer>) {
             }
             match &note.what {
                 Noted::Denied(_) => refused!(Denied, "denied"),
+                Noted::Throttled(_) => {
+                    refused!(Throttled, "rate limited: the client is not read until there is room")
+                }
                 _ => refused!(Unsubscribed, "a subscription was ended"),
             }
         }

@@ -403,6 +403,7 @@ mod tests {
             note(Noted::NotRecovered { channel: channel() }),
             note(Noted::Gap { channel: channel(), reset: true }),
             note(Noted::Behind),
+            note(Noted::Throttled(refused())),
         ]
     }
 

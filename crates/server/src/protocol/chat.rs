@@ -2,7 +2,7 @@
 
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol, put_message};
 use crate::request::RequestInfo;
-use fanfare_hub::{Connect, Disconnect, Now, Push, Reply};
+use fanfare_hub::{Connect, Disconnect, Now, OverRate, Push, Reply};
 use fanfare_wire::chat::{self, ChatTexts, Written};
 use std::sync::Arc;
 
@@ -63,6 +63,12 @@ impl Protocol for Chat {
 
     fn heartbeat_ms(&self) -> u32 {
         self.heartbeat_ms
+    }
+
+    /// A message is several commands: a `leave` or a part of a `join` that is refused would leave its client between
+    /// two rooms. Only publications and signals have the rate of a rule, and a client is told of such a refusal.
+    fn over_rate(&self) -> OverRate {
+        OverRate::WaitAtLimits
     }
 }
 

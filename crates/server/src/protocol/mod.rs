@@ -14,7 +14,9 @@ pub(crate) mod stream;
 
 use crate::protocol::socketio::MembersQuestion;
 use crate::request::{Peer, RequestInfo};
-use fanfare_hub::{AppCommand, ConnId, Disconnect, HeartbeatKind, Limits, Now, Push, Reply, Request, Seat, ShardId};
+use fanfare_hub::{
+    AppCommand, ConnId, Disconnect, HeartbeatKind, Limits, Now, OverRate, Push, Reply, Request, Seat, ShardId,
+};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -274,6 +276,12 @@ pub trait Protocol: Send + Sync + 'static {
     /// Time for a connection's first valid `connect`, in ms. Default: the server's `connect_timeout`.
     fn connect_timeout_ms(&self) -> Option<u64> {
         None
+    }
+
+    /// What happens to commands of a client that does more than its rates allow. Default: they are refused, and the
+    /// conversation gets the errors. A protocol that cannot tell its clients lets them wait.
+    fn over_rate(&self) -> OverRate {
+        OverRate::Refuse
     }
 
     /// The kind of the heartbeats over WebSocket.

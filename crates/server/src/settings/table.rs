@@ -322,12 +322,13 @@ settings! {
     "limits.messages_per_connection":
         ValueKind::Rate { min: 1, max: 1 << 32, of_bytes: false, at: |s| &mut s.config.limits.quotas.messages_per_connection },
         "Commands of one session: all but `connect`, `disconnect` and `pong`, over any transport. Each channel of a `subscribe` is one. Beyond the \
-         rate a command is refused as `rate_limited` with `retry_after`. The default leaves room for a mouse that moves, and lets nobody \
-         take a core for himself.";
+         rate a command is refused as `rate_limited` with `retry_after`. Chat and Socket.IO clients have no word for that: they are not read until \
+         there is room again, and nothing of theirs is lost. The default leaves room for a mouse that moves, and lets nobody take a core for \
+         himself.";
     "limits.bytes_per_connection":
         ValueKind::Rate { min: 1 << 10, max: 1 << 40, of_bytes: true, at: |s| &mut s.config.limits.quotas.bytes_per_connection },
-        "Bytes of data in these commands. One that is longer than the rate allows at once is taken when nothing else was sent lately. The default \
-         is about 8 Mbit/s.";
+        "Bytes of data in these commands. One that is longer than the rate allows at once is taken when nothing else was sent lately; from a chat \
+         or Socket.IO client it is always taken, and then the client is not read for the longer. The default is about 8 Mbit/s.";
     "limits.messages_per_user":
         ValueKind::Rate { min: 1, max: 1 << 32, of_bytes: false, at: |s| &mut s.config.limits.quotas.messages_per_user },
         "The same as `messages_per_connection` for all sessions of one user. Where they are on several shards, the user may exceed it by an eighth \
@@ -340,7 +341,7 @@ settings! {
         ValueKind::Rate { min: 1, max: 1 << 32, of_bytes: false, at: |s| &mut s.config.limits.quotas.new_channels_per_user },
         "Names of channels that this node does not know, used by one user: by a subscription, a publication, a signal or a question about \
          history or presence. For clients without a user it counts for each session. A command with a further name is refused as \
-         `rate_limited`. Commands under way may exceed it, `outstanding_max` of each connection at most. A name is known while the \
+         `rate_limited`; chat and Socket.IO clients wait. Commands under way may exceed it, `outstanding_max` of each connection at most. A name is known while the \
          channel is used and for `metadata_ttl` after that. The default lets a client with all of its subscriptions come back after a \
          restart, and makes a flood of names slow.";
     "limits.polls_per_connection":

@@ -131,6 +131,7 @@ impl Shell {
             heartbeat_ms: protocol.heartbeat_ms(),
             heartbeat,
             connect_timeout_ms: protocol.connect_timeout_ms(),
+            over_rate: protocol.over_rate(),
             attachment,
         };
         self.conns[index as usize].conn = Some(Connection {

@@ -66,6 +66,9 @@ struct Session<'f> {
     behind: bool,
     /// The server does not read from it at the moment.
     paused: bool,
+    /// The option of the rate for which it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttled_by: Option<&'static str>,
     /// Its commands that are not answered.
     outstanding: u32,
     grants: usize,
@@ -125,6 +128,7 @@ impl<'f> Session<'f> {
             outbox_bytes: connection.map_or(0, |it| it.outbox_bytes),
             behind: view.is_behind,
             paused: connection.is_some_and(|it| it.is_paused),
+            throttled_by: view.throttled_by,
             outstanding: view.outstanding,
             grants: view.grants,
             labels: view.labels.iter().collect(),

@@ -357,12 +357,12 @@ metrics! {
             scrape.sum(out, &[&"recovered"], |counts| counts.recovered);
             scrape.sum(out, &[&"lost"], |counts| counts.not_recovered);
         };
-    Counter "fanfare_denials" ("rule", "option") "Refusals by the rules, by rule and option. Rule `(none)` with option `match`: no rule matched. Option `hook`: a handler refused.";
+    Counter "fanfare_denials" ("rule", "option") "Refusals by the rules, by rule and option. A Socket.IO client that waits for the option `rate` counts once for the while. Rule `(none)` with option `match`: no rule matched. Option `hook`: a handler refused.";
         night "Rises after a deployment: the rules no longer fit the clients; `fanfare why` shows the decision, and the log names the client. Rises alone: a client probes for access.";
         |scrape, out| for (_, figures) in scrape.known() {
             figures.hub.counts.denials.iter().for_each(|d| out.whole(&[&d.rule, &d.option], d.count));
         };
-    Counter "fanfare_limits_reached" ("limit") "How often a limit was reached, by its option in `[limits]`: something was refused, or went the way that the option describes. Limits of connections are in `fanfare_connections_refused_total`; limits of bytes that the node keeps have gauges.";
+    Counter "fanfare_limits_reached" ("limit") "How often a limit was reached, by its option in `[limits]`: something was refused, or went the way that the option describes. A chat or Socket.IO client that is not read for a while, as it has done too much, counts once for the while. Limits of connections are in `fanfare_connections_refused_total`; limits of bytes that the node keeps have gauges.";
         night "One limit rises steadily: one client sends too much (the log names it), or the limit is too small for what clients do. `outbox_bytes_max` and `outstanding_max`: slow readers and fast senders wait, and nothing is lost. `questions_max`, `app_outstanding_max`, `store_waiting_bytes_max`: the application or the store is too slow.";
         |scrape, out| for (_, figures) in scrape.known() {
             figures.hub.counts.limits.iter().for_each(|(limit, count)| out.whole(&[limit], *count));

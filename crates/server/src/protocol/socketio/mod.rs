@@ -33,7 +33,8 @@ use crate::config::{Parser, SocketIoConfig};
 use crate::protocol::{Actions, Conversation, Encoded, Message, Place, Protocol};
 use crate::request::RequestInfo;
 use fanfare_hub::{
-    ChannelName, Disconnect, HeartbeatKind, Limits, Now, Pattern, Position, Push, Retain, Rule, SEATS_MAX, Who,
+    ChannelName, Disconnect, HeartbeatKind, Limits, Now, OverRate, Pattern, Position, Push, Retain, Rule, SEATS_MAX,
+    Who,
 };
 use fanfare_wire::engineio::{Open, Packet as EnginePacket, Sid, Transports};
 use http::HeaderValue;
@@ -282,5 +283,10 @@ impl Protocol for SocketIo {
 
     fn heartbeat(&self) -> HeartbeatKind {
         HeartbeatKind::Waits
+    }
+
+    /// There is no word for a refusal, and the reference takes everything.
+    fn over_rate(&self) -> OverRate {
+        OverRate::Wait
     }
 }

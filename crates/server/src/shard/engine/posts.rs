@@ -3,9 +3,11 @@
 //! In: the body of a POST, or a body that is still coming. Out: its packets, one by one, for the conversation of the
 //! session; then the answer. Packets wait while the hub has paused the connection, or handlers have not caught up with
 //! it. Where the client goes over to a WebSocket, its POST is answered before that: such a client does not poll until
-//! the answer comes, so nothing would make room. Packets that come after those of an early answer wait for them, no
-//! matter by which transport they come. The bodies that are held in this way have no more bytes together than one POST
-//! may have; one more is held where the client has said its `5` meanwhile.
+//! the answer comes, so nothing would make room. Where the client does more than its rates allow, its POST is answered
+//! too: clients and proxies give up requests that take longer than some seconds, and would lose the rest. Packets that
+//! come after those of an early answer wait for them, no matter by which transport they come. The bodies that are held
+//! in this way have no more bytes together than one POST may have, and the next POST waits for its answer; one more is
+//! held where the client has said its `5` meanwhile.
 //!
 //! Every POST is answered: when its packets are taken in, when its session ends, or when its client goes over.
 
@@ -118,9 +120,10 @@ impl Posting {
 
     /// It must wait. A client that goes over to a WebSocket waits for the answer with that, and polls no more. So it is
     /// answered; and the packets of the WebSocket, or of the next POST, wait until those of this one are taken in. A
-    /// client may post again before it knows that its probe is answered: then that POST is answered too.
-    fn wait(&mut self, state: &mut EngineState, bytes_max: usize) {
-        let fits = state.upgrade.is_probed() && state.early_bytes + self.bytes <= bytes_max;
+    /// client may post again before it knows that its probe is answered: then that POST is answered too. `is_behind`:
+    /// it waits for a rate, or for a POST that was answered early.
+    fn wait(&mut self, state: &mut EngineState, bytes_max: usize, is_behind: bool) {
+        let fits = state.early_bytes + self.bytes <= bytes_max && (is_behind || state.upgrade.is_probed());
         if self.answer.is_some() && (fits || state.goes_over) {
             let (taken, earlier) = oneshot::channel();
             (self.taken, state.earlier) = (Some(taken), Some(earlier));
@@ -153,7 +156,7 @@ async fn behind(shared: &Shared, id: ConnId, posting: &mut Posting) {
             && let Some(state) = shell.engine_state(id)
         {
             state.comer = Some(cx.waker().clone());
-            posting.wait(state, bytes_max);
+            posting.wait(state, bytes_max, true);
         }
         Poll::Pending
     })
@@ -185,6 +188,7 @@ async fn may_go_on(shared: &Shared, id: ConnId, posting: &mut Posting) -> bool {
         let mut shell = shared.borrow_mut();
         let bytes_max = shell.config.limits.room_message_bytes_max;
         loop {
+            let is_throttled = shell.hub.throttled_by(id).is_some();
             match shell.conn(id) {
                 None => return Poll::Ready(false),
                 Some(conn) if conn.closing => return Poll::Ready(false),
@@ -193,7 +197,7 @@ async fn may_go_on(shared: &Shared, id: ConnId, posting: &mut Posting) -> bool {
                         Sink::Detached(detached) => {
                             if let Some(state) = &mut detached.engine {
                                 state.poster = Some(cx.waker().clone());
-                                posting.wait(state, bytes_max);
+                                posting.wait(state, bytes_max, is_throttled);
                             }
                         }
                         // Its reader waits for this POST.
