@@ -8,7 +8,7 @@ import { startServer } from './support/server.mjs'
 
 const options = { timeout: 60_000 }
 let server
-before(async () => (server = await startServer({ env: { FANFARE__CHAT__CONTENT_CHARS_MAX: '100000' } })), options)
+before(async () => (server = await startServer({ rates: 'default', env: { FANFARE__CHAT__CONTENT_CHARS_MAX: '100000' } })), options)
 after(() => server.stop(), options)
 
 const open = () => ChatClient.open(server.ws)

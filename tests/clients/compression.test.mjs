@@ -8,7 +8,7 @@ import { startServer } from './support/server.mjs'
 
 const options = { timeout: 60_000 }
 let server
-before(async () => (server = await startServer()), options)
+before(async () => (server = await startServer({ rates: 'default' })), options)
 after(() => server.stop(), options)
 
 /** A client of the native protocol with the settings of `ws` for compression. */

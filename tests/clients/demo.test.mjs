@@ -13,7 +13,7 @@ const options = { timeout: 120_000 }
 const DESK = { viewport: { width: 1180, height: 760 }, locale: 'en-GB' }
 const PHONE = { viewport: { width: 360, height: 700 }, isMobile: true, hasTouch: true, locale: 'en-GB' }
 
-share(options, { withBrowser: true })
+share(options, { args: [{ rates: 'default' }], withBrowser: true })
 let pages = []
 
 afterEach(async () => {

@@ -10,7 +10,7 @@ import { browser, server, share } from './support/shared.mjs'
 const options = { timeout: 120_000 }
 const SCRIPT = fileURLToPath(new URL('node_modules/socket.io-client/dist/socket.io.min.js', import.meta.url))
 
-share(options, { withBrowser: true })
+share(options, { args: [{ rates: 'default' }], withBrowser: true })
 const proxies = []
 after(() => Promise.all(proxies.map(proxy => proxy.stop())), options)
 

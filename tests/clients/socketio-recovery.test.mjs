@@ -9,7 +9,7 @@ import { startServer } from './support/server.mjs'
 
 const options = { timeout: 60_000 }
 let server
-before(async () => (server = await startServer()), options)
+before(async () => (server = await startServer({ rates: 'default' })), options)
 after(() => server.stop(), options)
 
 const clients = []

@@ -16,7 +16,7 @@ const EACH = 10
 /** The server, and how its clients say and hear something. */
 const SERVERS = {
   'the built-in events': {
-    start: () => startServer(),
+    start: () => startServer({ rates: 'default' }),
     enter: client => client.emitWithAck('join-room', 'retries'),
     say: (client, n, ...ack) => client.emit('message', { n }, `id-${n}`, ...ack),
     hear: (client, listener) => client.on('message', ({ n }) => listener(n)),

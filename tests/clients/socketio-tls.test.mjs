@@ -15,7 +15,7 @@ import { join, next } from './support/socketio.mjs'
 const options = { timeout: 120_000 }
 const SCRIPT = fileURLToPath(new URL('node_modules/socket.io-client/dist/socket.io.min.js', import.meta.url))
 
-share(options, { args: ['--tls'], withBrowser: true })
+share(options, { args: ['--tls', { rates: 'default' }], withBrowser: true })
 
 const clients = []
 after(() => clients.forEach(client => client.disconnect()))

@@ -11,7 +11,9 @@ import { join, next, nextWith } from './support/socketio.mjs'
 
 const options = { timeout: 60_000 }
 let server
-before(async () => (server = await startServer()), options)
+// One test says four thousand messages.
+const rate = { rates: 'default', env: { FANFARE__LIMITS__MESSAGES_PER_CONNECTION: '1000/s' } }
+before(async () => (server = await startServer(rate)), options)
 after(() => server.stop(), options)
 
 const clients = []
@@ -227,7 +229,7 @@ describe('ends and refusals', options, () => {
   })
 
   test('a server that stops makes its clients come back to its successor', async () => {
-    const own = await startServer()
+    const own = await startServer({ rates: 'default' })
     const client = io(own.url, { transports: ['websocket'], forceNew: true, reconnectionDelay: 50, randomizationFactor: 0 })
     clients.push(client)
     await once(client, 'connect')

@@ -2,14 +2,15 @@
 // settings and the same handlers. A suite is written from the protocol documents, and both must pass.
 //
 // In: `conformance(subject, settings, suite)`, with `settings` in ms and bytes. `handlers: 'chat'` has what Fanfare has
-// built in, `'all'` what handlers can do. Out: one `describe` for each server, whose `suite` gets a function that gives
-// the port. `CONFORMANCE=node` or `fanfare` runs one of them.
+// built in, `'all'` what handlers can do. Clients of Fanfare have the rates that they have by default, unless `rate`
+// says how many messages a connection may send. Out: one `describe` for each server, whose `suite` gets a function that
+// gives the port. `CONFORMANCE=node` or `fanfare` runs one of them.
 
 import { spawn } from 'node:child_process'
 import { after, before, describe } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { startExample } from './example.mjs'
-import { UNLIMITED, startServer } from './server.mjs'
+import { CALM, startServer } from './server.mjs'
 
 /** A page of this origin may connect. */
 export const ORIGIN = 'https://page.example'
@@ -19,14 +20,14 @@ const NODE_SERVER = fileURLToPath(new URL('node-server.mjs', import.meta.url))
 const DEFAULTS = { handlers: 'chat', parser: 'standard', pingInterval: 25_000, pingTimeout: 60_000, maxPayload: 1_000_000, connectTimeout: 45_000, upgradeTimeout: 10_000 }
 
 export const servers = {
-  node: ({ maxPayload, recovery, ...options }) =>
+  node: ({ maxPayload, recovery, rate: _, ...options }) =>
     startNode({
       ...options,
       maxHttpBufferSize: maxPayload,
       cors: { origin: [ORIGIN] },
       ...(recovery !== undefined && { connectionStateRecovery: { maxDisconnectionDuration: recovery } }),
     }),
-  async fanfare({ handlers, parser, pingInterval, pingTimeout, maxPayload, connectTimeout, upgradeTimeout, recovery = 0 }) {
+  async fanfare({ handlers, parser, pingInterval, pingTimeout, maxPayload, connectTimeout, upgradeTimeout, recovery = 0, rate }) {
     const env = {
       FANFARE__SOCKETIO__PING_INTERVAL: `${pingInterval}ms`,
       FANFARE__SOCKETIO__PING_TIMEOUT: `${pingTimeout}ms`,
@@ -36,12 +37,13 @@ export const servers = {
       FANFARE__SOCKETIO__PARSER: parser,
       FANFARE__SOCKETIO__MAX_DISCONNECTION_DURATION: `${recovery}ms`, // 0: as in the reference by default
       FANFARE__ORIGINS: ORIGIN,
+      ...(rate !== undefined && { FANFARE__LIMITS__MESSAGES_PER_CONNECTION: rate }),
     }
     if (handlers === 'all') {
-      const server = await startExample('socketio_conformance', { ...UNLIMITED, ...env })
+      const server = await startExample('socketio_conformance', { ...CALM, ...env })
       return Object.assign(server, { port: Number(new URL(server.url).port) })
     }
-    const server = await startServer({ env })
+    const server = await startServer({ env, rates: 'default' })
     return server
   },
 }

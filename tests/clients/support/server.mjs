@@ -13,18 +13,21 @@ const SHARDS = process.env.FANFARE_SHARDS ?? '1'
 // To the end of the line: the output so far may stop within the port.
 const LISTENING = /listening on (https?:\/\/\S+)\n/
 
-/**
- * Tests send as fast as they can, and a busy machine is no overload. The tests of the limits themselves set their own.
- */
-export const UNLIMITED = { FANFARE__LIMITS__OVERLOAD_LAG: '0s' }
+/** A busy machine is no overload. */
+export const CALM = { FANFARE__LIMITS__OVERLOAD_LAG: '0s' }
+/** Tests of the native protocol send as fast as they can, and look at no refusals by rates. */
+const UNLIMITED = { ...CALM }
 for (const name of ['MESSAGES_PER_CONNECTION', 'BYTES_PER_CONNECTION', 'MESSAGES_PER_USER', 'BYTES_PER_USER', 'NEW_CHANNELS_PER_USER']) {
   UNLIMITED[`FANFARE__LIMITS__${name}`] = 'off'
 }
 
-/** `args`: further arguments of `fanfare dev`, as texts; an object with `env` has settings by the environment. */
+/**
+ * `args`: further arguments of `fanfare dev`, as texts; an object with `env` has settings by the environment. `rates:
+ * 'default'`: clients have the rates that they have by default, where their protocol loses nothing by that.
+ */
 export async function startServer(...args) {
   const more = args.filter(arg => typeof arg === 'string')
-  more.env = Object.assign({}, UNLIMITED, ...args.map(arg => arg.env))
+  more.env = Object.assign({}, args.some(arg => arg.rates === 'default') ? CALM : UNLIMITED, ...args.map(arg => arg.env))
   let run = await launchOnFreePort(more)
   return {
     /** `http://127.0.0.1:PORT` */
