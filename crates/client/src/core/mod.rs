@@ -668,7 +668,7 @@ impl Core {
                 // It has waited long enough, and without a snapshot no change can be reported.
                 Purpose::PresenceSync { channel, life } => self.subscriptions.presence_later(&channel, life, now_ms),
                 Purpose::Enter { channel, life, call: None } => self.subscriptions.enter_later(&channel, life, now_ms),
-                Purpose::Ignored => {}
+                Purpose::Clear { channel, life } => self.subscriptions.clear_later(&channel, life, now_ms),
             }
         }
         self.publishes.wake(now_ms, &self.config, &mut self.sends, &mut self.out);

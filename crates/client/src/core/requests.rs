@@ -18,10 +18,10 @@ pub(super) enum Purpose {
     PresenceSync { channel: Arc<str>, life: u64 },
     /// An entry that the application set; `call` waits for it.
     Enter { channel: Arc<str>, life: u64, call: Option<CallId> },
+    /// An entry that the application gave up while there was no connection.
+    Clear { channel: Arc<str>, life: u64 },
     /// A token that the application gave when it was asked.
     Refresh,
-    /// Nobody waits.
-    Ignored,
 }
 
 impl Purpose {

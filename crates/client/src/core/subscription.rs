@@ -53,6 +53,9 @@ pub(super) struct Subscription {
     pub(super) entered: Option<Entered>,
     /// The entry was given up while there was no connection; a session that is taken up again still has it.
     pub(super) clear: bool,
+    /// When to say so again: the last time was not answered, or refused for now.
+    pub(super) clear_at_ms: Option<u64>,
+    pub(super) clear_retries: u32,
     pub(super) presence_seq: Option<u64>,
     /// The newest change that came before the presence was known. A presence that is older lacks it.
     pub(super) presence_early: Option<u64>,
@@ -83,6 +86,8 @@ impl Subscription {
             call: None,
             entered: None,
             clear: false,
+            clear_at_ms: None,
+            clear_retries: 0,
             presence_seq: None,
             presence_early: None,
             held: Vec::new(),
@@ -121,6 +126,23 @@ impl Subscription {
         self.presence_at_ms = None;
         let purpose = Purpose::PresenceSync { channel: channel.clone(), life: self.life };
         requests.ask(out, true, at.deadline_ms(), purpose, ClientCommand::Presence { channel: channel.clone() });
+    }
+
+    /// It is asked for at this time, unless the application enters before.
+    pub(super) fn clear_later(&mut self, at_ms: u64) {
+        self.clear_at_ms = Some(at_ms);
+        self.clear_retries += 1;
+    }
+
+    pub(super) fn is_clear_due(&self, now_ms: u64) -> bool {
+        self.state == State::Live && self.clear && self.clear_at_ms.is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
+    /// Takes an entry back that the application has given up.
+    pub(super) fn ask_clear(&mut self, at: Online<'_>, channel: &Arc<str>, requests: &mut Requests, out: &mut Out) {
+        self.clear_at_ms = None;
+        let purpose = Purpose::Clear { channel: channel.clone(), life: self.life };
+        requests.ask(out, true, at.deadline_ms(), purpose, ClientCommand::PresenceClear { channel: channel.clone() });
     }
 
     /// The options for the server, from the last place that the application got.

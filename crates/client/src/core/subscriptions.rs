@@ -284,6 +284,13 @@ impl Subscriptions {
         }
     }
 
+    /// An entry that the application has given up may still stand.
+    pub(super) fn clear_later(&mut self, channel: &str, life: u64, at_ms: u64) {
+        if let Some(subscription) = self.find(channel, life) {
+            subscription.clear_later(at_ms);
+        }
+    }
+
     /// Sends the subscriptions and presence entries that are due.
     pub(super) fn pump(&mut self, at: Online<'_>, requests: &mut Requests, out: &mut Out) {
         for channel in self.leaving.due(at.now_ms) {
@@ -298,6 +305,9 @@ impl Subscriptions {
                 && entered.again_ms.is_some_and(|due_ms| due_ms <= at.now_ms)
             {
                 entered.enter(at, channel, subscription.life, requests, out);
+            }
+            if subscription.is_clear_due(at.now_ms) {
+                subscription.ask_clear(at, channel, requests, out);
             }
             match subscription.state {
                 State::Detached => {}
@@ -377,6 +387,16 @@ impl Subscriptions {
             (Purpose::PresenceSync { .. }, ServerMessage::Error(error)) => out.put(Output::Error(error)),
             (Purpose::PresenceSync { channel, life }, message) if self.find(&channel, life).is_some() => {
                 self.presence(at.now_ms, message, out);
+            }
+            (Purpose::Clear { channel, life }, message) => {
+                let Some(subscription) = self.find(&channel, life) else { return };
+                match message {
+                    ServerMessage::Error(error) if error.retryable => {
+                        let at_ms = at.now_ms + rest_ms(subscription.clear_retries, &error, rng);
+                        subscription.clear_later(at_ms);
+                    }
+                    _ => (subscription.clear, subscription.clear_retries) = (false, 0),
+                }
             }
             (Purpose::Enter { channel, life, call: None }, ServerMessage::Error(error)) if error.retryable => {
                 let Some(subscription) = self.find(&channel, life) else { return };
@@ -544,9 +564,9 @@ impl Subscriptions {
         if subscription.options.presence {
             subscription.ask_presence(at, &channel, requests, out);
         }
-        if std::mem::take(&mut subscription.clear) && bare {
-            let command = ClientCommand::PresenceClear { channel: channel.clone() };
-            requests.ask(out, true, at.deadline_ms(), Purpose::Ignored, command);
+        subscription.clear &= bare;
+        if subscription.clear {
+            subscription.ask_clear(at, &channel, requests, out);
         }
         // Also where the session goes on: the subscription may have ended in between without our having heard of it,
         // and the presence with it. An entry that stands there already makes no change for others.
@@ -704,7 +724,7 @@ impl Subscriptions {
         if let Some(earlier) = subscription.entered.take().and_then(|entered| entered.call) {
             out.answer(earlier, Ok(Answer::Done));
         }
-        subscription.clear = false;
+        subscription.clear = false; // what is asked for again is the newer entry
         let mut entered = Entered::new(data, call);
         if let (State::Live, Some(at)) = (subscription.state, at) {
             entered.enter(at, &channel, subscription.life, requests, out);
@@ -733,7 +753,8 @@ impl Subscriptions {
             State::Resting { until_ms } => Some(until_ms),
             State::Live => {
                 let again_ms = subscription.entered.as_ref().and_then(|entered| entered.again_ms);
-                subscription.presence_at_ms.into_iter().chain(again_ms).min()
+                let clear_ms = subscription.clear_at_ms.filter(|_| subscription.clear);
+                [subscription.presence_at_ms, again_ms, clear_ms].into_iter().flatten().min()
             }
             _ => None,
         };

@@ -161,3 +161,49 @@ fn an_entry_that_is_refused_for_now_after_a_return_is_entered_later() {
         }
     }
 }
+
+/// The application left while there was no connection, and has heard that it is done. The session that is taken up
+/// again still has the entry.
+#[test]
+fn an_entry_that_was_left_while_away_is_cleared_whatever_comes_between() {
+    let subscribed = r#"{"type":"subscribed","channel":"c","epoch":"e","offset":5,"recovered":true,"publications":[]}"#;
+    for trouble in ["refused", "silence", "a cut", "entered anew", "refused for good"] {
+        let mut world = live();
+        world.call(Call::PresenceSet { channel: "c".into(), data: json("1") });
+        world.tell(Input::Closed(None));
+        let (call, outputs) = world.call(Call::PresenceClear("c".into()));
+        assert_eq!(answers(&outputs).pop(), Some((call, Ok(Answer::Done))));
+        world.comes_back(r#""client":"me","session_resumed":true"#);
+        let mut clear = sent(&world.hear(subscribed)).remove(0);
+        for attempt in 0..3 {
+            assert!(clear.contains(r#""type":"presence_clear""#), "{trouble}, {attempt}: {clear}");
+            if trouble == "a cut" {
+                world.comes_back(r#""client":"me","session_resumed":true"#);
+                clear = sent(&world.hear(subscribed)).remove(0);
+                continue;
+            }
+            if trouble == "entered anew" {
+                world.call(Call::PresenceSet { channel: "c".into(), data: json("2") });
+            }
+            if trouble != "silence" {
+                let (id, retryable) = (id_in(&clear), trouble != "refused for good");
+                let error = r#""code":"rate_limited","message":"no""#;
+                world.hear(&format!(r#"{{"type":"error","id":{id},{error},"retryable":{retryable}}}"#));
+            }
+            let until_ms = world.now_ms + 60_000;
+            let mut found = None;
+            while found.is_none() && world.now_ms < until_ms {
+                let outputs = world.wake();
+                found = sent(&outputs).into_iter().find(|text| text.contains("presence_clear"));
+                world.hear(r#"{"type":"ping"}"#);
+            }
+            match found {
+                Some(again) => clear = again,
+                None => {
+                    assert!(["entered anew", "refused for good"].contains(&trouble), "{trouble}, {attempt}");
+                    break;
+                }
+            }
+        }
+    }
+}
