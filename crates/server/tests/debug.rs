@@ -67,7 +67,9 @@ publish = "hook"
     let running = settings.clone();
     let mut changed = settings.clone();
     changed.hooks.url += "1";
-    assert_eq!(changed.differing(&running), ["hooks.url"], "a query that is not shown is compared");
+    assert!(changed.differing(&running).is_empty(), "a reload puts it in force");
+    changed.auth.jwks_url += "1";
+    assert_eq!(changed.differing(&running), ["auth.jwks_url"], "a query that is not shown is compared");
     let all_shown: Vec<String> = fanfare::settings::SETTINGS
         .iter()
         .map(|setting| format!("{} = {}", setting.key, settings.shown(setting)))
