@@ -206,7 +206,7 @@ pub(crate) struct Joined {
 }
 
 /// A session's use of a rule's rate limit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RateWindow {
     /// The rule's.
     pub(crate) pattern: Box<str>,

@@ -41,7 +41,7 @@ impl Rate {
     }
 }
 
-/// How full a bucket is. It belongs to one rate; where that changes, it stays full for as long as it would have been.
+/// How full a bucket is. It belongs to one rate; [`under`](Bucket::under) makes it one of another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bucket {
     /// When it is empty, in fractions of a millisecond of the shard's clock.
@@ -67,6 +67,13 @@ impl Bucket {
     /// Gives back what was taken.
     pub fn give_back(&mut self, rate: Rate, cost: u64) {
         self.empty_at = self.empty_at.saturating_sub(rate.drains(cost));
+    }
+
+    /// Another rate is in force. The bucket is full at most, and what was taken above the former rate is forgiven:
+    /// nobody waits for longer than the new rate tells.
+    pub fn under(&mut self, now_ms: u64, rate: Option<Rate>) {
+        let full = rate.map_or(0, |rate| rate.window_ms << FRACTION_BITS);
+        self.empty_at = self.empty_at.min((now_ms << FRACTION_BITS).saturating_add(full));
     }
 
     /// True once everything has drained.
@@ -224,6 +231,13 @@ impl Allowance {
         }
     }
 
+    /// These rates are in force now.
+    pub(crate) fn begins(&self, now_ms: u64, spent: &mut Spent) {
+        spent.messages.under(now_ms, self.messages);
+        spent.bytes.under(now_ms, self.bytes);
+        spent.channels.under(now_ms, self.channels);
+    }
+
     /// True for an eighth of what may be done at once, or more: other shards should hear of it.
     pub(crate) fn is_much(&self, cost: Cost) -> bool {
         let is_much = |rate: Option<Rate>, cost: u64| rate.is_some_and(|rate| cost >= (rate.count() / 8).max(1));
@@ -303,6 +317,23 @@ mod tests {
         assert_eq!(bucket.waits_ms(0, rate, 1), Some(1_600), "15 too many, and one more");
         assert_eq!(bucket.waits_ms(0, rate, 25), Some(2_500), "as for the whole of it");
         bucket.give_back(rate, 25);
+        assert!(bucket.is_empty(0));
+    }
+
+    #[test]
+    fn under_another_rate_nobody_waits_for_the_former_one() {
+        let (slow, fast) = (Rate::new(10, 3_600_000), Rate::new(1_000, 10_000));
+        let mut bucket = Bucket::default();
+        bucket.take(0, slow, 30);
+        assert!(bucket.waits_ms(0, fast, 1).is_some_and(|ms| ms > 10_000_000));
+        bucket.under(0, Some(fast));
+        assert_eq!(bucket.waits_ms(0, fast, 1), Some(10), "it is full");
+        let mut little = Bucket::default();
+        little.take(0, fast, 1);
+        let before = little;
+        little.under(0, Some(slow));
+        assert_eq!(little, before, "it does not become fuller");
+        bucket.under(0, None);
         assert!(bucket.is_empty(0));
     }
 

@@ -391,7 +391,7 @@ impl Shard {
             }
             Input::Quotas(quotas) => {
                 Arc::make_mut(&mut self.config.limits).quotas = quotas;
-                self.sessions.limits_changed();
+                self.sessions.quotas_changed(now.mono_ms, &quotas);
             }
             Input::Alive(conn) => self.sessions.alive(conn),
             Input::Full(conn) => self.sessions(now, effects, |sessions, cx| sessions.full(cx, conn)),
@@ -426,7 +426,7 @@ impl Shard {
             }
             Input::Reload(rules) => {
                 self.config.rules = rules;
-                self.sessions.limits_changed();
+                self.sessions.rates_changed();
                 self.homes(now, |homes, cx| homes.reload(cx));
                 self.sessions(now, effects, |sessions, cx| sessions.rejudge(cx));
             }

@@ -391,3 +391,100 @@ fn the_program_does_not_wait_for_a_client_that_is_not_read() {
     net.pass(120_200);
     assert!(!net.peers[peer].paused, "and that costs the client nothing: two were done, at one a minute");
 }
+
+#[test]
+fn the_program_is_refused_above_the_rate_of_a_rule_and_its_client_goes_on() {
+    let mut net = waiting(1, Quotas::NONE, with_rate(2, 60_000));
+    let peer = net.connect(0);
+    let Peer { conn, .. } = net.peers[peer];
+    let mut refused = 0;
+    for id in 100..110 {
+        let request = Request { id: Some(RequestId::Number(id)), command: publish("chat:a", "1") };
+        net.input(0, Input::ProgramCommand { conn, seat: Seat::default(), request });
+        net.settle();
+        refused += u32::from(matches!(net.answer_to(peer, id), Some(ReplyBody::Error(_))));
+        assert!(!net.peers[peer].paused, "the client has done nothing");
+    }
+    assert_eq!(refused, 8);
+}
+
+/// Debts at an old rate are no debts at a new one.
+#[test]
+fn under_a_higher_limit_nobody_waits_for_the_former_one() {
+    for shards in shard_counts() {
+        let by_user = |count, window_ms| Quotas {
+            messages_per_user: Some(Rate::new(count, window_ms)),
+            new_channels_per_user: Some(Rate::new(count, window_ms)),
+            ..Quotas::NONE
+        };
+        type Limit = fn(u64, u64) -> Quotas;
+        let rows: [(Limit, OverRate); 4] = [
+            (messages_per_connection, OverRate::Wait),
+            (by_user, OverRate::Wait),
+            (messages_per_connection, OverRate::Refuse),
+            (by_user, OverRate::Refuse),
+        ];
+        for (limit, over_rate) in rows {
+            let mut net = waiting(shards, limit(4, 3_600_000), open_rules());
+            net.over_rate = over_rate;
+            let peer = net.connect_as(0, as_user("ada"));
+            read(&mut net, peer, &mut (0..9).map(|n| publish(&format!("chat:{n}"), "1")));
+            let raised = limit(400, 2_000);
+            (0..shards).for_each(|shard| net.input(shard, Input::Quotas(raised)));
+            net.pass(3_000);
+            let before = refusals(&net, peer).len();
+            assert!(read(&mut net, peer, &mut (0..300).map(|n| publish(&format!("chat:b{n}"), "1"))), "{over_rate:?}");
+            assert_eq!(refusals(&net, peer).len(), before, "{over_rate:?}");
+            // Another session of the user, which begins elsewhere, does not bring the old debt back.
+            let other = net.connect_as(1, as_user("ada"));
+            assert!(read(&mut net, other, &mut (0..50).map(|n| publish(&format!("chat:b{n}"), "1"))), "{over_rate:?}");
+            assert_eq!(refusals(&net, other).len(), 0, "{over_rate:?}");
+        }
+    }
+}
+
+/// What was on its way when the limits changed is judged by the new ones, and so is the pause that it brings.
+#[test]
+fn a_pause_of_the_former_limits_is_not_one_of_the_new() {
+    let mut net = waiting(1, messages_per_connection(1, 3_600_000), open_rules());
+    let peer = net.connect(0);
+    assert!(!read(&mut net, peer, &mut (0..9).map(|_| publish("chat:a", "1"))));
+    net.input(0, Input::Quotas(messages_per_connection(10, 1_000)));
+    for _ in 0..20 {
+        net.send(peer, publish("chat:a", "1"));
+    }
+    net.settle();
+    assert!(net.peers[peer].paused);
+    net.pass(5_000);
+    assert!(!net.peers[peer].paused);
+}
+
+/// One connection may carry a session after another.
+#[test]
+fn who_leaves_and_enters_again_has_what_was_left_of_his_rates() {
+    let names = Quotas { new_channels_per_user: Some(Rate::new(5, 3_600_000)), ..Quotas::NONE };
+    let rows = [
+        ("messages_per_connection", messages_per_connection(5, 3_600_000), open_rules()),
+        ("rate", Quotas::NONE, with_rate(5, 60_000)),
+        ("new_channels_per_user", names, open_rules()),
+    ];
+    for (name, quotas, rules) in rows {
+        let mut net = waiting(1, quotas, rules);
+        net.over_rate = OverRate::Refuse;
+        let peer = net.open(0);
+        let mut taken = 0;
+        for round in 0..20 {
+            for seat in [Seat(0), Seat(1)] {
+                net.send_in(peer, seat, Command::Connect(Box::default()));
+                for n in 0..3 {
+                    let id = net.send_in(peer, seat, publish(&format!("chat:{round}-{}-{n}", seat.0), "1"));
+                    net.settle();
+                    taken += u32::from(matches!(net.answer_to(peer, id), Some(ReplyBody::Published { .. })));
+                }
+                net.send_in(peer, seat, Command::Leave);
+                net.settle();
+            }
+        }
+        assert!((5..=10).contains(&taken), "{name}: {taken} of two sessions, at five each");
+    }
+}

@@ -84,7 +84,10 @@ impl Sessions {
             (_, Command::Connect(_) | Command::Leave | Command::Pong | Command::Invalid(_)) => {}
             (Some(SeatState { session: Some(index), adopting: None }), _) => {
                 let reply = request.id.map_or(ReplyTo::Silent, ReplyTo::Id);
-                return self.granted_command(cx, self.sessions.reference(index), reply, request.command);
+                self.program_acts = true;
+                self.granted_command(cx, self.sessions.reference(index), reply, request.command);
+                self.program_acts = false;
+                return;
             }
             _ => {}
         }

@@ -170,6 +170,7 @@ impl Sessions {
         let mut entered = Vec::new();
         let (mut mailbox, mut sends) = (Vec::new(), None);
         let mut user_spent = connecting.entered.unwrap_or_default();
+        let is_new = adopted.is_none();
         if let Some(adopted) = adopted {
             session.spent = adopted.spent;
             user_spent = adopted.user_spent;
@@ -206,6 +207,9 @@ impl Sessions {
         }
         self.sessions.identify(at.index, identity.unwrap_or_default());
         self.sessions.has_spent(at.index, &user_spent);
+        if is_new {
+            self.begins_spent(id.conn, at);
+        }
         if let Some(conn) = self.conn(id.conn) {
             conn.seat_mut(id.seat).session = Some(at.index);
             conn.has_entered = true;
@@ -467,6 +471,7 @@ impl Sessions {
         if std::mem::take(&mut conn.full) {
             self.full -= 1;
         }
+        self.left.remove(&id);
         (sessions, attachment)
     }
 
@@ -518,6 +523,7 @@ impl Sessions {
         let session = conn.seat_mut(at.seat).session.take();
         let attachment = conn.attachment.clone();
         let Some(index) = session else { return };
+        self.leaves_spent(cx.now.mono_ms, at.conn, index);
         self.away(cx, index, attachment, 0, Some(why));
         self.pause_as_due(cx, at.conn);
     }

@@ -70,7 +70,7 @@ use pending::{PendingTable, ReplyTo};
 use seen::Seen;
 use std::collections::{HashMap, VecDeque};
 use table::{BadRequests, Conn, Heartbeat, SeatState, SessionTable};
-use throttle::Throttle;
+use throttle::{Left, Throttle};
 use users::UserHomes;
 
 pub use throttle::OverRate;
@@ -174,8 +174,12 @@ pub(crate) struct Sessions {
     full: usize,
     /// Connections that are not read, as they have done too much, and those that were a moment ago.
     throttles: HashMap<ConnId, Throttle, Keyed>,
+    /// What the sessions did lately that have left these connections. Few have any.
+    left: HashMap<ConnId, Left, Keyed>,
     /// Changes with the limits and the rules.
     limits_number: u32,
+    /// The command at hand is the program's, in the name of a client.
+    program_acts: bool,
     pub(crate) counts: Counts,
 }
 
@@ -204,7 +208,9 @@ impl Sessions {
             away_shed: 0,
             full: 0,
             throttles: HashMap::with_hasher(hash),
+            left: HashMap::with_hasher(hash),
             limits_number: 0,
+            program_acts: false,
             counts: Counts::default(),
         }
     }

@@ -8,11 +8,13 @@
 //!
 //! The end of a pause is a tick of the wheel. Of several sessions of one user each does one command at least when its
 //! pause ends. Where the limits or the rules change, the connection is read again within [`LOOK_MS`], and judged by the
-//! new ones.
+//! new ones: what was done above the former limits is forgiven then.
 
 use super::{Cx, Sessions};
 use crate::error::Error;
 use crate::ids::{ConnId, SessionRef};
+use crate::peer::RateWindow;
+use crate::quota::Spent;
 use crate::timer::Timer;
 use crate::watch::Noted;
 use std::collections::hash_map::Entry;
@@ -48,6 +50,28 @@ pub(super) struct Throttle {
     look_ms: u64,
 }
 
+/// What the sessions did lately that have left a connection which goes on. Sessions that begin on it go on from there,
+/// so nobody gets more than his rates by leaving and entering again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Left {
+    spent: Spent,
+    rates: Vec<RateWindow>,
+}
+
+impl Left {
+    /// One more session has left.
+    fn add(&mut self, spent: &Spent, rates: Vec<RateWindow>) {
+        self.spent = self.spent.fuller(spent);
+        for window in rates {
+            match self.rates.iter_mut().find(|known| known.pattern == window.pattern) {
+                Some(known) if (known.start_ms, known.count) >= (window.start_ms, window.count) => {}
+                Some(known) => *known = window,
+                None => self.rates.push(window),
+            }
+        }
+    }
+}
+
 impl Throttle {
     fn look(&mut self, cx: &mut Cx<'_>, id: ConnId, look_ms: u64) {
         self.look_ms = look_ms;
@@ -56,8 +80,32 @@ impl Throttle {
 }
 
 impl Sessions {
-    /// The connection of a session, if it waits where it has done too much. `by_rule`: by the rate of a rule.
+    /// A session is about to leave its connection, which may go on.
+    pub(super) fn leaves_spent(&mut self, now_ms: u64, id: ConnId, index: u32) {
+        let session = &mut self.sessions.slab[index as usize];
+        let rates = session.extra.as_mut().map(|extra| std::mem::take(&mut extra.rates)).unwrap_or_default();
+        let spent = session.spent;
+        if self.conn(id).is_some() && (!spent.is_empty(now_ms) || !rates.is_empty()) {
+            self.left.entry(id).or_default().add(&spent, rates);
+        }
+    }
+
+    /// A session has begun on a connection that others may have left.
+    pub(super) fn begins_spent(&mut self, id: ConnId, at: SessionRef) {
+        let Some(Left { spent, rates }) = self.left.get(&id).cloned() else { return };
+        let Some(session) = self.sessions.get(at) else { return };
+        session.spent = session.spent.fuller(&spent);
+        if !rates.is_empty() {
+            session.extra().rates = rates;
+        }
+    }
+
+    /// The connection of a session, if it waits where it has done too much. `by_rule`: by the rate of a rule. For what
+    /// the program does nobody waits: that would not make the program slower.
     pub(super) fn waits(&self, at: SessionRef, by_rule: bool) -> Option<ConnId> {
+        if self.program_acts {
+            return None;
+        }
         let session = self.sessions.slab.get(at.index as usize).filter(|session| session.life == at.life)?;
         let id = session.conn?;
         let waits = match self.conns[id.index as usize].over_rate {
@@ -85,9 +133,8 @@ impl Sessions {
             is_new = true;
             Throttle { until_ms, by, limits, look_ms: 0 }
         });
-        throttle.limits = limits;
-        if until_ms > throttle.until_ms {
-            (throttle.until_ms, throttle.by) = (until_ms, by);
+        if until_ms > throttle.until_ms || throttle.limits != limits {
+            (throttle.until_ms, throttle.by, throttle.limits) = (until_ms, by, limits);
         }
         if !goes_on {
             throttle.look(cx, id, until_ms.min(now_ms + LOOK_MS));
@@ -129,8 +176,8 @@ impl Sessions {
         self.throttles.get(&id).filter(|_| conn.throttled).map(|throttle| throttle.by)
     }
 
-    /// Other limits or rules are in force.
-    pub(crate) fn limits_changed(&mut self) {
+    /// Other rates are in force.
+    pub(crate) fn rates_changed(&mut self) {
         self.limits_number = self.limits_number.wrapping_add(1);
     }
 }

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{SessionRef, ShardId, UserId};
 use crate::message::Command;
 use crate::peer::{PeerBody, PendingToken};
-use crate::quota::{Cost, Spent, UsedUp};
+use crate::quota::{Allowance, Cost, Quotas, Spent, UsedUp};
 use crate::rng::Keyed;
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
@@ -89,6 +89,11 @@ impl UserHomes {
                 self.look(now_ms, first, true);
             }
         }
+    }
+
+    /// Other rates are in force.
+    fn rates_change(&mut self, now_ms: u64, of_user: &Allowance) {
+        self.users.values_mut().for_each(|home| of_user.begins(now_ms, &mut home.spent));
     }
 
     /// Forgets users that have no sessions and have done nothing lately.
@@ -166,6 +171,21 @@ impl Sessions {
 
     pub(crate) fn user_home_left(&mut self, cx: &Cx<'_>, user: &UserId) {
         self.user_homes.leave(cx.now.mono_ms, user);
+    }
+
+    /// Other quotas are in force: a client that was over the former ones waits for the new ones at most. (A step for
+    /// each session, at an operator's command.)
+    pub(crate) fn quotas_changed(&mut self, now_ms: u64, quotas: &Quotas) {
+        let (of_session, of_user) = (quotas.of_session(), quotas.of_user());
+        for (_, session) in &mut self.sessions.slab {
+            of_session.begins(now_ms, &mut session.spent);
+        }
+        for (_, state) in &mut self.sessions.users {
+            of_user.begins(now_ms, &mut state.spent);
+        }
+        self.left.clear();
+        self.user_homes.rates_change(now_ms, &of_user);
+        self.rates_changed();
     }
 
     pub(super) fn tidy_users(&mut self, cx: &Cx<'_>) {
