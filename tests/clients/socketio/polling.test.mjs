@@ -77,15 +77,19 @@ conformance('polling', {}, port => {
   })
 
   test('a POST that is given up ends the session', async () => {
-    const session = await joinedByPolling(port(), 'given-up')
-    const options = { method: 'POST', query: session.query, headers: { 'Content-Type': 'text/plain', Expect: '100-continue' }, claimed: 10 }
-    const pending = new Pending(port(), options)
-    await continued(pending)
-    await pending.abort()
-    let answer
-    do answer = await session.post('3')
-    while (answer.status === 200)
-    assert.deepEqual(JSON.parse(answer.body), UNKNOWN)
+    for (;;) {
+      const session = await joinedByPolling(port(), 'given-up')
+      const options = { method: 'POST', query: session.query, headers: { 'Content-Type': 'text/plain', Expect: '100-continue' }, claimed: 10 }
+      const pending = new Pending(port(), options)
+      await continued(pending)
+      await pending.abort()
+      let answer
+      do answer = await session.post('3')
+      while (answer.status === 200)
+      const error = JSON.parse(answer.body)
+      if (error.code === 3) continue // it came before the end of the first, and is a second one at a time: once more
+      return assert.deepEqual(error, UNKNOWN)
+    }
   })
 
   test('a body of bytes is refused and ends the session', async () => {
