@@ -277,6 +277,38 @@ fn a_client_whose_pong_waits_behind_its_backlog_stays() {
     }
 }
 
+/// A client that polls: its packets wait with the server, where they say nothing of it. Its GETs do.
+#[test]
+fn a_client_without_a_socket_lives_by_its_requests_while_its_packets_wait() {
+    // (the time between two pauses, in ms; it polls; it goes on over a WebSocket)
+    let rows = [(100, false, false), (100, true, false), (100, false, true), (600_000, false, false)];
+    for (window_ms, polls, moves) in rows {
+        let name = format!("a pause of {window_ms} ms, polls: {polls}, moves: {moves}");
+        let mut net = waiting(1, messages_per_connection(1, window_ms), open_rules());
+        net.heartbeat = HeartbeatKind::WaitsDetached;
+        let peer = net.connect(0);
+        let Peer { shard, conn, .. } = net.peers[peer];
+        let end_ms = net.limits.heartbeat_ms + net.limits.pong_timeout_ms + 2 * TICK_MS;
+        let mut backlog = (0..100_000).map(|_| publish("chat:a", "1"));
+        for tick in 0..4 * end_ms / TICK_MS {
+            while !net.peers[peer].paused && net.peers[peer].closed.is_none() {
+                net.send(peer, backlog.next().expect("more"));
+            }
+            if tick == 0 && moves {
+                net.rewire(peer, WireId(1));
+            }
+            if net.take(peer).contains(&Received::Push(Push::Ping)) && polls {
+                net.input(shard, Input::Alive(conn));
+            }
+            net.pass(TICK_MS);
+            let silent_ms = (tick + 1) * TICK_MS;
+            assert!(net.peers[peer].closed.is_some() || polls || moves || silent_ms < end_ms, "{name}: it stays");
+        }
+        let closed = net.peers[peer].closed;
+        assert_eq!(closed, (!polls && !moves).then_some(Disconnect::HeartbeatTimeout), "{name}");
+    }
+}
+
 #[test]
 fn a_client_that_takes_nothing_of_its_full_outbox_is_not_waiting_for_us() {
     let mut net = waiting(1, messages_per_connection(1, 600_000), open_rules());

@@ -1,5 +1,5 @@
 //! Clients above their rate that cannot be refused, over real sockets: they are not read for a while, everything that
-//! they have sent arrives once and in its order, and nobody else waits.
+//! they have sent arrives once and in its order while they stay, and nobody else waits.
 //!
 //! Most rates have windows of an hour: a client stands still there, until the test puts other limits in force.
 
@@ -33,6 +33,14 @@ fn limited(rate: Option<Rate>) -> Config {
 /// Ten at once, and no more.
 fn ten() -> Config {
     limited(Some(Rate::new(10, HOUR_MS)))
+}
+
+/// The server pings ten times a second, and waits so long for the answer.
+fn beating(rate: Rate, pong_timeout_ms: u64) -> Config {
+    let config = limited(Some(rate));
+    let socketio = SocketIoConfig { ping_interval: Duration::from_millis(100), ..config.socketio.clone() };
+    let limits = Limits { pong_timeout_ms, ..config.limits.clone() };
+    Config { socketio, limits, ..config }
 }
 
 /// Who stood still goes on.
@@ -225,28 +233,19 @@ fn a_post_of_ten_thousand_packets_is_answered_and_taken_in_whole() {
 
 #[test]
 fn heartbeats_that_a_client_above_its_rate_does_not_answer_do_not_end_it() {
-    let config = ten();
-    let socketio = SocketIoConfig { ping_interval: Duration::from_millis(100), ..config.socketio.clone() };
-    let limits = Limits { pong_timeout_ms: 300, ..config.limits.clone() };
-    let server = Server::native(Config { socketio, limits, ..config });
+    let server = Server::native(beating(Rate::new(10, HOUR_MS), 300));
     let (mut sender, _) = socketio::enter(&server);
-    let (poller, _) = Poller::enter(&server);
     sender.text(&join("a"));
     (0..100).for_each(|number| sender.text(&message(number)));
-    poller.post(&payload([join("a")].into_iter().chain((0..100).map(message))));
-    until(|| reached(&server) == 2.0);
+    until(|| reached(&server) == 1.0);
     // Twice the time after which silence is an end.
     let mut pings = 0;
     while pings < 8 {
         pings += usize::from(socketio::text(&mut sender) == "2");
     }
-    pings = 0;
-    while pings < 8 {
-        pings += poller.poll().split('\u{1e}').filter(|packet| *packet == "2").count();
-    }
-    assert_eq!(server.open().1, 2, "both sessions live");
+    assert_eq!(server.open().1, 1, "its session lives");
     unlimited(&server);
-    // Both go on, and then their silence is an end.
+    // It goes on, and then its silence is an end.
     let mut last = Vec::new();
     loop {
         match sender.next() {
@@ -256,7 +255,69 @@ fn heartbeats_that_a_client_above_its_rate_does_not_answer_do_not_end_it() {
         }
     }
     assert!(last.iter().any(|packet| packet.contains("\"number\":99,")), "everything was done before that");
-    until(|| poller.is_over());
+}
+
+/// Its pongs stand behind its events, and come too late.
+#[test]
+fn a_client_that_polls_lives_by_its_gets_while_its_packets_wait() {
+    // 40 a second, so the events take longer than silence may last.
+    let server = Server::native(beating(Rate::new(10, 250), 1_500));
+    let (poller, _) = Poller::enter(&server);
+    poller.post(&payload([join("a")].into_iter().chain((0..150).map(message))));
+    let mut is_done = false;
+    while !is_done {
+        for packet in poller.poll().split('\u{1e}') {
+            is_done |= packet.contains("\"number\":149,");
+            if packet == "2" {
+                poller.post("3");
+            }
+        }
+    }
+    assert!(reached(&server) >= 1.0);
+    until(|| server.open().1 == 0);
+}
+
+#[test]
+fn a_client_that_polls_and_is_gone_does_not_live_as_long_as_its_packets_wait() {
+    // It stands still for an hour, or goes on twice a second for as long.
+    for rate in [Rate::new(10, HOUR_MS), Rate::new(10, 5_000)] {
+        let server = Server::native(beating(rate, 300));
+        let (poller, _) = Poller::enter(&server);
+        poller.post(&payload([join("a")].into_iter().chain((0..7_200).map(message))));
+        until(|| server.open().1 == 0);
+        assert!(poller.is_over());
+    }
+}
+
+#[test]
+fn a_post_costs_more_than_its_bytes_and_the_next_one_is_answered_when_there_is_room() {
+    let config = limited(Some(Rate::new(10, 1_000)));
+    let limits = Limits { room_message_bytes_max: 40 << 10, ..config.limits.clone() };
+    let server = Server::native(Config { limits, ..config });
+    let mut reader = Reader::join(&server, "a");
+    let (poller, _) = Poller::enter(&server);
+    poller.post(&payload([join("a")].into_iter().chain((0..60).map(message))));
+    // Two minutes for these.
+    poller.post(&payload((0..1_200).map(|_| r#"42["x"]"#.to_owned())));
+    // Each of the others is one byte and a task: there is room for one of them.
+    poller.post("3");
+    let mut next = connect(server.address);
+    let head = format!(
+        "POST /socket.io/?{} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\n3",
+        poller.query()
+    );
+    next.write_all(head.as_bytes()).expect("it reads");
+    next.set_nonblocking(true).expect("a socket");
+    reader.hears(0..12);
+    let none = next.peek(&mut [0]).expect_err("there is no answer");
+    assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
+    next.set_nonblocking(false).expect("a socket");
+    let answer = response(&mut next);
+    assert_eq!((answer.status(), &*answer.body), (200, "ok"));
+    reader.hears(12..60);
+    // A POST without a packet does not wait to be refused.
+    assert_eq!(poller.ask("POST", "").status(), 400);
+    assert!(poller.is_over());
 }
 
 #[test]

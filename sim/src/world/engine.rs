@@ -34,7 +34,7 @@ impl World {
         self.checker.opened(pipe, shard);
         self.checker.is_of(pipe, client);
         self.pipes[pipe].engine = Some(Box::default());
-        self.bind(pipe, HeartbeatKind::Waits)?;
+        self.bind(pipe, HeartbeatKind::WaitsDetached)?;
         self.counts.engine_begun += 1;
         self.clients[client].transport = Transport::Socket;
         self.meets(client, pipe, shard);

@@ -107,6 +107,10 @@ pub enum HeartbeatKind {
     /// A ping, an interval after the last answered one. The client must give a sign of life within
     /// [`Limits::pong_timeout_ms`].
     Waits,
+    /// The same for a client without a socket, whose requests fetch what is for it and bring what it says. The shell
+    /// sees these requests also while the client's commands wait at a rate. So such a wait is no excuse for silence.
+    /// With another wire ([`Input::Rewired`](crate::Input)) the connection has a socket, and this is `Waits`.
+    WaitsDetached,
 }
 
 impl HeartbeatKind {
@@ -332,7 +336,7 @@ impl Sessions {
         let Some(conn) = self.conn(id) else { return };
         let (wire, full, every_ms) = (conn.wire, conn.full, u64::from(conn.heartbeat.every_ms));
         let (kind, session) = (conn.heartbeat.kind, conn.first.session);
-        if kind == HeartbeatKind::Waits {
+        if matches!(kind, HeartbeatKind::Waits | HeartbeatKind::WaitsDetached) {
             return self.heartbeat_with_timeout(cx, id);
         }
         // While we do not read, the deadline stands still. But a peer that takes nothing of a full outbox is not
@@ -342,7 +346,7 @@ impl Sessions {
         let was_due = match kind {
             HeartbeatKind::Asks => std::mem::replace(&mut conn.heartbeat.pinged, true),
             HeartbeatKind::Polls => std::mem::replace(&mut conn.heartbeat.pinged, !heard),
-            HeartbeatKind::Marks | HeartbeatKind::Waits => false,
+            HeartbeatKind::Marks | HeartbeatKind::Waits | HeartbeatKind::WaitsDetached => false,
         };
         if was_due && !heard {
             return self.close(cx, id, Disconnect::HeartbeatTimeout);
@@ -358,16 +362,17 @@ impl Sessions {
         cx.wheel.add(cx.now.mono_ms + every_ms, Timer::Heartbeat(id));
     }
 
-    /// The same for [`HeartbeatKind::Waits`]: the client is looked at an interval after the ping and when its time is
-    /// over, whichever comes first, and where it has time left once more. One ping waits at most, so it is sent into a
-    /// backlog too.
+    /// The same for [`HeartbeatKind::Waits`] and `WaitsDetached`: the client is looked at an interval after the ping
+    /// and when its time is over, whichever comes first, and where it has time left once more. One ping waits at most,
+    /// so it is sent into a backlog too.
     fn heartbeat_with_timeout(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let answer_ms = cx.limits.pong_timeout_ms;
         let Some(conn) = self.conn(id) else { return };
         let wire = conn.wire;
         let beat = &mut conn.heartbeat;
         let every_ms = u64::from(beat.every_ms);
-        let heard = std::mem::take(&mut beat.heard) || (conn.paused && !conn.full);
+        let stands_still = conn.paused && !conn.full && !(conn.throttled && beat.kind == HeartbeatKind::WaitsDetached);
+        let heard = std::mem::take(&mut beat.heard) || stands_still;
         let next_ms = match (beat.pinged, heard) {
             (true, false) if beat.late || answer_ms <= every_ms => {
                 return self.close(cx, id, Disconnect::HeartbeatTimeout);
@@ -557,14 +562,19 @@ impl Sessions {
     /// answers, and it has not done too much lately.
     fn pause_or_resume(&mut self, cx: &mut Cx<'_>, id: ConnId, outstanding: u32) {
         let outstanding_max = cx.limits.outstanding_max as u32;
-        let Some(conn) = self.conn(id) else { return };
+        let Some(conn) = self.conns.get_mut(id.index as usize).filter(|c| c.open && c.generation == id.generation)
+        else {
+            return;
+        };
         let is_busy = outstanding >= outstanding_max;
         let pause = conn.full || is_busy || conn.throttled;
         // A page that is on its way holds the connection too, and is no limit of the client's.
         let is_limit = is_busy && !conn.full && outstanding != u32::MAX;
         if std::mem::replace(&mut conn.paused, pause) != pause {
             // Bytes that came meanwhile are read from now on, so until the next heartbeat the client counts as heard.
-            conn.heartbeat.heard |= !pause;
+            // Without a socket nothing waits but what the shell has.
+            let is_away = conn.heartbeat.kind == HeartbeatKind::WaitsDetached && self.throttles.contains_key(&id);
+            conn.heartbeat.heard |= !pause && !is_away;
             if is_limit {
                 self.counts.limited("outstanding_max");
             }

@@ -5,7 +5,7 @@
 //! that does not have everything is *behind* and pulls what is newer than its position: no publication is lost, and
 //! nothing comes twice. A signal of an interrupted fan-out is not repeated by a pull: it may be missed.
 
-use super::{Cx, Sessions};
+use super::{Cx, HeartbeatKind, Sessions};
 use crate::edge::MemberState;
 use crate::ids::{ConnId, Position, WireId};
 use smallvec::SmallVec;
@@ -16,6 +16,9 @@ impl Sessions {
         let Some(conn) = self.conn(id) else { return };
         if std::mem::replace(&mut conn.wire, wire) == wire {
             return;
+        }
+        if conn.heartbeat.kind == HeartbeatKind::WaitsDetached {
+            conn.heartbeat.kind = HeartbeatKind::Waits;
         }
         let sessions: SmallVec<[u32; 1]> = conn.sessions().collect();
         sessions.into_iter().for_each(|index| self.session_rewired(cx, index, wire));

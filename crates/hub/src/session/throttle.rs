@@ -172,8 +172,11 @@ impl Sessions {
 
     /// The option for which a connection is not read at the moment.
     pub(crate) fn throttled_by(&self, id: ConnId) -> Option<&'static str> {
-        let conn = self.conns.get(id.index as usize).filter(|conn| conn.open && conn.generation == id.generation)?;
-        self.throttles.get(&id).filter(|_| conn.throttled).map(|throttle| throttle.by)
+        let conn = self.conns.get(id.index as usize)?;
+        if !conn.throttled || !conn.open || conn.generation != id.generation {
+            return None; // before it is looked up: this is asked for each packet that waits
+        }
+        self.throttles.get(&id).map(|throttle| throttle.by)
     }
 
     /// Other rates are in force.

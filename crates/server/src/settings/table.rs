@@ -323,7 +323,7 @@ settings! {
         ValueKind::Rate { min: 1, max: 1 << 32, of_bytes: false, at: |s| &mut s.config.limits.quotas.messages_per_connection },
         "Commands of one session: all but `connect`, `disconnect` and `pong`, over any transport. Each channel of a `subscribe` is one. Beyond the \
          rate a command is refused as `rate_limited` with `retry_after`. Chat and Socket.IO clients have no word for that: they are not read until \
-         there is room again, and nothing of theirs is lost. The default leaves room for a mouse that moves, and lets nobody take a core for \
+         there is room again, and what they have sent arrives as long as the connection lasts. The default leaves room for a mouse that moves, and lets nobody take a core for \
          himself.";
     "limits.bytes_per_connection":
         ValueKind::Rate { min: 1 << 10, max: 1 << 40, of_bytes: true, at: |s| &mut s.config.limits.quotas.bytes_per_connection },

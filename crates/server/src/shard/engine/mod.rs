@@ -7,7 +7,8 @@
 //! at a time: a second one ends the session, and so does a request that is given up. A session whose client has broken
 //! the rules is unknown from then on; one that the server ends waits for the GET that takes its last packets, and for
 //! the next one, which takes the packet to close. Packets that were given to a GET are gone: the protocol has no
-//! acknowledgement. `posts` takes in the packets of POSTs.
+//! acknowledgement. `posts` takes in the packets of POSTs. While they wait, a pong waits behind them: then a GET is a
+//! sign of life too.
 
 mod posts;
 pub(super) mod upgrade;
@@ -19,12 +20,12 @@ use super::{Fatal, Shared, Shell, Sink, wake};
 use crate::http::routes::{Routes, overloaded};
 use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, ExchangeAnswer};
 use crate::protocol::socketio::sid_at;
-use crate::protocol::{Breach, Place, Protocol as _};
+use crate::protocol::{Breach, Place};
 use crate::refusal::HttpRefusal;
 use crate::request::Peer;
 use crate::transport::admission::{Guest, TIME_OVER};
 use bytes::Bytes;
-use fanfare_hub::{ConnId, Input};
+use fanfare_hub::{ConnId, HeartbeatKind, Input};
 use fanfare_wire::engineio::{Refused, Release, Sid, Upgrade};
 use posts::{Earlier, post};
 use std::future::poll_fn;
@@ -51,7 +52,7 @@ pub(super) struct EngineState {
     comer: Option<Waker>,
     /// A POST was answered early, and its packets are still being taken in. Those that come after it wait.
     earlier: Option<Earlier>,
-    /// The bytes of all POSTs that were answered early and are not taken in.
+    /// What all POSTs cost that were answered early and are not taken in.
     early_bytes: usize,
     upgrade: Upgrade,
     /// The client has said that it goes over to the WebSocket: it posts no more.
@@ -161,7 +162,7 @@ fn begin(shared: &Shared, start: EngineStart, answer: ExchangeAnswer) {
     let now = shell.now();
     let engine = Some(EngineState::default());
     let sink = Sink::Detached(Box::new(Detached { engine, _place, ..Detached::default() }));
-    let heartbeat = protocol.heartbeat();
+    let heartbeat = HeartbeatKind::WaitsDetached;
     let conn = shell.open_as(now, sink, peer, (wire, heartbeat), request.clone(), |place, actions| {
         protocol.begin(place, &sid_at(place), protocol.offers_upgrades(), request.as_ref(), actions)
     });
@@ -181,6 +182,7 @@ async fn poll(shared: Shared, id: ConnId, is_over: bool, mut answer: ExchangeAns
     if let Err(refused) = begun {
         return refuse(answer, refused);
     }
+    shared.borrow_mut().polls(id);
     let ready = poll_fn(|cx| shared.borrow_mut().poll_fetch(cx, id));
     tokio::select! {
         biased;
@@ -262,6 +264,14 @@ impl Shell {
         Ok(())
     }
 
+    /// A GET has come. The client's answer to a ping may stand behind other packets of its own.
+    fn polls(&mut self, id: ConnId) {
+        if self.engine_state(id).is_some_and(|state| state.is_posted || state.early_bytes > 0) {
+            let now = self.now();
+            self.act(now, Input::Alive(id));
+        }
+    }
+
     /// The client does not wait for the answer to its request: the session is lost.
     fn given_up(&mut self, id: ConnId) {
         let now = self.now();
@@ -324,7 +334,7 @@ mod tests {
     use super::super::{Links, shard_id};
     use super::*;
     use crate::config::{Config, SocketIoConfig};
-    use crate::protocol::exchange::SessionPlace;
+    use crate::protocol::exchange::{Posted, SessionPlace};
     use crate::protocol::socketio::{Asks, Namespaces, SocketIo};
     use fanfare_hub::WireId;
     use std::sync::Arc;
@@ -355,6 +365,27 @@ mod tests {
         let (to, answered) = oneshot::channel();
         take(shared, EngineRequest::Session(sid, EngineAct::Poll { is_over: false }), None, to);
         answered
+    }
+
+    /// A shard that stops waits until everything that was taken in is answered: nothing more comes in meanwhile.
+    #[test]
+    fn a_shard_that_is_closing_takes_in_no_packet() {
+        with_session(async |shared, sid| {
+            shared.borrow_mut().stop_intake();
+            let (to, mut answered) = oneshot::channel();
+            let post = EngineAct::Post(Posted::Whole(Bytes::from_static(b"40")));
+            take(&shared, EngineRequest::Session(sid, post), None, to);
+            tokio::task::yield_now().await;
+            assert!(answered.try_recv().is_err(), "it waits");
+            assert_eq!(shared.borrow().counters.wires[0].messages_in, 0);
+            {
+                let mut shell = shared.borrow_mut();
+                let now = shell.now();
+                shell.send_away(now);
+            }
+            assert!(answered.await.is_ok_and(|answer| answer.is_ok()), "it ends with its session");
+            assert_eq!(shared.borrow().counters.wires[0].messages_in, 0);
+        });
     }
 
     /// The packets that it was to have are lost: a client that came back would miss them and not know.

@@ -5,14 +5,16 @@
 //! it. Where the client goes over to a WebSocket, its POST is answered before that: such a client does not poll until
 //! the answer comes, so nothing would make room. Where the client does more than its rates allow, its POST is answered
 //! too: clients and proxies give up requests that take longer than some seconds, and would lose the rest. Packets that
-//! come after those of an early answer wait for them, no matter by which transport they come. The bodies that are held
-//! in this way have no more bytes together than one POST may have, and the next POST waits for its answer; one more is
-//! held where the client has said its `5` meanwhile.
+//! come after those of an early answer wait for them, no matter by which transport they come. The POSTs that are held
+//! in this way cost no more bytes together than one POST may have, and the next POST waits for its answer; one more is
+//! held where the client has said its `5` meanwhile. The packets of a POST that was answered are no sign of life any
+//! more: their client may have gone since. Its GETs are.
 //!
-//! Every POST is answered: when its packets are taken in, when its session ends, or when its client goes over.
+//! Every POST is answered: when its packets are taken in, when its session ends, or when its client goes over. A shard
+//! that is *closing* takes in no packet.
 
 use super::super::ends::End;
-use super::super::{Fatal, Shared, Sink, wake};
+use super::super::{Fatal, Shared, Shell, Sink, wake};
 use super::{EngineState, refuse};
 use crate::protocol::Message;
 use crate::protocol::exchange::{ExchangeAnswer, Posted};
@@ -22,7 +24,7 @@ use fanfare_wire::engineio::{Packet, Refused, SEPARATOR};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use tokio::sync::oneshot::{self, error::RecvError};
 
 /// Ends when the packets of a POST that was answered early are taken in.
@@ -30,6 +32,8 @@ pub(super) type Earlier = oneshot::Receiver<Infallible>;
 
 /// After so many packets of a POST others have their turn.
 const PACKETS_AT_ONCE: usize = 256;
+/// A POST that is held costs so many bytes besides its body, for its task.
+const POST_COST_BYTES: usize = 8 << 10;
 
 /// Takes in the packets of a client.
 pub(super) async fn post(shared: Shared, id: ConnId, posted: Posted, answer: ExchangeAnswer) {
@@ -61,7 +65,11 @@ pub(super) async fn post(shared: Shared, id: ConnId, posted: Posted, answer: Exc
         shared.borrow_mut().break_off(id, "a POST that is no text");
         return refuse(answer, Refused::BadRequest);
     };
-    let mut posting = Posting { answer: Some(answer), bytes: body.len(), taken: None };
+    if text.is_empty() {
+        shared.borrow_mut().break_off(id, "a POST without a packet");
+        return refuse(answer, Refused::BadRequest);
+    }
+    let mut posting = Posting { answer: Some(answer), cost_bytes: body.len() + POST_COST_BYTES, taken: None };
     behind(&shared, id, &mut posting).await;
     for (index, packet) in text.split(SEPARATOR).enumerate() {
         if index % PACKETS_AT_ONCE == PACKETS_AT_ONCE - 1 {
@@ -84,7 +92,9 @@ pub(super) async fn post(shared: Shared, id: ConnId, posted: Posted, answer: Exc
             _ if !goes_on => continue,
             _ => {}
         }
-        shell.act(now, Input::Alive(id));
+        if posting.answer.is_some() {
+            shell.act(now, Input::Alive(id));
+        }
         shell.message(now, id, Message::Text(packet));
         if matches!(decoded, Err(_) | Ok(Packet::Ping(_))) {
             shell.break_off(id, "a packet that is none, or a ping");
@@ -102,7 +112,7 @@ pub(super) async fn post(shared: Shared, id: ConnId, posted: Posted, answer: Exc
 struct Posting {
     /// `None` where it is answered already.
     answer: Option<ExchangeAnswer>,
-    bytes: usize,
+    cost_bytes: usize,
     /// Tells those that wait behind a POST which was answered early that it is over.
     taken: Option<oneshot::Sender<Infallible>>,
 }
@@ -123,11 +133,12 @@ impl Posting {
     /// client may post again before it knows that its probe is answered: then that POST is answered too. `is_behind`:
     /// it waits for a rate, or for a POST that was answered early.
     fn wait(&mut self, state: &mut EngineState, bytes_max: usize, is_behind: bool) {
-        let fits = state.early_bytes + self.bytes <= bytes_max && (is_behind || state.upgrade.is_probed());
-        if self.answer.is_some() && (fits || state.goes_over) {
+        let has_room = state.early_bytes == 0 || state.early_bytes + self.cost_bytes <= bytes_max;
+        let is_early = has_room && (is_behind || state.upgrade.is_probed());
+        if self.answer.is_some() && (is_early || state.goes_over) {
             let (taken, earlier) = oneshot::channel();
             (self.taken, state.earlier) = (Some(taken), Some(earlier));
-            state.early_bytes += self.bytes;
+            state.early_bytes += self.cost_bytes;
             self.accept(Some(state));
         }
     }
@@ -135,7 +146,10 @@ impl Posting {
     /// Its packets are taken in.
     fn end(mut self, state: Option<&mut EngineState>) {
         match state {
-            Some(state) if self.taken.is_some() => state.early_bytes -= self.bytes,
+            Some(state) if self.taken.is_some() => {
+                state.early_bytes -= self.cost_bytes;
+                wake(&mut state.comer); // there may be room for it
+            }
             state => self.accept(state),
         }
     }
@@ -186,26 +200,13 @@ async fn arrived<T>(shared: &Shared, id: ConnId, coming: &mut oneshot::Receiver<
 async fn may_go_on(shared: &Shared, id: ConnId, posting: &mut Posting) -> bool {
     poll_fn(|cx| {
         let mut shell = shared.borrow_mut();
-        let bytes_max = shell.config.limits.room_message_bytes_max;
         loop {
-            let is_throttled = shell.hub.throttled_by(id).is_some();
-            match shell.conn(id) {
-                None => return Poll::Ready(false),
-                Some(conn) if conn.closing => return Poll::Ready(false),
-                Some(conn) if conn.paused || conn.busy => {
-                    match &mut conn.sink {
-                        Sink::Detached(detached) => {
-                            if let Some(state) = &mut detached.engine {
-                                state.poster = Some(cx.waker().clone());
-                                posting.wait(state, bytes_max, is_throttled);
-                            }
-                        }
-                        // Its reader waits for this POST.
-                        Sink::Socket(_) => conn.reader = Some(cx.waker().clone()),
-                    }
-                    return Poll::Pending;
-                }
-                Some(_) => {}
+            let is_closing = shell.closing;
+            let Some(conn) = shell.conn(id).filter(|conn| !conn.closing) else { return Poll::Ready(false) };
+            if is_closing || conn.paused || conn.busy {
+                let is_throttled = conn.paused && shell.hub.throttled_by(id).is_some();
+                shell.wait(id, posting, is_throttled, cx);
+                return Poll::Pending;
             }
             if !shell.unread(id) {
                 return Poll::Ready(true);
@@ -213,4 +214,22 @@ async fn may_go_on(shared: &Shared, id: ConnId, posting: &mut Posting) -> bool {
         }
     })
     .await
+}
+
+impl Shell {
+    /// The packets of a POST wait.
+    fn wait(&mut self, id: ConnId, posting: &mut Posting, is_throttled: bool, cx: &Context<'_>) {
+        let bytes_max = self.config.limits.room_message_bytes_max;
+        let Some(conn) = self.conn(id) else { return };
+        match &mut conn.sink {
+            Sink::Detached(detached) => {
+                if let Some(state) = &mut detached.engine {
+                    state.poster = Some(cx.waker().clone());
+                    posting.wait(state, bytes_max, is_throttled);
+                }
+            }
+            // Its reader waits for this POST.
+            Sink::Socket(_) => conn.reader = Some(cx.waker().clone()),
+        }
+    }
 }
