@@ -110,12 +110,14 @@ impl Lives {
                 if self.sessions.contains_key(&client) {
                     return Err(format!("lives: {client:?} is new on pipe {pipe}, and was there before"));
                 }
+                // Two things in one millisecond have an order that is not known here: the session may have had its
+                // connection when it was looked for.
                 if let Some((ticket, life)) = shown
                     && let State::Away { since_ms } = life.state
                     && !life.is_doubtful
                     && !life.expires
                     && !is_earlier(life)
-                    && since_ms <= given_ms
+                    && since_ms < given_ms
                     && life.user == user
                 {
                     let is_found = usize::from(ticket.shard.0) == life.shard || now_ms < life.moved_ms + OLD_TICKET_MS;
@@ -236,5 +238,53 @@ impl Lives {
             return Err(format!("lives: pipe {pipe} has sent nothing for {open_ms} ms, and is still open"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_hub::{Proof, ShardId};
+
+    const ADA: ClientId = ClientId(0xada);
+    const BOB: ClientId = ClientId(0xb0b);
+
+    /// A page is answered with a session. `ticket`: it has shown Ada's.
+    fn arrives(lives: &mut Lives, client: ClientId, page: usize, given_ms: u64, ticket: bool) -> Result<(), String> {
+        let connected = Connected {
+            client,
+            user: None,
+            resumed: false,
+            incarnation: 0,
+            ping_ms: 0,
+            proof: Proof::default(),
+            expires_in_ms: None,
+            message_rate: None,
+            byte_rate: None,
+            before: None,
+        };
+        let ticket = ticket.then_some(Resume { shard: ShardId(0), client: ADA });
+        let (now_ms, opened_ms) = (given_ms + 2, given_ms);
+        let connected = &connected;
+        lives.connected(Arrival { now_ms, pipe: page, shard: 0, page, opened_ms, given_ms, ticket, connected })
+    }
+
+    /// Ada's connection is over at 100 ms. Another page shows her ticket then.
+    fn copied_ticket(given_ms: u64) -> Result<(), String> {
+        let mut lives = Lives::new(&Limits::default());
+        arrives(&mut lives, ADA, 0, 0, false)?;
+        lives.over(100, 0, false, None);
+        arrives(&mut lives, BOB, 1, given_ms, true)
+    }
+
+    #[test]
+    fn a_session_whose_connection_is_over_goes_on_with_its_ticket() {
+        assert!(copied_ticket(101).is_err_and(|what| what.contains("is not resumed")));
+    }
+
+    #[test]
+    fn it_may_have_had_its_connection_in_the_millisecond_in_which_that_ended() {
+        assert_eq!(copied_ticket(100), Ok(()));
+        assert_eq!(copied_ticket(99), Ok(()));
     }
 }
