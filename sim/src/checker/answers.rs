@@ -108,7 +108,7 @@ impl Checker {
             (PendingCommand::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
                 view.keeping.refused(&channel, false);
                 // A request that its client has left behind may have subscribed it on this connection.
-                let is_stray = view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone())));
+                let is_stray = self.is_uncertain_to(view, &channel);
                 view.stays.remove(&channel);
                 if view.subs.remove(&channel).is_none() && !is_stray {
                     return Err(format!("promise 9: unsubscribed from {channel}, to which nothing was subscribed"));
@@ -122,7 +122,7 @@ impl Checker {
             (PendingCommand::Unsubscribe(channel), ReplyBody::Error(_)) => {
                 view.keeping.refused(&channel, false);
                 // A request that its client has left behind may have ended it on this connection.
-                let is_stray = view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone())));
+                let is_stray = self.is_uncertain_to(view, &channel);
                 if view.subs.remove(&channel).is_some() && !is_stray {
                     return Err(format!("promise 9: `unsubscribe` from {channel} refused while subscribed: {body:?}"));
                 }
@@ -201,7 +201,7 @@ impl Checker {
                 // comes.
                 let is_ending = error.code == ErrorCode::Denied && self.shut.get(&channel) >= Some(&want.sent);
                 let goes_on = view.subs.contains_key(&channel) && self.may_begin_anew(&channel);
-                let is_stray = view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone())));
+                let is_stray = self.is_uncertain_to(view, &channel);
                 if already != view.subs.contains_key(&channel) && !is_ending && !goes_on && !is_stray {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
                 }

@@ -156,9 +156,8 @@ impl Checker {
 
     /// A message about a channel to which an earlier connection of the client may have subscribed the session.
     fn is_stray(&self, view: &View, push: &Push) -> bool {
-        let (Some(channel), Some(client)) = (channel_of(push), view.client) else { return false };
-        view.blurred.contains(channel)
-            || !view.subs.contains_key(channel) && self.strays.contains(&(client, channel.clone()))
+        let Some(channel) = channel_of(push).filter(|_| view.client.is_some()) else { return false };
+        view.blurred.contains(channel) || !view.subs.contains_key(channel) && self.is_uncertain_to(view, channel)
     }
 
     /// A publication reaches a subscription: at its offset, as it was accepted, newer than all before, and none left
@@ -211,7 +210,7 @@ impl Checker {
         }
         // A late request of an earlier connection may have ended the subscription and begun another one: what happened
         // between them is in neither, and nobody tells this connection. A client core asks for it again.
-        if !view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone()))) {
+        if !self.is_uncertain_to(view, channel) {
             self.nothing_between(view, channel, sub, publication.offset, stores)?;
         }
         sub.at = at;

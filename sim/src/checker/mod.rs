@@ -124,8 +124,11 @@ impl Checker {
 
     /// True if earlier connections of the client have left requests behind that concern this channel.
     pub(crate) fn is_uncertain(&self, pipe: usize, channel: &ChannelName) -> bool {
-        let client = self.views.get(&pipe).and_then(|view| view.client);
-        client.is_some_and(|client| self.strays.contains(&(client, channel.clone())))
+        self.views.get(&pipe).is_some_and(|view| self.is_uncertain_to(view, channel))
+    }
+
+    fn is_uncertain_to(&self, view: &View, channel: &ChannelName) -> bool {
+        view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone())))
     }
 
     /// A client core must tell its application the truth about a channel's presence, also where the server's
@@ -169,9 +172,7 @@ impl Checker {
         let mut subscribers: BTreeMap<ChannelName, (u64, u64)> = BTreeMap::new();
         let open = self.views.iter().filter(|(_, view)| view.open && view.client.is_some());
         for (pipe, view) in open.clone() {
-            let is_stray = |channel: &ChannelName| {
-                view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone())))
-            };
+            let is_stray = |channel: &ChannelName| self.is_uncertain_to(view, channel);
             let core = cores.get(pipe);
             let follows = view.subs.keys().filter(|channel| !view.leaving.contains(*channel));
             for channel in follows.chain(core.into_iter().flatten()).collect::<BTreeSet<_>>() {
@@ -282,11 +283,12 @@ impl Checker {
     }
 
     /// Every connection that was subscribed then and still is has received it. A sender that is closed as too slow may
-    /// be closed before its signal is read; then there is no answer, and nobody is owed anything.
+    /// be closed before its signal is read; then there is no answer, and nobody is owed anything. A late request of an
+    /// earlier connection may have ended the subscription.
     pub(crate) fn finish_last_signal(&self) -> Verdict {
         for LastSignal { channel, due, .. } in self.last_signals.iter().filter(|last| last.accepted) {
-            let owed =
-                |pipe: &&usize| self.views.get(*pipe).is_some_and(|view| view.open && view.subs.contains_key(channel));
+            let is_subscribed = |view: &View| view.subs.contains_key(channel) && !self.is_uncertain_to(view, channel);
+            let owed = |pipe: &&usize| self.views.get(*pipe).is_some_and(|view| view.open && is_subscribed(view));
             if let Some(pipe) = due.iter().find(owed) {
                 return Err(format!("{channel}: pipe {pipe} never received the last signal"));
             }
@@ -307,7 +309,7 @@ impl Checker {
                 ));
             }
             for (channel, sub) in view.subs.iter().filter(|(channel, _)| !view.leaving.contains(*channel)) {
-                if view.client.is_some_and(|client| self.strays.contains(&(client, channel.clone()))) {
+                if self.is_uncertain_to(view, channel) {
                     continue;
                 }
                 let Some(top) = stores.top(channel) else { continue };

@@ -78,6 +78,13 @@ impl Court {
         id
     }
 
+    fn bob_connects(&mut self) {
+        self.checker.opened(2, 0);
+        let connect = self.sends(2, Command::Connect(Box::default()));
+        let ReplyBody::Connected(hello) = connected(false, None) else { unreachable!("it is `connected`") };
+        self.hears(2, Some(connect), ReplyBody::Connected(Box::new(Connected { client: BOB, ..*hello })));
+    }
+
     fn judges(&mut self) -> Verdict {
         self.checker.finish(&self.stores.borrow(), &[chat()])
     }
@@ -264,10 +271,7 @@ fn two_signals_to_ada() -> Court {
         court.hears(pipe, Some(connect), connected(resumed, None));
         court.asks(pipe, subscribe(), subscribed());
     }
-    court.checker.opened(2, 0);
-    let connect = court.sends(2, Command::Connect(Box::default()));
-    let ReplyBody::Connected(hello) = connected(false, None) else { unreachable!("it is `connected`") };
-    court.hears(2, Some(connect), ReplyBody::Connected(Box::new(Connected { client: BOB, ..*hello })));
+    court.bob_connects();
     for data in [b"1", b"2"] {
         court.sends(2, Command::Signal(Box::new(to_ada(data))));
     }
@@ -309,6 +313,35 @@ fn a_directed_signal_that_was_said_anew_may_be_in_an_answer_that_is_read_later()
     court.is_told(1, from_bob(b"2"));
     court.is_told(0, from_bob(b"2"));
     assert!(court.verdict(0, &ToClient::Push(from_bob(b"2"))).is_err(), "once");
+}
+
+/// Ada polls, and leaves the channel or not; then she comes back and subscribes by `connect`. Bob's last signal does
+/// not reach her.
+fn last_signal_unheard(leaves: bool) -> Verdict {
+    let mut court = Court::new(None);
+    let connect = court.connects(0, false, None, &[]);
+    court.checker.is_apart(0);
+    court.hears(0, Some(connect), connected(false, None));
+    court.asks(0, subscribe(), subscribed());
+    if leaves {
+        court.sends(0, Command::Unsubscribe { channel: chat() });
+    }
+    court.checker.closed(0, false);
+    let connect = court.connects(1, true, None, &[&chat()]);
+    court.hears(1, Some(connect), connected(true, None));
+    court.hears(1, None, subscribed());
+    court.bob_connects();
+    let signal = Signal { to: None, ..to_ada(b"1") };
+    let asked = court.sends(2, Command::Signal(Box::new(signal.clone())));
+    court.checker.sends_last_signal((2, asked), &chat(), &signal.data);
+    court.hears(2, Some(asked), ReplyBody::Done);
+    court.checker.finish_last_signal()
+}
+
+#[test]
+fn the_last_signal_is_owed_unless_a_late_request_may_have_ended_the_subscription() {
+    assert!(last_signal_unheard(false).is_err());
+    assert_eq!(last_signal_unheard(true), Ok(()));
 }
 
 fn publish() -> Publish {
