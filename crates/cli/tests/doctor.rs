@@ -230,7 +230,7 @@ fn a_server_that_stops_or_is_full_says_so() {
     let url = format!("http://{}", proxy.address);
     let watching = std::thread::spawn(move || report(&[&url, "--idle", "50s", "--channel", "quiet"]));
     // Each of the watched connections answers heartbeats, or polls: by this number all are watched.
-    while proxy.accepted() < 44 {
+    while proxy.accepted() < 44 && !watching.is_finished() {
         std::thread::yield_now();
     }
     server.signal(rustix::process::Signal::TERM);
