@@ -252,7 +252,7 @@ pub enum StoreAnswer {
     Done,
     /// Nothing was done, and nothing will be.
     Unavailable,
-    /// Whether it was done is not known.
+    /// Whether it was done is not known. To `Read` the same as `Unavailable`: it changes nothing.
     Unknown,
     /// The store lost entries it had acknowledged and began a new epoch.
     EpochLost(Position),

@@ -78,13 +78,16 @@ fn a_change_of_a_room_is_over_when_its_subscription_begins_anew() {
 /// The store cannot be asked when it comes back. It goes on when it asks again, on this connection or the next one.
 #[test]
 fn a_return_that_is_unavailable_may_be_tried_again() {
-    for (comes_back, is_refused_twice) in [(false, false), (true, false), (true, true)] {
+    // That the store does not say what it did is the same here: to read changes nothing.
+    let ways = [(false, false), (true, false), (true, true)];
+    let answers = || [StoreAnswer::Unavailable, StoreAnswer::Unknown];
+    for ((comes_back, is_refused_twice), answer) in ways.into_iter().flat_map(|way| answers().map(|it| (way, it))) {
         let (mut net, mut ada, bob) = begin_late(Limits::default());
         net.cut(ada);
         say_late(&mut net, bob, "1", "red");
         for _ in 0..=usize::from(is_refused_twice) {
             ada = net.resume(ada, 0, vec![kept(None)]);
-            answer_next(&mut net, StoreAnswer::Unavailable);
+            answer_next(&mut net, answer.clone());
             let refusal = net.take(ada).into_iter().find_map(|received| match received {
                 Received::Reply(Reply { id: None, body, .. }) => Some(error_code(&body)),
                 _ => None,

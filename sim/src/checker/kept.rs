@@ -12,7 +12,7 @@ use super::{Checker, Verdict};
 use crate::model::Policy;
 use crate::store::Stores;
 use fanfare_hub::{
-    ChannelName, ClientId, Connected, ErrorCode, Now, Position, Reply, ReplyBody, RequestId, Room, SubOptions,
+    ChannelName, ClientId, Connected, Error, ErrorCode, Now, Position, Reply, ReplyBody, RequestId, Room, SubOptions,
     Subscribed,
 };
 use std::cmp::Reverse;
@@ -215,16 +215,26 @@ impl Checker {
                 ReplyBody::Subscribed(subscribed) => {
                     self.said_subscribed(now, pipe, &options, subscribed, stores, policy)?;
                 }
-                // One that is refused for good is not kept any more, and the client may not hear of it.
-                ReplyBody::Error(error)
-                    if !matches!(error.code, ErrorCode::Unavailable | ErrorCode::AlreadySubscribed) =>
-                {
-                    self.end_sent(pipe, &options.channel);
-                }
-                _ => {}
+                body => self.refused_kept(pipe, &options.channel, body),
             }
         }
         Ok(())
+    }
+
+    /// A shard answers a send over this connection.
+    pub(crate) fn said_to_send(&mut self, pipe: usize, reply: &Reply) {
+        for (options, body) in self.answered_subscriptions(pipe, reply) {
+            self.refused_kept(pipe, &options.channel, body);
+        }
+    }
+
+    /// One that is refused for good is not kept any more, and the client may not hear of it.
+    fn refused_kept(&mut self, pipe: usize, channel: &ChannelName, body: &ReplyBody) {
+        match body {
+            ReplyBody::Error(Error { code: ErrorCode::Unavailable | ErrorCode::AlreadySubscribed, .. }) => {}
+            ReplyBody::Error(_) => self.end_sent(pipe, channel),
+            _ => {}
+        }
     }
 
     fn said_subscribed(

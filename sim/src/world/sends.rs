@@ -235,6 +235,9 @@ impl World {
         {
             return Err(format!("send: {client} had a connection all the time, and {n:?} did not find it"));
         }
+        for reply in answer.iter().flat_map(|replies| replies.iter()) {
+            self.checker.said_to_send(pipe, reply);
+        }
         let answer = match answer {
             Ok(replies) => Ok((replies.clone(), wire::write_send_answer(n, replies))),
             Err(error) => Err(error.clone()),

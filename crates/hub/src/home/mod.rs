@@ -599,7 +599,10 @@ impl Homes {
             StoreAnswer::KeyConflict => {
                 error(ErrorCode::KeyConflict, "the key was used for another payload within the last minutes")
             }
-            StoreAnswer::Unknown => error(ErrorCode::Unknown, "the store did not say whether it took this"),
+            // A read changes nothing, so nothing was done.
+            StoreAnswer::Unknown if matches!(what, Purpose::Append { .. } | Purpose::Purge { .. }) => {
+                error(ErrorCode::Unknown, "the store did not say whether it took this")
+            }
             _ => error(ErrorCode::Unavailable, "the store cannot be reached, or did not answer in time"),
         };
         match what {
