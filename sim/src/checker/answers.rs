@@ -67,6 +67,7 @@ impl Checker {
             (PendingCommand::Presence(channel), _) if view.blurred.contains(&channel) => {}
             (PendingCommand::Connect, ReplyBody::Connected(connected)) => {
                 view.client = Some(connected.client);
+                view.incarnation = connected.incarnation;
                 view.known = connected.user.is_some();
                 if view.shown.is_some() && view.shown != connected.user {
                     return Err(format!("hooks: {:?} showed its token and is {:?}", view.shown, connected.user));

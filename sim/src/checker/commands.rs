@@ -27,7 +27,8 @@ impl Checker {
             unanswered: BTreeMap::new(),
             silent: BTreeSet::new(),
             directed: BTreeMap::new(),
-            shows_no_ack: false,
+            incarnation: 0,
+            unheard_from: None,
             undirected: BTreeMap::new(),
             bad: Vec::new(),
             pending: BTreeMap::new(),
@@ -92,11 +93,13 @@ impl Checker {
                 view.shown = connect.token.as_deref().map(user_of);
                 view.granted = connect.token.as_deref().is_some_and(is_good) && !view.is_reader;
                 view.resumed_from = connect.resume.map(|resume| resume.client);
-                view.shows_no_ack = connect.resume.is_some() && connect.ack.is_none();
-                if view.shows_no_ack {
+                // The numbers of answers begin with the incarnation. A tab may know only those of long ago.
+                let next = connect.ack.map_or(0, |ack| (ack >> 32) as u32 + 1);
+                view.unheard_from = connect.resume.map(|_| next);
+                if let Some(from) = view.unheard_from {
                     let had = self.directed_by_polls.values_mut();
                     let had = had.filter(|had| had.by_poll && Some(had.client) == view.resumed_from);
-                    had.for_each(|had| had.may_return = true);
+                    had.filter(|had| had.incarnation >= from).for_each(|had| had.may_return = true);
                 }
                 view.elsewhere = connect.resume.is_some_and(|resume| usize::from(resume.shard.0) != view.shard);
                 view.keeping.connects(&connect.subscribe);

@@ -276,18 +276,21 @@ impl Checker {
                     let earlier = self.directed_by_polls.remove(&signal.signal.data[..]);
                     let may_come = |had: HadByPoll| {
                         let elsewhere = had.pipe != pipe;
+                        let is_unheard = |from: Option<u32>, of| from.is_some_and(|from| of >= from);
                         had.may_return
-                            || elsewhere && had.by_poll && view.shows_no_ack
-                            || elsewhere && had.is_anew && view.is_apart
+                            || elsewhere && had.by_poll && is_unheard(view.unheard_from, had.incarnation)
+                            || view.incarnation < had.incarnation
+                                && is_unheard(had.unheard_from, view.incarnation)
+                                && view.is_apart
                     };
                     if earlier.is_some_and(may_come) {
                         return Ok(());
                     }
                     return Err(format!("{channel}: a directed signal twice or never sent: {signal:?}"));
                 };
-                if view.is_apart || view.shows_no_ack {
-                    let (by_poll, is_anew) = (view.is_apart, view.shows_no_ack);
-                    let had = HadByPoll { client: to, pipe, by_poll, is_anew, may_return: false };
+                if view.is_apart || view.unheard_from.is_some() {
+                    let (by_poll, unheard_from, incarnation) = (view.is_apart, view.unheard_from, view.incarnation);
+                    let had = HadByPoll { client: to, pipe, incarnation, by_poll, unheard_from, may_return: false };
                     self.directed_by_polls.insert(signal.signal.data.to_vec(), had);
                 }
                 // One connection receives another connection's publications in the order sent. The client may read its

@@ -86,13 +86,14 @@ struct LastSignal {
 struct HadByPoll {
     client: ClientId,
     pipe: usize,
+    incarnation: u32,
     /// It came by a poll. A signal that came otherwise does not come again.
     by_poll: bool,
-    /// The connection began without `ack`: the signal was said anew, and an answer of an earlier connection that has it
-    /// may be read later.
-    is_anew: bool,
-    /// A later connection of this session began without `ack`: the signal may come on that one, or on any later one if
-    /// the answer that brings it is lost.
+    /// The connection acknowledged no answer of this incarnation or a later one: the signal was said anew, and such an
+    /// answer that has it may be read later.
+    unheard_from: Option<u32>,
+    /// A later connection of this session acknowledged no answer of this one: the signal may come on that one, or on
+    /// any later one if the answer that brings it is lost.
     may_return: bool,
 }
 

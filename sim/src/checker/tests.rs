@@ -344,6 +344,33 @@ fn the_last_signal_is_owed_unless_a_late_request_may_have_ended_the_subscription
     assert_eq!(last_signal_unheard(true), Ok(()));
 }
 
+/// A tab has polled long ago, and another one since: the answer that the first one acknowledges is not the last one.
+#[test]
+fn a_directed_signal_comes_again_to_a_tab_that_acknowledges_no_answer_that_may_have_it() {
+    for is_read_before in [true, false] {
+        for (ack, comes_again) in [(None, true), (Some(1), true), (Some((1 << 32) + 1), false)] {
+            let mut court = two_signals_to_ada();
+            court.checker.is_apart(1);
+            if is_read_before {
+                court.is_told(1, from_bob(b"1"));
+            }
+            court.checker.opened(3, 0);
+            let resume = Some(Resume { shard: ShardId(0), client: ADA });
+            let connect = court.sends(3, Command::Connect(Box::new(Connect { resume, ack, ..Connect::default() })));
+            court.checker.taken_up(3, ADA);
+            let ReplyBody::Connected(hello) = connected(true, None) else { unreachable!("it is `connected`") };
+            court.hears(3, Some(connect), ReplyBody::Connected(Box::new(Connected { incarnation: 2, ..*hello })));
+            court.asks(3, subscribe(), subscribed());
+            if !is_read_before {
+                court.is_told(3, from_bob(b"1"));
+            }
+            let pipe = if is_read_before { 3 } else { 1 };
+            let again = court.verdict(pipe, &ToClient::Push(from_bob(b"1")));
+            assert_eq!(again.is_ok(), comes_again, "{ack:?}, {is_read_before}: {again:?}");
+        }
+    }
+}
+
 fn publish() -> Publish {
     let data = Data::Json(b"1".as_slice().into());
     Publish { channel: chat(), data, event: None, idempotency_key: None, echo: true }

@@ -54,8 +54,11 @@ pub(super) struct View {
     pub(super) published: BTreeMap<ChannelName, BTreeMap<u64, Position>>,
     pub(super) shard: usize,
     pub(super) resumed_from: Option<ClientId>,
-    /// It comes back without the number of the last answer to a poll: signals in that answer come again.
-    pub(super) shows_no_ack: bool,
+    /// How often its session had been resumed before.
+    pub(super) incarnation: u32,
+    /// It comes back, and acknowledges no answer to a poll of this incarnation or a later one: signals in those come
+    /// again. 0: it shows the number of no answer.
+    pub(super) unheard_from: Option<u32>,
     /// The ticket named another shard than the one connected to.
     pub(super) elsewhere: bool,
     /// The user of the token that was shown.
