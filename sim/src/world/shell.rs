@@ -159,6 +159,7 @@ impl World {
                         }
                         if let ToClient::Push(Push::Unsubscribed { channel, .. }) = &*message {
                             self.checker.end_sent(pipe.number, channel);
+                            pipe.entering.retain(|_, of| of != channel);
                             if let Some(client) = pipe.session {
                                 self.kept.left(client, channel);
                             }

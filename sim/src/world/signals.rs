@@ -16,7 +16,8 @@ impl World {
                 {
                     self.pipes[pipe].entering.insert(*id, channel.clone());
                 }
-                if let Command::PresenceClear { channel } = &request.command {
+                // The end of a subscription undoes an entry whose answer is still under way, as a clear does.
+                if let Command::PresenceClear { channel } | Command::Unsubscribe { channel } = &request.command {
                     self.pipes[pipe].entering.retain(|_, of| of != channel);
                 }
                 if let Command::Connect(connect) = &request.command {
