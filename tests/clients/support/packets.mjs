@@ -9,12 +9,16 @@ export const json = packet => JSON.parse(packet.slice(packet.search(/[[{]/)))
 /** The data of an event: its first argument. */
 export const said = packet => json(packet)[1]
 
-/** A WebSocket in the namespace `/` and the room `room`. */
+/** A WebSocket in the namespace `/` and the room `room`: its own message has come back, as `joined` with its id. */
 export async function joined(port, room) {
   const frames = await Frames.session(port)
   frames.send('40')
-  assert.match(await frames.next(), /^40\{"sid":/)
+  const connected = await frames.next()
+  assert.match(connected, /^40\{"sid":/)
+  const joined = JSON.stringify(json(connected).sid)
   frames.send(`42["join-room",${JSON.stringify(room)}]`)
+  frames.send(`42["message",{"joined":${joined}}]`)
+  while (!(await frames.next()).includes(`"joined":${joined}`)) {}
   return frames
 }
 
