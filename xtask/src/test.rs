@@ -26,6 +26,9 @@ pub(crate) struct Step {
 const CLIENTS: &str = "tests/clients";
 const CLIENTS_NEED: &[&str] = &["git", "node", "npm", "chromium", "curl", "httpx", "python3", "go"];
 
+const SDK: &str = "sdk/js";
+const SDK_NEEDS: &[&str] = &["node", "npm"];
+
 /// A few hundred seeds take seconds; start longer runs by hand (`cargo xtask sim`).
 const SIM_SEEDS: &str = "200";
 
@@ -122,6 +125,13 @@ pub(crate) const STEPS: &[Step] = &[
             }
             Ok(())
         },
+    },
+    Step {
+        name: "sdk",
+        about: "the TypeScript SDK: types, build, size, publint, are-the-types-wrong, Vitest",
+        needs: SDK_NEEDS,
+        folders: &[SDK],
+        run: sdk,
     },
     Step {
         name: "clients",
@@ -273,6 +283,20 @@ fn doc(workspace: &Workspace) -> Result<()> {
     // The bench's program has the name of its own library, whose page has more content.
     doc().args(["--exclude", "fanfare-bench", "--bins"]).go()?;
     doc().args(["--lib"]).go()
+}
+
+/// The build comes first: the packages see each other, and publint sees them, as they are shipped.
+fn sdk(workspace: &Workspace) -> Result<()> {
+    build(workspace)?;
+    tools::npm_ci(workspace, SDK)?;
+    for script in ["build", "check", "test"] {
+        Run::new("npm")
+            .within(&workspace.root, SDK)
+            .env("FANFARE_BIN", workspace.built("debug", "fanfare")?)
+            .args(["run", script])
+            .go()?;
+    }
+    Ok(())
 }
 
 fn clients(workspace: &Workspace, shards: &str) -> Result<()> {

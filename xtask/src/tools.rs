@@ -20,7 +20,7 @@ struct Tool {
     needed_by: &'static str,
 }
 
-const NPM_USERS: &str = "tests/clients and the peers of the bench";
+const NPM_USERS: &str = "the TypeScript SDK, tests/clients and the peers of the bench";
 
 const PROXIES: &str = "the configurations of docs/proxies.md, which a test runs";
 

@@ -31,7 +31,8 @@ pub(crate) fn header(name: &str, text: &str) -> Option<String> {
 
 pub(crate) fn length(name: &str, text: &str) -> Option<String> {
     let lines = text.lines().count();
-    (name.ends_with(".rs") && lines > LINES_MAX).then(|| format!("{name} has {lines} lines: is it one thing?"))
+    let is_code = [".rs", ".ts", ".tsx"].iter().any(|extension| name.ends_with(extension));
+    (is_code && lines > LINES_MAX).then(|| format!("{name} has {lines} lines: is it one thing?"))
 }
 
 /// Addresses in a lock would tie every build to the registry of the lock's last author.

@@ -2,7 +2,8 @@
 //! repository cannot follow.
 //!
 //! Tables, links, transcripts (fenced blocks) and generated parts may be wider than [`COLUMNS_MAX`]: breaking them
-//! would make them harder to read. rustfmt checks code. Of programs, settings and scripts only comments are checked.
+//! would make them harder to read. rustfmt checks code. Of programs, settings and scripts only comments are checked; of
+//! the SDK, which no formatter checks, every line is.
 
 /// The width of a line of prose.
 const COLUMNS_MAX: usize = 120;
@@ -29,6 +30,7 @@ impl Lines {
     fn of(name: &str) -> Option<Lines> {
         let file = name.rsplit('/').next().unwrap_or(name);
         match file.rsplit_once('.').map_or(file, |(_, extension)| extension) {
+            "ts" | "tsx" | "mjs" if name.starts_with("sdk/") => Some(Lines::All),
             "md" => Some(Lines::All),
             "rs" | "js" | "mjs" | "ts" | "tsx" => Some(Lines::Slashes),
             "toml" | "sh" | "yml" | "yaml" | "py" | "service" | "Dockerfile" | "gitignore" | "dockerignore" => {
@@ -130,6 +132,8 @@ mod tests {
             ("a pipeline", ".ci/a.yml", format!("    # {wide}"), 1),
             ("Chinese, two columns each", "a.md", "字".repeat(61), 1),
             ("Chinese that fits", "a.md", "字".repeat(60), 0),
+            ("the SDK's code, which no formatter judges", "sdk/js/a.ts", format!("const a = '{wide}'"), 1),
+            ("the SDK's code with an address", "sdk/js/a.ts", format!("const a = 'https://{wide}'"), 0),
             ("another kind", "a.txt", wide.clone(), 0),
         ];
         for (row, name, text, expected) in rows {

@@ -1,0 +1,3 @@
+// @fanfare/client/batcher: not there yet.
+
+export {}

@@ -1,0 +1,3 @@
+// @fanfare/client/outbox: not there yet.
+
+export {}

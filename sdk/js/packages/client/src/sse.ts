@@ -1,0 +1,3 @@
+// @fanfare/client/sse: not there yet.
+
+export {}

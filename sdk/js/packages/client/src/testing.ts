@@ -1,0 +1,3 @@
+// @fanfare/client/testing: not there yet.
+
+export {}

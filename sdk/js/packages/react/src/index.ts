@@ -1,0 +1,4 @@
+// The public face of @fanfare/react. (Empty yet.)
+'use client'
+
+export {}
