@@ -23,7 +23,7 @@ for (const [format, type] of Object.entries(KINDS)) {
     outbase: 'src',
     outdir,
     format,
-    target: 'es2020',
+    target: 'es2022',
     jsx: 'automatic',
     logLevel: 'warning',
   })

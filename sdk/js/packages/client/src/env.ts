@@ -40,9 +40,9 @@ export interface RequestLike {
   body?: string
   signal?: unknown
   keepalive?: boolean
-  credentials?: "include" | "same-origin" | "omit"
-  cache?: "no-store"
-  redirect?: "error" | "follow" | "manual"
+  credentials?: 'include' | 'same-origin' | 'omit'
+  cache?: 'no-store'
+  redirect?: 'error' | 'follow' | 'manual'
 }
 
 export type FetchLike = (url: string, request: RequestLike) => Promise<ResponseLike>
@@ -60,7 +60,12 @@ export interface Env {
   WebSocket?: SocketConstructor | undefined
   fetch?: FetchLike | undefined
   AbortController?: (new () => { signal: unknown; abort(): void }) | undefined
-  TextDecoder?: (new (label?: string, options?: { fatal?: boolean }) => { decode(bytes?: Uint8Array, options?: { stream?: boolean }): string }) | undefined
+  TextDecoder?:
+    | (new (
+        label?: string,
+        options?: { fatal?: boolean },
+      ) => { decode(bytes?: Uint8Array, options?: { stream?: boolean }): string })
+    | undefined
   /**
    * Calls `probe` when the device may have come back: `online`, a page that is shown again, AppState. Calls `leave`
    * when the page goes away. Returns the way to take both back.
@@ -78,8 +83,8 @@ interface Target {
 interface Globals extends Partial<Target> {
   WebSocket?: SocketConstructor
   fetch?: FetchLike
-  AbortController?: NonNullable<Env["AbortController"]>
-  TextDecoder?: NonNullable<Env["TextDecoder"]>
+  AbortController?: NonNullable<Env['AbortController']>
+  TextDecoder?: NonNullable<Env['TextDecoder']>
   setTimeout(run: () => void, ms: number): TimerHandle
   clearTimeout(timer: never): void
   document?: Target & { visibilityState?: string }
@@ -105,19 +110,14 @@ export function defaultEnv(): Env {
 }
 
 /** `pageshow` comes after a freeze in the back-forward cache, which drops sockets without a word. */
-function watchPage(
-  window: Target,
-  document: Globals["document"],
-  probe: () => void,
-  leave: () => void,
-): () => void {
-  const shown = () => document?.visibilityState !== "hidden" && probe()
+function watchPage(window: Target, document: Globals['document'], probe: () => void, leave: () => void): () => void {
+  const shown = () => document?.visibilityState !== 'hidden' && probe()
   const listeners: [Target | undefined, string, () => void][] = [
-    [window, "online", probe],
-    [window, "pageshow", probe],
-    [document, "visibilitychange", shown],
-    [document, "resume", probe],
-    [window, "pagehide", leave],
+    [window, 'online', probe],
+    [window, 'pageshow', probe],
+    [document, 'visibilitychange', shown],
+    [document, 'resume', probe],
+    [window, 'pagehide', leave],
   ]
   for (const [target, type, run] of listeners) target?.addEventListener(type, run)
   return () => {

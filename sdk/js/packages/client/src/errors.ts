@@ -8,25 +8,25 @@
 /** Codes that the client gives by itself. */
 export type ClientCode =
   /** There is no connection, and this call is not kept for the next one. */
-  | "offline"
+  | 'offline'
   /** No answer came in time, or a publication was given up before it was ever sent. */
-  | "timed_out"
+  | 'timed_out'
   /** It was sent, and the answer was lost: it may have taken effect or not. */
-  | "unknown"
+  | 'unknown'
   /** The connection was lost before it was sent: it took no effect. */
-  | "not_sent"
+  | 'not_sent'
   /** Too many calls, or too many publications, are waiting. */
-  | "outbox_full"
+  | 'outbox_full'
   /** The client was closed, or has ended with an error. */
-  | "closed"
+  | 'closed'
   /** The channel has no subscription of this client. */
-  | "not_subscribed"
+  | 'not_subscribed'
   /** The argument cannot be sent: no JSON, too long, or the schema refuses it. */
-  | "bad_argument"
+  | 'bad_argument'
   /** The application's own code threw: a handler, `resync`, the token function, the storage. */
-  | "handler"
+  | 'handler'
   /** The server, or something in front of it, said something that is not the protocol. */
-  | "protocol"
+  | 'protocol'
 
 /** What an error says besides its code and text. */
 export interface ErrorDetails {
@@ -49,11 +49,11 @@ export class FanfareError extends Error {
   readonly channel: string | undefined
   readonly rule: string | undefined
   readonly closeCode: number | undefined
-  readonly cause?: unknown
+  override readonly cause?: unknown
 
   constructor(code: ClientCode | (string & {}), message: string, details: ErrorDetails = {}) {
     super(`${message} [${code}; see docs/errors.md of @fanfare/client]`)
-    this.name = "FanfareError"
+    this.name = 'FanfareError'
     this.code = code
     this.retryable = details.retryable ?? false
     this.retryAfter = details.retryAfter

@@ -1,6 +1,16 @@
-// The public face of @fanfare/client. (Nothing but the placeholder of its first function yet.)
+/**
+ * `@fanfare/client`: realtime channels that survive tunnels, sleeping laptops, proxies and server restarts.
+ *
+ * {@link createClient} is the way in. Docs: docs/sdk.md; codes: docs/errors.md.
+ */
 
-/** Not there yet. */
-export function createClient(): never {
-  throw new Error('@fanfare/client has no client yet')
-}
+export { createClient } from './client.js'
+export type { Client, ClientOptions } from './client.js'
+export type { Channel, SignalOptions, Subscription } from './channel.js'
+export { FanfareError } from './errors.js'
+export type { ClientCode } from './errors.js'
+export type { Env } from './env.js'
+export type { Messages } from './messages.js'
+export type { Entry } from './presence.js'
+export type * from './types.js'
+export { VERSION } from './version.js'

@@ -1,14 +1,14 @@
 /**
  * The seam between the connection and what carries it: a WebSocket, a stream or polls.
  *
- * A {@link Wire} is one attempt and, where it gets through, one connection. Contract of a wire: `connect` is called once;
- * then come any number of `reached`, `messages` and `replies`, and at most one `closed`, which is the last; after `close`
- * nothing comes any more. A wire keeps its own deadlines for its requests, and none for the connection: the connection
- * decides when an attempt takes too long or a server is silent. A wire never throws.
+ * A {@link Wire} is one attempt and, where it gets through, one connection. Contract of a wire: `connect` is called
+ * once; then come any number of `reached`, `messages` and `replies`, and at most one `closed`, which is the last;
+ * after `close` nothing comes any more. A wire keeps its own deadlines for its requests, and none for the connection:
+ * the connection decides when an attempt takes too long or a server is silent. A wire never throws.
  */
 
-import type { Command, ServerMessage, WireError } from "./wire.js"
-import type { TransportName } from "./types.js"
+import type { Command, ServerMessage, WireError } from './wire.js'
+import type { TransportName } from './types.js'
 
 /** What the server gave us, over all connections. In memory only: a duplicated tab has none of it. */
 export interface Session {
@@ -24,15 +24,18 @@ export interface Session {
 /** Why a wire is over. */
 export type WireEnd =
   /** Closed or lost, with the close code if there was one. Before `reached`: the server was not reached. */
-  | { kind: "lost"; code?: number; message: string }
+  | { kind: 'lost'; code?: number; message: string }
   /** Something answered that is no Fanfare, or the transport is not to be had here: no retry will change that. */
-  | { kind: "refused"; message: string }
+  | { kind: 'refused'; message: string }
   /** The server, or a proxy, asks for patience. */
-  | { kind: "unavailable"; retryAfter?: number; message: string }
-  /** The server refused the `connect`, or the session of a request. `session`: `connect` anew, without the ticket if so. */
-  | { kind: "error"; error: WireError; session?: "keep" | "forget" }
+  | { kind: 'unavailable'; retryAfter?: number; message: string }
+  /**
+   * The server refused the `connect`, or the session of a request. `session`: `connect` anew, without the ticket if
+   * so.
+   */
+  | { kind: 'error'; error: WireError; session?: 'keep' | 'forget' }
   /** What came is not the protocol. */
-  | { kind: "nonsense"; message: string }
+  | { kind: 'nonsense'; message: string }
 
 export interface WireEvents {
   /** The server, or a proxy before it, has accepted the connection. */

@@ -5,7 +5,7 @@
  * Wire: docs/protocol.md.
  */
 
-import type { FanfareError } from "./errors.js"
+import type { FanfareError } from './errors.js'
 
 /** What an application's channels and calls carry, by pattern. All parts are optional. */
 export interface AppTypes {
@@ -36,13 +36,13 @@ export interface UntypedChannel {
 }
 
 type Segment<P extends string> = P extends `${infer A}:${infer B}` ? [A, ...Segment<B>] : [P]
-type MatchSegments<P extends readonly string[], N extends readonly string[]> = P extends readonly ["**"]
+type MatchSegments<P extends readonly string[], N extends readonly string[]> = P extends readonly ['**']
   ? N extends readonly []
     ? false
     : true
   : P extends readonly [infer A extends string, ...infer PR extends string[]]
     ? N extends readonly [infer B extends string, ...infer NR extends string[]]
-      ? A extends "*"
+      ? A extends '*'
         ? MatchSegments<PR, NR>
         : B extends A
           ? MatchSegments<PR, NR>
@@ -60,7 +60,7 @@ type FirstMatch<C, Name extends string> = {
 }[keyof C & string]
 
 /** The types of the channel with this name. */
-export type ChannelOf<App extends AppTypes, Name extends string> = App["channels"] extends infer C
+export type ChannelOf<App extends AppTypes, Name extends string> = App['channels'] extends infer C
   ? C extends Record<string, ChannelTypes>
     ? [FirstMatch<C, Name>] extends [never]
       ? UntypedChannel
@@ -68,15 +68,13 @@ export type ChannelOf<App extends AppTypes, Name extends string> = App["channels
     : UntypedChannel
   : UntypedChannel
 
-export type EventsOf<C extends ChannelTypes> = C["events"] extends Record<string, unknown>
-  ? C["events"]
-  : Record<string, unknown>
-export type SignalsOf<C extends ChannelTypes> = C["signals"] extends Record<string, unknown>
-  ? C["signals"]
-  : Record<string, unknown>
+export type EventsOf<C extends ChannelTypes> =
+  C['events'] extends Record<string, unknown> ? C['events'] : Record<string, unknown>
+export type SignalsOf<C extends ChannelTypes> =
+  C['signals'] extends Record<string, unknown> ? C['signals'] : Record<string, unknown>
 type Or<T, D> = [T] extends [undefined] ? D : T
-export type PresenceOf<C extends ChannelTypes> = Or<C["presence"], unknown>
-export type InfoOf<C extends ChannelTypes> = Or<C["info"], unknown>
+export type PresenceOf<C extends ChannelTypes> = Or<C['presence'], unknown>
+export type InfoOf<C extends ChannelTypes> = Or<C['info'], unknown>
 
 /** A place in a channel. Keep it and give it back; compare offsets only within one epoch. */
 export interface Position {
@@ -134,22 +132,23 @@ export interface Presence<Data = unknown, Info = unknown> {
 
 /** What changed. `sync`: the list was replaced. */
 export type PresenceChange<Data = unknown, Info = unknown> =
-  | { readonly type: "join" | "leave" | "update"; readonly member: Member<Data, Info> }
-  | { readonly type: "sync" }
+  { readonly type: 'join' | 'leave' | 'update'; readonly member: Member<Data, Info> } | { readonly type: 'sync' }
 
 /** Publications are lost: load what you keep of the channel again. What follows is above `position`. */
 export interface Gap {
   readonly channel: string
   readonly position: Position
   /** `unrecovered`: after a reconnect; `gap`: on a live subscription; `overflow`: one's own code was too slow. */
-  readonly reason: "unrecovered" | "gap" | "overflow"
+  readonly reason: 'unrecovered' | 'gap' | 'overflow'
 }
 
 /** The subscription is live (again). */
 export interface Subscribed {
   readonly channel: string
   readonly position: Position
-  /** True: all that was missed follows. False: something is lost (and {@link Gap} was told). Undefined: the first time. */
+  /**
+   * True: all that was missed follows. False: something is lost (and {@link Gap} was told). Undefined: the first time.
+   */
   readonly recovered: boolean | undefined
   /** Publications that come now because they were missed, or were asked for by `recent`. */
   readonly count: number
@@ -173,7 +172,7 @@ export interface SubscribeOptions<C extends ChannelTypes = UntypedChannel> {
    * wait until the promise is settled; one that fails is repeated with back-off. It may return the position at which
    * the loaded state stands: messages up to there are skipped.
    */
-  resync?: (at: { position: Position; reason: "first" | Gap["reason"] }) => Promise<Position | void> | Position | void
+  resync?: (at: { position: Position; reason: 'first' | Gap['reason'] }) => Promise<Position | void> | Position | void
   /** The newest n publications first. */
   recent?: number
   /** Go on from here: everything after it is delivered, or a `gap`. */
@@ -181,7 +180,7 @@ export interface SubscribeOptions<C extends ChannelTypes = UntypedChannel> {
   /** Let the server gather messages: up to `size` of them, for at most `delay` ms. */
   batch?: { size?: number; delay?: number }
   /** What happens when one reads too slowly; the rule's if absent. */
-  slow?: "pull" | "latest" | "disconnect"
+  slow?: 'pull' | 'latest' | 'disconnect'
 }
 
 /** The options of one publication. */
@@ -211,7 +210,7 @@ export interface PendingPublish {
   readonly key: string
   readonly data: unknown
   readonly event?: string
-  readonly state: "queued" | "sending"
+  readonly state: 'queued' | 'sending'
   /** When it was asked for, ms since 1970. */
   readonly since: number
 }
@@ -232,7 +231,7 @@ export interface History<Events extends Record<string, unknown> = Record<string,
   readonly reset: boolean
 }
 
-export type TransportName = "websocket" | "sse" | "stream" | "poll"
+export type TransportName = 'websocket' | 'sse' | 'stream' | 'poll'
 
 /** Why a connection is as it is. `code` is stable and has an entry in docs/errors.md. */
 export interface Reason {
@@ -244,9 +243,14 @@ export interface Reason {
 
 /** The state of the connection: one of five. */
 export type ConnectionState =
-  | { readonly name: "connecting"; readonly attempt: number; readonly transport: TransportName; readonly reason?: Reason }
   | {
-      readonly name: "connected"
+      readonly name: 'connecting'
+      readonly attempt: number
+      readonly transport: TransportName
+      readonly reason?: Reason
+    }
+  | {
+      readonly name: 'connected'
       readonly transport: TransportName
       readonly client: string
       readonly user?: string
@@ -255,17 +259,17 @@ export type ConnectionState =
       readonly reason?: undefined
     }
   /** Not connected now. With `retryAt` (ms since 1970) the next attempt is under way. */
-  | { readonly name: "disconnected"; readonly reason: Reason; readonly retryAt?: number; readonly attempt: number }
+  | { readonly name: 'disconnected'; readonly reason: Reason; readonly retryAt?: number; readonly attempt: number }
   /** It does not come back by itself. `connect()` tries again. */
-  | { readonly name: "error"; readonly reason: Reason }
+  | { readonly name: 'error'; readonly reason: Reason }
   /** A token is missing, was refused or has expired. `setToken()` goes on. */
-  | { readonly name: "needs-auth"; readonly reason: Reason }
+  | { readonly name: 'needs-auth'; readonly reason: Reason }
 
 /** For a banner, apart from the state: told only where the connection was away for `lostAfter`. */
 export type Connectivity =
-  | { readonly name: "lost"; readonly reason: Reason }
-  | { readonly name: "restored"; readonly after: number }
-  | { readonly name: "failed"; readonly reason: Reason }
+  | { readonly name: 'lost'; readonly reason: Reason }
+  | { readonly name: 'restored'; readonly after: number }
+  | { readonly name: 'failed'; readonly reason: Reason }
 
 /** What the client tells besides its channels. */
 export interface ClientEvents {

@@ -5,12 +5,12 @@
  * a minute for the other side's close frame, and its late events are of a connection that is over.
  */
 
-import type { Env, SocketLike } from "./env.js"
-import { textOf } from "./errors.js"
-import type { Wire, WireEvents } from "./transport.js"
-import { type Command, decode, type ServerMessage } from "./wire.js"
+import type { Env, SocketLike } from './env.js'
+import { textOf } from './errors.js'
+import type { Wire, WireEvents } from './transport.js'
+import { type Command, decode, type ServerMessage } from './wire.js'
 
-const PROTOCOL = "fanfare.v1"
+const PROTOCOL = 'fanfare.v1'
 const NONE: ReadonlySet<number> = new Set()
 
 /** A wire over `env.WebSocket`, which must be there. */
@@ -25,25 +25,25 @@ export function openWebSocket(env: Env, url: string, events: WireEvents): Wire {
   }
   const end = (code: number | undefined, message: string) => {
     if (!drop()) return
-    events.closed({ kind: "lost", message, ...(code !== undefined && { code }) })
+    events.closed({ kind: 'lost', message, ...(code !== undefined && { code }) })
   }
   const write = (commands: Command[]) => {
     try {
-      socket?.send(JSON.stringify(commands.length === 1 ? commands[0] : commands))
+      for (const command of commands) socket?.send(JSON.stringify(command))
     } catch (thrown) {
       const failed = drop() // an `InvalidStateError` while the socket closes; `onclose` may not come
       failed?.close()
-      events.closed({ kind: "lost", message: textOf(thrown) })
+      events.closed({ kind: 'lost', message: textOf(thrown) })
     }
   }
   return {
-    transport: "websocket",
+    transport: 'websocket',
     overtakes: false,
     connect(greeting) {
       try {
-        socket = new (env.WebSocket as NonNullable<Env["WebSocket"]>)(url, [PROTOCOL])
+        socket = new (env.WebSocket as NonNullable<Env['WebSocket']>)(url, [PROTOCOL])
       } catch (thrown) {
-        return events.closed({ kind: "refused", message: textOf(thrown) }) // mixed content, or a bad address
+        return events.closed({ kind: 'refused', message: textOf(thrown) }) // mixed content, or a bad address
       }
       socket.onopen = () => {
         events.reached()
@@ -55,14 +55,14 @@ export function openWebSocket(env: Env, url: string, events: WireEvents): Wire {
           messages = decode(event.data)
         } catch (thrown) {
           drop()?.close(1000)
-          return events.closed({ kind: "nonsense", message: textOf(thrown) })
+          return events.closed({ kind: 'nonsense', message: textOf(thrown) })
         }
         events.messages(messages)
       }
       socket.onerror = () => {} // `onclose` follows, and knows more
       socket.onclose = event => {
         const code = event.code === 1006 || event.code === 1005 ? undefined : event.code
-        end(code, event.reason || (code ? `closed with code ${code}` : "the connection was lost"))
+        end(code, event.reason || (code ? `closed with code ${code}` : 'the connection was lost'))
       }
     },
     send: write,

@@ -1,0 +1,215 @@
+/**
+ * One component's interest in a channel: its handlers, and what it waits for before it is live.
+ *
+ * Several of them share one subscription on the server. While one loads (`resync`, or pages of history that it asked
+ * for later than the others), what comes is kept for it, {@link KEPT_MAX} at most; if there is more, it reads on from
+ * the history, or loads again. A handler that throws costs its own message alone.
+ */
+
+import { FanfareError, textOf } from './errors.js'
+import { backoff } from './timers.js'
+import type { Env } from './env.js'
+import type {
+  Gap,
+  History,
+  HistoryOptions,
+  Message,
+  Position,
+  Presence,
+  PresenceChange,
+  Signal,
+  SubscribeOptions,
+  Subscribed,
+} from './types.js'
+
+const KEPT_MAX = 1_000
+const PAGE = 1_000
+
+/** What it needs of its channel. */
+export interface LocalHost {
+  readonly env: Env
+  readonly name: string
+  history(options: HistoryOptions): Promise<History>
+  report(error: FanfareError): void
+}
+
+export class Local {
+  readonly options: SubscribeOptions
+  readonly #host: LocalHost
+  active = true
+  /** The first `subscribed` was told. */
+  begun = false
+  /** Its `since` is where the subscription on the server begins. */
+  leads = false
+  /** Messages are kept while it loads. */
+  #kept: Message[] | undefined
+  #overflowed = false
+  /** Counts what it loads: an answer of an earlier load is of no use. */
+  #load = 0
+  /** The place of the last message that was handed over or skipped. */
+  #place: Position | undefined
+
+  constructor(host: LocalHost, options: SubscribeOptions) {
+    this.#host = host
+    this.options = options
+  }
+
+  subscribed(info: Subscribed): void {
+    if (!this.active) return
+    const first = !this.begun
+    this.begun = true
+    this.#call(this.options.subscribed, info)
+    if (first) this.#resync(info.position, 'first')
+  }
+
+  /** What lies up to this place is not for this component. */
+  skip(place: Position): void {
+    this.#place = place
+  }
+
+  gap(gap: Gap): void {
+    if (!this.active) return
+    this.#place = gap.position
+    if (this.#kept) this.#kept = [] // what was kept lies before it
+    this.#call(this.options.gap, gap)
+    this.#resync(gap.position, gap.reason)
+  }
+
+  message(message: Message): void {
+    if (!this.active) return
+    const kept = this.#kept
+    if (!kept) return this.#deliver(message)
+    if (kept.length < KEPT_MAX) kept.push(message)
+    else this.#overflowed = true
+  }
+
+  signal(signal: Signal): void {
+    if (this.active) this.#call(this.options.signal, signal)
+  }
+
+  presence(presence: Presence, change: PresenceChange): void {
+    if (this.active && this.options.presence) this.#call(() => this.options.presence?.(presence, change), undefined)
+  }
+
+  ended(error: FanfareError): void {
+    if (!this.active) return
+    this.active = false
+    this.#call(this.options.ended, error)
+  }
+
+  /** Reads what the others had before: the newest ones, or everything after a place. Meanwhile live ones are kept. */
+  catchUp(from: { recent: number } | { since: Position }): void {
+    const load = this.#begin()
+    const { env, name } = this.#host
+    let failures = 0
+    const fail = (options: HistoryOptions, thrown: unknown): void => {
+      if (load !== this.#load || !this.active) return
+      if (thrown instanceof FanfareError && thrown.retryable && failures++ < 8) {
+        env.setTimeout(() => load === this.#load && void read(options), backoff(env, failures, 500, 30_000))
+        return
+      }
+      if (thrown instanceof FanfareError) this.#host.report(thrown)
+      this.#end()
+      const since = this.#place ?? options.since
+      if (options.since && since) this.gap({ channel: name, position: since, reason: 'overflow' })
+    }
+    const read = (options: HistoryOptions): Promise<void> =>
+      this.#host.history(options).then(take, thrown => fail(options, thrown))
+    const take = (page: History): Promise<void> | void => {
+      if (load !== this.#load || !this.active) return
+      if (page.reset) {
+        this.#kept = undefined
+        return this.gap({ channel: name, position: page.position, reason: 'unrecovered' })
+      }
+      for (const message of page.messages) {
+        this.#deliver(message)
+        if (load !== this.#load || !this.active) return // the reader is full, or has left
+      }
+      const since = page.messages[page.messages.length - 1]?.position ?? page.position
+      if (page.more && !('recent' in from)) return read({ since, limit: PAGE })
+      // What was kept up to the head of this page is in it; what found no room is in the next one.
+      if (!this.#overflowed) return this.#end(page.position)
+      this.#overflowed = false
+      this.#kept = []
+      return read({ since: page.position, limit: PAGE })
+    }
+    void read('recent' in from ? { limit: from.recent } : { since: from.since, limit: PAGE })
+  }
+
+  /** No more messages until {@link catchUp}: the one who reads is slow. */
+  pause(): void {
+    this.#load++
+    this.#kept = []
+    this.#overflowed = false
+  }
+
+  #begin(): number {
+    this.#kept = this.#kept ?? []
+    return ++this.#load
+  }
+
+  /** It is live: what was kept comes now, but for what lies up to `upTo`. */
+  #end(upTo?: Position): void {
+    const kept = this.#kept ?? []
+    const load = this.#load
+    this.#kept = undefined
+    for (const message of kept) {
+      const { epoch, offset } = message.position
+      if (load !== this.#load || !this.active) return
+      if (!(upTo && epoch === upTo.epoch && offset <= upTo.offset)) this.#deliver(message)
+    }
+  }
+
+  #resync(position: Position, reason: 'first' | Gap['reason'], failures = 0): void {
+    const { resync } = this.options
+    if (!resync) return
+    const { env } = this.#host
+    const load = this.#begin()
+    const again = (at: Position, failed: number) =>
+      env.setTimeout(
+        () => load === this.#load && this.active && this.#resync(at, reason, failed),
+        failed ? backoff(env, failed, 1_000, 30_000) : 0,
+      )
+    const settled = (loaded: Position | void) => {
+      if (load !== this.#load || !this.active) return
+      if (!this.#overflowed) return this.#end(loaded ?? undefined)
+      // More came while it loaded than could be kept: it loads again, from where the channel is now.
+      const at = this.#kept?.[this.#kept.length - 1]?.position ?? position
+      this.#overflowed = false
+      this.#kept = []
+      again(at, 0)
+    }
+    const failed = (thrown: unknown) => {
+      if (load !== this.#load || !this.active) return
+      this.#report('`resync` failed', thrown)
+      again(position, failures + 1)
+    }
+    try {
+      Promise.resolve(resync({ position, reason })).then(settled, failed)
+    } catch (thrown) {
+      failed(thrown)
+    }
+  }
+
+  #deliver(message: Message): void {
+    const { epoch, offset } = message.position
+    const place = this.#place
+    if (place && place.epoch === epoch && offset <= place.offset) return
+    this.#place = message.position
+    this.#call(this.options.message, message)
+  }
+
+  #call<T>(handler: ((value: T) => unknown) | undefined, value: T): void {
+    try {
+      const result = handler?.(value)
+      if (result instanceof Promise) result.catch(thrown => this.#report('a handler failed', thrown))
+    } catch (thrown) {
+      this.#report('a handler threw', thrown)
+    }
+  }
+
+  #report(what: string, cause: unknown): void {
+    const channel = this.#host.name
+    this.#host.report(new FanfareError('handler', `${what}: ${textOf(cause)}`, { cause, channel }))
+  }
+}
