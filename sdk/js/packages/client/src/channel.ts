@@ -69,8 +69,9 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
   readonly #locals = new Set<Local>()
   #lingers = false
   #linger: unknown
-  /** The presence is part of the subscription as it is now. */
+  /** What the subscription was asked for with: a component may have come since. */
   #withPresence = false
+  #withRecent = 0
 
   /** Use `client.channel(name)`. */
   constructor(core: Core, name: string) {
@@ -299,9 +300,10 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
   #options(): Omit<WireOptions, 'channel' | 'since'> {
     const options: Omit<WireOptions, 'channel' | 'since'> = {}
     this.#withPresence = false
+    this.#withRecent = 0
     for (const { options: wanted } of this.#locals) {
       if (wanted.presence) this.#withPresence = options.presence = true
-      if (wanted.recent) options.recent = Math.max(options.recent ?? 0, wanted.recent)
+      if (wanted.recent) this.#withRecent = options.recent = Math.max(this.#withRecent, wanted.recent)
       options.batch ??= wanted.batch as NonNullable<typeof wanted.batch>
       options.slow ??= wanted.slow as NonNullable<typeof wanted.slow>
     }
@@ -319,11 +321,14 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
     this.#each(local => {
       const { recent, since } = local.options
       const goesOn = local.begun || local.leads
-      const count = before ? (goesOn ? page.length : 0) : Math.min(recent ?? 0, page.length)
+      const isLate = !before && recent !== undefined && recent > this.#withRecent
+      const count = before ? (goesOn ? page.length : 0) : isLate ? 0 : Math.min(recent ?? 0, page.length)
       const skipped = count < page.length ? page[page.length - count - 1] : undefined
       const start = skipped ? { epoch, offset: skipped.offset } : gap?.position
       if (skipped && start) local.skip(start)
-      if (!goesOn && before && (since || recent)) local.catchUp(since ? { since } : { recent: recent as number })
+      if (!goesOn && (since || recent) && (before || isLate)) {
+        local.catchUp(since ? { since } : { recent: recent as number })
+      }
       const info = {
         channel: this.name,
         position,
@@ -335,6 +340,7 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
       if (gap && goesOn) local.gap({ ...gap, position: start ?? position })
     })
     this.#presence.live()
+    if (!this.#withPresence && [...this.#locals].some(local => local.options.presence)) this.#remote.renew()
   }
 
   #publication(publication: WirePublication, position: Position): void {

@@ -94,6 +94,7 @@ export class Remote {
     const wanted = host.isWanted()
     const again = this.state === 'live' && this.#renew
     if (this.state === 'live' && (!wanted || (again && !this.byServer))) return this.#leave()
+    if (this.state === 'off' && !wanted) this.position = undefined // who comes next begins anew
     if (!wanted || !(this.state === 'off' || again)) return
     this.#renew = false
     if (host.overtakes() && this.#left) return host.reconnect('a channel was left and is followed again')
