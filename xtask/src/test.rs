@@ -137,14 +137,14 @@ pub(crate) const STEPS: &[Step] = &[
         name: "clients",
         about: "real clients: npm packages, Chromium, Python, Go; server with one shard",
         needs: CLIENTS_NEED,
-        folders: &[CLIENTS],
+        folders: &[CLIENTS, SDK],
         run: |workspace| clients(workspace, "1"),
     },
     Step {
         name: "clients-shards",
         about: "the same with three shards",
         needs: CLIENTS_NEED,
-        folders: &[CLIENTS],
+        folders: &[CLIENTS, SDK],
         run: |workspace| clients(workspace, "3"),
     },
 ];

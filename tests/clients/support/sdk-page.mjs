@@ -1,0 +1,31 @@
+// Pages with the TypeScript SDK in them, as an application's own server gives them out.
+//
+// The SDK comes from its sources in sdk/js, which esbuild bundles without a build of the packages. Out: `bundleSdk()`,
+// a script; `serveApp` of react-page.mjs serves it from an origin of its own.
+
+import { build } from 'esbuild'
+import { fileURLToPath } from 'node:url'
+
+const at = path => fileURLToPath(new URL(path, import.meta.url))
+const SDK = at('../../../sdk/js/packages')
+
+/** `entry`: a file, or `{ contents }` of a module. */
+export async function bundleSdk(entry = at('sdk-entry.mjs')) {
+  const source = typeof entry === 'string'
+    ? { entryPoints: [entry] }
+    : { stdin: { loader: 'tsx', resolveDir: at('..'), sourcefile: 'entry.tsx', ...entry } }
+  const result = await build({
+    ...source,
+    bundle: true,
+    write: false,
+    format: 'iife',
+    target: 'es2022',
+    jsx: 'automatic',
+    alias: { '@fanfare/client': `${SDK}/client/src/index.ts`, '@fanfare/react': `${SDK}/react/src/index.ts` },
+    // Where React is for a file of the SDK, whose own packages need not be installed.
+    nodePaths: [at('../node_modules')],
+    define: { 'process.env.NODE_ENV': '"production"' },
+    logLevel: 'warning',
+  })
+  return result.outputFiles[0].text
+}
