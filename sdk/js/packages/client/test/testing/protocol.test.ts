@@ -1,0 +1,95 @@
+// The fake server speaks the protocol: the transcripts of docs/protocol.md are true of it too.
+
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import type { SocketLike } from '../../src/env.js'
+import { createFakeServer, type FakeError, type Identity } from '../../src/testing.js'
+
+const PAGE = readFileSync(new URL('../../../../../../docs/protocol.md', import.meta.url), 'utf8')
+
+type Line = { who: string; sent: boolean; text: string; number: number }
+
+/** The blocks of JSON whose lines begin with `>` or `<`. */
+function transcripts(): Line[][] {
+  const all: Line[][] = []
+  let block: Line[] | undefined
+  for (const [index, line] of PAGE.split('\n').entries()) {
+    if (line === '```json') all.push((block = []))
+    else if (line === '```') block = undefined
+    else if (block) {
+      const [, who = '', mark, text = ''] = /^(\w*)([<>]) (.*)$/.exec(line) ?? []
+      block.push({ who, sent: mark === '>', text, number: index + 1 })
+    }
+  }
+  return all
+}
+
+/** `"…"` is any value, a bare `…` any other fields, `"$word"` the same value each time. */
+function fits(pattern: unknown, found: unknown, words: Map<string, unknown>): boolean {
+  if (pattern === '…') return found !== undefined
+  if (typeof pattern === 'string' && pattern.startsWith('$')) {
+    if (!words.has(pattern)) words.set(pattern, found)
+    return words.get(pattern) === found
+  }
+  if (Array.isArray(pattern))
+    return (
+      Array.isArray(found) && found.length === pattern.length && pattern.every((it, i) => fits(it, found[i], words))
+    )
+  if (typeof pattern !== 'object' || pattern === null) return pattern === found
+  if (typeof found !== 'object' || found === null) return false
+  const [promised, got] = [pattern as Record<string, unknown>, found as Record<string, unknown>]
+  if (!('…' in promised) && !Object.keys(got).every(name => name in promised)) return false
+  return Object.entries(promised).every(([name, it]) => name === '…' || (name in got && fits(it, got[name], words)))
+}
+
+const parsed = (text: string) => JSON.parse(text.replaceAll(', …', ',"…":1').replaceAll('{…', '{"…":1')) as unknown
+
+/** A token is a user's name, followed by a time if it expires; `wrong` is invalid. */
+function identify(token: string | undefined): Identity | FakeError {
+  if (token === undefined) return {}
+  if (token === 'wrong') return { code: 'unauthorized', message: 'the token is not one of ours' }
+  const [user, ms] = token.split(' for ')
+  return { user: user as string, ...(ms !== undefined && { expires: Number(ms) }) }
+}
+
+const replayed = transcripts()
+test('the page has its transcripts', () => expect(replayed.length).toBeGreaterThanOrEqual(12))
+
+const named = replayed.map(lines => [`line ${lines[0]?.number}`, lines] as const)
+test.each(named)('the transcript at %s', async (_, lines) => {
+  const server = createFakeServer({ identify })
+  server.rpc('echo', data => data)
+  server.refuse('subscribe', ({ channel }) =>
+    channel === 'doc:closed' ? { code: 'denied', message: 'members only' } : undefined,
+  )
+  server.refuse('publish', ({ channel, data }) =>
+    channel === 'doc:moderated' && data === null ? { code: 'denied', message: 'say something' } : undefined,
+  )
+  server.refuse('history', ({ channel }) => (channel === 'doc:closed' ? { code: 'not_subscribed' } : undefined))
+  const peers = new Map<string, { socket: SocketLike; got: string[] }>()
+  const words = new Map<string, unknown>()
+  for (const { who, sent, text, number } of lines) {
+    let peer = peers.get(who)
+    if (!peer) {
+      const socket = new server.env.WebSocket!(`${server.url}/v1/ws`, ['fanfare.v1'])
+      const got: string[] = []
+      socket.onmessage = ({ data }) => got.push(data as string)
+      peers.set(who, (peer = { socket, got }))
+    }
+    await server.settled()
+    if (sent) {
+      let filled = text
+      for (const [word, value] of words) filled = filled.replaceAll(`"${word}"`, JSON.stringify(value))
+      peer.socket.send(filled)
+      continue
+    }
+    const found = JSON.parse(peer.got.shift() ?? 'null') as Record<string, unknown> | null
+    // The fake knows no rules of channels.
+    const promised = parsed(text.replace(/,"rule":"[^"]*"/, ''))
+    expect(fits(promised, found, words), `docs/protocol.md:${number}\n${text}\n${JSON.stringify(found)}`).toBe(true)
+  }
+  await server.settled()
+  for (const { got } of peers.values())
+    for (const text of got) expect(text, 'the transcript leaves this out').toContain('"moved"')
+  server.close()
+})
