@@ -8,7 +8,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, afterEach, before, describe, test } from 'node:test'
 import WebSocket from 'ws'
-import { watch } from './support/browser.mjs'
+import { openBareTab, watch } from './support/browser.mjs'
 import { startProxy } from './support/proxy.mjs'
 import { serveApp } from './support/react-page.mjs'
 import { bundleSdk } from './support/sdk-page.mjs'
@@ -70,18 +70,14 @@ const until = (page, name, since = 0) =>
     .then(handle => handle.jsonValue())
 const statesSoFar = page => page.evaluate(() => visitor.states.length)
 
-/** As a browser does with a tab in the background: no task of the page runs until `thaw`. */
-async function freeze(page) {
-  const devtools = await page.context().newCDPSession(page)
-  await page.evaluate(() => {
-    window.lifecycle = []
-    for (const type of ['freeze', 'resume']) document.addEventListener(type, () => lifecycle.push(type))
+/** A page that can be frozen, as a browser does with a tab in the background: none of its tasks runs. */
+async function joinBare(channel, how) {
+  const tab = await openBareTab(browser, `http://localhost:${app.port}/`)
+  ends.push(async () => {
+    await tab.close()
+    assert.deepEqual(tab.complaints, [])
   })
-  await devtools.send('Page.setWebLifecycleState', { state: 'frozen' })
-  return async () => {
-    await devtools.send('Page.setWebLifecycleState', { state: 'active' })
-    await page.waitForFunction(() => lifecycle.join() === 'freeze,resume')
-  }
+  return visit(tab, channel, how)
 }
 
 async function proxied(more) {
@@ -171,13 +167,14 @@ describe('a page comes back', options, () => {
   test('from a freeze, during which its connection has ended', async () => {
     const channel = freshChannel()
     const proxy = await proxied()
-    const [ada, bob] = [await join('Ada', channel, { url: proxy.url }), await join('Bob', channel)]
-    const thaw = await freeze(ada)
+    const [ada, bob] = [await joinBare(channel, { url: proxy.url }), await join('Bob', channel)]
+    await ada.freeze()
     proxy.down()
     await say(bob, 1, 2, 3)
     await hears(bob, 1, 2, 3)
+    assert.deepEqual(await notes(ada, 'said'), [])
     proxy.up()
-    await thaw()
+    await ada.thaw()
     await hears(ada, 1, 2, 3)
     assert.deepEqual(await notes(ada, 'gaps'), [])
     await say(ada, 4)
@@ -186,12 +183,13 @@ describe('a page comes back', options, () => {
 
   test('from a freeze, during which others went on', async () => {
     const channel = freshChannel()
-    const [ada, bob] = [await join('Ada', channel), await join('Bob', channel)]
-    const thaw = await freeze(ada)
+    const [ada, bob] = [await joinBare(channel), await join('Bob', channel)]
+    await ada.freeze()
     const all = Array.from({ length: 80 }, (_, number) => number)
     await say(bob, ...all)
     await hears(bob, ...all)
-    await thaw()
+    assert.deepEqual(await notes(ada, 'said'), [], 'it is frozen')
+    await ada.thaw()
     await hears(ada, ...all)
     assert.deepEqual(await notes(ada, 'gaps'), [])
   })

@@ -27,3 +27,62 @@ export function watch(page) {
   })
   return complaints
 }
+
+/**
+ * A tab that the browser may freeze. Those of Playwright count as focused whatever happens, and Chromium does not freeze
+ * such a tab. In: the browser and an address. Out: `evaluate` and `waitForFunction` as a page has them, `freeze()` and
+ * `thaw()`, and `complaints` as of `watch`.
+ */
+export async function openBareTab(browser, url) {
+  const devtools = await browser.newBrowserCDPSession()
+  const { targetId } = await devtools.send('Target.createTarget', { url: 'about:blank', newWindow: true })
+  const { sessionId } = await devtools.send('Target.attachToTarget', { targetId, flatten: false })
+  const complaints = []
+  const waiting = new Map()
+  const loaded = new Promise(done => waiting.set('Page.loadEventFired', done))
+  devtools.on('Target.receivedMessageFromTarget', ({ message: text }) => {
+    const { id, method, params, result, error } = JSON.parse(text)
+    if (method === 'Runtime.exceptionThrown') complaints.push(`exception: ${params.exceptionDetails.text}`)
+    waiting.get(id ?? method)?.(error ? { exceptionDetails: error } : result)
+    waiting.delete(id ?? method)
+  })
+  let last = 0
+  const send = (method, params = {}) =>
+    new Promise((resolve, reject) => {
+      waiting.set(++last, resolve)
+      devtools.send('Target.sendMessageToTarget', { sessionId, message: JSON.stringify({ id: last, method, params }) }).catch(reject)
+    })
+  const evaluate = async (run, arg) => {
+    const expression = `(${run})(${JSON.stringify(arg)})`
+    const { result, exceptionDetails } = await send('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true })
+    if (exceptionDetails) throw new Error(`${exceptionDetails.exception?.description ?? exceptionDetails.message}`)
+    return result.value
+  }
+  await send('Runtime.enable')
+  await send('Page.enable')
+  await send('Page.navigate', { url })
+  await loaded
+  return {
+    complaints,
+    evaluate,
+    waitForFunction: (run, arg) =>
+      evaluate(`arg => new Promise(done => { const look = () => (${run})(arg) ? done() : setTimeout(look, 20); look() })`, arg),
+    async freeze() {
+      await evaluate(() => {
+        window.lifecycle = []
+        for (const type of ['freeze', 'resume']) document.addEventListener(type, () => lifecycle.push(type))
+      })
+      await send('Page.setWebLifecycleState', { state: 'frozen' })
+      await evaluate(() => {
+        if (lifecycle.join() !== 'freeze') throw new Error(`the tab is not frozen: ${lifecycle}`)
+      })
+    },
+    async thaw() {
+      await send('Page.setWebLifecycleState', { state: 'active' })
+    },
+    async close() {
+      await devtools.send('Target.closeTarget', { targetId })
+      await devtools.detach()
+    },
+  }
+}
