@@ -10,6 +10,7 @@ import { Core } from './connection.js'
 import { defaultEnv, type Env } from './env.js'
 import { FanfareError, textOf } from './errors.js'
 import { createHttp } from './http.js'
+import type { Share } from './tabs.js'
 import type { Carrier } from './transport.js'
 import type {
   AppTypes,
@@ -54,6 +55,8 @@ export interface ClientOptions {
   headers?: Record<string, string>
   /** Cookies with requests over HTTP. Default `same-origin`. */
   credentials?: 'include' | 'same-origin' | 'omit'
+  /** One stream for all tabs, where WebSockets do not get through: `sharedStream()` of `@fanfare/client/tabs`. */
+  share?: Share
   /** Tells what happens: to the console, or to this function. */
   debug?: boolean | ((text: string) => void)
   /** Replaces parts of the outside world: `WebSocket`, `fetch`, timers, the clock. */
@@ -127,7 +130,10 @@ export function createClient<App extends AppTypes = AppTypes>(options: ClientOpt
       const http = createHttp(env, base, session, options)
       return {
         open(transport, events) {
-          if (transport !== 'websocket') return http.open(transport, events)
+          const real = () => http.open(transport, events)
+          const isStream = transport === 'sse' || transport === 'stream'
+          if (isStream && options.share) return options.share.open(transport, base, events, () => client, real)
+          if (transport !== 'websocket') return real()
           return env.WebSocket && openWebSocket(env, `${base.replace(/^http/, 'ws')}/v1/ws`, events)
         },
         online: resumed => http.online(resumed),
@@ -137,7 +143,7 @@ export function createClient<App extends AppTypes = AppTypes>(options: ClientOpt
     },
     emit,
   )
-  return {
+  const client: Client<App> = {
     get state() {
       return core.state
     },
@@ -161,6 +167,7 @@ export function createClient<App extends AppTypes = AppTypes>(options: ClientOpt
     pending: () => core.outbox.pending(),
     report: () => core.reportOf(),
   }
+  return client
 }
 
 /** `http(s)://host[/prefix]`, from what may be said for it. */
