@@ -72,7 +72,10 @@ const PAGE = 1_000
 const KEPT_MAX = 5_000
 
 export function sharedStream(options: TabsOptions): Share {
-  const g = globalThis as { navigator?: { locks?: LocksLike }; BroadcastChannel?: new (name: string) => PostLike }
+  const g = globalThis as unknown as {
+    navigator?: { locks?: LocksLike }
+    BroadcastChannel?: new (name: string) => PostLike
+  }
   const locks = options.locks ?? g.navigator?.locks
   const Broadcast = g.BroadcastChannel
   const open = options.open ?? (Broadcast && ((name: string) => new Broadcast(name)))
