@@ -469,7 +469,8 @@ export class Core {
   // How it ends.
 
   #closed(end: WireEnd): void {
-    const reason: Reason = { code: end.kind, message: 'message' in end ? end.message : end.error.message }
+    const code = end.kind === 'nonsense' ? 'protocol' : end.kind
+    const reason: Reason = { code, message: 'message' in end ? end.message : end.error.message }
     switch (end.kind) {
       case 'refused':
         return this.#notThrough(reason, true)
@@ -478,7 +479,7 @@ export class Core {
         // It is in the history, perhaps: the second time it is passed over, or every recovery would end at it.
         if (this.#unreadable) for (const channel of this.#channels.values()) channel.remote.passOver = true
         this.#unreadable = true
-        return this.#lost({ code: 'protocol', message: end.message })
+        return this.#lost(reason)
       case 'unavailable':
         this.#order.patience()
         return this.#lost(reason, end.retryAfter)
