@@ -104,7 +104,7 @@ export class Core {
   #upwardMs = UPWARD_MS
   #stopTrial: () => void = () => {}
   #lostTimer: unknown
-  #lostAt: number | undefined
+  #away: { since: number; told: boolean } | undefined
   #lastProbe = -Infinity
   readonly #signals = new Map<string, Command>()
   #signalTimer: unknown
@@ -167,15 +167,16 @@ export class Core {
     this.#end({ name: 'disconnected', reason, attempt: 0 }, new FanfareError('closed', reason.message))
     for (const channel of this.#channels.values()) channel.end(new FanfareError('closed', reason.message))
     this.#carrier.end()
+    this.#tokens.end()
     this.#unwatch?.()
     this.#unwatch = undefined
-    this.env.clearTimeout(this.#lostTimer)
-    this.#lostAt = undefined
+    this.#stopLost()
   }
 
   setToken(source: TokenSource): void {
     this.#tokens.set(source)
     if (this.state.name === 'needs-auth') return this.connect()
+    if (this.#link === 'token') return this.#open()
     if (this.#link === 'online') this.#refresh()
   }
 
@@ -307,18 +308,19 @@ export class Core {
       () => this.#wake(),
       () => this.#hide(),
     )
-    if (this.#lostAt === undefined) this.#startLost()
+    this.#startLost()
     const transport = this.#order.current
     const reason = this.state.reason
+    this.#link = 'token'
+    const life = ++this.#life
     this.#set({
       name: 'connecting',
       attempt: this.#failures + 1,
       transport,
       ...(reason && this.#failures > 0 && { reason }),
     })
+    if (life !== this.#life) return // a handler has closed it
     if (!this.#tokens.isStale) return this.#begin()
-    this.#link = 'token'
-    const life = ++this.#life
     this.#tokens.get(this.#options.connectTimeout).then(
       token => {
         if (life !== this.#life) return
@@ -411,12 +413,11 @@ export class Core {
     this.#beat(ping)
     this.#tryUpwardLater()
     this.calls.begin()
-    this.#set({ name: 'connected', transport: wire.transport, client, ...(user !== undefined && { user }), resumed })
-    if (this.#lostAt !== undefined)
-      this.#emit('connectivity', { name: 'restored', after: this.env.now() - this.#lostAt })
-    this.env.clearTimeout(this.#lostTimer)
-    this.#lostAt = undefined
     const life = this.#life
+    const away = this.#stopLost()
+    this.#set({ name: 'connected', transport: wire.transport, client, ...(user !== undefined && { user }), resumed })
+    if (away !== undefined) this.#emit('connectivity', { name: 'restored', after: away })
+    if (life !== this.#life) return // a handler has closed it
     const ms = this.#options.requestTimeout
     this.#cancel = deadline(this.env, ms, () => {
       const waits = [...this.#channels.values()].find(channel => channel.remote.state === 'bare')
@@ -532,14 +533,19 @@ export class Core {
 
   /** The transport did not get through: the next one, where the server was reached. */
   #notThrough(reason: Reason, never = false): void {
-    if (!this.#reached && !never) return this.#lost(reason)
+    // A browser does not tell a socket that was refused from a server that is away: the next transport finds out.
+    if (!this.#reached && !never && this.#order.current !== 'websocket') {
+      this.#order.abandon()
+      return this.#lost(reason)
+    }
     const step = this.#order.failed(never ? reason.message : undefined)
     this.#note(`${this.#wire?.transport ?? 'transport'} did not get through: ${reason.message}`)
     if (step === 'wait') return this.#lost(reason)
     if (step !== 'next') return this.#fail({ code: 'no_transport', message: step.reason })
     this.#drop()
+    const life = this.#life
     this.#set({ name: 'connecting', attempt: this.#failures + 1, transport: this.#order.current, reason })
-    this.#begin()
+    if (life === this.#life) this.#begin()
   }
 
   /** It is gone, and comes back after a while. */
@@ -586,8 +592,7 @@ export class Core {
   }
 
   #failed(reason: Reason): void {
-    this.env.clearTimeout(this.#lostTimer)
-    this.#lostAt = undefined
+    this.#stopLost()
     this.#emit('connectivity', { name: 'failed', reason })
   }
 
@@ -673,8 +678,9 @@ export class Core {
         this.#note('websocket gets through again')
         this.#drop()
         this.#order.worked('websocket')
+        const life = this.#life
         this.#set({ name: 'connecting', attempt: 1, transport: 'websocket' })
-        this.#begin()
+        if (life === this.#life) this.#begin()
       },
       closed: () => settle(),
     })
@@ -700,7 +706,7 @@ export class Core {
     if (this.#link === 'ended' || this.#link === 'idle') return
     this.#drop(true)
     this.env.clearTimeout(this.#timer)
-    this.env.clearTimeout(this.#lostTimer)
+    this.#stopLost()
     this.#link = 'idle'
     this.#set({ name: 'disconnected', reason: { code: 'page_hidden', message: 'the page was left' }, attempt: 0 })
   }
@@ -721,15 +727,24 @@ export class Core {
     this.#signals.clear()
   }
 
+  /** The time without a connection begins, if it has not. */
   #startLost(): void {
-    if (this.#lostAt !== undefined) return
-    const at = this.env.now()
-    this.env.clearTimeout(this.#lostTimer)
+    if (this.#away) return
+    const away = { since: this.env.now(), told: false }
+    this.#away = away
     this.#lostTimer = this.env.setTimeout(() => {
-      this.#lostAt = at
+      away.told = true
       const reason = this.state.reason ?? { code: 'timed_out', message: 'there is no connection yet' }
       this.#emit('connectivity', { name: 'lost', reason })
     }, this.#options.lostAfter)
+  }
+
+  /** It ends: how long it was, where it was told. */
+  #stopLost(): number | undefined {
+    const away = this.#away
+    this.#away = undefined
+    this.env.clearTimeout(this.#lostTimer)
+    return away?.told ? this.env.now() - away.since : undefined
   }
 
   get #isOver(): boolean {

@@ -3,8 +3,9 @@
  *
  * A transport fails where the server (or a proxy before it) was reached and the transport did not get through, or where
  * its connections die young. Then the next one is tried at once. A server that cannot be reached says nothing about a
- * transport; one that asks for patience twice in a row makes the next attempt a trial of the next transport. The one
- * that worked is kept, and the connection tries upward again by itself.
+ * transport; but a browser does not tell that of a WebSocket, so the next one finds out. One that asks for patience
+ * twice in a row makes the next attempt a trial of the next transport. The one that worked is kept, and the connection
+ * tries upward again by itself.
  */
 
 import type { TransportName } from './types.js'
@@ -69,6 +70,13 @@ export class Order {
     const why = this.#mayPass ? undefined : this.#reason
     this.#endRound()
     return why === undefined ? 'wait' : { reason: why }
+  }
+
+  /** The server is away, which says nothing about a transport: the next round begins where this one did. */
+  abandon(): void {
+    const { length } = this.#all
+    this.#at = (this.#at - (this.#failed % length) + length) % length
+    this.#endRound()
   }
 
   /** The answer asks for patience. */

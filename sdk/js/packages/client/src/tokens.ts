@@ -24,6 +24,8 @@ export class Tokens {
   #stale = false
   #ends = Infinity
   #timer: unknown
+  /** Of the function that is asked. */
+  #cancel: () => void = () => {}
 
   constructor(env: Env, source: TokenSource | undefined) {
     this.#env = env
@@ -40,6 +42,7 @@ export class Tokens {
 
   /** Another source: what the earlier one still answers does not count. */
   set(source: TokenSource | undefined): void {
+    this.#cancel()
     this.#source = source
     this.#asking = undefined
     this.#stale = this.#fresh = false
@@ -67,6 +70,7 @@ export class Tokens {
         )
       }
       const cancel = deadline(this.#env, ms, () => failed(new Error(`no answer within ${ms} ms`)))
+      this.#cancel = cancel
       const given = (token: string | null) => {
         cancel()
         if (this.#asking === asked) this.#asking = undefined
@@ -106,7 +110,14 @@ export class Tokens {
     return this.isFunction && !this.#fresh
   }
 
+  /** The connection is gone. */
   stop(): void {
     this.#env.clearTimeout(this.#timer)
+  }
+
+  /** The client has ended. */
+  end(): void {
+    this.#cancel()
+    this.#asking = undefined
   }
 }
