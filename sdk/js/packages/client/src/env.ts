@@ -5,13 +5,21 @@
  * browsers, workers, Node and React Native, and under a fake clock.
  */
 
-/** What is used of a `WebSocket`. */
+declare global {
+  /** A browser's types say what it is; without them nobody needs to know. */
+  interface AbortSignal {}
+}
+
+/**
+ * What is used of a `WebSocket`. (A handler's event is `never` because the browser's handlers want their own events: so
+ * both a browser's socket and another one are a `SocketLike`.)
+ */
 export interface SocketLike {
   readonly readyState: number
   readonly bufferedAmount: number
   onopen: ((event: never) => void) | null
-  onmessage: ((event: { data: unknown }) => void) | null
-  onclose: ((event: { code?: number; reason?: string }) => void) | null
+  onmessage: ((event: never) => void) | null
+  onclose: ((event: never) => void) | null
   onerror: ((event: never) => void) | null
   send(text: string): void
   close(code?: number, reason?: string): void
@@ -38,7 +46,7 @@ export interface RequestLike {
   method: string
   headers: Record<string, string>
   body?: string
-  signal?: unknown
+  signal?: AbortSignal
   keepalive?: boolean
   credentials?: 'include' | 'same-origin' | 'omit'
   cache?: 'no-store'
@@ -46,6 +54,17 @@ export interface RequestLike {
 }
 
 export type FetchLike = (url: string, request: RequestLike) => Promise<ResponseLike>
+
+/** What is used of the event of a message. */
+export interface MessageLike {
+  data: unknown
+}
+
+/** What is used of the event of a close. */
+export interface CloseLike {
+  code?: number
+  reason?: string
+}
 
 /** A handle of a timer: whatever `setTimeout` gives. */
 export type TimerHandle = unknown
@@ -59,7 +78,7 @@ export interface Env {
   random(): number
   WebSocket?: SocketConstructor | undefined
   fetch?: FetchLike | undefined
-  AbortController?: (new () => { signal: unknown; abort(): void }) | undefined
+  AbortController?: (new () => { signal: AbortSignal; abort(): void }) | undefined
   TextDecoder?:
     | (new (
         label?: string,

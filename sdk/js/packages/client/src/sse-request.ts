@@ -161,7 +161,7 @@ function sink(told: Answered, lives: () => boolean, comment: () => void): Stream
   }
 }
 
-async function request({ options, lastEventId }: Question, signal: unknown): Promise<RequestLike> {
+async function request({ options, lastEventId }: Question, signal: AbortSignal | undefined): Promise<RequestLike> {
   const { headers: given, credentials, lastEventIdParam } = options
   const headers: Record<string, string> = { Accept: 'text/event-stream' }
   try {
@@ -171,7 +171,7 @@ async function request({ options, lastEventId }: Question, signal: unknown): Pro
   }
   // Bytes of UTF-8, as an EventSource sends them: a header takes no other letters.
   if (lastEventId && !lastEventIdParam) headers['Last-Event-ID'] = unescape(encodeURIComponent(lastEventId))
-  return { method: 'GET', headers, cache: 'no-store', ...(credentials && { credentials }), ...(!!signal && { signal }) }
+  return { method: 'GET', headers, cache: 'no-store', ...(credentials && { credentials }), ...(signal && { signal }) }
 }
 
 function address({ url, options: { lastEventIdParam: name }, lastEventId }: Question): string {

@@ -10,7 +10,7 @@
  */
 
 import type { Client } from './client.js'
-import type { Env } from './env.js'
+import type { Env, MessageLike } from './env.js'
 import type { Subscription } from './channel.js'
 import type { Entry } from './presence.js'
 import { FanfareError } from './errors.js'
@@ -22,7 +22,7 @@ import { type Command, fromBase64, type ServerMessage, toBase64, type WireError,
 export interface LocksLike {
   request(
     name: string,
-    options: { ifAvailable?: boolean; signal?: unknown },
+    options: { ifAvailable?: boolean; signal?: AbortSignal },
     run: (lock: unknown) => Promise<unknown> | undefined,
   ): Promise<unknown>
 }
@@ -31,7 +31,7 @@ export interface LocksLike {
 export interface PostLike {
   postMessage(message: unknown): void
   close(): void
-  onmessage: ((event: { data: unknown }) => void) | null
+  onmessage: ((event: never) => void) | null
 }
 
 export interface TabsOptions {
@@ -101,7 +101,7 @@ class SharedWire implements Wire {
   #post: PostLike | undefined
   #stream: Wire | undefined
   /** A follower waits for the lock until it is closed. */
-  readonly #waiting: { signal: unknown; abort(): void } | undefined
+  readonly #waiting: { signal: AbortSignal; abort(): void } | undefined
   #release: () => void = () => {}
   #stopServing: () => void = () => {}
 
@@ -181,7 +181,7 @@ class SharedWire implements Wire {
   #follow(greeting: () => Command): void {
     const events = this.#events
     this.#post = this.#openPost(this.#name)
-    this.#post.onmessage = ({ data }) => {
+    this.#post.onmessage = ({ data }: MessageLike) => {
       const post = data as Post
       if (post.kind !== 'down' || post.tab !== this.#tab || this.#over) return
       events.reached()
@@ -207,7 +207,7 @@ class SharedWire implements Wire {
 /** Serves the followers with the leader's client, until the returned function is called. */
 function serve(post: PostLike, client: Client): () => void {
   const tabs = new Map<string, Follower>()
-  post.onmessage = ({ data }) => {
+  post.onmessage = ({ data }: MessageLike) => {
     const { kind, tab, ...rest } = data as Post
     if (kind === 'bye') {
       tabs.get(tab)?.end()

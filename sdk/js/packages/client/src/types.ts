@@ -9,7 +9,7 @@ import type { FanfareError } from './errors.js'
 
 /** What an application's channels and calls carry, by pattern. All parts are optional. */
 export interface AppTypes {
-  /** By pattern: `"chat:*"` is one segment, `"chat:**"` the rest. Give patterns that do not overlap, or whole names. */
+  /** By pattern: `"chat:*"` is one segment, `"chat:**"` the rest. The first pattern that matches counts. */
   channels?: Record<string, ChannelTypes>
   /** By method: the argument and the result. */
   rpc?: Record<string, readonly [args: unknown, result: unknown]>
@@ -55,17 +55,16 @@ type MatchSegments<P extends readonly string[], N extends readonly string[]> = P
 /** True where the channel's name matches the pattern, segment by segment. */
 export type Matches<Pattern extends string, Name extends string> = MatchSegments<Segment<Pattern>, Segment<Name>>
 
-/** A pattern that is the name itself counts before the others; of several others the channel may carry either's. */
-type MatchOf<C, Name extends string> = Name extends keyof C
-  ? Name
-  : { [P in keyof C & string]: Matches<P, Name> extends true ? P : never }[keyof C & string]
+type FirstMatch<C, Name extends string> = {
+  [P in keyof C & string]: Name extends P ? P : Matches<P, Name> extends true ? P : never
+}[keyof C & string]
 
 /** The types of the channel with this name. */
 export type ChannelOf<App extends AppTypes, Name extends string> = App['channels'] extends infer C
   ? C extends Record<string, ChannelTypes>
-    ? [MatchOf<C, Name>] extends [never]
+    ? [FirstMatch<C, Name>] extends [never]
       ? UntypedChannel
-      : C[MatchOf<C, Name>]
+      : C[FirstMatch<C, Name>]
     : UntypedChannel
   : UntypedChannel
 

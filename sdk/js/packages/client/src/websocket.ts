@@ -5,7 +5,7 @@
  * a minute for the other side's close frame, and its late events are of a connection that is over.
  */
 
-import type { Env, SocketLike } from './env.js'
+import type { CloseLike, Env, MessageLike, SocketLike } from './env.js'
 import { textOf } from './errors.js'
 import type { Wire, WireEvents } from './transport.js'
 import { type Command, decode, type ServerMessage } from './wire.js'
@@ -49,7 +49,7 @@ export function openWebSocket(env: Env, url: string, events: WireEvents): Wire {
         events.reached()
         write([greeting()])
       }
-      socket.onmessage = event => {
+      socket.onmessage = (event: MessageLike) => {
         let messages: ServerMessage[]
         try {
           messages = decode(event.data)
@@ -60,7 +60,7 @@ export function openWebSocket(env: Env, url: string, events: WireEvents): Wire {
         events.messages(messages)
       }
       socket.onerror = () => {} // `onclose` follows, and knows more
-      socket.onclose = event => {
+      socket.onclose = (event: CloseLike) => {
         const code = event.code === 1006 || event.code === 1005 ? undefined : event.code
         end(code, event.reason || (code ? `closed with code ${code}` : 'the connection was lost'))
       }

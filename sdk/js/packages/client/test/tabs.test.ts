@@ -32,7 +32,7 @@ function browser() {
       postMessage: message => {
         const data: unknown = structuredClone(message)
         for (const other of posts)
-          if (other !== post) queueMicrotask(() => posts.has(other) && other.onmessage?.({ data }))
+          if (other !== post) queueMicrotask(() => posts.has(other) && other.onmessage?.({ data } as never))
       },
       close: () => void posts.delete(post),
     }

@@ -5,7 +5,7 @@
  * browser, and none comes of what was sent before a cut and had not arrived.
  */
 
-import type { Env, SocketConstructor, SocketLike } from '../env.js'
+import type { CloseLike, Env, MessageLike, SocketConstructor, SocketLike } from '../env.js'
 import type { Server } from './server.js'
 import type { Connection, Peer } from './session.js'
 
@@ -63,8 +63,8 @@ export function socketsOf(server: Server, clock: Clock, net: Net, sockets: Set<F
     readyState = 0
     bufferedAmount = 0
     onopen: SocketLike['onopen'] = null
-    onmessage: SocketLike['onmessage'] = null
-    onclose: SocketLike['onclose'] = null
+    onmessage: ((event: MessageLike) => void) | null = null
+    onclose: ((event: CloseLike) => void) | null = null
     onerror: SocketLike['onerror'] = null
     connection: Connection | undefined
     readonly #up = new Pipe(clock, net)
