@@ -1,4 +1,5 @@
-// The public face of @fanfare/react. (Empty yet.)
+// The public face of @fanfare/react.
 'use client'
 
-export {}
+export { useWebSocket } from './useWebSocket.js'
+export type { ConnectionStatus, UseWebSocketOptions, UseWebSocketResult, WebSocketConstructor } from './useWebSocket.js'
