@@ -9,8 +9,8 @@ import { fileURLToPath } from 'node:url'
 const at = path => fileURLToPath(new URL(path, import.meta.url))
 const SDK = at('../../../sdk/js/packages')
 
-/** `entry`: a file, or `{ contents }` of a module. */
-export async function bundleSdk(entry = at('sdk-entry.mjs')) {
+/** `entry`: a file, or `{ contents }` of a module. `mode`: that of React; a strict tree mounts twice in `development`. */
+export async function bundleSdk(entry = at('sdk-entry.mjs'), { mode = 'production' } = {}) {
   const source = typeof entry === 'string'
     ? { entryPoints: [entry] }
     : { stdin: { loader: 'tsx', resolveDir: at('..'), sourcefile: 'entry.tsx', ...entry } }
@@ -21,10 +21,16 @@ export async function bundleSdk(entry = at('sdk-entry.mjs')) {
     format: 'iife',
     target: 'es2022',
     jsx: 'automatic',
-    alias: { '@fanfare/client': `${SDK}/client/src/index.ts`, '@fanfare/react': `${SDK}/react/src/index.ts` },
-    // Where React is for a file of the SDK, whose own packages need not be installed.
-    nodePaths: [at('../node_modules')],
-    define: { 'process.env.NODE_ENV': '"production"' },
+    alias: {
+      '@fanfare/client/batcher': `${SDK}/client/src/batcher.ts`,
+      '@fanfare/client/sse': `${SDK}/client/src/sse.ts`,
+      '@fanfare/client': `${SDK}/client/src/index.ts`,
+      '@fanfare/react': `${SDK}/react/src/index.ts`,
+      // The page's, also for files of the SDK: its own packages need not be installed, and two Reacts would not work.
+      'react': at('../node_modules/react'),
+      'react-dom': at('../node_modules/react-dom'),
+    },
+    define: { 'process.env.NODE_ENV': JSON.stringify(mode) },
     logLevel: 'warning',
   })
   return result.outputFiles[0].text
