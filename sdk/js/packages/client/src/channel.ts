@@ -149,7 +149,7 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
       ready,
       unsubscribe: () => {
         if (local.active) reject(new FanfareError('closed', 'it was unsubscribed', { channel: this.name }))
-        local.active = false
+        local.leave()
         this.#locals.delete(local)
         this.#rest()
       },
@@ -164,7 +164,7 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
       bind(local)
       this.#join(local)
       return () => {
-        local.active = false
+        local.leave()
         this.#locals.delete(local)
         this.#rest()
       }
@@ -244,6 +244,7 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
     return {
       env,
       name: this.name,
+      position: () => this.#remote.position,
       history: (options: HistoryOptions) => this.history(options) as Promise<History>,
       report: (error: FanfareError) => this.#core.report(error),
     }
@@ -285,6 +286,7 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
   /** A component has left. */
   #rest(): void {
     if (this.isWanted) return
+    if (this.#remote.state === 'off') return void (this.#remote.position = undefined)
     const { env } = this.#core
     this.#lingers = true
     env.clearTimeout(this.#linger)
@@ -325,10 +327,9 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
       const count = before ? (goesOn ? page.length : 0) : isLate ? 0 : Math.min(recent ?? 0, page.length)
       const skipped = count < page.length ? page[page.length - count - 1] : undefined
       const start = skipped ? { epoch, offset: skipped.offset } : gap?.position
-      if (skipped && start) local.skip(start)
-      if (!goesOn && (since || recent) && (before || isLate)) {
+      if (!goesOn && (since || (recent && (before || isLate)))) {
         local.catchUp(since ? { since } : { recent: recent as number })
-      }
+      } else if (skipped && start) local.skip(start)
       const info = {
         channel: this.name,
         position,

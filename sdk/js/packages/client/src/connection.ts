@@ -514,7 +514,8 @@ export class Core {
       if (!this.#tokens.refused()) return this.#needsAuth(reason)
       return this.#lost(reason)
     }
-    if (retry) this.#lost(reason, delay || undefined)
+    // 4500: our `connect` came too late, from a device that slept.
+    if (retry || closeCode === 4500) this.#lost(reason, delay || undefined)
     else this.#fail(reason)
   }
 
@@ -706,7 +707,7 @@ export class Core {
     if (this.#link === 'ended' || this.#link === 'idle') return
     this.#drop(true)
     this.env.clearTimeout(this.#timer)
-    this.#stopLost()
+    if (!this.#away?.told) this.#stopLost() // the banner stands until there is a connection
     this.#link = 'idle'
     this.#set({ name: 'disconnected', reason: { code: 'page_hidden', message: 'the page was left' }, attempt: 0 })
   }

@@ -29,6 +29,8 @@ const PAGE = 1_000
 export interface LocalHost {
   readonly env: Env
   readonly name: string
+  /** Where the subscription on the server is. */
+  position(): Position | undefined
   history(options: HistoryOptions): Promise<History>
   report(error: FanfareError): void
 }
@@ -48,6 +50,9 @@ export class Local {
   #load = 0
   /** The place of the last message that was handed over or skipped. */
   #place: Position | undefined
+  /** Where it became live. */
+  #start: Position | undefined
+  #timer: unknown
 
   constructor(host: LocalHost, options: SubscribeOptions) {
     this.#host = host
@@ -58,25 +63,28 @@ export class Local {
     if (!this.active) return
     const first = !this.begun
     this.begun = true
+    this.#start ??= info.position
     this.#call(this.options.subscribed, info)
     if (first) this.#resync(info.position, 'first')
   }
 
   /** What lies up to this place is not for this component. */
   skip(place: Position): void {
-    this.#place = place
+    if (!this.#isPast(place)) this.#place = place
   }
 
   gap(gap: Gap): void {
-    if (!this.active) return
+    if (!this.active || !this.begun) return
+    if (this.#isPast(gap.position)) gap = { ...gap, position: this.#place as Position } // it has read further
     this.#place = gap.position
-    if (this.#kept) this.#kept = [] // what was kept lies before it
+    this.#load++ // what it loads and what was kept lie before it
+    this.#kept = undefined
     this.#call(this.options.gap, gap)
     this.#resync(gap.position, gap.reason)
   }
 
   message(message: Message): void {
-    if (!this.active) return
+    if (!this.active || !this.begun) return // it came within a handler: its turn is later
     const kept = this.#kept
     if (!kept) return this.#deliver(message)
     if (kept.length < KEPT_MAX) kept.push(message)
@@ -84,16 +92,23 @@ export class Local {
   }
 
   signal(signal: Signal): void {
-    if (this.active) this.#call(this.options.signal, signal)
+    if (this.active && this.begun) this.#call(this.options.signal, signal)
   }
 
   presence(presence: Presence, change: PresenceChange): void {
-    if (this.active && this.options.presence) this.#call(() => this.options.presence?.(presence, change), undefined)
+    const { presence: handler } = this.options
+    if (this.active && this.begun && handler) this.#call(() => handler(presence, change), undefined)
+  }
+
+  /** Nothing comes any more. */
+  leave(): void {
+    this.active = false
+    this.#host.env.clearTimeout(this.#timer)
   }
 
   ended(error: FanfareError): void {
     if (!this.active) return
-    this.active = false
+    this.leave()
     this.#call(this.options.ended, error)
   }
 
@@ -105,28 +120,39 @@ export class Local {
     const fail = (options: HistoryOptions, thrown: unknown): void => {
       if (load !== this.#load || !this.active) return
       if (thrown instanceof FanfareError && thrown.retryable && failures++ < 8) {
-        env.setTimeout(() => load === this.#load && void read(options), backoff(env, failures, 500, 30_000))
+        const ms = backoff(env, failures, 500, 30_000)
+        this.#timer = env.setTimeout(() => load === this.#load && void read(options), ms)
         return
       }
       if (thrown instanceof FanfareError) this.#host.report(thrown)
-      this.#end()
-      const since = this.#place ?? options.since
-      if (options.since && since) this.gap({ channel: name, position: since, reason: 'overflow' })
+      const kept = (!this.#overflowed && this.#kept) || []
+      const first = kept[0]?.position
+      const position = first ? { ...first, offset: first.offset - 1 } : this.#host.position()
+      const lost = position && (options.since || this.#overflowed)
+      this.#kept = undefined
+      this.#overflowed = false
+      if (lost) this.gap({ channel: name, position, reason: 'overflow' })
+      for (const message of kept) this.message(message)
     }
     const read = (options: HistoryOptions): Promise<void> =>
-      this.#host.history(options).then(take, thrown => fail(options, thrown))
-    const take = (page: History): Promise<void> | void => {
+      this.#host.history(options).then(
+        page => take(page, options),
+        thrown => fail(options, thrown),
+      )
+    const take = (page: History, options: HistoryOptions): Promise<void> | void => {
       if (load !== this.#load || !this.active) return
-      if (page.reset) {
-        this.#kept = undefined
-        return this.gap({ channel: name, position: page.position, reason: 'unrecovered' })
-      }
+      if (page.reset) return this.gap({ channel: name, position: page.position, reason: 'unrecovered' })
+      const first = page.messages[0]?.position
+      const start = this.#start
+      // More came since it is live than it asked for, or in another epoch: some may be in neither.
+      if (first && start && !options.since && !(first.epoch === start.epoch && first.offset <= start.offset))
+        return read({ since: start, limit: PAGE })
       for (const message of page.messages) {
         this.#deliver(message)
         if (load !== this.#load || !this.active) return // the reader is full, or has left
       }
       const since = page.messages[page.messages.length - 1]?.position ?? page.position
-      if (page.more && !('recent' in from)) return read({ since, limit: PAGE })
+      if (page.more && options.since) return read({ since, limit: PAGE })
       // What was kept up to the head of this page is in it; what found no room is in the next one.
       if (!this.#overflowed) return this.#end(page.position)
       this.#overflowed = false
@@ -153,10 +179,10 @@ export class Local {
     const kept = this.#kept ?? []
     const load = this.#load
     this.#kept = undefined
+    if (upTo && (this.#place?.epoch ?? upTo.epoch) === upTo.epoch) this.skip(upTo)
     for (const message of kept) {
-      const { epoch, offset } = message.position
       if (load !== this.#load || !this.active) return
-      if (!(upTo && epoch === upTo.epoch && offset <= upTo.offset)) this.#deliver(message)
+      this.#deliver(message)
     }
   }
 
@@ -165,11 +191,12 @@ export class Local {
     if (!resync) return
     const { env } = this.#host
     const load = this.#begin()
-    const again = (at: Position, failed: number) =>
-      env.setTimeout(
+    const again = (at: Position, failed: number) => {
+      this.#timer = env.setTimeout(
         () => load === this.#load && this.active && this.#resync(at, reason, failed),
         failed ? backoff(env, failed, 1_000, 30_000) : 0,
       )
+    }
     const settled = (loaded: Position | void) => {
       if (load !== this.#load || !this.active) return
       if (!this.#overflowed) return this.#end(loaded ?? undefined)
@@ -191,10 +218,13 @@ export class Local {
     }
   }
 
+  #isPast({ epoch, offset }: Position): boolean {
+    return this.#place?.epoch === epoch && this.#place.offset > offset
+  }
+
   #deliver(message: Message): void {
     const { epoch, offset } = message.position
-    const place = this.#place
-    if (place && place.epoch === epoch && offset <= place.offset) return
+    if (this.#place?.epoch === epoch && this.#place.offset >= offset) return
     this.#place = message.position
     this.#call(this.options.message, message)
   }

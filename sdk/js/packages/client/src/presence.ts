@@ -56,6 +56,7 @@ export class PresenceOf {
   /** The entry was given up, and may still stand on the server. */
   #clear = false
   #again: unknown
+  #listing: unknown
 
   constructor(host: PresenceHost) {
     this.#host = host
@@ -82,6 +83,7 @@ export class PresenceOf {
     this.#seq = undefined
     this.#early = 0
     this.#host.env.clearTimeout(this.#again)
+    this.#host.env.clearTimeout(this.#listing)
   }
 
   /** A list or a change that the server pushed. */
@@ -160,16 +162,18 @@ export class PresenceOf {
     this.#host.ask(
       command,
       error => {
-        if (wanted !== this.#standing()) return
+        if (wanted !== this.#standing() || error?.code === 'not_subscribed') return // or when it is live again
         if (error?.retryable) {
           this.#again = env.setTimeout(() => this.#set(retries + 1), rest(env, retries, error.retryAfter))
           return
         }
         this.#clear = false
         if (!wanted) return
-        if (error) this.#wanted.splice(this.#wanted.indexOf(wanted), 1)
+        if (!error) return this.#wanted.forEach(({ settle }) => settle()) // it stands for the earlier ones too
+        this.#wanted.pop()
         wanted.settle(error)
-        if (error) this.#host.report(error)
+        this.#host.report(error)
+        if (this.#standing()) this.#set()
       },
       { internal: true },
     )
@@ -190,7 +194,9 @@ export class PresenceOf {
 
   #listAgain(ms: number): void {
     this.#retries++
-    this.#host.env.setTimeout(() => this.#host.isLive() && this.#list(), ms)
+    const { env } = this.#host
+    env.clearTimeout(this.#listing)
+    this.#listing = env.setTimeout(() => this.#host.isLive() && this.#list(), ms)
   }
 
   #replace(list: ServerMessage & { type: 'presence' }): void {

@@ -53,6 +53,8 @@ export class Outbox {
   readonly #options: OutboxOptions
   readonly #entries = new Map<string, Entry>()
   #keysMs = 90_000
+  #stored = Promise.resolve()
+  #ended = false
   #drain: unknown
   #snapshot: readonly PendingPublish[] | undefined
 
@@ -63,6 +65,7 @@ export class Outbox {
     if (!storage) return
     this.#store(() =>
       storage.load().then(all => {
+        if (this.#ended) return
         for (const stored of all) {
           if (!this.#entries.has(stored.key))
             this.#add({ stored, ordered: true, state: 'queued', tries: stored.sent ? 1 : 0, retries: 0 })
@@ -112,18 +115,15 @@ export class Outbox {
     }
     return new Promise((resolve, reject) => {
       this.#add({ stored, ordered: options.ordered !== false, state: 'queued', tries: 0, retries: 0, resolve, reject })
-      if (storage) this.#store(() => storage.put(stored))
       this.pump()
+      // One that is sent already has been put as such.
+      if (storage && this.#entries.get(key)?.stored === stored) this.#store(() => storage.put(stored))
     })
   }
 
   /** A connection is there. `keysMs`: how long the server remembers a key. */
   online(keysMs = 120_000): void {
     this.#keysMs = (keysMs * 3) / 4
-    const scope = this.#host.scope()
-    for (const entry of this.#entries.values()) {
-      if (entry.tries > 0 && entry.stored.scope !== scope) this.#unknown(entry, 'the session it was sent in is over')
-    }
     this.pump()
   }
 
@@ -161,6 +161,7 @@ export class Outbox {
   }
 
   end(error: FanfareError): void {
+    this.#ended = true
     for (const entry of this.#entries.values()) {
       entry.cancel?.()
       this.#host.env.clearTimeout(entry.timer)
@@ -187,8 +188,8 @@ export class Outbox {
     const { env, calls, scope } = this.#host
     const { stored } = entry
     const now = env.now()
-    if (entry.tries > 0 && now - (stored.sent ?? now) > this.#keysMs) {
-      this.#unknown(entry, 'the server may have forgotten its key')
+    if (entry.tries > 0 && (stored.scope !== scope() || now - (stored.sent ?? now) > this.#keysMs)) {
+      this.#unknown(entry, 'its key does not hold any more')
       return false
     }
     const bytes = stored.data64 === undefined ? bytesOf(JSON.stringify(stored.data)) : (stored.data64.length * 3) / 4
@@ -258,17 +259,11 @@ export class Outbox {
     this.pump()
   }
 
-  /** A storage that fails costs the durability, and nothing else. */
+  /** One after the other. A storage that fails costs the durability, and nothing else. */
   #store(work: () => Promise<void>): void {
-    const failed = (thrown: unknown) =>
-      this.#host.report(
-        new FanfareError('handler', `the outbox's storage failed: ${textOf(thrown)}`, { cause: thrown }),
-      )
-    try {
-      work().catch(failed)
-    } catch (thrown) {
-      failed(thrown)
-    }
+    this.#stored = this.#stored.then(work).catch((cause: unknown) => {
+      this.#host.report(new FanfareError('handler', `the outbox's storage failed: ${textOf(cause)}`, { cause }))
+    })
   }
 
   #changed(): void {

@@ -105,10 +105,7 @@ export class Remote {
       (error, reply) => {
         if (this.state !== 'asked') return
         if (reply?.type === 'subscribed') return this.#live(reply)
-        if (!error) return
-        if (!again || error.code === 'timed_out') return this.#refused(error)
-        this.state = 'live' // the server's own subscription goes on as it was
-        host.report(error)
+        if (error) this.#refused(error)
       },
       { internal: true },
     )

@@ -160,6 +160,10 @@ export class Server {
     }
   }
 
+  refuseNothing(): void {
+    this.#refusals.length = 0
+  }
+
   /** The process dies and comes back: no session, no entry, no key is left. */
   restart(): void {
     this.cut()

@@ -1,0 +1,257 @@
+// Components of one channel that come and go: each gets all that it asked for, in order, and nothing before or after.
+
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { Client, ClientOptions, Position, SubscribeOptions } from '../src/index.js'
+import { createFakeServer, type FakeServer } from '../src/testing.js'
+
+let server: FakeServer
+const clients: Client[] = []
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  server = createFakeServer()
+})
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) client.close()
+  server.close()
+  await later(20) // what is on its way
+  expect(vi.getTimerCount(), 'timers that are left').toBe(0)
+  vi.useRealTimers()
+})
+
+const later = (ms: number) => vi.advanceTimersByTimeAsync(ms)
+const publish = (...data: unknown[]) => data.map(it => server.publish('c', it))
+
+function newClient(options: ClientOptions = {}) {
+  const client = server.client({ transports: ['websocket'], ...options })
+  clients.push(client)
+  return client
+}
+
+/** Notes what a component is told: data, and words for the rest. */
+function follow(client: Client, options: SubscribeOptions = {}) {
+  const told: unknown[] = []
+  const subscription = client.channel('c').subscribe({
+    ...options,
+    subscribed: ({ recovered }) => told.push(recovered === undefined ? 'subscribed' : `recovered ${recovered}`),
+    message: message => {
+      told.push(message.data)
+      options.message?.(message as never)
+    },
+    gap: ({ reason }) => told.push(`gap ${reason}`),
+    ended: ({ code }) => told.push(`ended ${code}`),
+  })
+  return { told, ...subscription }
+}
+
+describe('a component that comes', () => {
+  test('within a handler is told `subscribed` before any message', async () => {
+    const client = newClient()
+    let second: ReturnType<typeof follow> | undefined
+    publish(1, 2, 3)
+    const first = follow(client, { recent: 3, message: () => (second ??= follow(client)) })
+    await later(0)
+    publish(4)
+    await later(0)
+    expect(first.told).toEqual(['subscribed', 1, 2, 3, 4])
+    expect(second?.told).toEqual(['subscribed', 4])
+  })
+
+  test('with `since`, while the subscription of another is asked for, gets what came after it', async () => {
+    const client = newClient()
+    client.connect()
+    await later(0)
+    const [from] = publish(1, 2, 3)
+    server.latency = 10
+    const plain = follow(client)
+    await later(1)
+    const since = follow(client, { since: from as Position })
+    await later(100)
+    publish(4)
+    await later(100)
+    expect(plain.told).toEqual(['subscribed', 4])
+    expect(since.told).toEqual(['subscribed', 2, 3, 4])
+  })
+
+  test('with `since`, while the subscription comes back, gets what came after it', async () => {
+    const client = newClient()
+    const [from] = publish(1, 2, 3)
+    const plain = follow(client)
+    await later(0)
+    server.drop()
+    publish(4, 5)
+    const since = follow(client, { since: from as Position })
+    await later(2_000)
+    expect(plain.told).toEqual(['subscribed', 'recovered true', 4, 5])
+    expect(since.told).toEqual(['subscribed', 2, 3, 4, 5])
+  })
+
+  test.each([1, 3, 9])('with `recent: %i` misses nothing that comes while it reads', async recent => {
+    const client = newClient()
+    publish(1, 2, 3)
+    follow(client)
+    await later(0)
+    server.latency = 10
+    const { told } = follow(client, { recent })
+    await later(5)
+    publish(4, 5) // before the server has the question
+    await later(10)
+    publish(6) // before its answer arrives
+    await later(100)
+    publish(7)
+    await later(100)
+    const all = [1, 2, 3, 4, 5, 6, 7]
+    expect(told).toEqual(['subscribed', ...all.slice(all.indexOf(told[1] as number))])
+    expect(told[1]).toBe(recent === 9 ? 1 : told[1])
+    expect(told[1]).toBeLessThanOrEqual(4)
+  })
+
+  test('and may not read the history hears of the gap before anything newer', async () => {
+    const client = newClient()
+    const [from] = publish(1, 2, 3)
+    follow(client)
+    await later(0)
+    server.refuse('history', { code: 'denied' }, 1)
+    server.latency = 10
+    const { told } = follow(client, { since: from as Position })
+    await later(5)
+    publish(4)
+    await later(100)
+    publish(5)
+    await later(100)
+    expect(told).toEqual(['subscribed', 'gap overflow', 4, 5])
+  })
+})
+
+describe('resync', () => {
+  test('messages up to the position that it returns are skipped, those that come later too', async () => {
+    const client = newClient()
+    publish(1)
+    server.latency = 10
+    const { told } = follow(client, { resync: () => ({ epoch: 'epoch1', offset: 3 }) })
+    await later(100)
+    publish(2, 3, 4)
+    await later(100)
+    expect(told).toEqual(['subscribed', 4])
+  })
+
+  test('a position of another epoch skips nothing', async () => {
+    const client = newClient()
+    let loaded: (at: Position) => void = () => {}
+    const { told } = follow(client, { resync: () => new Promise<Position>(resolve => (loaded = resolve)) })
+    await later(0)
+    publish(1, 2)
+    await later(0)
+    loaded({ epoch: 'epoch9', offset: 7 })
+    publish(3)
+    await later(0)
+    expect(told).toEqual(['subscribed', 1, 2, 3])
+  })
+
+  test('one that waits to be repeated leaves no timer', async () => {
+    const client = newClient()
+    const { unsubscribe } = follow(client, { resync: () => Promise.reject(new Error('no')) })
+    await later(0)
+    unsubscribe()
+    follow(client, { resync: () => Promise.reject(new Error('no')) })
+    await later(0)
+  })
+})
+
+test('components that leave while the client is closed leave no timer', async () => {
+  const client = newClient()
+  const subscription = client.channel('c').subscribe({ ended: () => subscription.unsubscribe() })
+  const next = client.channel('c').messages().next()
+  await later(0)
+  client.close()
+  await expect(next).resolves.toMatchObject({ done: true })
+})
+
+test('a loop over an unsubscribed channel leaves what others know', async () => {
+  const client = newClient()
+  const one = follow(client)
+  const other = follow(client)
+  await later(0)
+  one.unsubscribe()
+  publish(1)
+  await later(5_000)
+  publish(2)
+  await later(0)
+  expect(one.told).toEqual(['subscribed'])
+  expect(other.told).toEqual(['subscribed', 1, 2])
+})
+
+test('where the server has subscribed the client, a component with other options loses nothing', async () => {
+  const client = newClient()
+  client.connect()
+  await later(0)
+  const [me] = server.clients
+  server.subscribe(me!.client, 'c')
+  await later(0)
+  const first = follow(client, { presence: () => {} }) // the subscription begins anew with its options, and is its own
+  await later(0)
+  server.latency = 10
+  const second = follow(client, { recent: 2 })
+  first.unsubscribe()
+  const third = follow(client, { presence: () => {} })
+  for (let i = 1; i <= 20; i++) {
+    publish(i)
+    await later(3)
+  }
+  await later(500)
+  for (const { told } of [second, third]) {
+    const numbers = told.filter(it => typeof it === 'number')
+    expect(numbers).toEqual(Array.from({ length: 20 }, (_, i) => i + 1).slice(-numbers.length))
+    expect(numbers.length).toBeGreaterThanOrEqual(19)
+  }
+})
+
+describe('presence', () => {
+  test('an entry that another one overtakes is settled with it', async () => {
+    const client = newClient()
+    const channel = client.channel('c')
+    client.connect()
+    await later(0)
+    server.latency = 10
+    const [one, other] = [channel.enter(1), channel.enter(2)]
+    await later(200)
+    await expect(one.ready).resolves.toBeUndefined()
+    await expect(other.ready).resolves.toBeUndefined()
+    expect(server.channel('c').members).toMatchObject([{ data: 2 }])
+    other.leave()
+    await later(200)
+    expect(server.channel('c').members).toMatchObject([{ data: 1 }])
+  })
+
+  test('where the newest entry is refused, the one before stands', async () => {
+    const client = newClient()
+    const one = client.channel('c').enter(1)
+    await later(0)
+    server.refuse('presence_set', { code: 'invalid_data' }, 1)
+    const other = client.channel('c').enter(2)
+    await later(0)
+    await expect(one.ready).resolves.toBeUndefined()
+    await expect(other.ready).rejects.toMatchObject({ code: 'invalid_data' })
+    expect(server.channel('c').members).toMatchObject([{ data: 1 }])
+  })
+
+  test('an entry that crosses the end of the subscription is entered again', async () => {
+    const client = newClient()
+    follow(client)
+    await later(0)
+    server.latency = 10
+    server.unsubscribe(server.clients[0]!.client, 'c', { code: 'unavailable' })
+    const entry = client.channel('c').enter('me')
+    await later(5_000)
+    await expect(entry.ready).resolves.toBeUndefined()
+    expect(server.channel('c').members).toMatchObject([{ data: 'me' }])
+  })
+
+  test('a list that is to be asked for again leaves no timer', async () => {
+    const client = newClient()
+    server.refuse('presence', { code: 'unavailable' })
+    follow(client, { presence: () => {} })
+    await later(0)
+  })
+})
