@@ -32,7 +32,9 @@ function fits(pattern: unknown, found: unknown, words: Map<string, unknown>): bo
     return words.get(pattern) === found
   }
   if (Array.isArray(pattern))
-    return Array.isArray(found) && found.length === pattern.length && pattern.every((it, i) => fits(it, found[i], words))
+    return (
+      Array.isArray(found) && found.length === pattern.length && pattern.every((it, i) => fits(it, found[i], words))
+    )
   if (typeof pattern !== 'object' || pattern === null) return pattern === found
   if (typeof found !== 'object' || found === null) return false
   const [promised, got] = [pattern as Record<string, unknown>, found as Record<string, unknown>]
