@@ -1,16 +1,25 @@
-// The size that an application pays for @fanfare/client: bundled and minified by esbuild, gzipped, and its limit.
+// The size that an application pays for the package in the current folder: bundled and minified by esbuild, gzipped.
 //
-// Run in packages/client after the build. The first row has a limit, and a larger one fails. The others are for
-// information.
+// Run after the build. A row with a limit fails beyond it; the others are for information. React and @fanfare/client
+// are not part of @fanfare/react's sizes.
 
+import { readFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 import { build } from 'esbuild'
 
-const ROWS = [
-  { name: 'core', code: `import { createClient } from '@fanfare/client'; console.log(createClient)`, max: 15 * 1024 },
-  { name: 'sse', code: `import { SSEClient } from '@fanfare/client/sse'; console.log(SSEClient)` },
-  { name: 'batcher', code: `import { MessageBatcher } from '@fanfare/client/batcher'; console.log(MessageBatcher)` },
-]
+const ALL_ROWS = {
+  '@fanfare/client': [
+    { name: 'core', code: `import { createClient } from '@fanfare/client'; console.log(createClient)`, max: 15 * 1024 },
+    { name: 'sse', code: `import { SSEClient } from '@fanfare/client/sse'; console.log(SSEClient)` },
+    { name: 'batcher', code: `import { MessageBatcher } from '@fanfare/client/batcher'; console.log(MessageBatcher)` },
+  ],
+  '@fanfare/react': [
+    { name: 'hooks', code: `import { createHooks } from '@fanfare/react'; console.log(createHooks())`, max: 6 * 1024 },
+    { name: 'useWebSocket', code: `import { useWebSocket } from '@fanfare/react'; console.log(useWebSocket)` },
+  ],
+}
+const { name: PACKAGE, peerDependencies = {} } = JSON.parse(readFileSync('package.json', 'utf8'))
+const ROWS = ALL_ROWS[PACKAGE]
 
 let tooLarge = false
 for (const { name, code, max } of ROWS) {
@@ -19,6 +28,7 @@ for (const { name, code, max } of ROWS) {
     bundle: true,
     minify: true,
     write: false,
+    external: Object.keys(peerDependencies),
     format: 'esm',
     target: 'es2022',
     logLevel: 'error',
@@ -30,6 +40,6 @@ for (const { name, code, max } of ROWS) {
   console.log(`${name}: ${gzipped} bytes gzipped (${minified.length} minified)${limit}`)
 }
 if (tooLarge) {
-  console.error('@fanfare/client has become too large')
+  console.error(PACKAGE + ' has become too large')
   process.exit(1)
 }

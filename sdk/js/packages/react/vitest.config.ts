@@ -21,6 +21,8 @@ const project = (name: string, alias: { find: RegExp, replacement: string }[]) =
     name,
     include: ['test/**/*.test.{ts,tsx}'],
     testTimeout: 30_000,
+    // Vite makes addresses of the page out of `import.meta.url`: that of the binary is made here.
+    env: { FANFARE_BIN: process.env.FANFARE_BIN ?? at('../../../../target/debug/fanfare') },
     restoreMocks: true,
     unstubGlobals: true,
   },
