@@ -79,6 +79,6 @@ test.each(both)('a server renders, the browser takes over ($strict)', async opti
 
 test('the package says that it is for the browser', () => {
   const source = readFileSync('src/index.ts', 'utf8')
-  expect(source).toMatch(/^\/\*\*[^/]*\*\/\n'use client'\n/) // only a comment before it
+  expect(source).toMatch(/^\/\*\*.*?\*\/\n'use client'\n/s) // only a comment before it
   page = new Page()
 })
