@@ -293,6 +293,7 @@ export class Core {
 
   /** A message whose data fits the schema of its event; the others are reported. */
   checked<M extends Message>(channel: string, message: M): M | undefined {
+    if (!this.#options.schemas) return message
     const checked = this.#check(channel, 'events', message.event, message.data)
     if (!(checked instanceof FanfareError))
       return checked.data === message.data ? message : { ...message, data: checked.data }
@@ -429,6 +430,8 @@ export class Core {
   }
 
   #message(message: ServerMessage): void {
+    // Nearly all that comes, and never an answer.
+    if (message.type === 'message') return this.#channels.get(message.channel)?.remote.push(message)
     if (this.calls.reply(message)) return
     switch (message.type) {
       case 'ping':

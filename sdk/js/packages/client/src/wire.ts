@@ -159,6 +159,8 @@ export function decode(text: unknown): ServerMessage[] {
 
 /** The same for a value that is parsed already: a message, or an array of messages. */
 export function check(value: unknown, text: unknown = ''): ServerMessage[] {
+  const { type, channel, offset } = (value ?? {}) as { type?: unknown; channel?: unknown; offset?: unknown }
+  if (type === 'message' && typeof channel === 'string' && typeof offset === 'number') return [value as ServerMessage]
   const list = Array.isArray(value) ? value : [value]
   for (const message of list) {
     const type = (message as { type?: unknown } | null)?.type
