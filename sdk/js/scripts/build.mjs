@@ -1,4 +1,4 @@
-// Builds the package in the current folder: src/ → dist/esm and dist/cjs, each with types.
+// Builds the package in the current folder: src/ → dist/esm and dist/cjs, each with types; and the licences.
 //
 // One output file for each source file, so that a bundler takes only what is used, and a class is the same one through
 // every sub-path of the package. `package.json` in each folder says which kind of module it holds: file names and
@@ -34,6 +34,7 @@ const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/pack
 // Without `paths`: the types of a sibling package are those it ships.
 const options = ['--noEmit', 'false', '--emitDeclarationOnly', '--declaration', '--rootDir', 'src', '--paths', 'null']
 execFileSync(process.execPath, [tsc, '--project', '.', ...options, '--outDir', 'dist/esm'], { stdio: 'inherit' })
+for (const name of ['LICENSE-MIT', 'LICENSE-APACHE']) cpSync(join('../../../..', name), join('dist', name))
 cpSync('dist/esm', 'dist/cjs', { recursive: true, filter: path => !/\.js(on)?$/.test(path) })
 
 const { main, module, types, exports } = manifest
