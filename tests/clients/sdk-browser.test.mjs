@@ -7,10 +7,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, afterEach, before, describe, test } from 'node:test'
-import WebSocket from 'ws'
 import { openBareTab, watch } from './support/browser.mjs'
 import { startProxy } from './support/proxy.mjs'
 import { serveApp } from './support/react-page.mjs'
+import { flood } from './support/sdk-flood.mjs'
 import { bundleSdk } from './support/sdk-page.mjs'
 import { browser, server, share } from './support/shared.mjs'
 import { startServer } from './support/server.mjs'
@@ -285,33 +285,6 @@ describe('a flood', options, () => {
   const RATE = 1_000
   const SECONDS = 4
 
-  /** A native client that publishes `count` numbers, so many a second, from `first` on. */
-  async function flood(channel, first, count) {
-    const socket = new WebSocket(`${server.ws}v1/ws`, 'fanfare.v1')
-    await once(socket, 'open')
-    socket.send(JSON.stringify({ type: 'connect', id: 0 }))
-    let sent = 0
-    await new Promise((resolve, reject) => {
-      const began = performance.now()
-      const step = () => {
-        const due = Math.min(count, Math.ceil(((performance.now() - began) / 1000) * RATE))
-        for (; sent < due; sent++) {
-          const id = sent === count - 1 ? { id: 1 } : {}
-          socket.send(JSON.stringify({ type: 'publish', ...id, channel, data: { number: first + sent, text: 'x'.repeat(100) } }))
-        }
-        if (sent === count) clearInterval(timer)
-      }
-      const timer = setInterval(step, 5)
-      socket.on('message', text => {
-        const message = JSON.parse(text)
-        if (message.type === 'error') reject(new Error(message.message))
-        if (message.type === 'published') resolve()
-      })
-      socket.on('error', reject)
-    })
-    socket.close()
-  }
-
   test('of 1,000 messages a second loses nothing, and leaves no memory behind', async t => {
     const channel = freshChannel()
     const page = await open('reader')
@@ -341,7 +314,7 @@ describe('a flood', options, () => {
       return (await devtools.send('Runtime.getHeapUsage')).usedSize
     }
     const run = async (first, count) => {
-      await flood(channel, first, count)
+      await flood(server, channel, first, count)
       await page.waitForFunction(next => flood.next === next, first + count)
     }
     await run(0, RATE) // compiled, and its buffers grown

@@ -50,12 +50,12 @@ export async function bundle(entry, serverHost, { steady = false } = {}) {
   return result.outputFiles[0].text
 }
 
-/** An application's own web server, on another port than Fanfare's. */
-export async function serveApp(script) {
+/** An application's own web server, on another port than Fanfare's. `body`: the HTML before the script. */
+export async function serveApp(script, body = '<div id="root"></div>') {
   const server = createServer((request, response) => {
     const isScript = request.url === '/app.js'
     response.writeHead(request.url === '/favicon.ico' ? 204 : 200, { 'Content-Type': isScript ? 'text/javascript; charset=utf-8' : 'text/html; charset=utf-8' })
-    response.end(isScript ? script : request.url === '/favicon.ico' ? '' : '<!doctype html><title>app</title><div id="root"></div><script src="/app.js"></script>')
+    response.end(isScript ? script : request.url === '/favicon.ico' ? '' : `<!doctype html><title>app</title>${body}<script src="/app.js"></script>`)
   })
   await new Promise(resolve => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address()

@@ -9,10 +9,13 @@ import { fileURLToPath } from 'node:url'
 const at = path => fileURLToPath(new URL(path, import.meta.url))
 const SDK = at('../../../sdk/js/packages')
 
-/** `entry`: a file, or `{ contents }` of a module. `mode`: that of React; a strict tree mounts twice in `development`. */
-export async function bundleSdk(entry = at('sdk-entry.mjs'), { mode = 'production' } = {}) {
+/**
+ * `entry`: a file of this folder, or `{ contents }` of a module. `mode`: that of React; a strict tree mounts twice in
+ * `development`. `more`: other options of esbuild.
+ */
+export async function bundleSdk(entry = 'sdk-entry.mjs', { mode = 'production', ...more } = {}) {
   const source = typeof entry === 'string'
-    ? { entryPoints: [entry] }
+    ? { entryPoints: [at(entry)] }
     : { stdin: { loader: 'tsx', resolveDir: at('..'), sourcefile: 'entry.tsx', ...entry } }
   const result = await build({
     ...source,
@@ -32,6 +35,7 @@ export async function bundleSdk(entry = at('sdk-entry.mjs'), { mode = 'productio
     },
     define: { 'process.env.NODE_ENV': JSON.stringify(mode) },
     logLevel: 'warning',
+    ...more,
   })
   return result.outputFiles[0].text
 }
