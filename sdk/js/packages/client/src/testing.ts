@@ -18,6 +18,7 @@
 import { createClient, type Client, type ClientOptions } from './client.js'
 import { defaultEnv, type Env } from './env.js'
 import type { FakeError } from './testing/errors.js'
+import { fetchOf } from './testing/http.js'
 import { type Refusal, type RpcHandler, Server, type ServerOptions, type Who } from './testing/server.js'
 import { type FakeSocket, type Net, socketsOf } from './testing/socket.js'
 import type { AppTypes, Member, Position } from './types.js'
@@ -123,7 +124,7 @@ export function createFakeServer(options: FakeServerOptions = {}): FakeServer {
     ...options.env,
     random: options.env?.random ?? randomOf(1),
     WebSocket: socketsOf(server, clock, net, sockets),
-    fetch: undefined,
+    fetch: fetchOf(server, clock, net),
     watch: undefined,
   }
   return {

@@ -32,6 +32,25 @@ const REASONS: Record<number, string> = {
   4505: 'left',
 }
 
+const STATUS: Record<number, string> = {
+  401: 'not_connected unauthorized token_expired',
+  403: 'denied',
+  404: 'no_rule not_found',
+  409: 'already_connected not_subscribed already_subscribed key_conflict out_of_order',
+  413: 'too_large',
+  422: 'invalid_data',
+  429: 'limit_exceeded too_many_connections rate_limited',
+  500: 'internal',
+  503: 'unknown unavailable overloaded hook_unavailable',
+  504: 'timeout',
+}
+
+/** The status of a request that is refused so. */
+export function statusOf(code: string): number {
+  const found = Object.entries(STATUS).find(([, codes]) => codes.split(' ').includes(code))
+  return found ? Number(found[0]) : 400
+}
+
 export function reasonOf(code: number): string {
   return REASONS[code] ?? 'closed'
 }

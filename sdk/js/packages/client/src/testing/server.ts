@@ -192,9 +192,11 @@ export class Server {
 
   // What connections bring.
 
-  open(peer: Peer): Connection {
+  /** `pings`: there are heartbeats. A client that polls has none. */
+  open(peer: Peer, pings = true): Connection {
     const { setTimeout } = this.#clock
     const connection: Connection = {
+      pings,
       n: ++this.#connections,
       peer,
       session: undefined,
@@ -557,7 +559,7 @@ export class Server {
 
   #beat(connection: Connection): void {
     const { ping = 25_000 } = this.options
-    if (ping <= 0) return
+    if (ping <= 0 || !connection.pings) return
     connection.timer = this.#clock.setTimeout(() => {
       if (!connection.heard) return this.#end(connection, 4001)
       connection.heard = false

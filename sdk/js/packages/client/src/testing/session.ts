@@ -55,6 +55,7 @@ export interface Session {
 export interface Connection {
   readonly n: number
   readonly peer: Peer
+  readonly pings: boolean
   session: Session | undefined
   over: boolean
   /** Something came since the last ping. */

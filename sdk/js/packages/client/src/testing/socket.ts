@@ -21,7 +21,7 @@ export interface Net {
 }
 
 /** One direction. */
-class Pipe {
+export class Pipe {
   readonly #clock: Clock
   readonly #net: Net
   readonly #waiting: (() => void)[] = []

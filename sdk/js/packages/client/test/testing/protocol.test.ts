@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import type { SocketLike } from '../../src/env.js'
+import type { ResponseLike, SocketLike } from '../../src/env.js'
 import { createFakeServer, type FakeError, type Identity } from '../../src/testing.js'
 
 const PAGE = readFileSync(new URL('../../../../../../docs/protocol.md', import.meta.url), 'utf8')
@@ -91,5 +91,73 @@ test.each(named)('the transcript at %s', async (_, lines) => {
   await server.settled()
   for (const { got } of peers.values())
     for (const text of got) expect(text, 'the transcript leaves this out').toContain('"moved"')
+  server.close()
+})
+
+/** The transcripts of streams, polls and sends. Those of `/events` are of another protocol. */
+function httpTranscripts(): [string, { text: string; number: number }[]][] {
+  const all: [string, { text: string; number: number }[]][] = []
+  let block: { text: string; number: number }[] | undefined
+  for (const [index, line] of PAGE.split('\n').entries()) {
+    if (line === '```http') block = []
+    else if (line === '```' && block) {
+      if (!block.some(({ text }) => text.includes('/events'))) all.push([`line ${block[0]?.number}`, block])
+      block = undefined
+    } else block?.push({ text: line, number: index + 1 })
+  }
+  return all
+}
+
+test('the page has transcripts of HTTP', () => expect(httpTranscripts()).toHaveLength(2))
+
+test.each(httpTranscripts())('the transcript of HTTP at %s', async (_, lines) => {
+  const server = createFakeServer({ identify })
+  const words = new Map<string, unknown>()
+  const utf8 = new TextDecoder()
+  let answer: ResponseLike | undefined
+  /** Lines of the answer: what has come until now. */
+  let found: string[] = []
+  let end = () => {}
+  const take = async (response: ResponseLike) => {
+    const reader = response.body!.getReader()
+    const mine = (found = [])
+    end = () => void reader.cancel()
+    for (let rest = ''; ; ) {
+      const { done, value } = await reader.read()
+      if (done) return void mine.push(...([rest] as never[]))
+      const all = (rest + utf8.decode(value)).split('\n')
+      rest = all.pop() ?? ''
+      mine.push(...(all as never[]))
+    }
+  }
+  for (const { text: line, number } of lines) {
+    const [, mark, text = ''] = /^([><=])(?: (.*))?$/.exec(line) ?? []
+    await server.settled()
+    if (mark === '=') {
+      const [, channel = '', data = ''] = /^publish (\S+) (.*)$/.exec(text) ?? []
+      server.publish(channel, JSON.parse(data))
+    } else if (mark === '>') {
+      let filled = text
+      for (const [word, value] of words) filled = filled.replaceAll(`"${word}"`, JSON.stringify(value))
+      const [, method = '', path = '', body] = /^(\w+) (\S+?connect=.*|\S+)(?: (.*))?$/.exec(filled) ?? []
+      end() // each request ends the one before
+      const request = { method, headers: {}, ...(body !== undefined && { body }) }
+      answer = await server.env.fetch!(server.url + path, request)
+      void take(answer)
+    } else if (/^\d{3} /.test(text)) {
+      const type = answer?.headers.get('content-type')
+      expect(`${answer?.status} ${type}`.replace('text/plain', 'text/plain; charset=utf-8')).toBe(text)
+    } else {
+      await server.settled()
+      const got = found.shift()
+      const prefix = text.startsWith('data: ') ? 'data: ' : ''
+      if (text === '') expect(got, `docs/protocol.md:${number}`).toBe('')
+      else {
+        const value: unknown = JSON.parse((got ?? 'null').slice(prefix.length))
+        expect(fits(parsed(text.slice(prefix.length)), value, words), `docs/protocol.md:${number}\n${got}`).toBe(true)
+      }
+    }
+  }
+  end()
   server.close()
 })
