@@ -170,6 +170,7 @@ export class Local {
   }
 
   #begin(): number {
+    this.#host.env.clearTimeout(this.#timer)
     this.#kept = this.#kept ?? []
     return ++this.#load
   }

@@ -12,6 +12,8 @@ import { type Command, decode, type ServerMessage } from './wire.js'
 
 const PROTOCOL = 'fanfare.v1'
 const NONE: ReadonlySet<number> = new Set()
+/** After this code the server keeps the session for its grace; 1000 would say that we leave. */
+const LEAVES_NOT = 3008
 
 /** A wire over `env.WebSocket`, which must be there. */
 export function openWebSocket(env: Env, url: string, events: WireEvents): Wire {
@@ -54,7 +56,7 @@ export function openWebSocket(env: Env, url: string, events: WireEvents): Wire {
         try {
           messages = decode(event.data)
         } catch (thrown) {
-          drop()?.close(1000)
+          drop()?.close(LEAVES_NOT)
           return events.closed({ kind: 'nonsense', message: textOf(thrown) })
         }
         events.messages(messages)
@@ -69,10 +71,9 @@ export function openWebSocket(env: Env, url: string, events: WireEvents): Wire {
     backlog: () => socket?.bufferedAmount ?? 0,
     unsent: () => NONE,
     close(leave) {
-      // Without a code of ours the server keeps the session for its grace; 1000 says that we leave.
       const dropped = drop()
       try {
-        dropped?.close(leave ? 1000 : 3008)
+        dropped?.close(leave ? 1000 : LEAVES_NOT)
       } catch {
         // some implementations refuse to close a socket that is connecting
       }

@@ -9,7 +9,7 @@ const clients: Client[] = []
 
 beforeEach(() => {
   vi.useFakeTimers()
-  server = createFakeServer()
+  server = createFakeServer({ history: 10_000 })
 })
 
 afterEach(async () => {
@@ -149,6 +149,23 @@ describe('resync', () => {
     expect(told).toEqual(['subscribed', 1, 2, 3])
   })
 
+  test('where more comes than is kept while it loads, it loads again, and nothing is left out', async () => {
+    const client = newClient()
+    const loads: ((at?: Position) => void)[] = []
+    const { told } = follow(client, { resync: () => new Promise<Position | void>(resolve => loads.push(resolve)) })
+    await later(0)
+    for (let i = 1; i <= 1_200; i++) publish(i)
+    await later(0)
+    const { position } = server.channel('c')
+    loads[0]!()
+    await later(0)
+    expect(loads).toHaveLength(2)
+    publish(1_201)
+    loads[1]!(position)
+    await later(0)
+    expect(told).toEqual(['subscribed', 1_201])
+  })
+
   test('one that waits to be repeated leaves no timer', async () => {
     const client = newClient()
     const { unsubscribe } = follow(client, { resync: () => Promise.reject(new Error('no')) })
@@ -156,7 +173,28 @@ describe('resync', () => {
     unsubscribe()
     follow(client, { resync: () => Promise.reject(new Error('no')) })
     await later(0)
+    server.gap('c', { reset: true }) // it loads anew, and fails again
+    await later(0)
   })
+})
+
+test('a reader of `messages()` that is slow keeps 1,024 of them, and reads on from the history', async () => {
+  const client = newClient()
+  const reader = client.channel('c').messages()
+  await later(0)
+  for (let i = 1; i <= 3_000; i++) server.publish('c', i)
+  await later(0)
+  server.forget('c', 1_976) // what is buffered is the client's own
+  const read: unknown[] = []
+  for (let i = 1; i <= 3_000; i++) {
+    const next = reader.next()
+    await later(0)
+    read.push((await next).value?.data)
+  }
+  expect(read).toEqual(Array.from({ length: 3_000 }, (_, i) => i + 1))
+  const asked = server.received.filter(({ command }) => command.type === 'history')
+  expect(asked[0]!.command).toMatchObject({ since: { offset: 1_024 } })
+  await reader.return()
 })
 
 test('components that leave while the client is closed leave no timer', async () => {

@@ -18,11 +18,14 @@ function against(text: string) {
     send() {
       queueMicrotask(() => this.onmessage?.({ data: text }))
     }
-    close() {}
+    close(code: number) {
+      closed.push(code)
+    }
   }
+  const closed: number[] = []
   const client = createClient({ url: 'http://localhost', transports: ['websocket'], env: { WebSocket } })
   client.connect()
-  return client
+  return { client, closed }
 }
 
 test.each([
@@ -31,9 +34,10 @@ test.each([
   ['no message', '[null]', /a message needs a type/],
   ['wrong types', '{"type":"connected","client":7,"ping":25000}', /`client` of `connected` is wrong/],
 ])('%s is the reason `protocol`', async (_, text, message) => {
-  const client = against(text)
+  const { client, closed } = against(text)
   await vi.waitUntil(() => client.state.name === 'disconnected')
   const reason = { code: 'protocol', message: expect.stringMatching(message) as string }
   expect(client.state).toMatchObject({ reason })
+  expect(closed).toEqual([3008]) // with 1000 the session would be over, for what a proxy has said
   client.close()
 })
