@@ -3,6 +3,7 @@
 // A seed that fails is run again by `npm run simulate -- --seed N`, which prints everything that happens in it.
 
 import { expect, test } from 'vitest'
+import { planted, SLIPS } from './planted.mjs'
 import { simulate } from './world.js'
 
 const SEEDS = 250
@@ -36,4 +37,11 @@ test('everything that is judged has happened', () => {
 
 test('a seed gives the same run each time', async () => {
   expect(await simulate(7, true)).toEqual(await simulate(7, true))
+})
+
+// `npm run planted` finds each of them by a seed or a test.
+test.each(Object.keys(SLIPS))('the slip %s can be planted', name => {
+  const slip = SLIPS[name]!
+  expect(planted(slip)).not.toBe('')
+  expect(slip.to).not.toBe(slip.from)
 })

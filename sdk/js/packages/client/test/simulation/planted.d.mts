@@ -1,0 +1,9 @@
+export interface Slip {
+  file: string
+  from: string
+  to: string
+  test?: string
+}
+
+export const SLIPS: Record<string, Slip>
+export function planted(slip: Slip): string
