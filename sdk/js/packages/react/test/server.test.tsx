@@ -54,6 +54,12 @@ function open(children: ReactNode) {
   return { until, click, client, render: page }
 }
 
+interface History {
+  epoch: string
+  offset: number
+  publications: { offset: number; data: unknown; ts: number }[]
+}
+
 function Chat({ me, name }: { me: string; name: string }) {
   const { messages, status } = useMessages(name, { recent: 50 })
   const pending = usePending(name)
@@ -88,6 +94,23 @@ test('two pages chat and see each other', async () => {
   await b.until(text => expect(text).toContain('[A] 0'))
   b.render(null)
   await a.until(text => expect(text).toContain('[A]'))
+})
+
+test('a list goes on behind the history that a server rendered', async () => {
+  const name = 'chat:rendered'
+  for (const data of [1, 2]) await api(server, 'publish', { channel: name, data })
+  // As docs/react.md reads it.
+  const { epoch, offset, publications } = (await api(server, 'history', { channel: name, limit: 50 })) as History
+  const messages = publications.map(({ offset, data, ts }) => {
+    return { channel: name, event: 'message', data, ts, position: { epoch, offset } }
+  })
+  const initial = { messages, position: { epoch, offset } }
+  await api(server, 'publish', { channel: name, data: 3 })
+  const List = () => <p>{useMessages(name, { initial }).messages.map(({ data }) => String(data)).join(',')}</p>
+  const a = open(<List />)
+  await a.until(text => expect(text).toBe('1,2,3'))
+  await api(server, 'publish', { channel: name, data: 4 })
+  await a.until(text => expect(text).toBe('1,2,3,4'))
 })
 
 test('a server that crashed and came back is found again', async () => {
