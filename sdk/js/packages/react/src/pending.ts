@@ -5,7 +5,7 @@
  * A failed one stays until it is tried again or dismissed. Entries are found again by the idempotency key.
  */
 
-import type { FanfareError, PublishOptions, Published } from '@fanfare/client'
+import type { FanfareError, PendingPublish, PublishOptions, Published } from '@fanfare/client'
 import { useCallback } from 'react'
 import { channelOf, keyOf } from './channel-store.js'
 import { useRegistry } from './context.js'
@@ -28,7 +28,9 @@ export class PendingStore extends Store<readonly PendingMessage[]> {
   readonly #name: string
   readonly #entries = new Map<string, PendingMessage>()
   readonly #waits = new Map<string, () => void>()
+  #others: readonly PendingMessage[] = []
   #feeds = 0
+  #off: () => void = () => {}
 
   constructor(registry: Registry, name: string) {
     super(registry, NONE)
@@ -39,6 +41,8 @@ export class PendingStore extends Store<readonly PendingMessage[]> {
     const { client } = this.registry
     const key = options.key ?? randomKey()
     const sent = { ...options, key }
+    const channel = channelOf(client, this.#name)
+    if (this.#entries.get(key)?.state === 'pending') return channel.publish(data as never, sent) // which refuses it
     // As it is now: the caller may change it, and an entry may be tried again.
     const kept = copyOf(data)
     const entry: Entry = { key, event: options.event ?? 'message', data: kept, state: 'pending', since: Date.now() }
@@ -53,7 +57,7 @@ export class PendingStore extends Store<readonly PendingMessage[]> {
     const set = (change: Partial<Entry>) => this.#set({ ...entry, ...change, ...actions })
     set({})
     const isOurs = () => this.#entries.get(key)?.state === 'pending'
-    const promise = channelOf(client, this.#name).publish(kept as never, sent)
+    const promise = channel.publish(kept as never, sent)
     promise.then(
       ({ duplicate }) => {
         if (!isOurs()) return
@@ -87,14 +91,33 @@ export class PendingStore extends Store<readonly PendingMessage[]> {
     if (this.#entries.has(key)) this.#remove(key)
   }
 
-  protected override open(): void {}
-  protected override close(): void {}
+  protected override open(): void {
+    this.#off = this.registry.client.on('outbox', pending => this.#foreign(pending))
+    this.#foreign(this.registry.client.pending())
+  }
+
+  protected override close(): void {
+    this.#off()
+    this.#others = []
+  }
+
   protected override keeps(): boolean {
     return this.#entries.size > 0 || this.#feeds > 0
   }
 
   protected override build(): readonly PendingMessage[] {
-    return this.#entries.size ? [...this.#entries.values()] : NONE
+    const all = [...this.#others, ...this.#entries.values()]
+    return all.length ? all : NONE
+  }
+
+  /** Those that this store did not publish: of the page before, where the outbox has a storage, and by the client. */
+  #foreign(pending: readonly PendingPublish[]): void {
+    const mine = pending.filter(entry => entry.channel === this.#name && !this.#entries.has(entry.key))
+    if (mine.length === 0 && this.#others.length === 0) return
+    this.#others = mine.map(({ key, event = 'message', data, since }) => {
+      return { key, event, data, since, state: 'pending', retry: () => {}, dismiss: () => {} }
+    })
+    this.mark()
   }
 
   #set(entry: PendingMessage): void {

@@ -59,13 +59,16 @@ class SignalsStore extends ChannelStore<readonly Signal[]> {
     this.mark()
   }
 
+  /** When the oldest is over. */
   #expireLater(): void {
+    const [oldest] = this.#signals.values()
     this.#cancel()
-    this.#cancel = later(this.#keep, () => {
+    if (!oldest) return
+    this.#cancel = later(Math.max(1, oldest.until - Date.now()), () => {
       const now = Date.now()
       for (const [key, { until }] of this.#signals) if (until <= now) this.#signals.delete(key)
       this.mark()
-      if (this.#signals.size) this.#expireLater()
+      this.#expireLater()
     })
   }
 }

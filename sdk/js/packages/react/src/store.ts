@@ -42,11 +42,6 @@ export class Registry {
     return store
   }
 
-  /** The number of stores: for tests of what stays behind. */
-  get size(): number {
-    return this.#stores.size
-  }
-
   /** The store has changed: its components learn of it with the next frame. */
   mark(store: Store<unknown>): void {
     const first = this.#changed.size === 0

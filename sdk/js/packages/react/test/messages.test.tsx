@@ -3,7 +3,7 @@
 
 import type { Message } from '@fanfare/client'
 import { afterEach, expect, test, vi } from 'vitest'
-import { type Messages, shallowEqual, useMessages, usePending, usePublish } from '../src/index.js'
+import { type Messages, type PendingMessage, shallowEqual, useMessages, usePending, usePublish } from '../src/index.js'
 import { Page } from './support/page.js'
 
 let page: Page
@@ -310,4 +310,30 @@ test('without a list, a publication is gone when it is stored', async () => {
   expect(pending).toMatchObject([{ data: 1, state: 'pending', event: 'message' }])
   await page.frame(() => page.server.hold?.shift()?.())
   expect(pending).toEqual([])
+})
+
+test('what the client has in its outbox is pending too, and a key that waits is refused without harm', async () => {
+  fresh()
+  let pending: readonly PendingMessage[] = []
+  let publish: ReturnType<typeof usePublish<string>> | undefined
+  function Component() {
+    pending = usePending('chat:b')
+    publish = usePublish('chat:b')
+    return null
+  }
+  page.server.hold = []
+  const sent = page.client.channel('chat:b').publish('by the client')
+  void page.client.channel('chat:other').publish('elsewhere')
+  await page.render(<Component />)
+  await page.frame(() => void publish?.('by the hook', { key: 'k' }))
+  const datas = () => pending.map(({ data, state }) => `${data} ${state}`)
+  expect(datas()).toEqual(['by the client pending', 'by the hook pending'])
+  await expect(publish?.('again', { key: 'k' })).rejects.toMatchObject({ code: 'bad_argument' })
+  await page.frame()
+  expect(datas()).toEqual(['by the client pending', 'by the hook pending'])
+  await page.frame(() => page.server.hold?.splice(0).forEach(answer => answer()))
+  await sent
+  expect(datas()).toEqual(['by the hook pending'])
+  await page.frame(() => page.server.hold?.splice(0).forEach(answer => answer()))
+  expect(datas()).toEqual([])
 })
