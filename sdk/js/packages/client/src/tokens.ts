@@ -111,7 +111,9 @@ export class Tokens {
   }
 
   /** The connection is gone. */
+  /** A connection, or an attempt, is over: from now on the token may be too old. */
   stop(): void {
+    this.#fresh = false
     this.#env.clearTimeout(this.#timer)
   }
 

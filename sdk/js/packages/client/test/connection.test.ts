@@ -172,6 +172,28 @@ describe('the token function', () => {
     expect(names()).toEqual(['connecting', 'connected'])
   })
 
+  test('one that has expired before the server could be reached is asked for anew', async () => {
+    let asked = 0
+    const ends = new Map<string, number>()
+    server = createFakeServer({
+      identify: (token = '') => (ends.get(token)! > Date.now() ? { user: 'ada' } : { code: 'token_expired' }),
+    })
+    server.offline()
+    const { client } = newClient({
+      token: () => {
+        ends.set(`${++asked}`, Date.now() + 60_000)
+        return `${asked}`
+      },
+    })
+    client.connect()
+    await later(120_000)
+    expect(asked).toBe(1)
+    server.online()
+    await later(60_000)
+    expect(client.state).toMatchObject({ name: 'connected', user: 'ada' })
+    expect(asked).toBe(2)
+  })
+
   test('tokens that are refused end in `needs-auth`, and in no loop', async () => {
     withTokens(100_000, ['bad', 'worse'])
     const tokens = ['good', 'bad', 'worse', 'never']

@@ -331,7 +331,8 @@ export class Device implements Host {
         return this.#throws()
       },
       gap: gap => watcher.gap(gap),
-      ended: () => {
+      ended: ({ code }) => {
+        if (!/^(denied|limit_exceeded|closed)$/.test(code)) this.fail(`${watcher.name} has ended as ${code}`)
         watcher.ended()
         this.forget(component)
         this.ended.add(channel)

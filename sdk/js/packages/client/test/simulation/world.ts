@@ -105,7 +105,7 @@ export class World implements Outside {
   garbled(): void {
     this.count('garbled')
     // It is passed over the second time, which is a loss that the server knows nothing of.
-    this.#unread = this.time.now + 60_000
+    this.#unread = this.time.now + 30_000
   }
 
   #identify(token: string | undefined) {
@@ -134,9 +134,9 @@ export class World implements Outside {
         refuse: 0.2 * rough * rng.float(),
         hang: 0.05 * rough * rng.float(),
         slow: 0.1 * rough * rng.float(),
-        lose: 0.03 * rough * rng.float(),
+        lose: 0.08 * rough * rng.float(),
         repeat: 0.05 * rng.float(),
-        garble: rng.chance(0.2) ? 0.005 : 0,
+        garble: rng.chance(0.25) ? 0.01 : 0,
         latency: rng.pick([1, 20, 200, 1_500]),
       }
     const until = rng.between(20_000, 80_000)
@@ -197,7 +197,10 @@ export class World implements Outside {
       device.offline = false
       device.signedOut = false
       if (device.clock.asleep) device.clock.wake(this.rng)
-      for (const socket of device.sockets) if (this.rng.chance(0.5)) socket.cut('both')
+      for (const socket of device.sockets) if (this.rng.chance(0.3)) socket.cut('both')
+      // One more cut, long after: nothing is lost by it.
+      const late = this.rng.chance(0.5)
+      if (late) this.time.after(70_000, () => device.sockets.forEach(socket => socket.cut('both')))
       // What has ended for good goes on where the application says so.
       const again = () => {
         if (device.closed) return
