@@ -170,7 +170,8 @@ impl Edges {
 
     pub(crate) fn remove(&mut self, index: u32) {
         let edge = self.edges.remove(index as usize);
-        self.names.remove(&edge.name, index);
+        let edges = &self.edges;
+        self.names.remove(&edge.name, index, |at| &edges[at as usize].name);
     }
 
     /// Gives an edge its place among those that run, at the end.

@@ -721,7 +721,8 @@ impl Homes {
         self.in_order.remove(index, |at| &homes[at as usize].name);
         let home = self.homes.remove(index as usize);
         self.presence_ends(&home);
-        self.names.remove(&home.name, index);
+        let homes = &self.homes;
+        self.names.remove(&home.name, index, |at| &homes[at as usize].name);
         self.marks.remove(&HomeRef { index, life: home.life });
     }
 }

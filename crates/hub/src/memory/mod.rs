@@ -319,7 +319,8 @@ impl MemoryStore {
             self.idle_bytes -= log.cost();
         }
         self.key_bytes -= log.keys.as_ref().map_or(0, |keys| keys.bytes());
-        self.names.remove(&log.name, index as u32);
+        let logs = &self.logs;
+        self.names.remove(&log.name, index as u32, |at| &logs[at as usize].name);
     }
 }
 
