@@ -12,6 +12,7 @@ mod parts;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod unique;
 mod value;
 
 pub(crate) use schema::SCHEMA_BYTES_MAX;

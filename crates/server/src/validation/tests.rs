@@ -163,6 +163,13 @@ fn what_is_made_to_be_slow_is_judged_at_once() {
     breach(&twice, &lists(json!(7)));
     let many = (0..15_000).map(|n| json!([n])).chain([json!([14_999])]).collect();
     assert_eq!(breach(&schema(json!({"uniqueItems": true})), &many), "data: the list has non-unique elements");
+    // Items that a hash without brackets cannot tell apart.
+    let mut trees: Vec<Value> = (1..=9).flat_map(unique::tests::trees).take(3_000).collect();
+    assert_eq!(trees.len(), 3_000);
+    let of_trees = schema(json!({"uniqueItems": true}));
+    assert_eq!(of_trees.check(&Value::Array(trees.clone())), Ok(()));
+    trees.push(trees[1_000].clone());
+    assert_eq!(breach(&of_trees, &Value::Array(trees)), "data: the list has non-unique elements");
     let text = format!("{}!", "a".repeat(60_000));
     for pattern in ["^(a+)+$", "^(a|aa)+$", "(.*)*x$", "^(([a-z])+.)+[A-Z]([a-z])+$"] {
         assert!(breach(&schema(json!({"pattern": pattern})), &json!(text)).contains("does not match"));
