@@ -23,6 +23,8 @@ mod counters;
 mod embed;
 mod error;
 mod framing;
+#[doc(hidden)]
+pub mod fuzz;
 mod harden;
 pub mod hooks;
 mod http;

@@ -69,7 +69,7 @@ const SERVER: House = House {
         &["api", "hooks"],
         &["http"],
         &["shard"],
-        &["server"],
+        &["fuzz", "server"],
         &["lib"],
     ],
     apart: &[],

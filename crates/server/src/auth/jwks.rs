@@ -195,6 +195,13 @@ fn key(written: WrittenKey) -> Option<TokenKey> {
     TokenKey::of("jwks", kid.as_deref(), algorithm, key.ok()?).ok()
 }
 
+/// A part of the fuzz target `application_answers`: any answer of the issuer is a bounded set of keys, or none.
+pub(super) fn fuzz(data: &[u8]) {
+    if let Ok(Set { keys, .. }) = read(data) {
+        assert!((1..=KEYS_MAX).contains(&keys.len()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -122,6 +122,11 @@ fn answer(result: Result<Identified, Error>) -> HookAnswer {
     }
 }
 
+/// A part of the fuzz target `application_answers`.
+pub(crate) fn fuzz_keys(data: &[u8]) {
+    jwks::fuzz(data);
+}
+
 /// The body of the fuzz target `token_claims`.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {

@@ -5,7 +5,7 @@
 //! passes for its default.
 
 use crate::auth::{TokenError, claims};
-use crate::embed::{Call, Subject};
+use crate::embed::Subject;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -92,11 +92,11 @@ struct WrittenCall<'t> {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// Reads the answer to a call.
-pub(super) fn read(body: &[u8], call: &Call, limits: &Limits) -> Result<HookAnswer, AnswerError> {
+/// Reads the answer to a call of this subject.
+pub(super) fn read(body: &[u8], subject: &Subject, now_ms: u64, limits: &Limits) -> Result<HookAnswer, AnswerError> {
     let Written { result, error } = serde_json::from_slice(body)?;
     match (result, error) {
-        (Some(result), None) => allowed(result.get(), call, limits),
+        (Some(result), None) => allowed(result.get(), subject, now_ms, limits),
         (None, Some(error)) => refusal(error).map(HookAnswer::Refused),
         _ => Err(AnswerError::NotOne),
     }
@@ -121,9 +121,9 @@ fn refusal(written: WrittenError) -> Result<Error, AnswerError> {
     Ok(error)
 }
 
-fn allowed(result: &str, call: &Call, limits: &Limits) -> Result<HookAnswer, AnswerError> {
-    match &call.subject {
-        Subject::Connect { .. } => identity(result, call.clock.now().wall_ms, limits).map(HookAnswer::Identity),
+fn allowed(result: &str, subject: &Subject, now_ms: u64, limits: &Limits) -> Result<HookAnswer, AnswerError> {
+    match subject {
+        Subject::Connect { .. } => identity(result, now_ms, limits).map(HookAnswer::Identity),
         Subject::Subscribe(_) => {
             let Nothing {} = serde_json::from_str(result)?;
             Ok(HookAnswer::Allowed)
@@ -204,4 +204,36 @@ pub(super) fn unavailable(retry_after_ms: Option<u64>, message: impl Into<Box<st
     let mut error = Error::new(ErrorCode::HookUnavailable, message);
     error.retry_after_ms = retry_after_ms;
     HookAnswer::Refused(error)
+}
+
+/// A part of the fuzz target `application_answers`: what is accepted keeps the bounds, and the words about the rest are
+/// bounded too.
+pub(crate) fn fuzz(data: &[u8]) {
+    let limits = Limits { subscriptions_max: 4, grants_max: 4, ..Limits::default() };
+    let channel = fanfare_hub::ChannelName::new("room").expect("a name");
+    let publish = fanfare_hub::Publish {
+        channel: channel.clone(),
+        data: Data::Json(Bytes::from_static(b"1")),
+        event: None,
+        idempotency_key: None,
+        echo: true,
+    };
+    let subjects = [
+        Subject::Connect { token: None },
+        Subject::Subscribe(Box::new(fanfare_hub::SubOptions::new(channel))),
+        Subject::Publish(Box::new(publish)),
+        Subject::Rpc { method: "call".into(), data: Bytes::from_static(b"null") },
+    ];
+    for subject in &subjects {
+        match read(data, subject, 1, &limits) {
+            Ok(HookAnswer::Identity(identified)) => {
+                assert!(identified.subscribe.len() <= limits.subscriptions_max, "{identified:?}");
+                assert!(identified.grants.len() <= limits.grants_max, "{identified:?}");
+                let lines = [&identified.info, &identified.claims];
+                assert!(lines.into_iter().flatten().all(|json| !json.contains(&b'\n') && !json.contains(&b'\r')));
+            }
+            Ok(HookAnswer::Refused(error)) => assert!(error.message.len() <= MESSAGE_BYTES_MAX, "{error:?}"),
+            Ok(_) | Err(_) => {}
+        }
+    }
 }

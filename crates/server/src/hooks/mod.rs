@@ -18,6 +18,7 @@ mod sign;
 pub use crate::config::hooks::{BreakerConfig, HookSecret, HookSecretError, HooksConfig, NoticesConfig};
 pub use crate::config::url::{HttpUrl, UrlError};
 
+pub(crate) use answer::fuzz;
 pub(crate) use notices::Notifier;
 
 use crate::embed::{Call, ChannelHandler, Erased, Handlers};
@@ -151,7 +152,7 @@ impl Asking {
         };
         const WORDS: &str = "the application does not answer; the server's log has the reason";
         let (outcome, answer) = match result {
-            Ok(body) => match answer::read(&body, &call, &self.limits) {
+            Ok(body) => match answer::read(&body, &call.subject, call.clock.now().wall_ms, &self.limits) {
                 Ok(answer) => (outcome_of(&answer), answer),
                 Err(error) => {
                     failed(&error);

@@ -530,6 +530,22 @@ impl StreamWires {
     }
 }
 
+/// A part of the fuzz target `request_head`: the query of a stream.
+pub(super) fn fuzz<'h>(
+    uri: &Uri,
+    headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
+) -> Result<(), HttpRefusal> {
+    let query = Parameters::of(uri)?;
+    for kind in [StreamKind::Events, StreamKind::Native(Lines::Json)] {
+        query.no_slip(kind.parameters())?;
+    }
+    query.one("connect")?;
+    let request = query.events(headers)?;
+    assert!((1..=CHANNELS_MAX).contains(&request.channels.len()));
+    assert!(request.recent.is_none_or(|recent| recent <= HISTORY_LIMIT_MAX));
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
