@@ -7,7 +7,7 @@ mod support;
 
 use fanfare::auth::{AuthConfig, Minting, TokenKey};
 use fanfare::hub::{Action, Pattern, Rule, Rules};
-use fanfare::{ApiKey, Config, Fanfare, SocketIoConfig, Who};
+use fanfare::{ApiKey, Caller, Config, Fanfare, Publish, Refusal, SocketIoConfig, Who};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,8 +45,35 @@ fn rows() -> Vec<Row> {
         row("chat:server",        "chat:server",  vec![Who::Server],            [false; 4]),
         row("chat:nobody",        "chat:nobody",  vec![Who::Nobody],            [false; 4]),
         row("chat:of:{user}",     "chat:of:ada",  vec![Who::Authenticated],     [false, true, false, false]),
+        // Who subscribes is decided by `Row::who_for` here, and the rest follows from it.
+        row("chat:members",       "chat:members", vec![Who::Subscriber],        [false, true, true, true]),
+        row("chat:asked",         "chat:asked",   vec![Who::Hook],              [false, true, false, false]),
         row("chat:{claims.team}", "chat:red",     vec![Who::Anyone],            [false, false, false, true]),
     ]
+}
+
+impl Row {
+    /// The condition for an action. Nobody is a subscriber by being one, and a hook decides two actions only.
+    fn who_for(&self, action: Action) -> Vec<Who> {
+        let is_asked = matches!(action, Action::Subscribe | Action::Publish);
+        match self.who[..] {
+            [Who::Subscriber] if action == Action::Subscribe => vec![Who::Authenticated],
+            [Who::Hook] if !is_asked => vec![Who::claim("sub", ["ada"])],
+            _ => self.who.clone(),
+        }
+    }
+
+    fn is_decided_by_the_application(&self) -> bool {
+        self.who == [Who::Hook]
+    }
+}
+
+/// The application lets Ada in.
+fn decides(caller: &Caller) -> Result<(), Refusal> {
+    match &caller.user {
+        Some(user) if *user.0 == *"ada" => Ok(()),
+        _ => Err(Refusal::denied("for ada only")),
+    }
 }
 
 fn token(caller: &str) -> Option<String> {
@@ -63,10 +90,16 @@ fn token(caller: &str) -> Option<String> {
 
 fn served() -> (Server, tokio::runtime::Runtime) {
     let rule = |row: Row| {
-        let rule = Rule::open(Pattern::new(row.pattern).unwrap());
-        let who = || row.who.clone();
-        let (subscribe, publish, signal, enter) = (who(), who(), who(), who());
-        Rule { subscribe, publish, signal, enter, history_read: who(), presence_read: who(), ..rule }
+        let who = |action| row.who_for(action);
+        Rule {
+            subscribe: who(Action::Subscribe),
+            publish: who(Action::Publish),
+            signal: who(Action::Signal),
+            enter: who(Action::Enter),
+            history_read: who(Action::ReadHistory),
+            presence_read: who(Action::ReadPresence),
+            ..Rule::open(Pattern::new(row.pattern).unwrap())
+        }
     };
     // What a capture refuses is not for the looser rule below.
     let all = Rule::open(Pattern::new("**").unwrap());
@@ -86,7 +119,12 @@ fn served() -> (Server, tokio::runtime::Runtime) {
     let runtime = support::runtime();
     let server = {
         let _entered = runtime.enter();
-        Server::of(Fanfare::builder(()).config(settings).protocol("/", patient_chat()))
+        let builder = Fanfare::builder(()).config(settings).protocol("/", patient_chat());
+        let builder = builder.on_subscribe("chat:asked", async |caller: Caller| decides(&caller));
+        Server::of(
+            builder
+                .on_publish("chat:asked", async |caller: Caller, publish: Publish| decides(&caller).map(|()| publish)),
+        )
     };
     (server, runtime)
 }
@@ -109,10 +147,22 @@ fn check(name: &str, row: &Row, allowed: bool, option: &str, answer: &Value) {
         assert_ne!(answer["type"], "error", "{name}: {answer}");
         return;
     }
+    let is_answer = row.is_decided_by_the_application() && matches!(option, "subscribe" | "publish");
+    if is_answer {
+        assert_eq!(
+            (&answer["code"], &answer["message"]),
+            (&json!("denied"), &json!("for ada only")),
+            "{name}: {answer}"
+        );
+        return;
+    }
     let message = answer["message"].as_str().unwrap_or_default();
     assert_eq!((&answer["code"], &answer["rule"]), (&json!("denied"), &json!(row.pattern)), "{name}: {answer}");
-    let words = [format!("says {option} = "), "in the channel's name".to_owned()];
-    assert!(words.iter().any(|words| message.contains(words)), "{name}: {answer}");
+    // Of subscribers: who may not subscribe is told so.
+    let decisive = if row.who == [Who::Subscriber] { "subscribe" } else { option };
+    let words = [option, decisive].map(|option| format!("says {option} = "));
+    let mut words = words.into_iter().chain(["in the channel's name".to_owned()]);
+    assert!(words.any(|words| message.contains(&words)), "{name}: {answer}");
 }
 
 /// Everything that a client of the native protocol can do, by the answers to its commands.
@@ -190,7 +240,7 @@ fn plain_event_streams() {
                 let mut stream = Stream::get(server.address, &target, &bearer);
                 let expected = if row.allowed[caller] { 200 } else { 403 };
                 assert_eq!(stream.status(), expected, "{name}: {target}");
-                if expected == 403 {
+                if expected == 403 && !row.is_decided_by_the_application() {
                     let body = stream.rest();
                     assert!(body.contains(&format!("the rule {:?}", row.pattern)), "{name}: {target}: {body}");
                 }
