@@ -1,4 +1,4 @@
-//! House checks beyond the compiler's: links, headers, prose, layers, rooms, lock files, large binaries,
+//! House checks beyond the compiler's: links, headers, prose, layers, rooms, hashers, lock files, large binaries,
 //! slips.
 //!
 //! In: the files git knows and `cargo metadata`. Out: every fault found, each with its file (and line), as one error.
@@ -12,6 +12,7 @@ use crate::planted::slip as planted;
 use crate::workspace::Workspace;
 
 mod files;
+mod hashers;
 mod layers;
 mod links;
 mod prose;
@@ -36,6 +37,7 @@ pub(crate) fn main(workspace: &Workspace) -> Result<()> {
         faults.extend(prose::outside(name, text));
         faults.extend(prose::avoided(name, text));
         faults.extend(layers::source(name, text, &tests));
+        faults.extend(hashers::source(name, text, &tests));
         faults.extend(rooms::source(name, text, &tests));
         if let Some(note) = files::length(name, text) {
             println!("note: {note}");
