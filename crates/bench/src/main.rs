@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanfare_bench::load::Wait;
+use fanfare_bench::load::flood::FloodSettings;
 use fanfare_bench::load::transport::{Over, Transport};
 use fanfare_bench::peers::{Role, Roster, ServerKind};
 use fanfare_bench::report::{Fanout, Machine, Report, Verdict};
@@ -59,11 +60,13 @@ enum SuiteName {
     StreamIdle,
     /// Clients go offline at random and come back: delivered share, delay, recovery, by each transport
     Jitter,
+    /// Good clients beside bad ones of ten kinds: their delays, the server's memory, and its answers to the bad ones
+    Flood,
     /// User memory, fan-out and handshakes over TLS; beside nginx in front of a plain server
     Tls,
     /// CPU and bytes of a delivery with and without permessage-deflate; beside `ws` and Bun
     Compression,
-    /// All that speak the native protocol: the eleven above
+    /// All that speak the native protocol: the twelve above
     Native,
     /// Socket.IO: CPU per delivery in rooms and per request of polls, and user memory per client; beside Node
     Socketio,
@@ -107,7 +110,7 @@ struct Options {
     /// Connections made and closed by a round of connect
     #[arg(long, default_value_t = 4000)]
     connects: usize,
-    /// Connections in idle, native-idle and stream-idle
+    /// Connections in idle, native-idle and stream-idle, and good ones in flood
     #[arg(long, default_value_t = 15_000)]
     idle_connections: usize,
     /// Connections in a room of idle; 1 gives each a room of its own
@@ -128,6 +131,15 @@ struct Options {
     /// TLS handshakes of each kind in a round of tls
     #[arg(long, default_value_t = 4000)]
     handshakes: usize,
+    /// Bad clients at a time in flood
+    #[arg(long, default_value_t = 3000)]
+    flood_clients: usize,
+    /// The most connects and commands of theirs per second; 0 for as many as they can
+    #[arg(long, default_value_t = 5000)]
+    flood_rate: u32,
+    /// Seconds that each part of flood lasts
+    #[arg(long, default_value_t = 90.0)]
+    flood_seconds: f64,
     /// Clients in jitter
     #[arg(long, default_value_t = 5000)]
     jitter_clients: usize,
@@ -214,7 +226,8 @@ fn measure(names: &[SuiteName], options: &Options) -> anyhow::Result<ExitCode> {
     let streams =
         http1.into_iter().chain(http2).map(|(by, over)| (SuiteName::StreamIdle, Suite::StreamIdle { by, over }));
     let jitter = Transport::ALL.map(|by| (SuiteName::Jitter, Suite::Jitter { by }));
-    let more = [(SuiteName::Tls, Suite::Tls), (SuiteName::Compression, Suite::Compression)];
+    let more =
+        [(SuiteName::Flood, Suite::Flood), (SuiteName::Tls, Suite::Tls), (SuiteName::Compression, Suite::Compression)];
     let native = native.into_iter().chain(streams).chain(jitter).chain(more);
     let socketio = [fanout(Fanout::SocketIo), Suite::SocketIoIdle, Suite::SocketIoPolls]
         .map(|suite| (vec![SuiteName::Socketio, SuiteName::All], suite));
@@ -281,6 +294,8 @@ fn settings(options: &Options) -> Settings {
         channels: options.channels,
         tls_connections: options.tls_connections,
         handshakes: options.handshakes,
+        flood: FloodSettings { clients: options.flood_clients, rate: options.flood_rate },
+        flood_phase: Duration::from_secs_f64(options.flood_seconds),
         jitter: JitterSettings {
             clients: options.jitter_clients,
             phase: Duration::from_secs_f64(options.jitter_seconds),
@@ -310,6 +325,8 @@ fn settings(options: &Options) -> Settings {
         channels: full.channels.min(1000),
         tls_connections: full.tls_connections.min(500),
         handshakes: full.handshakes.min(200),
+        flood: FloodSettings { clients: full.flood.clients.min(100), ..full.flood },
+        flood_phase: Duration::from_secs(2),
         jitter: JitterSettings {
             clients: full.jitter.clients.min(200),
             phase: Duration::from_secs(2),

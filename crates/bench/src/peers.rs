@@ -59,6 +59,8 @@ pub enum Role {
     Tls,
     /// The same as `Native` with permessage-deflate.
     Deflate,
+    /// The native protocol with tokens, default limits and a rule with a rate: `serve` as on the internet.
+    Guarded,
     /// Rooms of Socket.IO, by the events that Fanfare has built in.
     Rooms,
 }
@@ -118,7 +120,7 @@ impl ServerKind {
         match (self, role) {
             (Self::Centrifugo, _) => Dialect::Centrifugo,
             (_, Role::Rooms) => Dialect::Rooms,
-            (_, Role::Native | Role::Api | Role::Tls | Role::Deflate) => Dialect::Native,
+            (_, Role::Native | Role::Api | Role::Tls | Role::Deflate | Role::Guarded) => Dialect::Native,
             (Self::SocketIo, _) => Dialect::SocketIo,
             _ => Dialect::Chat,
         }
@@ -165,6 +167,7 @@ impl std::fmt::Display for Role {
             Self::Api => "api",
             Self::Tls => "tls",
             Self::Deflate => "deflate",
+            Self::Guarded => "guarded",
             Self::Rooms => "rooms",
         })
     }
@@ -203,6 +206,13 @@ impl Roster {
             (ServerKind::Fanfare | ServerKind::FanfareTwo, Role::Echo) => {
                 Launch::of(need(self.fanfare_echo.clone(), BUILD_ECHO)?, vec![addr.to_string()])
             }
+            (ServerKind::Fanfare, Role::Guarded) => Launch {
+                files: vec![("fanfare.toml", guarded(addr))],
+                ..Launch::of(
+                    need(self.fanfare.clone(), BUILD)?,
+                    ["serve", "--config", "{files}/fanfare.toml"].map(str::to_owned).into(),
+                )
+            },
             (ServerKind::Fanfare, Role::Api) => fanfare(&addr.to_string(), &["--api-key", API_KEY])?,
             (ServerKind::Fanfare, Role::Tls) => fanfare(&addr.to_string(), &["--tls"])?,
             (ServerKind::Fanfare | ServerKind::FanfareTwo | ServerKind::Plain, _) => fanfare(&addr.to_string(), &[])?,
@@ -227,6 +237,17 @@ impl Roster {
             }
         })
     }
+}
+
+/// A server with default limits, for clients with and without tokens.
+fn guarded(addr: SocketAddr) -> String {
+    format!(
+        "listen = [\"{addr}\"]\nshards = 1\n\
+         [admin]\nlisten = \"main\"\n\
+         [auth]\nanonymous = true\n[auth.keys]\nmain = {{ secret = \"a-secret-of-the-benchmark-of-enough-bytes\" }}\n\
+         [[channels]]\nmatch = \"flood:*\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\nhistory_read = \"anyone\"\nrate = \"20/s\"\n\
+         [[channels]]\nmatch = \"*\"\nsubscribe = \"anyone\"\npublish = \"subscriber\"\n"
+    )
 }
 
 /// The configuration of docs/proxies.md, with one worker, and a certificate of the same kind as `fanfare dev --tls`

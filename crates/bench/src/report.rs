@@ -10,6 +10,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::load::flood::{Bad, End};
 use crate::load::transport::{Over, Transport};
 use crate::peers::ServerKind;
 use crate::stats::Summary;
@@ -106,6 +107,54 @@ pub enum Metric {
         /// On which connections.
         over: Over,
     },
+    /// From sending until a good client has read it.
+    FloodDelay {
+        /// Without or with the flood.
+        part: FloodPart,
+        /// Which percentile; 100 is the longest.
+        percent: u8,
+    },
+    /// The same by the server's own histogram: from a publication's arrival until it is written.
+    FloodServer {
+        /// Without or with the flood.
+        part: FloodPart,
+        /// Which percentile: the bound of its bucket.
+        percent: u8,
+    },
+    /// From the connect of a good newcomer until it is subscribed.
+    FloodWelcome {
+        /// Without or with the flood.
+        part: FloodPart,
+        /// Which percentile; 100 is the longest.
+        percent: u8,
+    },
+    /// Good newcomers that were refused or closed.
+    FloodRefused {
+        /// Without or with the flood.
+        part: FloodPart,
+    },
+    /// The server's user memory.
+    FloodMemory {
+        /// Its most during the flood, its least in the other parts.
+        part: FloodPart,
+    },
+    /// The server's CPU time, as a share of one core.
+    FloodCpu {
+        /// Without or with the flood.
+        part: FloodPart,
+    },
+    /// Connects and commands of the bad clients of this kind.
+    FloodActs {
+        /// Of which kind.
+        bad: Bad,
+    },
+    /// How often the server answered these, or ended their connections, in this way.
+    FloodEnds {
+        /// Which clients.
+        bad: Bad,
+        /// The answer.
+        end: End,
+    },
     /// Deliveries, each once and in order, of those that are due to clients that go offline and return.
     JitterShare {
         /// By which transport.
@@ -139,6 +188,19 @@ pub enum Metric {
         /// Publications in it.
         published: usize,
     },
+}
+
+/// The parts of a flood's measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FloodPart {
+    /// No client is connected.
+    Empty,
+    /// The good clients alone.
+    Before,
+    /// Beside the bad ones.
+    During,
+    /// Alone again.
+    After,
 }
 
 /// The fan-outs that are measured.
@@ -205,6 +267,7 @@ impl Metric {
             | Self::EchoRate
             | Self::ConnectRate
             | Self::SocketPollRate
+            | Self::FloodActs { .. }
             | Self::HandshakeRate { .. } => "/s",
             Self::FanoutBytes { .. }
             | Self::IdleMemory { .. }
@@ -214,8 +277,15 @@ impl Metric {
             | Self::TlsMemory
             | Self::CompressionBytes { .. }
             | Self::ChannelMemory { .. } => "B",
-            Self::DeliveryP99 { .. } | Self::JitterDelay { .. } | Self::JitterRecovery { .. } => "ms",
-            Self::JitterShare { .. } => "%",
+            Self::DeliveryP99 { .. }
+            | Self::JitterDelay { .. }
+            | Self::JitterRecovery { .. }
+            | Self::FloodDelay { .. }
+            | Self::FloodServer { .. }
+            | Self::FloodWelcome { .. } => "ms",
+            Self::JitterShare { .. } | Self::FloodCpu { .. } => "%",
+            Self::FloodMemory { .. } => "MiB",
+            Self::FloodRefused { .. } | Self::FloodEnds { .. } => "",
             Self::StuckMemory => "KiB",
             Self::StormTime | Self::StormCpu => "s",
         }
@@ -254,6 +324,14 @@ impl Metric {
             // An outbox and a page of 256 KiB each, and as much again for the allocator's rounding.
             Self::StuckMemory => &[Target::AtMost(1024.0)],
             Self::DeliveryP99 { .. } | Self::DeliveryCpu { .. } => &[],
+            Self::FloodDelay { .. }
+            | Self::FloodServer { .. }
+            | Self::FloodWelcome { .. }
+            | Self::FloodRefused { .. }
+            | Self::FloodMemory { .. }
+            | Self::FloodCpu { .. }
+            | Self::FloodActs { .. }
+            | Self::FloodEnds { .. } => &[],
             Self::StormTime | Self::StormCpu | Self::ChannelMemory { .. } => &[],
         }
     }
@@ -354,6 +432,18 @@ impl fmt::Display for Metric {
                 write!(f, "stream idle: user memory per session whose poll waits, {by}")
             }
             Self::StreamMemory { by, over } => write!(f, "stream idle: user memory per stream, {by}, {over}"),
+            Self::FloodDelay { part, percent } => write!(f, "flood, {part}: {} of a delivery", percentile(*percent)),
+            Self::FloodServer { part, percent } => {
+                write!(f, "flood, {part}: {} in the server, at most", percentile(*percent))
+            }
+            Self::FloodWelcome { part, percent } => {
+                write!(f, "flood, {part}: {} from connect to subscribed", percentile(*percent))
+            }
+            Self::FloodRefused { part } => write!(f, "flood, {part}: good newcomers refused"),
+            Self::FloodMemory { part } => write!(f, "flood, {part}: user memory"),
+            Self::FloodCpu { part } => write!(f, "flood, {part}: server CPU"),
+            Self::FloodActs { bad } => write!(f, "flood, {bad}: connects and commands"),
+            Self::FloodEnds { bad, end } => write!(f, "flood, {bad}: {end}"),
             Self::JitterShare { by } => write!(f, "jitter, {by}: delivered once and in order"),
             Self::JitterDelay { by, percent } => write!(f, "jitter, {by}: p{percent} from publishing to reading"),
             Self::JitterRecovery { by, percent } => write!(f, "jitter, {by}: p{percent} of a recovery"),
@@ -363,6 +453,21 @@ impl fmt::Display for Metric {
                 write!(f, "channels: user memory per channel with a subscriber, {published} published")
             }
         }
+    }
+}
+
+fn percentile(percent: u8) -> String {
+    if percent == 100 { "the longest".to_owned() } else { format!("p{percent}") }
+}
+
+impl fmt::Display for FloodPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "no client",
+            Self::Before => "good ones alone",
+            Self::During => "beside bad ones",
+            Self::After => "good ones alone again",
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod centrifugo;
 pub mod check;
 pub mod dialect;
+pub mod flood;
 pub mod frame;
 pub mod http;
 mod http2;

@@ -8,6 +8,7 @@ mod compression;
 mod connect;
 mod echo;
 mod fanout;
+mod flood;
 mod idle;
 mod jitter;
 mod join;
@@ -26,6 +27,7 @@ use thiserror::Error;
 
 pub use self::jitter::JitterSettings;
 
+use crate::load::flood::FloodSettings;
 use crate::load::transport::{Over, Transport};
 use crate::load::{LoadError, Wait};
 use crate::peers::{Absent, Role, Roster, ServerKind};
@@ -71,6 +73,8 @@ pub enum Suite {
     Tls,
     /// Fan-out of JSON with and without permessage-deflate.
     Compression,
+    /// Good clients beside bad ones.
+    Flood,
     /// Clients go offline at random and come back.
     Jitter {
         /// By which transport.
@@ -97,7 +101,7 @@ pub struct Settings {
     pub connects: usize,
     /// How many of them are under way together.
     pub connects_in_flight: usize,
-    /// Connections in `idle` and `native-idle`.
+    /// Connections in `idle` and `native-idle`, and good ones in `flood`.
     pub idle_connections: usize,
     /// Members of each of their rooms.
     pub idle_room: usize,
@@ -119,6 +123,10 @@ pub struct Settings {
     pub tls_connections: usize,
     /// Handshakes of each kind in a round of `tls`.
     pub handshakes: usize,
+    /// The bad clients of `flood`.
+    pub flood: FloodSettings,
+    /// How long each part of `flood` publishes.
+    pub flood_phase: Duration,
     /// The extent of `jitter`.
     pub jitter: JitterSettings,
     /// How the load generator waits.
@@ -208,6 +216,7 @@ impl Suite {
             Self::Storm => "storm",
             Self::Channels => "channels",
             Self::StreamIdle { .. } => "stream-idle",
+            Self::Flood => "flood",
             Self::Jitter { .. } => "jitter",
         }
     }
@@ -219,6 +228,7 @@ impl Suite {
             Self::Echo => Role::Echo,
             Self::Connect | Self::Idle => Role::Chat,
             Self::NativeIdle | Self::Slow | Self::Storm | Self::Channels | Self::StreamIdle { .. } => Role::Native,
+            Self::Flood => Role::Guarded,
             Self::Jitter { .. } => Role::Api,
             Self::Tls => Role::Tls,
             Self::SocketIoIdle | Self::SocketIoPolls => Role::Rooms,
@@ -265,6 +275,7 @@ impl Suite {
             | Self::Storm
             | Self::Channels
             | Self::StreamIdle { .. }
+            | Self::Flood
             | Self::Jitter { .. } => asked.filter(|&kind| kind == ServerKind::Fanfare).collect(),
         }
     }
@@ -282,6 +293,7 @@ impl Suite {
             | Self::Channels
             | Self::StreamIdle { .. }
             | Self::Tls
+            | Self::Flood
             | Self::Jitter { .. } => settings.idle_rounds,
         }
     }
@@ -321,6 +333,7 @@ impl Suite {
             Self::StreamIdle { by, over } => stream_idle::round((*by, *over), kind, server, settings),
             Self::Tls => tls::round(kind, server, settings),
             Self::Compression => compression::round(kind, server, settings),
+            Self::Flood => flood::round(kind, server, settings),
             Self::Jitter { by } => jitter::round(*by, kind, server, settings),
         }
     }

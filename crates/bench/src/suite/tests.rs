@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{JitterSettings, Sample, Settings, Suite};
 use crate::load::Wait;
+use crate::load::flood::{Bad, End, FloodSettings};
 use crate::load::transport::{Over, Transport};
 use crate::peers::{API_KEY, Role, ServerKind};
-use crate::report::{Fanout, Metric};
+use crate::report::{Fanout, FloodPart, Metric};
 use crate::server::Server;
 
 fn settings() -> Settings {
@@ -30,6 +31,8 @@ fn settings() -> Settings {
         channels: 300,
         tls_connections: 20,
         handshakes: 20,
+        flood: FloodSettings { clients: 40, rate: 0 },
+        flood_phase: Duration::from_secs(2),
         jitter: JitterSettings {
             clients: 20,
             phase: Duration::from_millis(1200),
@@ -178,4 +181,34 @@ fn compression() {
     assert_eq!(samples.len(), 12);
     assert!(bytes(16 * 1024, false) > 16.0 * 1024.0 && bytes(16 * 1024, true) < 8.0 * 1024.0, "{samples:?}");
     assert!((bytes(256, true) - bytes(256, false)).abs() < 8.0, "too short to be compressed: {samples:?}");
+}
+
+/// No good client is harmed, and each bad one gets the answer that its way deserves.
+#[test]
+fn flood() {
+    let samples = samples(&Suite::Flood, 1);
+    let value = |metric| samples.iter().find(|sample| sample.metric == metric).map(|sample| sample.value);
+    for part in [FloodPart::Before, FloodPart::During, FloodPart::After] {
+        for percent in [50, 99, 100] {
+            assert!(value(Metric::FloodDelay { part, percent }).is_some(), "{part:?}");
+            assert!(value(Metric::FloodWelcome { part, percent }).is_some(), "{part:?}");
+        }
+        assert!(value(Metric::FloodMemory { part }).is_some() && value(Metric::FloodCpu { part }).is_some());
+        assert_eq!(value(Metric::FloodRefused { part }), Some(0.0), "no limit of newcomers was reached");
+    }
+    for bad in Bad::ALL {
+        assert!(value(Metric::FloodActs { bad }).is_some_and(|acts| acts > 0.0), "{bad}");
+    }
+    let ends = [
+        (Bad::Garbage, End::Status(400)),
+        (Bad::BadToken, End::Refused("unauthorized")),
+        (Bad::Oversized, End::Code(1009)),
+        (Bad::Broken, End::Refused("bad_request")),
+        (Bad::Hasty, End::Done),
+        (Bad::Names, End::Done),
+        (Bad::Restless, End::Done),
+    ];
+    for (bad, end) in ends {
+        assert!(value(Metric::FloodEnds { bad, end }).is_some_and(|count| count > 0.0), "{bad}: {end}: {samples:#?}");
+    }
 }
