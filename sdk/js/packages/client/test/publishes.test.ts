@@ -122,6 +122,50 @@ test('what is loaded after the client was closed waits for its next life', async
   expect([...all.keys()]).toEqual(['a'])
 })
 
+const OPEN = ['timeout', 'unknown', 'internal']
+test.each(OPEN)('after `%s` it may be stored: another session does not send it', async code => {
+  const { storage } = storageOf()
+  const client = newClient(storage)
+  client.connect()
+  await later(0)
+  server.refuse('publish', { code, retryAfter: 1_000 }, 1)
+  const published = client.channel('c').publish('x')
+  published.catch(() => {})
+  await later(0)
+  server.offline()
+  await later(20_000) // the session is over
+  server.online()
+  await later(60_000)
+  expect(client.state).toMatchObject({ name: 'connected', resumed: false })
+  await expect(published).rejects.toMatchObject({ code: 'unknown' })
+  expect(stored()).toEqual([])
+})
+
+test('one that is given up while it waits to be repeated leaves no timer', async () => {
+  const { storage } = storageOf()
+  const client = newClient(storage)
+  server.refuse('publish', { code: 'rate_limited', retryAfter: 60_000 }, 1)
+  const published = client.channel('c').publish('x', { ttl: 1_000 })
+  published.catch(() => {})
+  await later(1_000)
+  await expect(published).rejects.toMatchObject({ code: 'timed_out' })
+})
+
+test('after a refusal that did nothing another session sends it', async () => {
+  const { storage } = storageOf()
+  const client = newClient(storage)
+  client.connect()
+  await later(0)
+  server.refuse('publish', { code: 'rate_limited', retryAfter: 1_000 }, 1)
+  const published = client.channel('c').publish('x')
+  await later(0)
+  server.offline()
+  await later(20_000)
+  server.online()
+  await later(60_000)
+  await expect(published).resolves.toMatchObject({ duplicate: false })
+})
+
 test('a storage that throws costs nothing', async () => {
   const broken = () => {
     throw new Error('no quota')

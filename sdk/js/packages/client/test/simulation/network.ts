@@ -151,7 +151,8 @@ export function socketsOf(host: Host): SocketConstructor {
           const isAnswer = 'id' in message
           const { code, channel } = message as { code?: string; channel?: string }
           if (channel !== undefined && /^(denied|limit_exceeded)$/.test(code ?? '')) host.denied(channel)
-          if (isAnswer && rng.chance(faults.lose)) return host.count('answers lost')
+          const isBare = 'type' in message && message.type === 'subscribed'
+          if ((isAnswer || isBare) && rng.chance(faults.lose)) return host.count('answers lost')
           let text = JSON.stringify(message)
           let bad = false
           if (rng.chance(faults.garble)) {

@@ -34,9 +34,9 @@ function find(slip) {
     writeFileSync(join(folder, 'src', slip.file), planted(slip))
     const run = (command, args) => spawnSync(join(HERE, '../../node_modules/.bin', command), args, { cwd: folder })
     if (slip.test !== undefined) {
-      const { status, stdout } = run('vitest', ['run', `test/${slip.test}`])
-      const name = /(?:×|✗) (.*?)\s*(?:\d+ms)?\n/.exec(String(stdout).replace(/\x1b\[[0-9;]*m/g, ''))?.[1]
-      return status === 0 ? undefined : `test/${slip.test}: ${name ?? 'fails'}`
+      const { status, stderr } = run('vitest', ['run', `test/${slip.test}`])
+      const name = /FAIL\s+(.*)/.exec(String(stderr).replace(/\x1b\[[0-9;]*m/g, ''))?.[1]
+      return status === 0 ? undefined : (name ?? `test/${slip.test} fails`)
     }
     const bundle = join(folder, 'simulation.mjs')
     const main = join(folder, 'test/simulation/main.ts')
