@@ -119,6 +119,7 @@ export class DeviceClock {
   /** Came while it was asleep. */
   #overdue: (() => void)[] = []
   #missed: (() => void)[] = []
+  #catchesUp = false
   asleep = false
   offset = 0
   /** Timers know who has set them: slow. */
@@ -138,7 +139,7 @@ export class DeviceClock {
         if (!this.timers.delete(timer)) return // cleared while it waited
         run()
       }
-      if (this.asleep) this.#overdue.push(fire)
+      if (this.asleep || this.#catchesUp) this.#overdue.push(fire)
       else fire()
     })
     this.timers.add(timer)
@@ -154,19 +155,24 @@ export class DeviceClock {
 
   /** Something from outside, such as a text in a socket. */
   happen(run: () => void): void {
-    if (this.asleep) this.#missed.push(run)
+    if (this.asleep || this.#catchesUp) this.#missed.push(run)
     else run()
   }
 
   /** Goes on. Timers that are overdue and what waits in the sockets come in their orders, mixed in any way. */
   wake(rng: Rng): void {
     this.asleep = false
-    const [timers, events] = [this.#overdue.splice(0), this.#missed.splice(0)]
+    this.#catchesUp = true
     const share = rng.pick([0, 0.5, 1])
-    for (let i = 0; timers.length + events.length; i++) {
-      const from = events.length && (!timers.length || rng.chance(share)) ? events : timers
-      this.#time.after(i * 0.01, from.shift() as () => void)
+    const next = () => {
+      if (this.asleep) return
+      const [timers, events] = [this.#overdue, this.#missed]
+      const run = (events.length && (!timers.length || rng.chance(share)) ? events : timers).shift()
+      if (!run) return void (this.#catchesUp = false)
+      run()
+      if (!this.asleep) this.#time.after(0.01, next)
     }
+    next()
   }
 
   /** The device is switched off. */
@@ -175,5 +181,6 @@ export class DeviceClock {
     this.timers.clear()
     this.#overdue = []
     this.#missed = []
+    this.#catchesUp = false
   }
 }

@@ -105,7 +105,7 @@ export class World implements Outside {
   garbled(): void {
     this.count('garbled')
     // It is passed over the second time, which is a loss that the server knows nothing of.
-    this.#unread = this.time.now + 30_000
+    this.#unread = this.time.now + 60_000
   }
 
   #identify(token: string | undefined) {
