@@ -9,7 +9,7 @@ import { build } from 'esbuild'
 
 const ALL_ROWS = {
   '@fanfare/client': [
-    { name: 'core', code: `import { createClient } from '@fanfare/client'; console.log(createClient)`, max: 15 * 1024 },
+    { name: 'core', code: `import { createClient } from '@fanfare/client'; console.log(createClient)`, max: 18 * 1024 },
     { name: 'sse', code: `import { SSEClient } from '@fanfare/client/sse'; console.log(SSEClient)` },
     { name: 'batcher', code: `import { MessageBatcher } from '@fanfare/client/batcher'; console.log(MessageBatcher)` },
   ],

@@ -137,6 +137,7 @@ export function createClient<App extends AppTypes = AppTypes>(options: ClientOpt
           return env.WebSocket && openWebSocket(env, `${base.replace(/^http/, 'ws')}/v1/ws`, events)
         },
         online: resumed => http.online(resumed),
+        offline: leave => http.offline(leave),
         mayLeave: channel => http.mayLeave(channel),
         end: () => http.end(),
       }

@@ -19,6 +19,8 @@ export interface Session {
   readonly page: string
   /** The last answer to a poll that was had on the connection before. */
   ack?: number
+  /** An answer over HTTP has asked for patience until then (ms since 1970): no `connect` goes up earlier. */
+  notBefore?: number
 }
 
 /** Why a wire is over. */
@@ -40,7 +42,7 @@ export type WireEnd =
 export interface WireEvents {
   /** The server, or a proxy before it, has accepted the connection. */
   reached(): void
-  /** Messages, in the order of the server. */
+  /** Messages, in the order of the server. None: a sign of life of a server that has nothing to say. */
   messages(messages: ServerMessage[]): void
   /** Replies that came by another way than `messages`. */
   replies(replies: ServerMessage[]): void
@@ -57,7 +59,10 @@ export interface Wire {
   send(commands: Command[]): void
   /** Bytes that wait to be sent. */
   backlog(): number
-  /** The commands with these ids were not sent, as far as the server can have seen. Called when the wire is over. */
+  /**
+   * The commands with these ids were not sent, as far as the server can have seen. Called when the wire is over, or
+   * about to be closed, before `offline`.
+   */
   unsent(): ReadonlySet<number>
   /** Ends it. `leave`: the session too. */
   close(leave?: boolean): void
@@ -67,8 +72,15 @@ export interface Wire {
 export interface Carrier {
   /** Undefined where this place has no such transport (no `WebSocket`, no `fetch`). */
   open(transport: TransportName, events: WireEvents): Wire | undefined
-  /** A connection, by whatever transport, is there. `resumed`: the session of before goes on. */
+  /**
+   * A connection, by whatever transport, is there, and its ticket is noted. `resumed`: the session of before goes on.
+   */
   online(resumed: boolean): void
+  /**
+   * The connection, or the attempt, is gone, and its wire closed. `leave`: the session, which may be alive without
+   * a connection, is left.
+   */
+  offline(leave?: boolean): void
   /** A command of an earlier connection may still end a subscription to this channel. */
   mayLeave(channel: string): boolean
   /** The client has ended: nothing is on its way any more. */
