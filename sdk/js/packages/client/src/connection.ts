@@ -340,8 +340,11 @@ export class Core {
     this.#reached = false
     const wire = this.#carrier.open(transport, {
       reached: () => mine() && (this.#reached = true),
-      messages: messages => mine() && this.#messages(life, messages),
-      replies: messages => mine() && this.#messages(life, messages),
+      messages: messages => {
+        this.#heard ||= mine()
+        this.#messages(life, messages)
+      },
+      replies: messages => this.#messages(life, messages),
       closed: end => mine() && this.#closed(end),
     })
     if (!wire) return this.#notThrough({ code: 'no_transport', message: `${transport} is not to be had here` }, true)
@@ -352,9 +355,11 @@ export class Core {
   #adopt(wire: Wire): void {
     this.#wire = wire
     const ms = this.#options.connectTimeout
-    this.#cancel = deadline(this.env, ms, () =>
-      this.#notThrough({ code: 'timed_out', message: `no answer within ${ms} ms` }),
-    )
+    this.#cancel = deadline(this.env, ms, () => {
+      // Something on the way may hold back the answer to a request that hangs: the next transport may get through.
+      this.#reached ||= wire.overtakes
+      this.#notThrough({ code: 'timed_out', message: `no answer within ${ms} ms` })
+    })
   }
 
   #greeting(): Command {
@@ -377,7 +382,6 @@ export class Core {
   }
 
   #messages(life: number, messages: ServerMessage[]): void {
-    this.#heard = true
     for (const message of messages) {
       if (life !== this.#life) return // one of them ended the connection
       if (this.#link === 'online') this.#message(message)
@@ -570,7 +574,8 @@ export class Core {
       }
     }
     const { min, max } = this.#options.backoff
-    const ms = Math.max(asked ?? backoff(this.env, this.#failures, min, max), this.#notBefore - now, 1)
+    const notBefore = Math.max(this.#notBefore, this.#session.notBefore ?? 0)
+    const ms = Math.max(asked ?? backoff(this.env, this.#failures, min, max), notBefore - now, 1)
     if (reason.code === 'unavailable' && asked !== undefined) this.#notBefore = now + Math.min(asked, UPWARD_MS_MAX)
     this.#failures++
     this.#drop()
@@ -622,9 +627,11 @@ export class Core {
     this.#signals.clear()
     const wire = this.#wire
     this.#wire = undefined
+    const unsent = wire?.unsent() ?? new Set<number>()
+    wire?.close(leave)
+    const isAway = ['waiting', 'token', 'opening'].includes(this.#link)
+    this.#carrier.offline(leave && isAway && this.#options.transports.some(name => name !== 'websocket'))
     if (!wire) return
-    const unsent = wire.unsent()
-    wire.close(leave)
     this.calls.offline(unsent)
     this.outbox.offline(unsent)
     for (const channel of this.#channels.values()) channel.offline()
