@@ -141,6 +141,8 @@ pub(crate) struct Adopted {
     /// What it has done lately, and its user as far as its last shard knows.
     pub(crate) spent: Spent,
     pub(crate) user_spent: Spent,
+    /// The part of it that the user's home does not know, and will not hear of by the shard where the session was.
+    pub(crate) user_untold: Cost,
 }
 
 /// A subscription of a session that has no connection.

@@ -69,6 +69,11 @@ impl Bucket {
         self.empty_at = self.empty_at.saturating_sub(rate.drains(cost));
     }
 
+    /// How much of it has not drained yet.
+    fn holds(self, now_ms: u64, rate: Rate) -> u64 {
+        self.empty_at.saturating_sub(now_ms << FRACTION_BITS).div_ceil(rate.each)
+    }
+
     /// Another rate is in force. The bucket is full at most, and what was taken above the former rate is forgiven:
     /// nobody waits for longer than the new rate tells.
     pub fn under(&mut self, now_ms: u64, rate: Option<Rate>) {
@@ -228,6 +233,31 @@ impl Allowance {
         }
         if let Some(rate) = self.channels {
             spent.channels.take(now_ms, rate, cost.channels);
+        }
+    }
+
+    /// What was spent without this part of it.
+    pub(crate) fn without(&self, spent: &Spent, part: Cost) -> Spent {
+        let without = |mut bucket: Bucket, rate: Option<Rate>, cost| {
+            if let Some(rate) = rate {
+                bucket.give_back(rate, cost);
+            }
+            bucket
+        };
+        Spent {
+            messages: without(spent.messages, self.messages, part.messages),
+            bytes: without(spent.bytes, self.bytes, part.bytes),
+            channels: without(spent.channels, self.channels, part.channels),
+        }
+    }
+
+    /// As much of this part of what was spent as has not drained yet.
+    pub(crate) fn undrained(&self, now_ms: u64, spent: &Spent, part: Cost) -> Cost {
+        let held = |bucket: Bucket, rate: Option<Rate>| rate.map_or(0, |rate| bucket.holds(now_ms, rate));
+        Cost {
+            messages: part.messages.min(held(spent.messages, self.messages)),
+            bytes: part.bytes.min(held(spent.bytes, self.bytes)),
+            channels: part.channels.min(held(spent.channels, self.channels)),
         }
     }
 

@@ -246,6 +246,53 @@ fn a_user_has_one_rate_on_all_shards_within_the_stated_bound() {
     }
 }
 
+/// What a shard had not told is charged once where the session goes: whether others of the user stay or not.
+#[test]
+fn a_user_is_not_charged_twice_where_a_session_moves() {
+    for shards in shard_counts() {
+        for stays in [false, true] {
+            let quotas = Quotas { messages_per_user: Some(Rate::new(80, 60_000)), ..Quotas::NONE };
+            let mut net = Net::with(shards, limits(quotas), open_rules());
+            let other = stays.then(|| net.connect_as(0, as_user("ada")));
+            let mut peer = net.connect_as(0, as_user("ada"));
+            let mut done = 0;
+            for shard in 1..9 {
+                for _ in 0..9 {
+                    done += usize::from(limit_of(&net.ask(peer, publish("chat:a", "1"))).is_none());
+                }
+                net.cut(peer);
+                peer = net.resume(peer, shard, Vec::new());
+                if let Some(other) = other.filter(|_| shard == 1) {
+                    done += usize::from(limit_of(&net.ask(other, publish("chat:a", "1"))).is_none());
+                }
+            }
+            assert_eq!(done, 72 + usize::from(stays), "{shards} shards, stays: {stays}");
+            // And it takes along what it has done.
+            while limit_of(&net.ask(peer, publish("chat:a", "1"))).is_none() {
+                done += 1;
+            }
+            let bound = 80 + 10 * (shards - 1);
+            assert!((80..=bound).contains(&done), "{done} with {shards} shards, at most {bound}");
+        }
+    }
+}
+
+#[test]
+fn what_has_drained_is_not_held_against_the_user_on_another_shard() {
+    for shards in shard_counts() {
+        let quotas = Quotas { messages_per_user: Some(Rate::new(80, 8_000)), ..Quotas::NONE };
+        let mut net = Net::with(shards, limits(quotas), open_rules());
+        let [here, there] = [0, 1].map(|shard| net.connect_as(shard, as_user("ada")));
+        for n in 0..10 {
+            net.pass(if n > 0 { 1_000 } else { 0 });
+            assert_eq!(limit_of(&net.ask(here, publish("chat:a", "1"))), None);
+        }
+        for n in 0..79 {
+            assert_eq!(limit_of(&net.ask(there, publish("chat:a", "1"))), None, "{n} with {shards} shards");
+        }
+    }
+}
+
 #[test]
 fn other_quotas_are_in_force_at_once() {
     for shards in shard_counts() {

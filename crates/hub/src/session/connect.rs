@@ -26,7 +26,7 @@ use crate::ids::{ClientId, ConnId, Seat, SeatId, SessionRef, ShardId};
 use crate::members::AnswerPart;
 use crate::message::{Connect, Connected, Proof, ReplyBody, Resume, SignalPush};
 use crate::peer::{Adopted, Claim, Entered, Found, PeerBody, PendingToken, ToHome};
-use crate::quota::Spent;
+use crate::quota::{Cost, Spent};
 use crate::timer::Timer;
 use crate::watch::Noted;
 use smallvec::SmallVec;
@@ -169,11 +169,11 @@ impl Sessions {
         (session.page, session.connect_by_ms) = (connecting.connect.page.take(), connect_by_ms);
         let mut entered = Vec::new();
         let (mut mailbox, mut sends) = (Vec::new(), None);
-        let mut user_spent = connecting.entered.unwrap_or_default();
+        let (mut user_spent, mut user_untold) = (connecting.entered.unwrap_or_default(), Cost::default());
         let is_new = adopted.is_none();
         if let Some(adopted) = adopted {
             session.spent = adopted.spent;
-            user_spent = adopted.user_spent;
+            (user_spent, user_untold) = (adopted.user_spent, adopted.user_untold);
             session.incarnation = adopted.incarnation;
             session.program = adopted.program;
             identity.get_or_insert(adopted.identity);
@@ -206,7 +206,7 @@ impl Sessions {
             self.sessions.adopt_sends(at.index, Sends::adopted(*sends));
         }
         self.sessions.identify(at.index, identity.unwrap_or_default());
-        self.sessions.has_spent(at.index, &user_spent);
+        self.sessions.has_spent(at.index, &user_spent, user_untold);
         if is_new {
             self.begins_spent(id.conn, at);
         }
@@ -363,11 +363,11 @@ impl Sessions {
                 self.detach(cx, index);
             }
             let user = self.sessions.slab[index as usize].user_index();
-            let user_spent = user.map_or_else(Spent::default, |user| self.sessions.users[user as usize].spent);
-            let (mut session, identity, untold) = self.sessions.remove(index);
-            if let Some(user) = &identity.user {
-                self.tell_spent(cx, user.clone(), untold);
-            }
+            // Where others of the user stay, this shard tells the home the rest, and the home tells the other shards.
+            let of_user = cx.limits.quotas.of_user();
+            let told = user.map_or_else(Spent::default, |user| self.sessions.users[user as usize].told(&of_user));
+            let (mut session, identity, last) = self.sessions.remove(index);
+            let (user_spent, user_untold) = last.map_or((told, Cost::default()), |user| (user.spent, user.untold));
             session.comes_from(claim.page);
             // If the client is away again when its session arrives, no edge there follows these channels. Signals for
             // it come to the edges here, which forward them.
@@ -402,6 +402,7 @@ impl Sessions {
                 program: session.program,
                 spent: session.spent,
                 user_spent,
+                user_untold,
             }))
         });
         cx.out.push_back((from, PeerBody::Adopted { token, found }));
@@ -435,7 +436,7 @@ impl Sessions {
         let at = self.sessions.open(client, nowhere, crate::ids::WireId(0), adopted.grace_ms);
         self.sessions.disconnect(at.index);
         self.sessions.identify(at.index, adopted.identity);
-        self.sessions.has_spent(at.index, &adopted.user_spent);
+        self.sessions.has_spent(at.index, &adopted.user_spent, adopted.user_untold);
         if let Some(sends) = adopted.sends {
             self.sessions.adopt_sends(at.index, Sends::adopted(*sends));
         }
@@ -607,9 +608,12 @@ impl Sessions {
 
     /// The session ends, and its presence with it.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>, index: u32, why: Ended) {
-        let (session, identity, untold) = self.sessions.remove(index);
+        let (session, identity, last) = self.sessions.remove(index);
+        if let Some(mut last) = last {
+            let untold = last.take_untold(cx.now.mono_ms, &cx.limits.quotas.of_user());
+            self.tell_spent(cx, last.user, untold);
+        }
         if let Some(user) = &identity.user {
-            self.tell_spent(cx, user.clone(), untold);
             self.user_left(cx, user.clone());
         }
         let caller = Caller { client: Some(session.client), user: identity.user, info: identity.proof.info };

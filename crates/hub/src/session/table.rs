@@ -618,7 +618,7 @@ impl SessionTable {
             return;
         }
         let untold = self.forget_identity(index);
-        debug_assert_eq!(untold, Cost::default(), "a session does not change its user");
+        debug_assert!(untold.is_none_or(|user| user.untold == Cost::default()), "a session does not change its user");
         let at = identity.user.as_ref().map(|user| {
             let users = &mut self.users;
             *self.by_user.entry(user.clone()).or_insert_with(|| {
@@ -637,12 +637,12 @@ impl SessionTable {
         self.slab[index as usize].identity = identity;
     }
 
-    /// Takes the identity of a session. With the last session of its user here goes what is known of the user: returned
-    /// is the part of it that its home does not know.
-    fn forget_identity(&mut self, index: u32) -> Cost {
-        let Some(known) = self.slab[index as usize].identity.take() else { return Cost::default() };
+    /// Takes the identity of a session. With the last session of its user here goes what is known of the user, which is
+    /// returned.
+    fn forget_identity(&mut self, index: u32) -> Option<UserState> {
+        let known = self.slab[index as usize].identity.take()?;
         self.labelled.remove(index, &known.identity.proof.labels);
-        let Some(user) = known.user else { return Cost::default() };
+        let user = known.user?;
         let sessions = &mut self.users[user as usize].sessions;
         sessions.swap_remove(known.place as usize);
         match sessions.get(known.place as usize) {
@@ -653,11 +653,11 @@ impl SessionTable {
             None if sessions.is_empty() => {
                 let state = self.users.remove(user as usize);
                 self.by_user.remove(&state.user);
-                return state.untold;
+                return Some(state);
             }
             None => {}
         }
-        Cost::default()
+        None
     }
 
     /// A user that has sessions here.
@@ -665,11 +665,12 @@ impl SessionTable {
         self.by_user.get(user).map(|&at| &mut self.users[at as usize])
     }
 
-    /// The user of a session has done this lately, as other shards know.
-    pub(crate) fn has_spent(&mut self, index: u32, spent: &Spent) {
+    /// The user of a session has done this lately, as other shards know, and its home does not know `untold` of it.
+    pub(crate) fn has_spent(&mut self, index: u32, spent: &Spent, untold: Cost) {
         if let Some(user) = self.slab[index as usize].user_index() {
-            let known = &mut self.users[user as usize].spent;
-            *known = known.fuller(spent);
+            let known = &mut self.users[user as usize];
+            known.spent = known.spent.fuller(spent);
+            known.untold += untold;
         }
     }
 
@@ -724,7 +725,7 @@ impl SessionTable {
     }
 
     /// Takes a session out, with its identity, and what the home of its user is still to be told.
-    pub(crate) fn remove(&mut self, index: u32) -> (Session, Identity, Cost) {
+    pub(crate) fn remove(&mut self, index: u32) -> (Session, Identity, Option<UserState>) {
         let identity = self.slab[index as usize].identity().cloned().unwrap_or_default();
         let untold = self.forget_identity(index);
         self.disconnect(index);

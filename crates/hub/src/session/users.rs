@@ -5,7 +5,8 @@
 //! session that goes on elsewhere stays counted. So the number is exact.
 //!
 //! What a user does is counted by each shard for itself ([`UserState`]). A shard tells the home after every eighth of
-//! what may be done at once, and the home tells the other shards. So no user is refused below its rate, and one with
+//! what may be done at once, and the home tells the other shards: what has not drained, in whole messages and bytes. So
+//! no user is refused below its rate, but for the part of one, and one with
 //! sessions on several shards exceeds it by an eighth for each of the other shards at most, and by what is on its way.
 //! New names of channels are counted by the home of the channel, which alone knows whether a name is new. The session's
 //! shard tells it with each command whether the client may use one more, and charges the client when the home says that
@@ -43,6 +44,18 @@ pub(crate) struct UserState {
     pub(crate) spent: Spent,
     /// The part that its home does not know.
     pub(crate) untold: Cost,
+}
+
+impl UserState {
+    /// What its home is to be told now. What has drained meanwhile is not held against the user elsewhere.
+    pub(super) fn take_untold(&mut self, now_ms: u64, of_user: &Allowance) -> Cost {
+        of_user.undrained(now_ms, &self.spent, std::mem::take(&mut self.untold))
+    }
+
+    /// What a shard is told to which a session goes from here. It hears of the rest by the home.
+    pub(super) fn told(&self, of_user: &Allowance) -> Spent {
+        of_user.without(&self.spent, self.untold)
+    }
 }
 
 /// The users whose home is this shard.
@@ -217,7 +230,7 @@ impl Sessions {
             spent_by_user = Some(state.spent);
             state.untold += cost;
             if of_user.is_much(state.untold) {
-                told = Some((state.user.clone(), std::mem::take(&mut state.untold)));
+                told = Some((state.user.clone(), state.take_untold(now_ms, &of_user)));
             }
         }
         let mut spent = spent;
@@ -261,7 +274,7 @@ impl Sessions {
                 of_user.spend(now_ms, &mut state.spent, cost);
                 state.untold += cost;
                 if of_user.is_much(state.untold) {
-                    let (user, cost) = (state.user.clone(), std::mem::take(&mut state.untold));
+                    let (user, cost) = (state.user.clone(), state.take_untold(now_ms, &of_user));
                     self.tell_spent(cx, user, cost);
                 }
             }
