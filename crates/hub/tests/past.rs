@@ -220,3 +220,16 @@ fn the_application_is_not_bound_by_it() {
         }
     }
 }
+
+#[test]
+fn the_past_is_hidden_from_those_whom_the_application_subscribes_too() {
+    for shards in shard_counts() {
+        let mut net = net(shards, Past::Nothing);
+        let reader = net.connect(shards - 1);
+        let (whom, options) = (Whom::Client(net.client(reader)), Box::new(SubOptions::new(channel("a"))));
+        assert_eq!(net.app(0, AppCommand::Subscribe { whom, options }), AppAnswer::Concerned(1));
+        let query = HistoryQuery { from: HistoryFrom::Newest, limit: 100 };
+        let body = net.ask(reader, Command::History { channel: channel("a"), query });
+        assert_eq!(error_of(&body), (ErrorCode::Denied, Some("**"), Some("read")), "{shards} shards");
+    }
+}

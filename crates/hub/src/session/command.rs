@@ -234,7 +234,8 @@ impl Sessions {
         let is_granted = session.is_granted(channel);
         let action = rules.of(channel).map_or(action, |rule| rule.decided_by(action));
         let as_granted = |rule: &&Rule| {
-            let is_subscribers = action.is_reading() && rule.who(action).contains(&Who::Subscriber);
+            let is_open = action.is_reading() && !rule.hides_past(action);
+            let is_subscribers = is_open && rule.who(action).contains(&Who::Subscriber);
             is_granted && (action == Action::Subscribe || is_subscribers)
         };
         let verdict = match rules.verdict(channel, action, session.entitlement()) {
