@@ -761,6 +761,31 @@ fn what_was_missed_among_much_for_others_comes_with_the_answer() {
     }
 }
 
+/// Nothing in its first page is for the client. It is cut before it has the next one, which has something.
+#[test]
+fn a_page_without_anything_for_the_client_confirms_nothing_behind_it() {
+    for shards in shard_counts() {
+        let mut net = Net::with(shards, Limits { page_bytes_max: 2_000, ..Limits::default() }, open_rules());
+        let (ada, bob) = begin(&mut net);
+        net.cut(ada);
+        for _ in 0..20 {
+            say(&mut net, bob, "\"for others\"", "blue");
+        }
+        say(&mut net, bob, "1", "red");
+        let again = net.resume(ada, shards - 1, vec![kept(None)]);
+        let received = net.take(again);
+        let subscribed = received.iter().find_map(|received| match received {
+            Received::Reply(Reply { body: ReplyBody::Subscribed(subscribed), .. }) => Some(subscribed),
+            _ => None,
+        });
+        let subscribed = subscribed.expect("subscribed");
+        assert_eq!((subscribed.publications.len(), subscribed.more), (0, true), "{shards} shards");
+        net.cut(again); // what came behind the answer is lost
+        let (_, missed, recovered) = back(&mut net, again, 0, None);
+        assert_eq!((missed, recovered), (numbers(1..=1), Some(true)), "{shards} shards");
+    }
+}
+
 /// The newest messages are for a client that has had none. One that has had some goes on, or begins at the newest
 /// position: else nobody could tell at its next return whether it has had them before or after its beginning.
 #[test]
