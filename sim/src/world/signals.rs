@@ -31,9 +31,9 @@ impl World {
             }
             Input::App { command: AppCommand::Signal(signal), .. } => self.kept.given(self.now_ms, signal),
             Input::App { command: AppCommand::Unsubscribe { .. } | AppCommand::Disconnect { .. }, .. } => {
-                self.kept.doubt(None);
+                self.doubt_entries(None);
             }
-            Input::Reload(_) | Input::Drain { .. } => self.kept.doubt(None),
+            Input::Reload(_) | Input::Drain { .. } => self.doubt_entries(None),
             _ => {}
         }
     }
@@ -45,9 +45,16 @@ impl World {
                 self.kept.entered(client, channel, false);
             }
             (Command::Unsubscribe { channel }, Some(client)) => self.kept.left(client, channel),
-            (Command::Refresh { .. }, Some(client)) => self.kept.doubt(Some(client)),
+            (Command::Refresh { .. }, Some(client)) => self.doubt_entries(Some(client)),
             _ => {}
         }
+    }
+
+    /// Subscriptions of this client, or of all, may have ended: an entry whose answer is under way may be over too.
+    fn doubt_entries(&mut self, client: Option<ClientId>) {
+        self.kept.doubt(client);
+        let concerned = self.pipes.iter_mut().filter(|pipe| client.is_none() || pipe.session == client);
+        concerned.for_each(|pipe| pipe.entering.clear());
     }
 
     /// A shard answers.
@@ -94,7 +101,7 @@ impl World {
         if self.lives.pipe_of(client).is_some_and(|now_on| now_on != pipe) {
             return;
         }
-        if finally { self.kept.doubt(Some(client)) } else { self.kept.away(client) }
+        if finally { self.doubt_entries(Some(client)) } else { self.kept.away(client) }
     }
 
     /// Signals that waited for room have been told where there is room.
