@@ -30,6 +30,9 @@ pub(super) struct Leaving {
     asked: BTreeMap<u64, Asked>,
     /// To be sent again: when, and how often it was refused.
     later: BTreeMap<Arc<str>, (u64, u32)>,
+    /// Channels that were followed again before that, and that may still have the subscription from before: the
+    /// `subscribe` that finds that out has not been answered, or was refused for now.
+    doubted: BTreeSet<Arc<str>>,
     /// Channels with a subscription that ended on this connection, with the epochs in which late messages may be: two
     /// at most, for no new subscription is in both.
     left: BTreeMap<Arc<str>, Vec<Arc<str>>>,
@@ -75,6 +78,7 @@ impl Leaving {
         let end = if matches!(known, Known::At(_)) { End::MayCome } else { End::Unknown };
         self.begins_anew(channel, known);
         let retries = self.later.remove(channel).map_or(0, |(_, retries)| retries);
+        self.doubted.remove(channel);
         let id = out.next_id();
         self.asked.insert(id, Asked { channel: channel.clone(), retries, end });
         out.send(Some(id), ClientCommand::Unsubscribe { channel: channel.clone() });
@@ -97,7 +101,10 @@ impl Leaving {
     /// A `subscribe` to the channel, of now or of a subscription that has ended, is answered.
     pub(super) fn began(&mut self, channel: &str, answer: &ServerMessage) {
         let epoch = match answer {
-            ServerMessage::Subscribed(subscribed) => &*subscribed.position.epoch,
+            ServerMessage::Subscribed(subscribed) => {
+                self.doubted.remove(channel);
+                &*subscribed.position.epoch
+            }
             // It has taken effect, and how is not known.
             ServerMessage::Error(error) if *error.code == *ErrorCode::Unknown.row().word => UNKNOWN,
             _ => return,
@@ -198,9 +205,18 @@ impl Leaving {
         self.later.iter().filter(|(_, (at_ms, _))| *at_ms <= now_ms).map(|(channel, _)| channel.clone()).collect()
     }
 
-    /// A channel is followed again: its `subscribe` finds out whether an earlier subscription is still there.
-    pub(super) fn stays(&mut self, channel: &str) {
+    /// A channel is followed again: its `subscribe` finds out whether an earlier subscription is still there, unless it
+    /// has already (`is_live`).
+    pub(super) fn stays(&mut self, channel: &Arc<str>, is_live: bool) {
         self.later.remove(channel);
+        if !is_live {
+            self.doubted.insert(channel.clone());
+        }
+    }
+
+    /// True where the server may have a subscription to the channel that was to end.
+    pub(super) fn may_be_there(&self, channel: &str) -> bool {
+        self.doubted.contains(channel)
     }
 
     pub(super) fn wake_ms(&self) -> Option<u64> {

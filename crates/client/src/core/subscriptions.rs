@@ -123,7 +123,7 @@ impl Subscriptions {
         let error = CallError::NotSubscribed { channel: channel.clone() };
         subscription.fail(out, &error);
         self.owed.extend(subscription.is_bare().then(|| channel.clone()));
-        if connected && subscription.is_known_there() {
+        if connected && (subscription.is_known_there() || self.leaving.may_be_there(channel)) {
             self.leaving.ask(channel, subscription.known(), out);
         }
     }
@@ -142,7 +142,7 @@ impl Subscriptions {
     pub(super) fn pause(&mut self, channel: &Arc<str>, before: Option<Position>, connected: bool, out: &mut Out) {
         let Some(subscription) = self.all.get(channel) else { return };
         self.owed.extend(subscription.is_bare().then(|| channel.clone()));
-        if connected && subscription.is_known_there() {
+        if connected && (subscription.is_known_there() || self.leaving.may_be_there(channel)) {
             self.leaving.ask(channel, subscription.known(), out);
         }
         let Some(subscription) = self.all.get_mut(channel) else { return };
@@ -296,7 +296,7 @@ impl Subscriptions {
         for channel in self.leaving.due(at.now_ms) {
             match self.all.get(&channel).map(|subscription| subscription.state) {
                 None | Some(State::Paused) => self.leaving.ask(&channel, Known::Nothing, out),
-                Some(_) => self.leaving.stays(&channel),
+                Some(state) => self.leaving.stays(&channel, state == State::Live),
             }
         }
         for (channel, subscription) in &mut self.all {

@@ -71,6 +71,34 @@ fn an_unsubscribe_that_is_refused_for_now_is_sent_later_unless_the_channel_is_fo
     assert_eq!(world.core.subscriptions.wake_ms(), None, "nothing is left of the earlier one");
 }
 
+/// The `unsubscribe` was refused for now, and so was the `subscribe` behind it; then the application gives that up too.
+#[test]
+fn a_channel_that_is_given_up_before_it_is_followed_again_is_left_at_the_server() {
+    for is_removed in [true, false] {
+        let mut world = World::online();
+        let first = sent(&world.call(subscribe("c")).1).remove(0);
+        world.hear(&recovered(&first, &[]));
+        let leave = sent(&world.call(Call::Unsubscribe("c".into())).1).remove(0);
+        let again = sent(&world.call(subscribe("c")).1).remove(0);
+        world.hear(&unavailable(&leave));
+        assert_eq!(sent(&world.wake()), [""; 0], "the channel is followed again");
+        world.hear(&unavailable(&again));
+        if is_removed {
+            let texts = sent(&world.call(Call::Unsubscribe("c".into())).1);
+            assert!(texts.len() == 1 && texts[0].contains(r#""type":"unsubscribe""#), "{texts:?}");
+            let id = id_in(&texts[0]);
+            world.hear(&format!(r#"{{"type":"unsubscribed","id":{id},"channel":"c","code":"requested"}}"#));
+            assert_eq!(world.core.subscriptions.wake_ms(), None, "nothing is left of it");
+        } else {
+            let texts = sent(&world.wake());
+            assert!(texts.len() == 1 && texts[0].contains(r#""type":"subscribe""#), "{texts:?}");
+            world.hear(&recovered(&texts[0], &[]));
+            let texts = sent(&world.call(Call::Unsubscribe("c".into())).1);
+            assert!(texts.len() == 1 && texts[0].contains(r#""type":"unsubscribe""#), "{texts:?}");
+        }
+    }
+}
+
 #[test]
 fn a_subscription_is_asked_for_later_and_later_until_it_is_there() {
     let mut world = World::online();
