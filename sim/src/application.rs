@@ -12,6 +12,7 @@ mod tokens;
 use crate::chances::Chances;
 use crate::client::Numbers;
 use crate::plan::{CLAIMS, HookPlan};
+use crate::strict::unsieved;
 use fanfare_hub::{
     Caller, ChannelName, ClientId, Data, Error, ErrorCode, HookAnswer, Identified, Notice, Now, Publish, Push,
     Question, Reply, ReplyBody, Request, Rng, UserId,
@@ -306,7 +307,7 @@ impl Application {
             return Err(format!("hooks: {text} stands in {channel}, and was denied"));
         }
         let expected = if is_hooked { edited(&original) } else { original };
-        if expected != data {
+        if expected != unsieved(data) {
             return Err(format!(
                 "hooks: {text} stands in {channel}, and should be {}",
                 String::from_utf8_lossy(&expected)
@@ -345,6 +346,7 @@ fn edited(data: &[u8]) -> Vec<u8> {
 
 /// The client's payload of a publication.
 pub(crate) fn plain(data: &[u8]) -> Vec<u8> {
+    let data = &unsieved(data)[..];
     match data.strip_prefix(EDITED) {
         Some(rest) => [b"{", rest].concat(),
         None => data.to_vec(),
@@ -352,7 +354,7 @@ pub(crate) fn plain(data: &[u8]) -> Vec<u8> {
 }
 
 /// The number in `{"n":5,…`.
-fn number_of(data: &[u8]) -> u64 {
+pub(crate) fn number_of(data: &[u8]) -> u64 {
     let digits = data.iter().skip_while(|byte| !byte.is_ascii_digit()).take_while(|byte| byte.is_ascii_digit());
     digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
 }

@@ -4,6 +4,7 @@
 use crate::app::CLOSED;
 use crate::chances::pick_of;
 use crate::plan::{Habit, Plan};
+use crate::quotas::is_over_quota;
 use crate::wire::{ToClient, token_of};
 use bytes::Bytes;
 use fanfare_hub::{
@@ -274,6 +275,10 @@ impl Client {
                 if again && publish.idempotency_key.is_some() && self.again.len() < 8 {
                     self.again.push(*publish);
                 }
+            }
+            // It was not done, so it is subscribed as before, if it was: that shows with its next attempt.
+            (PendingCommand::Unsubscribe(channel), ReplyBody::Error(error)) if is_over_quota(error) => {
+                self.wanted.entry(channel).or_default();
             }
             (PendingCommand::Unsubscribe(channel), ReplyBody::Unsubscribed { .. }) => {
                 self.wanted.remove(&channel);

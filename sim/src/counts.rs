@@ -166,6 +166,18 @@ counts! {
     hook_expired, "connections closed because a token had expired";
     refreshed, "tokens refreshed";
     rpc, "calls that were answered with a result";
+    too_long, "payloads refused because a rule allows no longer ones";
+    sieved_out, "payloads that a rule's check has refused";
+    sieved, "publications that a rule's check has changed";
+    senders_hidden, "publications whose rule hides something of their senders";
+    past_read, "pages of history that begin where their readers joined";
+    past_hidden, "subscriptions that could not go on because a rule hides the past";
+    places_full, "times that a channel had as many subscribers as its rule allows";
+    places_refused, "subscriptions that a rule had no place for";
+    quotas_judged, "commands of sessions with quotas";
+    quotas_refused, "commands above a quota";
+    quotas_refused_users, "of those, above a user's";
+    quotas_continued, "commands of sessions that had taken their quotas along to another connection";
     rates_judged, "commands whose rule has a rate";
     rates_refused, "commands above their rate";
     rates_continued, "rates that a session took along to another connection";

@@ -3,7 +3,8 @@
 //! The judge at the client's end (`checker`) does not see when a shard took a command in. Here it is known: which
 //! channels are still being decided, and whether a shard that says it is done has left something unanswered.
 
-use fanfare_hub::{ChannelName, Command, Reply, ReplyBody, RequestId};
+use bytes::Bytes;
+use fanfare_hub::{ChannelName, Command, PayloadOf, Reply, ReplyBody, RequestId, RoomCommand};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
@@ -28,6 +29,34 @@ pub(crate) struct Open {
     holds: Vec<ChannelName>,
     /// The channel and the payload of a directed signal.
     pub(crate) signal: Option<Box<fanfare_hub::Signal>>,
+    /// The data in it.
+    pub(crate) sent: Option<Sent>,
+}
+
+/// Data that a client gives to a channel.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) channel: ChannelName,
+    pub(crate) data: Bytes,
+    pub(crate) of: PayloadOf,
+}
+
+impl Sent {
+    fn of(command: &Command) -> Option<Sent> {
+        let (channel, data, of) = match command {
+            Command::Publish(publish) => (&publish.channel, publish.data.bytes(), PayloadOf::Publication),
+            Command::Signal(signal) => (&signal.channel, &signal.data, PayloadOf::Signal),
+            Command::PresenceSet { channel, data, .. } => (channel, data, PayloadOf::Presence),
+            Command::Room(command) => match &**command {
+                RoomCommand::Publish { publish, .. } => {
+                    (&publish.channel, publish.data.bytes(), PayloadOf::Publication)
+                }
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(Sent { channel: channel.clone(), data: data.clone(), of })
+    }
 }
 
 impl Desk {
@@ -64,7 +93,7 @@ impl Desk {
             _ => Vec::new(),
         };
         if let Some(RequestId::Number(id)) = id {
-            self.open.insert(*id, Open { given_ms: now_ms, holds, signal });
+            self.open.insert(*id, Open { given_ms: now_ms, holds, signal, sent: Sent::of(command) });
         }
     }
 
@@ -98,6 +127,11 @@ impl Desk {
             && !self.bare.contains(channel)
             && !self.unsure.contains(channel)
             && !self.open.values().any(|open| open.holds.contains(channel))
+    }
+
+    /// True if it may be asking for a subscription to this channel.
+    pub(crate) fn is_asking(&self, channel: &ChannelName) -> bool {
+        self.bare.contains(channel) || self.open.values().any(|open| open.holds.contains(channel))
     }
 
     /// A command without an answer.

@@ -2,7 +2,7 @@
 //!
 //! The stores write it in the step in which they accept an entry; the hub's messages have no influence on it.
 
-use fanfare_hub::{ChannelName, ClientId, Epoch, Position, Publication};
+use fanfare_hub::{ChannelName, ClientId, Epoch, Position, Publication, Sender};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ struct Life {
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
     pub(crate) publication: Arc<Publication>,
+    /// Its sender, whatever the rule shows of it.
+    pub(crate) author: Option<Sender>,
     pub(crate) order: u64,
     /// When, on the monotonic clock.
     pub(crate) at_ms: u64,
@@ -31,14 +33,21 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn client(&self) -> Option<ClientId> {
-        self.publication.from.as_ref().and_then(|from| from.client)
+        self.author.as_ref().and_then(|author| author.client)
     }
 }
 
 impl Ledger {
-    pub(crate) fn accepted(&mut self, at_ms: u64, channel: &ChannelName, epoch: Epoch, publication: Arc<Publication>) {
+    pub(crate) fn accepted(
+        &mut self,
+        at_ms: u64,
+        channel: &ChannelName,
+        epoch: Epoch,
+        publication: Arc<Publication>,
+        author: Option<Sender>,
+    ) {
         self.order += 1;
-        let kept = Kept { publication, order: self.order, at_ms };
+        let kept = Kept { publication, author, order: self.order, at_ms };
         let lives = self.channels.entry(channel.clone()).or_default();
         match lives.iter_mut().find(|life| life.epoch == epoch) {
             Some(life) => life.entries.push(kept),

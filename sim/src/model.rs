@@ -3,7 +3,8 @@
 //! The types are the hub's, because they are what the hub says. The consequences of their values are decided here, from
 //! the documentation.
 
-use fanfare_hub::{ClientId, Disconnect, ErrorCode, Publication, Retain, Rule, Slow};
+use crate::ledger::Kept;
+use fanfare_hub::{ClientId, Disconnect, ErrorCode, Past, Publication, Retain, Rule, SenderShown, Slow};
 
 /// True if a channel of this name has the shape of this pattern: `*` is one segment, `**` is one or more at the end.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
@@ -31,6 +32,12 @@ pub(crate) struct Row {
     pub(crate) slow: Slow,
     /// Publications and signals of one session: so many in so many ms.
     pub(crate) rate: Option<(u32, u64)>,
+    pub(crate) max_size: Option<usize>,
+    pub(crate) max_subscribers: Option<u32>,
+    pub(crate) from: SenderShown,
+    pub(crate) read: Past,
+    /// Its data goes through a sieve.
+    pub(crate) is_sieved: bool,
 }
 
 impl Policy {
@@ -40,6 +47,11 @@ impl Policy {
             history: rule.history,
             slow: rule.slow,
             rate: rule.rate.as_ref().map(|rate| (rate.count_max, rate.window_ms)),
+            max_size: rule.max_size,
+            max_subscribers: rule.max_subscribers,
+            from: rule.from,
+            read: rule.read,
+            is_sieved: rule.check.is_some(),
         };
         Policy(rules.iter().map(row).collect())
     }
@@ -94,9 +106,9 @@ pub(crate) fn is_narrow(publication: &Publication) -> bool {
 }
 
 /// True if this client is surely told of it when it happens: its own copies only if it wants them.
-pub(crate) fn is_told(publication: &Publication, client: ClientId) -> bool {
-    let author = publication.from.as_ref().and_then(|from| from.client);
-    is_for(publication, client) && !is_about_rooms(publication) && (publication.echo || author != Some(client))
+pub(crate) fn is_told(kept: &Kept, client: ClientId) -> bool {
+    let publication = &kept.publication;
+    is_for(publication, client) && !is_about_rooms(publication) && (publication.echo || kept.client() != Some(client))
 }
 
 /// The payload and the texts of a publication, in bytes.

@@ -10,7 +10,7 @@ use crate::sends::Apart;
 use crate::watch::Watch;
 use crate::wire::{self, ToClient};
 use bytes::{Bytes, BytesMut};
-use fanfare_hub::{ChannelName, ClientId, ConnId, Outbox, Request, Resume, Rng, WireId};
+use fanfare_hub::{ChannelName, ClientId, ConnId, Outbox, Request, Resume, Rng, UserId, WireId};
 use fanfare_wire::websocket::{Decoder, Event, Limits, Role};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
@@ -74,6 +74,12 @@ pub(crate) struct Pipe {
     pub(crate) drain_delay_ms: Option<u64>,
     /// The session that it has been given.
     pub(crate) session: Option<ClientId>,
+    /// The user of that session.
+    pub(crate) user: Option<UserId>,
+    /// That session has been on an earlier connection.
+    pub(crate) is_continued: bool,
+    /// What the commands cost that wait for it.
+    pub(crate) uncharged: Vec<[u64; 2]>,
     /// Commands whose rule has a rate, and of which nobody knows when they are decided: the id, the rule and the rate.
     pub(crate) undecided: Vec<(u64, usize, (u32, u64))>,
     /// Payloads of the directed signals that it was told.
@@ -172,6 +178,9 @@ impl Pipe {
             connect: None,
             drain_delay_ms: None,
             session: None,
+            user: None,
+            is_continued: false,
+            uncharged: Vec::new(),
             undecided: Vec::new(),
             signals_told: BTreeSet::new(),
             directed_ms: BTreeMap::new(),

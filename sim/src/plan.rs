@@ -5,10 +5,12 @@
 
 mod readers;
 mod socketio;
+mod strict;
 
 use crate::app::CLOSED;
 use crate::chances::Chances;
 use crate::model::matches;
+use crate::quotas::QuotaPlan;
 use crate::shrink::Smaller;
 use fanfare_client::core::Transport;
 use fanfare_hub::{
@@ -41,6 +43,8 @@ pub(crate) struct Plan {
     /// The options of each client's subscription to each channel, if they are not the defaults.
     pub(crate) habits: BTreeMap<(usize, ChannelName), Habit>,
     pub(crate) faults: Faults,
+    /// What sessions and users may send in a time.
+    pub(crate) quotas: QuotaPlan,
     /// There is an application that publishes, and subscribes and disconnects clients.
     pub(crate) app: bool,
     /// The server drains and starts again, this long after the beginning; and whether its store loses everything.
@@ -202,7 +206,10 @@ impl Drawn {
         plan.draw_keeps(parts.of("plan: keeps", 0));
         plan.draw_engine(parts.of("plan: engine", 0));
         plan.draw_readers(parts.of("plan: readers", 0));
+        plan.draw_strict(parts.of("plan: strict", 0));
+        plan.draw_quotas(parts.of("plan: quotas", 0));
         smaller.apply(&mut plan);
+        plan.limits.quotas = plan.quotas.quotas();
         Drawn { plan, chances: Chances::new(seed, smaller.history) }
     }
 }
@@ -253,6 +260,7 @@ impl Plan {
             rules: rules(rng.below(8) == 0),
             habits: BTreeMap::new(),
             faults,
+            quotas: QuotaPlan::default(),
             app: rng.below(2) == 0,
             forwards: false,
             whispers: false,
@@ -569,12 +577,17 @@ impl Plan {
 
     /// The rules, with the subscribers of one channel excluded if a reload wants that.
     pub(crate) fn rules(&self, shut: Option<&ChannelName>) -> Rules {
+        // What the rule keeps out stays out.
+        let open = |pattern| match self.rule_of(shut) {
+            Some(rule) => Rule { pattern, rate: None, presence: PresenceMode::Full, ..rule.clone() },
+            None => Rule::open(pattern),
+        };
         let closed = shut.and_then(|name| Pattern::new(name.as_str()).ok()).map(|pattern| Rule {
             subscribe: Vec::new(),
             publish: self.published_by_leave(shut).unwrap_or_else(|| vec![Who::Subscriber]),
             history: self.rule_of(shut).map_or(Retain::default(), |rule| rule.history),
             slow: shut.map_or(Slow::Pull, |name| self.slow(name)),
-            ..Rule::open(pattern)
+            ..open(pattern)
         });
         Rules::new(closed.into_iter().chain(self.rules.iter().cloned()).collect())
     }

@@ -5,6 +5,7 @@
 //! its end begins the next. The judge keeps the windows itself. A command that waits for an earlier one is decided at a
 //! time that is not known here; then the windows are not known either, until the session has been quiet for one window.
 
+use crate::quotas::is_over_quota;
 use fanfare_hub::{ClientId, Error, ErrorCode};
 use std::collections::BTreeMap;
 
@@ -56,8 +57,13 @@ impl Decided {
     /// By the error that came at once, if one came.
     pub(crate) fn of(error: Option<&Error>) -> Self {
         match error.map(|error| error.code) {
+            Some(ErrorCode::RateLimited) if error.is_some_and(is_over_quota) => Decided::NotCounted,
             Some(ErrorCode::RateLimited) => {
                 Decided::RateLimited { retry_after_ms: error.and_then(|error| error.retry_after_ms) }
+            }
+            // A check has made it longer, after its rate.
+            Some(ErrorCode::TooLarge) if error.is_some_and(|error| error.message.contains("text rules")) => {
+                Decided::Counted
             }
             Some(ErrorCode::Denied | ErrorCode::NoRule | ErrorCode::NotSubscribed | ErrorCode::TooLarge) => {
                 Decided::NotCounted

@@ -8,6 +8,7 @@
 
 use crate::counts::Counts;
 use crate::plan::{Drawn, HookPlan, Plan, StoreFaults};
+use crate::quotas::QuotaPlan;
 use crate::run::attempt;
 use fanfare_hub::{Limits, Pattern, Who};
 use std::collections::BTreeSet;
@@ -85,6 +86,8 @@ const PARTS: &[Part] = &[
     ("batched-links", |plan| plan.batched_links = false),
     ("claims", without_claims),
     ("rates", Plan::lift_rates),
+    ("strict", Plan::lift_strictness),
+    ("quotas", |plan| plan.quotas = QuotaPlan::default()),
     ("freezes", |plan| plan.faults.freezes = false),
     ("restart", |plan| plan.restart = None),
     ("rude", |plan| plan.rude = false),

@@ -324,6 +324,7 @@ impl Stores {
             true => inner.memory.submit(now, token, holes::op_in(op, top)).map(holes::answer_out),
         };
         let answer = answer.unwrap_or(StoreAnswer::Unavailable);
+        let author = entry.as_ref().and_then(|entry| entry.from.clone());
         if let Some(entry) = entry
             && let Err(wrong) = inner.keys.appended(now.mono_ms, &entry, &answer)
         {
@@ -348,7 +349,7 @@ impl Stores {
             self.broken.get_or_insert(wrong);
         }
         if let StoreAnswer::Appended { epoch, publication } = &answer {
-            self.ledger.accepted(now.mono_ms, &channel, *epoch, publication.clone());
+            self.ledger.accepted(now.mono_ms, &channel, *epoch, publication.clone(), author);
         }
         answer
     }

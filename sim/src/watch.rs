@@ -241,7 +241,7 @@ impl Watch {
         live.owed = live.owed.and_then(|turn| Live::owed_in(turn, said.turn)).map(Some);
         if live.owed.is_some() {
             let newer = ledger.between(channel, live.at.epoch, last.offset, u64::MAX);
-            let wants = |kept: &&Kept| self.client.is_some_and(|client| is_told(&kept.publication, client));
+            let wants = |kept: &&Kept| self.client.is_some_and(|client| is_told(kept, client));
             // Those of this turn may have been accepted after this was told, and follow it.
             let newer = newer.iter().filter(|kept| kept.order <= said.turn_order).filter(wants).count();
             if newer > 0 || publications.len() > 1 {

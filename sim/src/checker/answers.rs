@@ -4,6 +4,7 @@ use super::deliveries::is_place;
 use super::kept::KeptSub;
 use super::view::{FirstPage, PendingCommand, Sub, View, Want};
 use super::{Checker, Verdict};
+use crate::quotas::is_over_quota;
 use crate::store::Stores;
 use fanfare_hub::{ChannelName, ErrorCode, Position, ReplyBody, SubOptions, Subscribed};
 
@@ -24,6 +25,12 @@ impl Checker {
         };
         if let (ReplyBody::Error(error), None, true) = (body, channel, view.is_chat)
             && matches!(error.code, ErrorCode::NotConnected | ErrorCode::LimitExceeded | ErrorCode::Unavailable)
+        {
+            return Ok(());
+        }
+        // A command without an id is refused for a quota without a word about its channel.
+        if let (ReplyBody::Error(error), None, false) = (body, channel, view.silent.is_empty())
+            && is_over_quota(error)
         {
             return Ok(());
         }
@@ -59,6 +66,25 @@ impl Checker {
         body: &ReplyBody,
         stores: &Stores,
     ) -> Verdict {
+        if let ReplyBody::Error(error) = body
+            && is_over_quota(error)
+        {
+            // It has changed nothing.
+            match asked {
+                PendingCommand::Publish { channel, data } => {
+                    return self.published(view, place, &channel, data, body, stores);
+                }
+                PendingCommand::Bad(code) => {
+                    return Err(format!("commands: an invalid one ({code}) was answered with {body:?}"));
+                }
+                asked => {
+                    for channel in asked.channels() {
+                        self.presences.doubt(view.client, channel, place);
+                    }
+                    return Ok(());
+                }
+            }
+        }
         match (asked, body) {
             // The client cannot know of which subscription it hears.
             (PendingCommand::Unsubscribe(channel), _) if view.blurred.contains(&channel) => {
@@ -202,8 +228,14 @@ impl Checker {
                 // comes.
                 let is_ending = error.code == ErrorCode::Denied && self.shut.get(&channel) >= Some(&want.sent);
                 let goes_on = view.subs.contains_key(&channel) && self.may_begin_anew(&channel);
+                // A send is answered as a whole: the rules may have ended it since its command was decided.
+                let is_over = already && view.is_apart && self.shut.get(&channel) >= Some(&want.sent);
                 let is_stray = self.is_uncertain_to(view, &channel);
-                if already != view.subs.contains_key(&channel) && !is_ending && !goes_on && !is_stray {
+                // Asked for what is past, before anything else is looked at.
+                if error.option == Some("read") && view.subs.contains_key(&channel) {
+                    return Ok(());
+                }
+                if already != view.subs.contains_key(&channel) && !is_ending && !is_over && !goes_on && !is_stray {
                     return Err(format!("promise 9: `subscribe` to {channel}: {error}"));
                 }
                 if !already && !goes_on {

@@ -7,6 +7,7 @@ use crate::application::plain;
 use crate::ledger::Kept;
 use crate::model::is_for_outsider;
 use crate::store::Stores;
+use crate::strict::unsieved;
 use fanfare_hub::{AppAnswer, ChannelName, ClientId, ErrorCode, History, Position, Publish, ReplyBody};
 use std::collections::BTreeMap;
 
@@ -37,7 +38,7 @@ impl Checker {
             AppAnswer::Published { position, .. } => {
                 attempt.acknowledged.push((channel.clone(), *position));
                 let stands = stores.ledger.at(channel, *position);
-                if stands.is_none_or(|kept| kept.publication.data != *data) {
+                if stands.is_none_or(|kept| unsieved(kept.publication.data.bytes()) != **data.bytes()) {
                     return Err(format!("promise 4: acknowledged at {channel} {position:?}, where it does not stand"));
                 }
             }

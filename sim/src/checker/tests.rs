@@ -394,7 +394,7 @@ fn a_gap_over_publications_that_were_lost_with_their_epoch_leads_to_none_of_them
         ts_ms: 0,
     };
     let lost = Arc::new(entry.clone().at(0, 1, Some(Epoch(1))));
-    court.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), lost);
+    court.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), lost, None);
     let now = Now { mono_ms: 0, wall_ms: 0 };
     let append = Op::Append { entry: Box::new(entry), retain: Retain::default() };
     Stores::store(&court.stores, 0).submit(now, OpToken(1), append);
@@ -494,7 +494,8 @@ fn message(publication: &Arc<Publication>) -> ToClient {
 
 impl Court {
     fn accepts(&mut self, publication: Arc<Publication>) {
-        self.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), publication);
+        let author = publication.from.clone();
+        self.stores.borrow_mut().ledger.accepted(0, &chat(), Epoch(1), publication, author);
     }
 
     /// Ada is subscribed on pipe 0.

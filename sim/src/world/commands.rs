@@ -5,6 +5,7 @@ use super::{Event, Verdict, World};
 use crate::lives::Arrival;
 use crate::model::comes_back;
 use crate::pipe::Pipe;
+use crate::quotas;
 use crate::rates::{Decided, Governed};
 use crate::wire;
 use fanfare_hub::{
@@ -43,7 +44,12 @@ impl World {
             let (of, count) = &mut self.pipes[pipe].bad;
             (*of, *count) = if *of == minute { (minute, *count + 1) } else { (minute, 1) };
         }
+        let charged = quotas::cost(&request.command).filter(|_| self.quotas.is_on());
+        let was_connected = self.pipes[pipe].desk.is_connected;
         self.handle(shard, Input::Command { conn, seat: Seat::default(), request })?;
+        if let Some(cost) = charged {
+            self.is_charged(pipe, was_connected, id.as_ref(), cost)?;
+        }
         let bad_max = self.plan.limits.bad_requests_per_minute_max;
         if is_bad && self.pipes[pipe].bad.1 > bad_max && self.pipes[pipe].server_open {
             return Err(format!("commands: pipe {pipe} has sent more than {bad_max} invalid messages in a minute"));
@@ -107,6 +113,9 @@ impl World {
             let (given_ms, ticket) = connect.unwrap_or((now_ms, None));
             self.lives.connected(Arrival { now_ms, pipe, shard, page, opened_ms, given_ms, ticket, connected })?;
             self.pipes[pipe].session = Some(connected.client);
+            self.pipes[pipe].user = connected.user.clone();
+            self.pipes[pipe].is_continued = connected.resumed;
+            self.charges_waiting(pipe, connected.client, connected.user.as_ref());
             self.pipes[pipe].has_moved = connected.resumed && self.plan.shards > 1;
             for (_, rule, rate) in self.pipes[pipe].undecided.clone() {
                 self.rates.unknown(Governed { client: connected.client, pipe, rule, rate, now_ms });
@@ -114,6 +123,7 @@ impl World {
         }
         self.signals_answered(pipe, reply);
         let open = self.pipes[pipe].desk.answered(reply);
+        self.answers_strictly(pipe, open.as_ref(), reply)?;
         if let Some(RequestId::Number(id)) = reply.id {
             self.settles(pipe, |of| of == id);
         }

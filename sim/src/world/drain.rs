@@ -104,6 +104,8 @@ impl World {
             }
         }
         self.app.server_gone();
+        self.strict.server_gone();
+        self.quotas.server_gone();
         self.application.server_gone();
         self.forwards.server_gone();
         self.polls_gone();

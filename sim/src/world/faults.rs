@@ -5,7 +5,7 @@ use crate::chances::{pick, pick_of};
 use crate::client::{Client, Numbers};
 use crate::model::Policy;
 use crate::plan::Faults;
-use fanfare_hub::{ChannelName, Input};
+use fanfare_hub::{ChannelName, Input, Quotas};
 use std::sync::Arc;
 
 /// A kind of fault. Each has chances and times of its own.
@@ -211,9 +211,17 @@ impl World {
         }
         self.frozen_until_ms.fill(0);
         self.plan.lift_rates();
+        self.plan.lift_refusals();
         self.policy = Policy::new(&self.plan.rules);
         for core in &mut self.shards {
             core.stalled_until_ms = 0;
+        }
+        self.quotas.lift();
+        if self.plan.quotas.is_on() {
+            self.plan.limits.quotas = Quotas::NONE;
+            for shard in 0..self.shards.len() {
+                self.handle(shard, Input::Quotas(Quotas::NONE))?;
+            }
         }
         self.reload(None)
     }

@@ -38,6 +38,7 @@ impl World {
             None if self.pipes[pipe].is_without_grace() => None,
             None => self.cores[client - self.clients.len()].session(),
         };
+        self.strictly_over(pipe);
         // Its client may have another ticket by now.
         self.forwards.over(self.now_ms, pipe, self.fetched(pipe).or(shown));
     }

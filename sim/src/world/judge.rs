@@ -116,6 +116,11 @@ impl World {
         for (channel, _, kept) in self.stores.borrow().ledger.all().filter(|(_, _, kept)| is_asked_for(kept)) {
             self.application.check_kept(channel, kept.publication.data.bytes())?;
         }
+        for (channel, _, kept) in self.stores.borrow().ledger.all() {
+            if let Some((_, row)) = self.policy.of(channel) {
+                self.strict.stands(channel, row, kept)?;
+            }
+        }
         for core in &self.cores {
             core.finish(&self.stores.borrow())?;
             for (channel, names) in core.presences().filter(|(channel, _)| self.plan.channels.contains(channel)) {

@@ -24,6 +24,7 @@ mod readers;
 mod sends;
 mod shell;
 mod signals;
+mod strict;
 
 use crate::app::App;
 use crate::application::Application;
@@ -40,11 +41,13 @@ use crate::lives::Lives;
 use crate::model::Policy;
 use crate::pipe::Pipe;
 use crate::plan::{CHATS, CORES, Drawn, Plan, READERS};
+use crate::quotas::Quotas;
 use crate::rates::Rates;
 use crate::readers::Reader;
 use crate::sends::{Outgoing, SendJudge};
 use crate::shrink::Smaller;
 use crate::store::Stores;
+use crate::strict::{Seen, Strict};
 use crate::trace::Trace;
 use events::Event;
 use fanfare_hub::{
@@ -116,6 +119,8 @@ pub(crate) struct World {
     /// The number of the last poll.
     next_poll: u64,
     rates: Rates,
+    strict: Strict,
+    quotas: Quotas,
     kept: KeptSignals,
     lives: Lives,
     /// The answers of the call that is being made: the connection, the id and the error.
@@ -240,6 +245,8 @@ impl World {
             app_answers: Vec::new(),
             application: Application::new(plan.hooks.clone(), chances),
             rates: Rates::default(),
+            strict: Strict::default(),
+            quotas: Quotas::new(plan.quotas, plan.shards),
             kept: KeptSignals::new(&plan.limits),
             lives: Lives::new(&plan.limits),
             answered_now: Vec::new(),
@@ -351,9 +358,23 @@ impl World {
         }
         self.counts.kept_signals += self.kept.came;
         self.counts.moved_signals += self.kept.moved;
+        self.counts.quotas_judged += self.quotas.judged;
+        self.counts.quotas_refused += self.quotas.refused;
+        self.counts.quotas_refused_users += self.quotas.refused_users;
+        self.counts.quotas_continued += self.quotas.continued;
         self.counts.rates_judged += self.rates.judged;
         self.counts.rates_refused += self.rates.refused;
         self.counts.rates_continued += self.rates.continued;
+        let Seen { too_long, sieved_out, sieved, senders_hidden, .. } = self.strict.seen;
+        let Seen { past_read, past_hidden, places_full, places_refused, .. } = self.strict.seen;
+        self.counts.too_long += too_long;
+        self.counts.sieved_out += sieved_out;
+        self.counts.sieved += sieved;
+        self.counts.senders_hidden += senders_hidden;
+        self.counts.past_read += past_read;
+        self.counts.past_hidden += past_hidden;
+        self.counts.places_full += places_full;
+        self.counts.places_refused += places_refused;
         self.counts.resumed_in_time += self.lives.within;
         self.counts.resumed_too_late += self.lives.after;
         self.counts.mute += self.lives.mute;

@@ -86,7 +86,7 @@ impl World {
             heartbeat_ms: self.plan.limits.heartbeat_ms as u32,
             heartbeat,
             connect_timeout_ms: None,
-            over_rate: OverRate::Refuse,
+            over_rate: if self.pipes[pipe].chat.is_some() { OverRate::WaitAtLimits } else { OverRate::Refuse },
             attachment: None,
         };
         self.handle(shard, Input::Opened { conn, opened })

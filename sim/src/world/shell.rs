@@ -168,6 +168,10 @@ impl World {
                         {
                             self.checker.end_told(pipe.number, channel);
                         }
+                        if let ToClient::Push(push) = &*message {
+                            let (number, session) = (pipe.number, pipe.session);
+                            Self::tells_strictly(&mut self.strict, &self.policy, self.now_ms, (number, session), push)?;
+                        }
                         if let ToClient::Push(Push::Disconnect { delay_ms, .. }) = &*message {
                             pipe.drain_delay_ms = Some(*delay_ms);
                         }
