@@ -57,6 +57,7 @@ export class Local {
   constructor(host: LocalHost, options: SubscribeOptions) {
     this.#host = host
     this.options = options
+    this.#place = options.since
   }
 
   subscribed(info: Subscribed): void {

@@ -124,6 +124,21 @@ describe('a component that comes', () => {
   })
 })
 
+test('one that may not read the history gets nothing at or below its `since`', async () => {
+  const client = newClient()
+  publish(1, 2, 3)
+  follow(client)
+  await later(0)
+  server.drop()
+  const all = publish(4, 5, 6)
+  server.refuse('history', { code: 'denied' }, 1)
+  const { told } = follow(client, { since: all[1] as Position })
+  await later(2_000)
+  publish(7)
+  await later(0)
+  expect(told).toEqual(['subscribed', 'gap overflow', 6, 7])
+})
+
 describe('resync', () => {
   test('messages up to the position that it returns are skipped, those that come later too', async () => {
     const client = newClient()
