@@ -251,3 +251,10 @@ proptest! {
         fuzz::upgrade(&[&name[..], &any].concat());
     }
 }
+
+/// The target asked that no text opens, and a fuzzer found the one that its input names.
+#[test]
+fn the_id_of_a_session_may_stand_behind_its_name() {
+    let name = [0x2f, 0x64, 0x64, 0xe4, 0xe4, 0xe6, 0xe4, 0xe4, 0xe4, 0xe4, 1, 0];
+    fuzz::upgrade(&[&name[..], b"L-bkZODk5uRk4KXvaFpKmB6nepx-Sw"].concat());
+}

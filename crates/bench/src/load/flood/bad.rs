@@ -106,6 +106,9 @@ const CODES: [&str; 13] = [
 const FORGED: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEiLCJleHAiOjQxMDI0NDQ4MDB9.\
                       AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
+/// Commands that the hasty ones send at once, so that all of them together are above their rates.
+const BURST: u64 = 16;
+
 /// Above every limit of the defaults, and short enough to be sent whole.
 const OVERSIZE_BYTES: usize = 80 * 1024;
 
@@ -160,12 +163,21 @@ impl Bad {
                 out.extend_from_slice(&[0x81, 0xff, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 1, 2, 3, 4]);
                 return out.extend_from_slice(&[b'x'; 4096]);
             }
-            Self::Broken => text.push_str(broken(acts)),
-            Self::Hasty => {
-                text.push_str(r#"{"type":"publish","id":1,"channel":"flood:hasty","data":{"text":"again"}}"#);
-            }
-            Self::Names => {
-                let _ = write!(text, r#"{{"type":"history","id":1,"channel":"flood:{client}-{acts}","limit":1}}"#);
+            Self::Broken | Self::Hasty | Self::Names => {
+                for n in 0..BURST {
+                    let command = match self {
+                        Self::Broken => broken(acts + n).to_owned(),
+                        Self::Hasty => {
+                            r#"{"type":"publish","id":1,"channel":"flood:hasty","data":{"text":"again"}}"#.to_owned()
+                        }
+                        _ => {
+                            let channel = format!("flood:{client}-{acts}-{n}");
+                            format!(r#"{{"type":"history","id":1,"channel":"{channel}","limit":1}}"#)
+                        }
+                    };
+                    frame::encode_masked(frame::TEXT, command.as_bytes(), out);
+                }
+                return;
             }
             Self::Deaf => {
                 let filler = "d".repeat(16 * 1024);
