@@ -92,8 +92,8 @@ pub struct Error {
     pub rule: Option<Box<str>>,
     /// The option of that rule. For logs and figures; not on the wire.
     pub option: Option<&'static str>,
-    /// The limit of the server that is reached, by the name of its option in `[limits]`. Not on the wire either: the
-    /// message names it.
+    /// The limit of the server that is reached, by the name of its option in `[limits]`, or with its section if that is
+    /// another one. Not on the wire either: the message names it.
     pub limit: Option<&'static str>,
 }
 

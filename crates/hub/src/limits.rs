@@ -6,6 +6,9 @@ use crate::quota::Quotas;
 /// A number of bytes.
 pub type ByteCount = usize;
 
+/// The option that sets [`Limits::room_message_bytes_max`]: it has the name that its protocol gives it.
+pub(crate) const ROOM_MESSAGE_BYTES_MAX: &str = "socketio.max_payload";
+
 /// Every bound of the hub. The server fills it from the configuration.
 #[derive(Debug, Clone)]
 pub struct Limits {

@@ -364,6 +364,10 @@ impl Shard {
             sessions: self.sessions.session_count(),
             edges: self.sessions.edge_count(),
             homes: self.homes.len(),
+        counts.limited_times("away_bytes_max", self.sessions.away_shed);
+        for (limit, times) in self.store.limits_reached() {
+            counts.limited_times(limit, times);
+        }
             history_bytes: self.store.bytes_used(),
             store_waiting_bytes: self.homes.store_waiting_bytes(),
             sends_bytes: self.sessions.sends_bytes(),

@@ -286,4 +286,9 @@ pub trait Store {
     fn keys_shed(&self) -> u64 {
         0
     }
+
+    /// How often its limits were reached, by the names of their options: something was dropped before its time.
+    fn limits_reached(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }

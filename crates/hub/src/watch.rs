@@ -183,6 +183,8 @@ impl Counts {
         self.epochs_lost += other.epochs_lost;
         self.limited_times("presence_entries_max", other.presence_limited);
         self.limited_times("signals_waiting_max", other.signals_dropped);
+        self.limited_times("link_bytes_max", other.links_full);
+        self.limited_times("presence_left_max", other.leaves_forgotten);
     }
 }
 
@@ -198,6 +200,10 @@ pub(crate) struct HomeCounts {
     pub(crate) presence_limited: u64,
     /// Signals that found no room while an edge was behind.
     pub(crate) signals_dropped: u64,
+    /// Times that a channel found too many bytes on the way to a shard, which goes on by pages.
+    pub(crate) links_full: u64,
+    /// Departures that were forgotten for later ones.
+    pub(crate) leaves_forgotten: u64,
 }
 
 #[cfg(test)]

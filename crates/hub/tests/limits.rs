@@ -136,7 +136,93 @@ const ROWS: &[Row] = &[
             net.ask(peer, Command::Rpc { method: "m".into(), data: Bytes::from_static(b"1") });
         },
     },
+    Row {
+        name: "session_questions_max", set: |limits| limits.session_questions_max = 1, times: 2,
+        reach: |net| {
+            let peer = net.connect(0);
+            for _ in 0..3 {
+                net.send(peer, Command::Rpc { method: "m".into(), data: Bytes::from_static(b"1") });
+            }
+            net.settle();
+        },
+    },
+    Row {
+        name: "history_bytes_max", set: |limits| limits.history_bytes_max = 1, times: 3,
+        reach: |net| {
+            let peer = net.connect(0);
+            net.publish_all(peer, "a", 1..=3);
+        },
+    },
+    Row {
+        name: "idempotency_keys_bytes_max", set: |limits| limits.idempotency_keys_bytes_max = 1, times: 2,
+        reach: |net| for key in ["1", "2"] {
+            let mut it = Publish {
+                channel: channel("a"), data: Data::Json(Bytes::from_static(b"1")), event: None, idempotency_key: None, echo: true,
+            };
+            it.idempotency_key = Some(key.into());
+            net.app(0, AppCommand::Publish { publish: Box::new(it), audience: None, by: None });
+        },
+    },
+    Row {
+        name: "away_bytes_max", set: |limits| limits.away_bytes_max = 1, times: 2,
+        reach: |net| for _ in 0..2 {
+            let peer = net.connect(0);
+            net.cut(peer);
+        },
+    },
+    Row {
+        name: "fanout_waiting_max", set: |limits| limits.fanout_waiting_max = 0, times: 1,
+        reach: |net| {
+            let peer = net.connect(0);
+            net.subscribe(peer, "a");
+            net.publish(peer, "a", "1");
+        },
+    },
+    Row {
+        name: "fanout_waiting_bytes_max",
+        set: |limits| (limits.fanout_waiting_bytes_max, limits.fanout_slice) = (0, 1), times: 1,
+        reach: |net| {
+            let peers = [net.connect(0), net.connect(0), net.connect(0)];
+            peers.iter().for_each(|&peer| drop(net.subscribe(peer, "a")));
+            for n in ["1", "2"] {
+                net.send_only(peers[0], publish("a", n));
+            }
+            net.settle();
+        },
+    },
+    Row {
+        name: "link_bytes_max", set: |limits| limits.link_bytes_max = 0, times: 2, // one for each shard
+        reach: |net| {
+            for shard in [0, 1] {
+                let peer = net.connect(shard);
+                net.subscribe(peer, "a");
+            }
+            by_app(net, "1".to_owned());
+        },
+    },
+    Row {
+        name: "moved_bytes_max", set: |limits| limits.moved_bytes_max = 1, times: 1,
+        reach: |net| {
+            let peer = net.connect(0);
+            net.cut(peer);
+            net.resume(peer, 1, Vec::new());
+        },
+    },
+    Row {
+        name: "presence_left_max", set: |limits| limits.presence_left_max = 1, times: 1,
+        reach: |net| for _ in 0..2 {
+            let peer = net.connect(0);
+            net.cut(peer);
+            let peer = net.resume(peer, 0, Vec::new()); // only such sessions are remembered
+            net.subscribe(peer, "a");
+            net.ask(peer, enter("a", "1"));
+            net.ask(peer, Command::PresenceClear { channel: channel("a") });
+        },
+    },
 ];
+
+/// These are about what goes from one shard to another.
+const OF_SHARDS: [&str; 3] = ["link_bytes_max", "moved_bytes_max", "presence_left_max"];
 
 #[test]
 fn each_limit_is_counted_by_its_name() {
@@ -144,9 +230,10 @@ fn each_limit_is_counted_by_its_name() {
         let mut limits = Limits::default();
         set(&mut limits);
         let hooks = Hooks { connect: *name == "grants_max", rpc: true, ..Hooks::default() };
-        let mut net = Net::with_hooks(1, limits, open_rules(), hooks);
+        let shards = if OF_SHARDS.contains(name) { 2 } else { 1 };
+        let mut net = Net::with_hooks(shards, limits, open_rules(), hooks);
         reach(&mut net);
-        let found = net.shards[0].stats().counts.limits.clone();
+        let found: Vec<_> = net.shards.iter().flat_map(|shard| shard.stats().counts.limits).collect();
         assert_eq!(counted(&net, name), *times, "{name}: {found:?}");
         assert_eq!(found.len(), 1, "{name}: nothing else was reached: {found:?}");
     }

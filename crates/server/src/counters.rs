@@ -350,6 +350,10 @@ impl Store for TimedStore {
     fn keys_shed(&self) -> u64 {
         self.store.keys_shed()
     }
+
+    fn limits_reached(&self) -> Vec<(&'static str, u64)> {
+        self.store.limits_reached()
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 use crate::config::auth::ANONYMOUS;
 use crate::harden;
 use crate::request::{REQUEST_ID, RequestId, is_api_path, pairs};
+use crate::watch::HttpLimit;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use fanfare_hub::{Error, ErrorCode};
@@ -35,6 +36,8 @@ struct Parts {
     error: Error,
     option: Option<&'static str>,
     limit: Option<u64>,
+    /// For the figures.
+    reached: Option<HttpLimit>,
     headers: HeaderMap,
     id: Option<RequestId>,
     asker: Asker,
@@ -172,6 +175,7 @@ impl HttpRefusal {
             error,
             option: None,
             limit: None,
+            reached: None,
             headers,
             id: None,
             asker,
@@ -219,6 +223,17 @@ impl HttpRefusal {
     pub(crate) fn by(mut self, option: &'static str) -> Self {
         self.0.option = Some(option);
         self
+    }
+
+    /// At this limit, which is counted. With its option.
+    pub(crate) fn at(mut self, limit: HttpLimit) -> Self {
+        self.0.reached = Some(limit);
+        self.by(limit.option())
+    }
+
+    /// The limit that it is counted at.
+    pub(crate) fn reached(&self) -> Option<HttpLimit> {
+        self.0.reached
     }
 
     /// With the limit that is exceeded.
@@ -295,7 +310,8 @@ impl HttpRefusal {
 
     /// Status, headers and body, as every path writes them.
     fn written(self) -> (StatusCode, HeaderMap, Vec<u8>) {
-        let Parts { status, error, option, limit, mut headers, id, asker, is_last: _, is_final, words } = *self.0;
+        let Parts { status, error, option, limit, reached: _, mut headers, id, asker, is_last: _, is_final, words } =
+            *self.0;
         // RFC 9110 §10.2.3, in whole seconds, at least one: the hub knows the time only for an exceeded rate.
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) && !is_final {
             let seconds = error.retry_after_ms.map_or(1, |ms| ms.div_ceil(1000).max(1));
@@ -330,11 +346,14 @@ impl HttpRefusal {
 
     /// For hyper and for routers. They write the length and the date, and leave the body of an answer to HEAD out.
     pub(crate) fn into_response(self) -> Response<Body> {
-        let is_last = self.0.is_last;
+        let (is_last, reached) = (self.0.is_last, self.0.reached);
         let (status, headers, body) = self.written();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
+        if let Some(limit) = reached {
+            response.extensions_mut().insert(limit);
+        }
         if is_last {
             response.extensions_mut().insert(LastAnswer);
         }
@@ -431,7 +450,7 @@ mod tests {
 
     #[test]
     fn json_names_the_option_and_the_limit() {
-        let refused = HttpRefusal::because(431, "too long").by("limits.head_bytes_max").over(1024).in_json();
+        let refused = HttpRefusal::because(431, "too long").at(HttpLimit::HeadBytes).over(1024).in_json();
         let text = String::from_utf8(refused.bytes()).unwrap();
         let body = r#"{"code":"too_large","message":"too long","retryable":false,"option":"limits.head_bytes_max","limit":1024}"#;
         assert!(text.ends_with(&format!("\r\n\r\n{body}\n")), "{text}");

@@ -119,7 +119,81 @@ fn messages_that_are_too_long_are_counted() {
     let (mut socket, _) = socketio::enter(&server);
     socket.text(&format!(r#"42["message","{long}"]"#));
     assert!(socket.closed().is_some());
-    assert!((1.0..2.0).contains(&reached("room_message_bytes_max")), "{}", reached("room_message_bytes_max"));
+    assert!((1.0..2.0).contains(&reached("socketio.max_payload")), "{}", reached("socketio.max_payload"));
+}
+
+/// Each refusal over HTTP that follows from an option counts once, by the option's name.
+#[test]
+fn requests_beyond_a_limit_are_counted_whoever_refuses_them() {
+    let (begins, has_begun) = std::sync::mpsc::channel();
+    let page = move || {
+        begins.send(()).expect("the test waits");
+        std::future::pending::<()>()
+    };
+    let pages = axum::Router::new().route("/waits", axum::routing::get(page));
+    let key = fanfare::ApiKey::new("test", "0123456789abcdef").expect("a key");
+    let config = Config {
+        pages_outstanding_max: 1,
+        api_keys: vec![key],
+        head_timeout: Duration::from_millis(300),
+        limits: Limits { quotas: Quotas::NONE, room_message_bytes_max: 20_000, ..Limits::default() },
+        ..limited(Quotas::NONE)
+    };
+    let server = Server::of(support::native::builder(config).fallback(pages));
+    let address = server.address;
+    let long = "x".repeat(200 << 10);
+    let send = |text: &str, status: u16| {
+        let mut socket = connect(address);
+        let _ = socket.write_all(text.as_bytes()); // it may be refused before all of it is written
+        let answer = response(&mut socket);
+        assert_eq!(answer.status(), status, "{}{}", answer.head, answer.body);
+        answer
+    };
+    let body = |path: &str| {
+        let key = "Authorization: Bearer 0123456789abcdef\r\nContent-Type: application/json\r\n";
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\n{key}Content-Length: {}\r\n\r\n{long}", long.len())
+    };
+    for path in ["/api/v1/publish", "/v1/send", "/v1/poll", "/v1/sse"] {
+        let refused = send(&body(path), 413);
+        let is_named = refused.body.contains("limits.message_bytes_max") || path == "/v1/sse";
+        assert!(is_named, "{path}: {}", refused.body);
+    }
+    let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n");
+    send(&head[..70 << 10], 431);
+    // The second head of a connection is read by another parser.
+    let mut kept = connect(address);
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").expect("written");
+    assert_eq!(response(&mut kept).status(), 200);
+    let _ = kept.write_all(&head.as_bytes()[..70 << 10]);
+    assert_eq!(response(&mut kept).status(), 431);
+    send("GET / HTTP/1.1\r\nHost", 408);
+    let poller = support::engine::Poller::open(&server);
+    assert_eq!(poller.ask("POST", &format!("4{long}")).status(), 413);
+    let mut first = connect(address);
+    first.write_all(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n").expect("written");
+    has_begun.recv_timeout(support::DEADLINE).expect("the first page takes its place");
+    let page = get(connect(address), "/other");
+    assert_eq!(page.status(), 503);
+    assert!(page.body.contains("limits.pages_outstanding_max"), "{}", page.body);
+    drop(kept);
+    let rows = [
+        ("message_bytes_max", 4.0),
+        ("head_bytes_max", 2.0),
+        ("head_timeout", 1.0),
+        ("socketio.max_payload", 1.0),
+        ("pages_outstanding_max", 1.0),
+    ];
+    // A connection that ends with its refusal counts it then.
+    let began = std::time::Instant::now();
+    loop {
+        let scraped = scrape(address);
+        let found =
+            rows.map(|(limit, _)| (limit, scraped.get(&format!("fanfare_limits_reached_total{{limit={limit:?}}}"))));
+        if found == rows {
+            break;
+        }
+        assert!(began.elapsed() < support::DEADLINE, "{found:?}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::message::{PresencePush, PresenceSnapshot, Publication, SignalPush};
 use crate::peer::Pulled;
 use crate::rng::Keyed;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -37,15 +38,25 @@ pub(super) struct Busy {
 }
 
 /// The bounds of the items that wait on one edge.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct WaitingMax {
-    pub(crate) items: usize,
-    pub(crate) bytes: usize,
+    items: usize,
+    bytes: usize,
+    /// The one that left no room, by the name of its option.
+    reached: Cell<Option<&'static str>>,
 }
 
 impl WaitingMax {
     pub(crate) fn of(limits: &Limits) -> Self {
-        WaitingMax { items: limits.fanout_waiting_max, bytes: limits.fanout_waiting_bytes_max }
+        WaitingMax::new(limits.fanout_waiting_max, limits.fanout_waiting_bytes_max)
+    }
+
+    fn new(items: usize, bytes: usize) -> Self {
+        WaitingMax { items, bytes, reached: Cell::new(None) }
+    }
+
+    pub(crate) fn reached(&self) -> Option<&'static str> {
+        self.reached.get()
     }
 }
 
@@ -86,7 +97,7 @@ impl Edge {
 
     /// Takes a delivery in: the next one waits for its fan-out, an old one is ignored, after a hole the edge is behind.
     /// False when the home must be told that nothing is taken any more.
-    pub(crate) fn deliver(&mut self, epoch: Epoch, publication: Arc<Publication>, max: WaitingMax) -> bool {
+    pub(crate) fn deliver(&mut self, epoch: Epoch, publication: Arc<Publication>, max: &WaitingMax) -> bool {
         let Some(at) = &mut self.at else { return true }; // no member yet: an answer will tell the place
         if self.behind != Behind::No || epoch != at.epoch || publication.offset <= at.offset {
             return true;
@@ -104,7 +115,7 @@ impl Edge {
 
     /// Something without a place in the log. A list is asked for by somebody who waits, and takes its room; any other
     /// is lost where too much waits already.
-    pub(crate) fn unlogged(&mut self, epoch: Epoch, publication: Arc<Publication>, max: WaitingMax) {
+    pub(crate) fn unlogged(&mut self, epoch: Epoch, publication: Arc<Publication>, max: &WaitingMax) {
         let item = Item::Unlogged(epoch, publication);
         if item.act().is_some() || self.has_room(&item, max) {
             self.wait(item);
@@ -112,7 +123,7 @@ impl Edge {
     }
 
     /// Lets an item wait for its fan-out where too much does not wait already.
-    fn wait_if_room(&mut self, item: Item, max: WaitingMax) -> bool {
+    fn wait_if_room(&mut self, item: Item, max: &WaitingMax) -> bool {
         let room = self.has_room(&item, max);
         if room {
             self.wait(item);
@@ -120,7 +131,7 @@ impl Edge {
         room
     }
 
-    fn has_room(&self, item: &Item, max: WaitingMax) -> bool {
+    fn has_room(&self, item: &Item, max: &WaitingMax) -> bool {
         let (items, bytes) = self.busy.as_ref().map_or((0, 0), |busy| (busy.waiting.len(), busy.bytes));
         fits(item, items, bytes, max)
     }
@@ -173,7 +184,7 @@ impl Edge {
     /// Subscribers get this signal. Where too much waits already, it takes the place of the one of the same client and
     /// event, else of the oldest ones whose fan-out has not begun. Where all of those would not make room for it, it is
     /// lost itself and they stay. Returns how many signals were lost.
-    pub(crate) fn signal(&mut self, signal: Arc<SignalPush>, max: WaitingMax) -> u64 {
+    pub(crate) fn signal(&mut self, signal: Arc<SignalPush>, max: &WaitingMax) -> u64 {
         let same = |old: &SignalPush| old.from.client == signal.from.client && old.signal.event == signal.signal.event;
         let item = Item::Signal(signal.clone());
         let mut shed = 0;
@@ -199,18 +210,18 @@ impl Edge {
     }
 
     /// A change of presence; where too much waits already, the whole is asked for later in its place.
-    pub(crate) fn presence(&mut self, push: Arc<PresencePush>, max: WaitingMax) {
+    pub(crate) fn presence(&mut self, push: Arc<PresencePush>, max: &WaitingMax) {
         self.presence_stale = self.presence_stale || !self.wait_if_room(Item::Presence(push), max);
     }
 
     /// How many are present, told at most once a second.
-    pub(crate) fn presence_count(&mut self, count: u64, seq: u64, max: WaitingMax) {
+    pub(crate) fn presence_count(&mut self, count: u64, seq: u64, max: &WaitingMax) {
         self.presence_stale = self.presence_stale || !self.wait_if_room(Item::PresenceCount { count, seq }, max);
     }
 
     /// The whole presence. A snapshot is large: if it finds no room, the edge asks for it again when the waiting items
     /// have been sent.
-    pub(crate) fn presence_whole(&mut self, snapshot: Arc<PresenceSnapshot>, max: WaitingMax) {
+    pub(crate) fn presence_whole(&mut self, snapshot: Arc<PresenceSnapshot>, max: &WaitingMax) {
         self.presence_stale = !self.wait_if_room(Item::PresenceWhole(snapshot), max);
     }
 
@@ -258,9 +269,13 @@ impl Edge {
 }
 
 /// Whether an item may wait beside so many others. One alone has room, however large it is.
-fn fits(item: &Item, items: usize, bytes: usize, max: WaitingMax) -> bool {
+fn fits(item: &Item, items: usize, bytes: usize, max: &WaitingMax) -> bool {
     let has_bytes = items == 0 || bytes + item.bytes() <= max.bytes;
-    items < max.items && has_bytes
+    let fits = items < max.items && has_bytes;
+    if !fits {
+        max.reached.set(Some(if has_bytes { "fanout_waiting_max" } else { "fanout_waiting_bytes_max" }));
+    }
+    fits
 }
 
 #[cfg(test)]
@@ -283,9 +298,7 @@ mod tests {
             let data = Bytes::from_static(text.as_bytes());
             let signal = Signal { channel: name.clone(), event: "move".into(), data, to: None };
             let from = Sender { client: Some(ClientId(client)), user: None };
-            shed.push(
-                edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), WaitingMax { items: 3, bytes: 1 << 20 }),
-            );
+            shed.push(edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), &WaitingMax::new(3, 1 << 20)));
         }
         let waiting = edge.busy.iter().flat_map(|busy| &busy.waiting).filter_map(|item| match item {
             Item::Signal(signal) => Some(&signal.signal.data[..]),
@@ -302,14 +315,14 @@ mod tests {
         let index = edges.find_or_create(&name);
         let edge = &mut edges.edges[index as usize];
         let snapshot = Arc::new(PresenceSnapshot { seq: 2, count: 0, entries: Some(Vec::new()) });
-        let max = |items| WaitingMax { items, bytes: 1 << 20 };
-        edge.presence_count(1, 1, max(1));
+        let max = |items| WaitingMax::new(items, 1 << 20);
+        edge.presence_count(1, 1, &max(1));
         assert!(!edge.presence_stale);
-        edge.presence_count(2, 2, max(1));
+        edge.presence_count(2, 2, &max(1));
         assert!(edge.presence_stale, "the second count is lost");
-        edge.presence_whole(snapshot.clone(), max(1));
+        edge.presence_whole(snapshot.clone(), &max(1));
         assert!(edge.presence_stale);
-        edge.presence_whole(snapshot, max(2));
+        edge.presence_whole(snapshot, &max(2));
         assert!(!edge.presence_stale);
     }
 
@@ -323,7 +336,7 @@ mod tests {
             let data = Bytes::from_static(b"1");
             let signal = Signal { channel: name.clone(), event: event.into(), data, to: None };
             let from = Sender { client: Some(ClientId(client)), user: None };
-            edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), WaitingMax { items: 3, bytes: 1 << 20 });
+            edge.signal(Arc::new(SignalPush { signal, from, ts_ms: 0 }), &WaitingMax::new(3, 1 << 20));
         }
         let waiting = edge.busy.iter().flat_map(|busy| &busy.waiting).filter_map(|item| match item {
             Item::Signal(signal) => Some((signal.from.client.map_or(0, |client| client.0), &*signal.signal.event)),
@@ -347,7 +360,7 @@ mod tests {
         let small = Item::Signal(signal(1, 10)).bytes();
         let snapshot = Arc::new(PresenceSnapshot { seq: 1, count: 0, entries: Some(Vec::new()) });
         let whole = Item::PresenceWhole(snapshot.clone()).bytes();
-        let max = WaitingMax { items: 100, bytes: whole + 3 * small };
+        let max = &WaitingMax::new(100, whole + 3 * small);
         edge.presence_whole(snapshot, max);
         let kept = [1, 2, 3].map(|client| edge.signal(signal(client, 10), max));
         assert_eq!((kept, edge.waiting_bytes()), ([0; 3], max.bytes));

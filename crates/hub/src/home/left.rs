@@ -51,19 +51,22 @@ impl Left {
         self.of.len()
     }
 
-    /// A client has left.
-    pub(super) fn left(&mut self, now_ms: u64, channel: &ChannelName, client: ClientId, incarnation: u32) {
+    /// A client has left. Returns how many older ones are forgotten for it.
+    pub(super) fn left(&mut self, now_ms: u64, channel: &ChannelName, client: ClientId, incarnation: u32) -> u64 {
         if self.max == 0 {
-            return;
+            return 0;
         }
         let key = PresenceKey { client, channel: channel.clone() };
         let leave = self.of.entry(key.clone()).or_insert(Leave { incarnation, left_ms: now_ms });
         leave.incarnation = leave.incarnation.max(incarnation);
         leave.left_ms = now_ms;
         self.order.push_back(OrderEntry { left_ms: now_ms, key });
+        let mut forgotten = 0;
         while self.order.len() > self.max {
             self.forget_oldest();
+            forgotten += 1;
         }
+        forgotten
     }
 
     /// True where a later incarnation of the client than this one has left.
@@ -153,7 +156,7 @@ mod tests {
     #[test]
     fn leaves_are_forgotten_in_slices() {
         let mut left = Left::new(Keyed(1), 100);
-        (0..100).for_each(|client| left.left(1_000, &chat(), ClientId(client), 1));
+        (0..100).for_each(|client| assert_eq!(left.left(1_000, &chat(), ClientId(client), 1), 0));
         assert!(left.tidy(31_000, &mut slice(20)));
         assert_eq!((left.of.len(), left.order.len()), (80, 80));
         assert!(!left.tidy(31_000, &mut slice(80)));

@@ -649,6 +649,7 @@ impl Homes {
                 interest.behind = true;
                 self.links.wait(interest.shard, HomeRef { index, life: home.life });
             }
+                self.counts.links_full += 1;
             if interest.behind {
                 interest.presence_missed |= message.is_presence();
                 if let ToEdge::Signal { signal, directed: None } = message {

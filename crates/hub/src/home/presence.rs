@@ -151,7 +151,7 @@ impl Homes {
     /// Messages of an earlier shard of this session may still be on their way.
     pub(super) fn remember_left(&mut self, now: Now, channel: &ChannelName, client: ClientId, incarnation: u32) {
         if incarnation > 0 {
-            self.left.left(now.mono_ms, channel, client, incarnation);
+            self.counts.leaves_forgotten += self.left.left(now.mono_ms, channel, client, incarnation);
         }
     }
 

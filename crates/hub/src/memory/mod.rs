@@ -83,6 +83,10 @@ pub struct MemoryStore {
     channel_key_bytes_max: usize,
     /// Forgotten before their time.
     keys_shed: u64,
+    /// Of those, the keys that were over the bound of their channel.
+    channel_keys_shed: u64,
+    /// Publications and unused channels that were dropped for want of room.
+    history_shed: u64,
     key_ttl_ms: u64,
     metadata_ttl_ms: u64,
     tidy_at: usize,
@@ -110,6 +114,8 @@ impl MemoryStore {
             key_bytes_max: (limits.history_bytes_max / 4).max(KEY_BYTES_LEAST),
             channel_key_bytes_max: limits.idempotency_keys_bytes_max,
             keys_shed: 0,
+            channel_keys_shed: 0,
+            history_shed: 0,
             key_ttl_ms: limits.idempotency_keys_ttl_ms,
             metadata_ttl_ms: limits.metadata_ttl_ms,
             tidy_at: 0,
@@ -209,6 +215,7 @@ impl MemoryStore {
                 if let Some(log) = log.filter(|log| log.is_idle(idle.epoch, idle.since_ms)) {
                     self.keys_shed += log.keys.as_ref().map_or(0, |keys| keys.since(oldest_ms));
                     self.forget(idle.log as usize);
+                    self.history_shed += 1;
                 }
                 continue;
             }
@@ -216,6 +223,7 @@ impl MemoryStore {
             let holds = |log: &Log| log.epoch.0 == epoch && log.entries().front().is_some_and(|p| p.offset == offset);
             if self.logs.get(log as usize).is_some_and(holds) {
                 self.drop_front(log as usize, 1);
+                self.history_shed += 1;
             }
         }
     }
@@ -244,6 +252,7 @@ impl MemoryStore {
                     let over = keys.forget_while(|_, bytes| bytes > bytes_max);
                     self.key_bytes -= over.bytes;
                     self.keys_shed += over.keys;
+                    self.channel_keys_shed += over.keys;
                 }
             }
             if self.key_order.len() > 2 * (self.key_bytes / KEY_OVERHEAD) + 1024 {
@@ -386,6 +395,10 @@ impl Store for MemoryStore {
 
     fn keys_shed(&self) -> u64 {
         self.keys_shed
+    }
+
+    fn limits_reached(&self) -> Vec<(&'static str, u64)> {
+        vec![("history_bytes_max", self.history_shed), ("idempotency_keys_bytes_max", self.channel_keys_shed)]
     }
 }
 

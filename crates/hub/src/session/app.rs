@@ -13,6 +13,7 @@ use crate::effects::Effect;
 use crate::error::{Error, ErrorCode};
 use crate::hook::Ended;
 use crate::ids::{ClientId, ConnId, SeatId, SessionRef, ShardId, UserId};
+use crate::limits::ROOM_MESSAGE_BYTES_MAX;
 use crate::listing::{LISTED_MAX, STATUS_USERS_MAX, UserStatus};
 use crate::message::{
     EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, Push, ReplyBody, Sender, Signal, SignalPush, SubOptions, is_event,
@@ -440,7 +441,7 @@ pub(super) fn has_rule(cx: &Cx<'_>, channel: &ChannelName) -> Result<(), Error> 
 pub(super) fn check_size(cx: &Cx<'_>, channel: &ChannelName, len: usize) -> Result<(), Error> {
     // The channels of protocols with rooms have their own bound.
     let (max, name) = match channel.is_reserved() {
-        true => (cx.limits.room_message_bytes_max, "room_message_bytes_max"),
+        true => (cx.limits.room_message_bytes_max, ROOM_MESSAGE_BYTES_MAX),
         false => (cx.limits.message_bytes_max, "message_bytes_max"),
     };
     if len <= max {

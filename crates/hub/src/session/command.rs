@@ -9,6 +9,7 @@ use super::{Cx, Sessions};
 use crate::error::{Error, ErrorCode};
 use crate::hook::Ended;
 use crate::ids::{SeatId, SessionRef};
+use crate::limits::ROOM_MESSAGE_BYTES_MAX;
 use crate::message::{Audience, Command, PresenceEntry, Publish, ReplyBody, Request, Signal, SignalPush, SubOptions};
 use crate::name::ChannelName;
 use crate::peer::{RateWindow, ToHome};
@@ -353,10 +354,8 @@ impl Sessions {
     ) -> Result<(), Error> {
         let (len, max) = (publish.data.bytes().len(), cx.limits.room_message_bytes_max);
         if len > max {
-            let message = format!("`data` of {len} bytes exceeds the limit (room_message_bytes_max) of {max}");
-            return Err(Error::new(ErrorCode::TooLarge, message)
-                .by_limit("room_message_bytes_max")
-                .on(&publish.channel));
+            let message = format!("`data` of {len} bytes exceeds the limit (socketio.max_payload) of {max}");
+            return Err(Error::new(ErrorCode::TooLarge, message).by_limit(ROOM_MESSAGE_BYTES_MAX).on(&publish.channel));
         }
         let caller = self.sessions.get(at).map_or(Entitlement::default(), |session| session.entitlement());
         // Before its rate: a publication that is refused takes nothing of it.

@@ -380,7 +380,8 @@ impl Sessions {
             }
             let until_ms = cx.now.mono_ms + claim.remember_ms;
             let of = Whose { user: identity.user.clone(), labels: identity.proof.labels.clone() };
-            self.sessions.moved.left(until_ms, client, of, from, cx.limits.moved_bytes_max);
+            let forgotten = self.sessions.moved.left(until_ms, client, of, from, cx.limits.moved_bytes_max);
+            self.counts.limited_times("moved_bytes_max", forgotten);
             let extra = session.extra.map(|e| *e).unwrap_or_default();
             let mut mailbox = extra.mailbox;
             Found::Session(Box::new(Adopted {

@@ -90,7 +90,7 @@ impl Sessions {
                 }
                 Some(Pending::EdgePresence { edge, life }) => {
                     if let Some(edge) = self.edges.edges.get_mut(edge as usize).filter(|e| e.life == life) {
-                        edge.presence_whole(Arc::new(snapshot), WaitingMax::of(cx.limits));
+                        edge.presence_whole(Arc::new(snapshot), &WaitingMax::of(cx.limits));
                     }
                     self.run(cx, edge);
                 }
@@ -138,7 +138,7 @@ impl Sessions {
         match message {
             ToEdge::Deliver { epoch, publication } => {
                 let before = edge.at;
-                let taken = edge.deliver(epoch, publication.clone(), waiting_max);
+                let taken = edge.deliver(epoch, publication.clone(), &waiting_max);
                 // Passed over, where it is not for anybody here: the members came later.
                 let is_new = edge.at != before || edge.behind != Behind::No;
                 if !taken {
@@ -148,16 +148,19 @@ impl Sessions {
                     self.asks_nobody(cx, &ToEdge::Deliver { epoch, publication });
                 }
             }
-            ToEdge::Unlogged { epoch, publication } => edge.unlogged(epoch, publication, waiting_max),
+            ToEdge::Unlogged { epoch, publication } => edge.unlogged(epoch, publication, &waiting_max),
             ToEdge::Skip { to } => edge.skip(to),
             ToEdge::Signal { signal, directed: None } => {
-                self.signals_shed += edge.signal(signal, waiting_max);
+                self.signals_shed += edge.signal(signal, &waiting_max);
             }
-            ToEdge::PresenceChange(push) => edge.presence(push, waiting_max),
-            ToEdge::PresenceCount { count, seq } => edge.presence_count(count, seq, waiting_max),
-            ToEdge::PresenceWhole(snapshot) => edge.presence_whole(snapshot, waiting_max),
+            ToEdge::PresenceChange(push) => edge.presence(push, &waiting_max),
+            ToEdge::PresenceCount { count, seq } => edge.presence_count(count, seq, &waiting_max),
+            ToEdge::PresenceWhole(snapshot) => edge.presence_whole(snapshot, &waiting_max),
             ToEdge::Nudge if edge.behind == Behind::No => edge.behind = Behind::Yes,
             _ => {}
+        }
+        if let Some(limit) = waiting_max.reached() {
+            self.counts.limited(limit);
         }
         self.run(cx, index);
     }

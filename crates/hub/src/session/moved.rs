@@ -81,7 +81,7 @@ impl Moved {
         Whose { user, labels }: Whose,
         shard: ShardId,
         bytes_max: usize,
-    ) {
+    ) -> u64 {
         self.arrived(client);
         let at = user.as_ref().map_or(0, |user| {
             let clients = self.users.entry(user.clone()).or_default();
@@ -93,11 +93,14 @@ impl Moved {
         self.bytes += gone.bytes();
         self.order.insert(gone.expiry, client);
         self.to.insert(client, gone);
+        let mut forgotten = 0;
         while self.bytes > bytes_max
             && let Some(&first) = self.order.values().next()
         {
             self.arrived(first);
+            forgotten += 1;
         }
+        forgotten
     }
 
     /// It is here again, or nowhere: asking further would go in circles.
@@ -207,7 +210,8 @@ mod tests {
     fn those_of_one_user_may_come_back_in_any_order() {
         let mut moved = Moved::new(Keyed(1));
         let ada = UserId("ada".into());
-        (0..5).for_each(|n| moved.left(1_000, ClientId(n), whose(&ada), ShardId(1), 1 << 20));
+        let mut left = |n| moved.left(1_000, ClientId(n), whose(&ada), ShardId(1), 1 << 20);
+        assert_eq!((0..5).map(&mut left).sum::<u64>(), 0);
         for (gone, left) in [(1, vec![0, 2, 3, 4]), (4, vec![0, 2, 3]), (0, vec![2, 3]), (3, vec![2]), (2, vec![])] {
             moved.arrived(ClientId(gone));
             assert_eq!(of(&moved, &ada), left, "after {gone}");
@@ -219,7 +223,8 @@ mod tests {
     fn they_are_forgotten_in_slices() {
         let mut moved = Moved::new(Keyed(1));
         let ada = UserId("ada".into());
-        (0..100).for_each(|n| moved.left(1_000, ClientId(n), whose(&ada), ShardId(1), 1 << 20));
+        let mut left = |n| moved.left(1_000, ClientId(n), whose(&ada), ShardId(1), 1 << 20);
+        assert_eq!((0..100).map(&mut left).sum::<u64>(), 0);
         assert!(moved.tidy(1_000, &mut slice(20)));
         assert_eq!(of(&moved, &ada).len(), 80);
         assert!(!moved.tidy(1_000, &mut slice(80)));

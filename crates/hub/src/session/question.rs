@@ -78,7 +78,8 @@ impl Sessions {
         if let Some(session) = hook.of_command().and_then(|at| self.sessions.get(at)) {
             let extra = session.extra();
             if extra.questions >= max {
-                return extra.queued_questions.push_back(QueuedQuestion { hook, question });
+                extra.queued_questions.push_back(QueuedQuestion { hook, question });
+                return self.counts.limited("session_questions_max");
             }
             extra.questions += 1;
         }

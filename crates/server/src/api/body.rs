@@ -5,6 +5,7 @@
 
 use crate::refusal::HttpRefusal;
 use crate::transport::upload;
+use crate::watch::HttpLimit;
 use axum::BoxError;
 use bytes::Bytes;
 use fanfare_hub::{Error, ErrorCode};
@@ -146,13 +147,21 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    read_whole(body, bytes_max(kind, limits), pause_max, kind.word()).await
+    let max = BodyMax { bytes: bytes_max(kind, limits), limit: HttpLimit::MessageBytes };
+    read_whole(body, max, pause_max, kind.word()).await
+}
+
+/// The longest body, and the limit that it follows from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyMax {
+    pub(crate) bytes: usize,
+    pub(crate) limit: HttpLimit,
 }
 
 /// The same for a body of at most `max` bytes, which is that of a `what`.
 pub(crate) async fn read_whole<B>(
     body: &mut B,
-    max: usize,
+    BodyMax { bytes: max, limit }: BodyMax,
     pause_max: Duration,
     what: &str,
 ) -> Result<Bytes, HttpRefusal>
@@ -162,7 +171,7 @@ where
 {
     let too_large = |len: u64, or_more: &str| {
         let message = format!("the body of {len} bytes{or_more} exceeds the limit of {max} for `{what}`");
-        HttpRefusal::from(Error::new(ErrorCode::TooLarge, message)).over(max)
+        HttpRefusal::from(Error::new(ErrorCode::TooLarge, message)).at(limit).over(max)
     };
     let announced = body.size_hint().lower();
     if announced > max as u64 {

@@ -9,7 +9,7 @@
 use super::gate::RequestLine;
 use super::gzip::Accepts;
 use super::routes::{Routes, UpgradeRequest};
-use crate::api::body;
+use crate::api::body::{self, BodyMax};
 use crate::harden;
 use crate::logs::{self, Asked};
 use crate::protocol::exchange::{EngineAct, EngineRequest, EngineStart, Exchange, ExchangeAnswer, Posted};
@@ -18,6 +18,7 @@ use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, RequestId, RequestInfo, pairs};
 use crate::transport::admission::hasten;
 use crate::transport::socket::Ends;
+use crate::watch::HttpLimit;
 use crate::watch::request;
 use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
@@ -130,7 +131,7 @@ impl Routes {
         };
         answer.map(|_| ()).map_err(|refused| {
             let id = RequestId::new();
-            self.watch.requests.answered(refused.status());
+            self.watch.requests.refused(&refused);
             let (status, why) = (refused.status(), refused.reason());
             let path = self.upgrades.iter().find(|upgrade| upgrade.engine_io.is_some()).map_or("", |at| &*at.path);
             logs::refused(Asked::WebSocket, &id, peer, path, status, why);
@@ -160,7 +161,8 @@ impl Routes {
                 Ok(Judged::Post { sid, bytes_max, pause_max }) => {
                     let is_short = request.body().size_hint().upper().is_some_and(|bytes| bytes <= SHORT_BYTES_MAX);
                     let pause_max = if is_over { hasten(pause_max) } else { pause_max };
-                    let reading = body::read_whole(request.body_mut(), bytes_max, pause_max, "POST");
+                    let max = BodyMax { bytes: bytes_max, limit: HttpLimit::SocketIoPayload };
+                    let reading = body::read_whole(request.body_mut(), max, pause_max, "POST");
                     Box::pin(bring(&give, (sid, is_short), reading)).await // larger than a poll that waits
                 }
                 Err(refused) => Err(refused),

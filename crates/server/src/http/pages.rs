@@ -17,6 +17,7 @@ use crate::error::ServeError;
 use crate::logs;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::transport::upload::{self, Patience};
+use crate::watch::HttpLimit;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -75,7 +76,7 @@ impl Pages {
             let words = format!(
                 "{max} requests to pages are in progress, the limit of this server (limits.pages_outstanding_max)"
             );
-            let refused = HttpRefusal::because(503, words).by("limits.pages_outstanding_max").over(max);
+            let refused = HttpRefusal::because(503, words).at(HttpLimit::PagesOutstanding).over(max);
             return refused.to(asker).into_response();
         };
         let (path, router) = (request.uri().path().to_owned(), self.router.clone());

@@ -185,7 +185,7 @@ impl Routes {
     pub(crate) fn upgrade<'a>(&self, request: &UpgradeRequest<'a>) -> Result<Granted<'a>, HttpRefusal> {
         self.grant(request).map_err(|refused| {
             let id = RequestId::of_raw(request.headers);
-            self.watch.requests.answered(refused.status());
+            self.watch.requests.refused(&refused);
             let (status, why) = (refused.status(), refused.reason());
             logs::refused(Asked::WebSocket, &id, &request.peer, request.uri.path(), status, why);
             let path = request.uri.path();

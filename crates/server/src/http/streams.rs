@@ -9,7 +9,7 @@
 
 use super::gate::RequestLine;
 use super::routes::{Routes, UpgradeRequest};
-use crate::api::body;
+use crate::api::body::{self, BodyMax};
 use crate::config::Config;
 use crate::config::authority::Authority;
 use crate::framing::stream::{Lines, Stream};
@@ -21,6 +21,7 @@ use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Carried, RequestId, RequestInfo, pairs, path_as_sent};
 use crate::settings::nearest::nearest;
 use crate::transport::socket::Ends;
+use crate::watch::HttpLimit;
 use crate::watch::request;
 use axum::body::Body;
 use axum::extract::Query;
@@ -296,8 +297,8 @@ impl Routes {
         let connect = match (request.method() == Method::POST, &self.streams) {
             (true, Some(wires)) => {
                 body::check_type(request.headers())?;
-                let read =
-                    body::read_whole(request.body_mut(), wires.connect_bytes_max, wires.pause_max, "connect").await?;
+                let max = BodyMax { bytes: wires.connect_bytes_max, limit: HttpLimit::MessageBytes };
+                let read = body::read_whole(request.body_mut(), max, wires.pause_max, "connect").await?;
                 let text = String::from_utf8(read.into());
                 Some(text.map_err(|_| HttpRefusal::because(400, "the body is not UTF-8"))?)
             }

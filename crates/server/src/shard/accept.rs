@@ -244,7 +244,7 @@ async fn begin(
         // One that has an id was counted where it was judged.
         Head::Refused(refused) if refused.id().is_none() => {
             let id = RequestId::new();
-            routes.watch.requests.answered(refused.status());
+            routes.watch.requests.refused(&refused);
             let (status, why) = (refused.status(), refused.reason());
             tracing::debug!(request_id = %id, status, why, "a request was refused before it was read");
             Box::pin(refuse(&shell, socket, refused.identified(id))).await
@@ -481,7 +481,7 @@ fn judge(shell: &Shell, progress: &mut HeadProgress, read: &[u8], routes: &Route
                 Judged::Stream { request: Box::new(request), request_bytes: len + body_bytes.unwrap_or_default() }
             }
             Err(refused) => {
-                routes.watch.requests.answered(refused.status());
+                routes.watch.requests.refused(&refused);
                 Judged::Refuse(refused)
             }
         });

@@ -136,8 +136,8 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
             () = displaced => Ok(()),
         }
     };
-    if let Some(status) = pace.refused() {
-        routes.watch.requests.answered(status);
+    if let Some((status, limit)) = pace.refused() {
+        routes.watch.requests.answered(status, limit);
     }
     if let Err(error) = served {
         tracing::debug!(error = error.to_string(), "an HTTP connection ended early");

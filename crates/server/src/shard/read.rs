@@ -210,7 +210,7 @@ impl Shell {
         let Some(wire) = self.conn(id).map(|conn| conn.wire) else { return };
         let protocol = &self.wire(wire).protocol;
         let is_usual = protocol.message_bytes_max(&self.config.limits) != self.config.limits.room_message_bytes_max;
-        self.hub.limit_reached(if is_usual { "message_bytes_max" } else { "room_message_bytes_max" });
+        self.hub.limit_reached(if is_usual { "message_bytes_max" } else { "socketio.max_payload" });
     }
 
     fn look_with(

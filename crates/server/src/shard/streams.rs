@@ -84,7 +84,7 @@ pub(super) async fn serve(shared: Shared, socket: Socket, watch: Arc<Watch>, req
         };
         match opened {
             Opened::Stream(id) => {
-                watch.requests.answered(200);
+                watch.requests.answered(200, None);
                 return stream(&shared, socket, &answer, (id, wire), rest).await;
             }
             Opened::Gone => {
@@ -98,11 +98,11 @@ pub(super) async fn serve(shared: Shared, socket: Socket, watch: Arc<Watch>, req
     match opened {
         Opened::Refused(refused) => {
             let refused = answer.refusal(refused);
-            watch.requests.answered(refused.status());
+            watch.requests.refused(&refused);
             refuse(&shared, socket, refused).await;
         }
         Opened::NotNow => {
-            watch.requests.answered(200);
+            watch.requests.answered(200, None);
             let mut bytes = answer.head();
             bytes.extend_from_slice(&shared.borrow_mut().not_now(wire));
             if over {

@@ -15,6 +15,7 @@
 use crate::config::authority::shown;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::RequestId;
+use crate::watch::HttpLimit;
 use http::Uri;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(crate) fn refuse_parsed(parsed: httparse::Result<usize>, len: usize, bytes_m
         Ok(httparse::Status::Partial) if len < bytes_max => None,
         Ok(_) => {
             let refused = HttpRefusal::because(431, format!("the request's head is longer than {bytes_max} bytes"));
-            Some(refused.by("limits.head_bytes_max").over(bytes_max))
+            Some(refused.at(HttpLimit::HeadBytes).over(bytes_max))
         }
         Err(httparse::Error::TooManyHeaders) => {
             let refused = HttpRefusal::because(431, format!("the request has more than {HEADERS_MAX} headers"));
@@ -206,7 +207,7 @@ pub(crate) fn refused_with(status: u16, head: Option<&[u8]>, bytes_max: usize) -
 /// The refusal of a head that did not come in time.
 pub(crate) fn too_slow(time: Duration) -> HttpRefusal {
     let reason = format!("the request's head did not arrive within {} s", time.as_secs_f32());
-    HttpRefusal::because(408, reason).by("limits.head_timeout")
+    HttpRefusal::because(408, reason).at(HttpLimit::HeadTime)
 }
 
 #[cfg(test)]

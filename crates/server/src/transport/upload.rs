@@ -7,6 +7,7 @@
 //! two reads, is never late. The API and the pages keep the same rule, by `limits.head_timeout`, and answer 408.
 
 use crate::refusal::HttpRefusal;
+use crate::watch::HttpLimit;
 use axum::body::HttpBody;
 use bytes::Buf as _;
 use http_body::{Frame, SizeHint};
@@ -88,7 +89,7 @@ impl Patience {
             true => format!("for {pause} s the body came more slowly than {BYTES_PER_S_MIN} bytes a second"),
             false => format!("no more of the body came within {pause} s"),
         };
-        HttpRefusal::because(408, message).by("limits.head_timeout")
+        HttpRefusal::because(408, message).at(HttpLimit::HeadTime)
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) struct Scrape {
     lines: Vec<LineScrape>,
     notices: Option<NoticeScrape>,
     requests: RequestScrape,
+    http_limits: Vec<(&'static str, u64)>,
     refused: [u64; REASONS.len()],
     admitted: OpenCount,
     handshakes: [u64; HANDSHAKES.len()],
@@ -362,10 +363,11 @@ metrics! {
         |scrape, out| for (_, figures) in scrape.known() {
             figures.hub.counts.denials.iter().for_each(|d| out.whole(&[&d.rule, &d.option], d.count));
         };
-    Counter "fanfare_limits_reached" ("limit") "How often a limit was reached, by its option in `[limits]`: something was refused, or went the way that the option describes. A chat or Socket.IO client that is not read for a while, as it has done too much, counts once for the while. Limits of connections are in `fanfare_connections_refused_total`; limits of bytes that the node keeps have gauges.";
-        night "One limit rises steadily: one client sends too much (the log names it), or the limit is too small for what clients do. `outbox_bytes_max` and `outstanding_max`: slow readers and fast senders wait, and nothing is lost. `questions_max`, `app_outstanding_max`, `store_waiting_bytes_max`: the application or the store is too slow.";
-        |scrape, out| for (_, figures) in scrape.known() {
-            figures.hub.counts.limits.iter().for_each(|(limit, count)| out.whole(&[limit], *count));
+    Counter "fanfare_limits_reached" ("limit") "How often a limit was reached, by its option in `[limits]` (one of another section has the section's name before it): something was refused, dropped, or went the way that the option describes. A chat or Socket.IO client that is not read for a while, as it has done too much, counts once for the while. Limits of connections are in `fanfare_connections_refused_total`. Times that are over count where they end something: see `fanfare_connections_ended_total`, handlers and store.";
+        night "One limit rises steadily: one client sends too much (the log names it), or the limit is too small for what clients do. `outbox_bytes_max` and `outstanding_max`: slow readers and fast senders wait, and nothing is lost. `questions_max`, `app_outstanding_max`, `store_waiting_bytes_max`: the application or the store is too slow. `link_bytes_max`, `fanout_waiting_max`, `fanout_waiting_bytes_max`: a shard is slower than the others, and catches up by pages. `history_bytes_max`: the oldest publications go first; raise it, or keep less by the rules. `away_bytes_max`, `moved_bytes_max`: many clients were cut off at once.";
+        |scrape, out| {
+            scrape.known().for_each(|(_, figures)| figures.hub.counts.limits.iter().for_each(|(limit, count)| out.whole(&[limit], *count)));
+            scrape.http_limits.iter().for_each(|(limit, count)| out.whole(&[limit], *count));
         };
     Counter "fanfare_errors" ("code") "Errors sent to clients, by code.";
         night "`internal`, `timeout`, `unavailable`, `unknown`: faults of the server, see handlers and store below. `bad_request`: a client of another version. `rate_limited`, `limit_exceeded`: a limit is too small, or a client sends too much.";
@@ -500,6 +502,7 @@ impl Watch {
             lines,
             notices,
             requests,
+            http_limits: self.requests.limits.all().collect(),
             refused: self.connections.refused(),
             handshakes: self.connections.handshakes(),
             certificate_expires_s: self.tls.as_ref().and_then(Tls::validity).map(|validity| validity.until_s),

@@ -6,18 +6,23 @@
 
 pub(crate) mod hooks;
 pub(crate) mod inspect;
+mod limits;
 pub(crate) mod metrics;
 pub(crate) mod request;
+
+pub(crate) use limits::HttpLimit;
 
 use crate::config::tls::Tls;
 use crate::control::{Control, SignOfLife};
 use crate::counters::{Figures, SharedHistogram};
 use crate::framing::WireLabel;
 use crate::journal::{Audit, Found, Inquiry, Tail};
+use crate::refusal::HttpRefusal;
 use crate::transport::admission::Connections;
 
 use fanfare_hub::{Error, ErrorCode, HookAnswer};
 use hooks::HttpHookCounts;
+use limits::HttpLimitCounts;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -167,13 +172,23 @@ pub(crate) struct RequestCounts {
 }
 
 impl RequestCounts {
-    pub(crate) fn answered(&self, status: u16) {
+    /// A request is answered; refused at this limit, if it is.
+    pub(crate) fn answered(&self, status: u16, limit: Option<HttpLimit>) {
         self.by_class[usize::from(status / 100).min(5)].fetch_add(1, Relaxed);
+    pub(crate) limits: HttpLimitCounts,
     }
 }
 
 impl Watch {
     pub(crate) fn new(
+        if let Some(limit) = limit {
+            self.limits.reached(limit);
+        }
+    }
+
+    /// A request was refused on its way to an answer of its own.
+    pub(crate) fn refused(&self, refused: &HttpRefusal) {
+        self.answered(refused.status(), refused.reached());
         shards: &[UnboundedSender<Control>],
         labels: Vec<WireLabel>,
         connections: Arc<Connections>,

@@ -1,6 +1,7 @@
 //! Every HTTP request is counted, and logged with its id ([`RequestId`]) when it has been answered.
 
 use super::Watch;
+use super::limits::HttpLimit;
 use crate::logs;
 use crate::request::{REQUEST_ID, RequestId};
 use axum::body::Body;
@@ -30,7 +31,7 @@ pub(crate) async fn identified<B>(
     let span = tracing::info_span!("request", request_id = id.as_str());
     let mut response = serve(request).instrument(span).await;
     let (status, took) = (response.status().as_u16(), begin.elapsed());
-    watch.requests.answered(status);
+    watch.requests.answered(status, response.extensions_mut().remove::<HttpLimit>());
     watch.requests.seconds.observe(took);
     response.headers_mut().insert(REQUEST_ID, id.value());
     logs::request(&id, peer, method.as_str(), &path, status, took);

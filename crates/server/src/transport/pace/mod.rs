@@ -31,6 +31,7 @@ pub(crate) use paced::{FORGET_BYTES, Paced};
 use crate::config::Config;
 use crate::transport::admission::hasten;
 use crate::transport::places::Place;
+use crate::watch::HttpLimit;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
@@ -133,7 +134,7 @@ struct State {
     /// hyper may have bytes of the last answer: it lets go of a body before it writes the end.
     is_unwritten: bool,
     /// The status of a refusal that [`Paced`] wrote.
-    refused: Option<u16>,
+    refused: Option<(u16, Option<HttpLimit>)>,
 }
 
 /// An answer on a stream of HTTP/2.
@@ -325,8 +326,8 @@ impl Pace {
         }
     }
 
-    /// The status of a refusal that was written without a request.
-    pub(crate) fn refused(&self) -> Option<u16> {
+    /// The status of a refusal that was written without a request, and its limit.
+    pub(crate) fn refused(&self) -> Option<(u16, Option<HttpLimit>)> {
         self.state().refused
     }
 

@@ -191,7 +191,7 @@ impl<S: AsFd> Paced<S> {
         let id = refused.id().cloned().unwrap_or_else(RequestId::new);
         let (status, why) = (refused.status(), refused.reason());
         tracing::debug!(request_id = %id, status, why, "a request was refused unread");
-        self.pace.state().refused = Some(status);
+        self.pace.state().refused = Some((status, refused.reached()));
         let due = Box::pin(sleep(self.pace.times.close));
         let bytes = refused.identified(id).bytes();
         self.parting = Some(Parting { bytes, written: 0, is_shut: false, forgotten: 0, due });
