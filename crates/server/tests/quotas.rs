@@ -222,6 +222,42 @@ fn polls_have_a_rate_of_their_own() {
     assert_eq!(poller.message()["type"], "message");
 }
 
+/// The GETs of Socket.IO have the same one, and each session its own.
+#[test]
+fn the_gets_of_a_client_of_socketio_that_polls_have_the_rate_of_polls() {
+    let server = Server::native(limited(Quotas { polls_per_connection: per_hour(10), ..Quotas::NONE }));
+    let (poller, _) = support::engine::Poller::enter(&server);
+    poller.post(r#"42["join-room","a"]"#);
+    let mut n = 0;
+    let refused = loop {
+        n += 1;
+        poller.post(&format!(r#"42["message",{{"n":{n}}}]"#)); // it hears itself
+        let answer = poller.ask("GET", "");
+        if answer.status() != 200 {
+            break answer;
+        }
+        assert!(n <= 10 && answer.body.contains("\"message\""), "{}", answer.body);
+    };
+    assert_eq!(refused.status(), 429, "{}{}", refused.head, refused.body);
+    assert!(refused.body.contains("(limits.polls_per_connection)"), "{}", refused.body);
+    assert!(refused.header("retry-after").is_some(), "{}", refused.head);
+    let reached = scrape(server.address).get("fanfare_limits_reached_total{limit=\"polls_per_connection\"}");
+    assert!((1.0..2.0).contains(&reached), "{reached}");
+    support::engine::Poller::enter(&server);
+    // Its packets wait for it.
+    server.running().reload_limits(&limited(Quotas::NONE));
+    let began = std::time::Instant::now();
+    poller.post(r#"42["message",{"n":0}]"#);
+    let packets = loop {
+        let answer = poller.ask("GET", "");
+        if answer.status() == 200 {
+            break answer.body;
+        }
+        assert!(began.elapsed() < support::DEADLINE, "it has no rate any more");
+    };
+    assert!(packets.contains(&format!("\"n\":{n}")), "{packets}");
+}
+
 #[test]
 fn under_overload_new_connections_are_refused_and_those_that_live_are_served() {
     let server = Server::native(limited(Quotas::NONE));

@@ -346,9 +346,11 @@ settings! {
          restart, and makes a flood of names slow.";
     "limits.polls_per_connection":
         ValueKind::Rate { min: 1, max: 1 << 32, of_bytes: false, at: |s| &mut s.config.limits.quotas.polls_per_connection },
-        "Polls of one session of the native protocol (`/v1/poll`). Above the rate an answer comes later, with more in it; \
-         polls that do not wait for the answers of the earlier ones are refused as `rate_limited` with `retry_after`. The \
-         default slows down no client whose server is more than 10 ms away, and lets nobody take a core by polls.";
+        "Polls of one session: of the native protocol (`/v1/poll`), or GETs of a Socket.IO client that polls. Above \
+         the rate an answer comes later, with more in it; one that would come more than a second later is refused as \
+         `rate_limited` with `retry_after` (429), so polls that do not wait for the answers of the earlier ones are. \
+         The default slows down no client whose server is more than 10 ms away, and lets nobody take a core by \
+         polls.";
     "limits.overload_lag": ValueKind::Time { min: 0, max: 600_000, at: Millis::Duration(|s| &mut s.config.overload_lag) },
         "A shard that takes its turn so late is overload: until a second after the last such turn new connections and sessions that poll are \
          refused as `overloaded`, by 503 with `Retry-After` or the code 4004. Who is connected stays, and probes and the HTTP API work. 0: never. \

@@ -12,7 +12,7 @@ use super::polls::PollState;
 use super::{Fatal, Shared, Shell, Sink};
 use crate::protocol::exchange::SessionPlace;
 use bytes::Bytes;
-use fanfare_hub::{ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, Resume, SendRequest};
+use fanfare_hub::{Bucket, ConnId, Error, ErrorCode, ForwardToken, Forwarded, Input, Now, Reply, Resume, SendRequest};
 use fanfare_wire::admission::Opening;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(super) struct Detached {
     pub(super) polled: Option<PollState>,
     /// The state of a session of Engine.IO.
     pub(super) engine: Option<EngineState>,
+    /// How much its client has polled lately, in either protocol.
+    pub(super) polls_spent: Bucket,
     /// Its place among the sessions without a socket, where it is one: until it ends or has a socket.
     pub(super) _place: Option<SessionPlace>,
 }

@@ -46,8 +46,6 @@ pub(super) struct PollState {
     /// Set once it has a session.
     client: Option<ClientId>,
     attempt: Option<Attempt>,
-    /// What it has polled lately.
-    spent: Bucket,
     /// The request that is answered when the client is let in, or is not.
     connect: Option<ExchangeAnswer>,
 }
@@ -341,14 +339,21 @@ impl Shell {
     }
 
     /// How long the answer to a poll waits at least, in ms. One for a connection that is gone is not slowed down.
-    fn charge_poll(&mut self, id: ConnId) -> Result<u64, Error> {
+    pub(super) fn charge_poll(&mut self, id: ConnId) -> Result<u64, Error> {
         let now = self.now();
-        let Some(mut spent) = self.poll_state(id).map(|state| state.spent) else { return Ok(0) };
+        let Some(mut spent) = self.polls_spent(id).copied() else { return Ok(0) };
         let charged = self.hub.charge_poll(now, &mut spent);
-        if let Some(state) = self.poll_state(id) {
-            state.spent = spent;
+        if let Some(of_session) = self.polls_spent(id) {
+            *of_session = spent;
         }
         charged
+    }
+
+    fn polls_spent(&mut self, id: ConnId) -> Option<&mut Bucket> {
+        match &mut self.conn(id)?.sink {
+            Sink::Detached(detached) => Some(&mut detached.polls_spent),
+            Sink::Socket(_) => None,
+        }
     }
 
     fn begin_poll(&mut self, now: Now, id: ConnId, ack: u64) -> Option<Polled> {

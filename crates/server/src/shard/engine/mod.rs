@@ -7,7 +7,7 @@
 //! at a time: a second one ends the session, and so does a request that is given up. A session whose client has broken
 //! the rules is unknown from then on; one that the server ends waits for the GET that takes its last packets, and for
 //! the next one, which takes the packet to close. Packets that were given to a GET are gone: the protocol has no
-//! acknowledgement. `posts` takes in the packets of POSTs. While they wait, a pong waits behind them: then a GET is a
+//! acknowledgement. GETs have the rate of polls: above it their answers come later. `posts` takes in the packets of POSTs. While they wait, a pong waits behind them: then a GET is a
 //! sign of life too.
 
 mod posts;
@@ -183,6 +183,21 @@ async fn poll(shared: Shared, id: ConnId, is_over: bool, mut answer: ExchangeAns
         return refuse(answer, refused);
     }
     shared.borrow_mut().polls(id);
+    let charged = shared.borrow_mut().charge_poll(id);
+    match charged {
+        Ok(0) => {}
+        Ok(delay_ms) => tokio::select! {
+            biased;
+            () = answer.closed() => return shared.borrow_mut().given_up(id),
+            () = tokio::time::sleep(Duration::from_millis(delay_ms)) => {}
+        },
+        Err(error) => {
+            if let Some(state) = shared.borrow_mut().engine_state(id) {
+                state.is_polled = false;
+            }
+            return refuse_for_now(answer, error.into());
+        }
+    }
     let ready = poll_fn(|cx| shared.borrow_mut().poll_fetch(cx, id));
     tokio::select! {
         biased;
