@@ -625,8 +625,8 @@ fn limits(rng: &mut Rng) -> Limits {
 
 /// Every notice about every channel: it costs nothing that a choice would save.
 fn all_notices() -> ChannelNotices {
-    let patterns = Pattern::new("**").into_iter().collect();
-    ChannelNotices { patterns, occupancy: true, join: true, leave: true, published: true }
+    let all: Vec<Pattern> = Pattern::new("**").into_iter().collect();
+    ChannelNotices { occupancy: all.clone(), join: all.clone(), leave: all.clone(), published: all }
 }
 
 fn rules(disconnect: bool) -> Vec<Rule> {

@@ -149,6 +149,7 @@ impl World {
                 .into_iter()
                 .collect()
         };
+        let every: Vec<Pattern> = Pattern::new("**").into_iter().collect();
         let hooks = Arc::new(Hooks {
             connect: which & 1 == 1,
             subscribe: patterns(1),
@@ -156,11 +157,10 @@ impl World {
             rpc: which & 64 == 64,
             disconnect: which & 128 == 128,
             channels: ChannelNotices {
-                patterns: Pattern::new("**").into_iter().collect(),
-                occupancy: true,
-                join: true,
-                leave: true,
-                published: true,
+                occupancy: every.clone(),
+                join: every.clone(),
+                leave: every.clone(),
+                published: every,
             },
         });
         let (owed, rules) = (Owed::default(), Arc::new(rules(0)));

@@ -51,26 +51,40 @@ pub struct Hooks {
     pub channels: ChannelNotices,
 }
 
-/// What the application is notified of about channels.
+/// What the application is notified of about channels: for each kind the patterns of the channels. Channels of the
+/// server itself, whose names begin with `$`, are never among them.
 #[derive(Debug, Clone, Default)]
 pub struct ChannelNotices {
-    /// Those of these patterns. Channels of the server itself, whose names begin with `$`, are never among them.
-    pub patterns: Vec<Pattern>,
     /// A channel has its first subscriber, or has none any more.
-    pub occupancy: bool,
+    pub occupancy: Vec<Pattern>,
     /// A client has entered the presence.
-    pub join: bool,
+    pub join: Vec<Pattern>,
     /// One has left it.
-    pub leave: bool,
+    pub leave: Vec<Pattern>,
     /// Something was published.
-    pub published: bool,
+    pub published: Vec<Pattern>,
 }
 
 impl ChannelNotices {
-    pub(crate) fn are_for(&self, channel: &ChannelName) -> bool {
-        let is_any = self.occupancy || self.join || self.leave || self.published;
-        is_any && !channel.starts_with('$') && self.patterns.iter().any(|pattern| pattern.matches(channel))
+    pub(crate) fn of(&self, channel: &ChannelName) -> NoticeKinds {
+        let is_for =
+            |patterns: &[Pattern]| !channel.starts_with('$') && patterns.iter().any(|pattern| pattern.matches(channel));
+        NoticeKinds {
+            occupancy: is_for(&self.occupancy),
+            join: is_for(&self.join),
+            leave: is_for(&self.leave),
+            published: is_for(&self.published),
+        }
     }
+}
+
+/// What the application is notified of about one channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoticeKinds {
+    pub(crate) occupancy: bool,
+    pub(crate) join: bool,
+    pub(crate) leave: bool,
+    pub(crate) published: bool,
 }
 
 /// The caller, as far as it is known.

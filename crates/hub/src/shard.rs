@@ -168,6 +168,9 @@ pub enum Input {
     Reload(Arc<Rules>),
     /// What clients and users may do in a time has changed.
     Quotas(Quotas),
+    /// The application is asked and notified of this from now on. Questions that are open are not concerned. A channel
+    /// that is newly among those whose occupancy is notified, and is in use, is notified of as occupied.
+    Hooks(Arc<Hooks>),
     /// The server stops: tell everybody to come back, spread over so many ms. A connection that comes later is told
     /// when it comes; a second `Drain` changes nothing.
     Drain {
@@ -361,14 +364,14 @@ impl Shard {
         let mut counts = self.sessions.counts.clone();
         counts.add(&self.homes.counts);
         counts.limited_times("signals_waiting_max", self.sessions.signals_dropped());
-        Stats {
-            sessions: self.sessions.session_count(),
-            edges: self.sessions.edge_count(),
-            homes: self.homes.len(),
         counts.limited_times("away_bytes_max", self.sessions.away_shed);
         for (limit, times) in self.store.limits_reached() {
             counts.limited_times(limit, times);
         }
+        Stats {
+            sessions: self.sessions.session_count(),
+            edges: self.sessions.edge_count(),
+            homes: self.homes.len(),
             history_bytes: self.store.bytes_used(),
             store_waiting_bytes: self.homes.store_waiting_bytes(),
             sends_bytes: self.sessions.sends_bytes(),
@@ -434,6 +437,10 @@ impl Shard {
                 self.sessions.rates_changed();
                 self.homes(now, |homes, cx| homes.reload(cx));
                 self.sessions(now, effects, |sessions, cx| sessions.rejudge(cx));
+            }
+            Input::Hooks(hooks) => {
+                self.config.hooks = hooks;
+                self.homes(now, |homes, cx| homes.reload(cx));
             }
             Input::Drain { window_ms } => self.sessions(now, effects, |sessions, cx| sessions.drain(cx, window_ms)),
             Input::Wake => self.wake(now, effects),

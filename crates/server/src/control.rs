@@ -11,7 +11,7 @@ use crate::protocol::stream::{Bridged, StreamRequest};
 use crate::refusal::HttpRefusal;
 use crate::request::{Peer, RequestInfo};
 use crate::transport::socket::LooseSocket;
-use fanfare_hub::{AppAnswer, AppCommand, ConnId, HookAnswer, HookToken, Quotas, Rules, WireId};
+use fanfare_hub::{AppAnswer, AppCommand, ConnId, HookAnswer, HookToken, Hooks, Quotas, Rules, WireId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -37,6 +37,8 @@ pub(crate) enum Control {
     Reload(Arc<Judging>),
     /// What clients and users may do in a time has changed.
     Quotas(Quotas),
+    /// The application is asked and notified of this.
+    Hooks(Arc<Hooks>),
     /// Send the figures.
     Stats(oneshot::Sender<Figures>),
     /// An operator asks.

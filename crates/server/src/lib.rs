@@ -62,9 +62,9 @@ pub use embed::publishing::{Broadcasting, Publishing};
 pub use embed::signaling::Signaling;
 pub use embed::socketio;
 pub use embed::{
-    Answers, Arguments, Call, Channel, ChannelRule, Cookies, FromCall, Handler, Headers, Identity, IntoPresence,
-    IntoWho, Member, Method, OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe, Refusal, Subject, Token, User,
-    hours, mins, secs,
+    Answers, Arguments, Call, Channel, ChannelRule, Cookies, FromCall, Handler, HappenedAt, Headers, Identity,
+    IntoPresence, IntoWho, Member, Method, OnConnect, OnDisconnect, OnOccupancy, OnPresence, OnPublish, OnPublished,
+    OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,
 };
 pub use error::ServeError;
 pub use fanfare_hub as hub;

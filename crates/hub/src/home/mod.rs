@@ -19,7 +19,7 @@ mod read;
 
 use crate::act::Act;
 use crate::error::{Error, ErrorCode};
-use crate::hook::{Hooks, Notice};
+use crate::hook::{Hooks, Notice, NoticeKinds};
 use crate::ids::{Epoch, Position, ShardId};
 use crate::limits::Limits;
 use crate::message::{Publication, start_of};
@@ -110,8 +110,8 @@ struct Home {
     ahead: bool,
     /// The linger timer runs.
     lingering: bool,
-    /// The application is notified of what happens here.
-    notify: bool,
+    /// The application is notified of these.
+    notify: NoticeKinds,
     /// Somebody subscribes, as the application was last notified.
     occupied: bool,
 }
@@ -245,7 +245,7 @@ impl Homes {
     fn create(&mut self, cx: &mut Cx<'_>, name: ChannelName) -> u32 {
         self.next_life = self.next_life.wrapping_add(1);
         let retain = cx.rules.of(&name).map_or(Retain { count: 0, bytes: 0, ttl_ms: 0 }, |rule| rule.history);
-        let notify = cx.hooks.channels.are_for(&name);
+        let notify = cx.hooks.channels.of(&name);
         let index = self.homes.insert(Home {
             name: name.clone(),
             life: self.next_life,
@@ -268,8 +268,8 @@ impl Homes {
         index
     }
 
-    /// The rules have changed: the kept history follows them, in slices. A second reload starts again from the first
-    /// home.
+    /// The rules or the hooks have changed: the kept history and the notices follow them, in slices. A second reload
+    /// starts again from the first home.
     pub(crate) fn reload(&mut self, cx: &mut Cx<'_>) {
         self.reloading = Some(0);
         self.reload_on(cx);
@@ -286,7 +286,9 @@ impl Homes {
             if let Some(home) = self.homes.get_mut(next) {
                 let retain = cx.rules.of(&home.name).map(|rule| rule.history);
                 home.retain = retain.unwrap_or(Retain { count: 0, bytes: 0, ttl_ms: 0 });
+                home.notify = cx.hooks.channels.of(&home.name);
                 self.presence_reloaded(cx, next as u32);
+                self.notice_occupancy(cx, next as u32);
             }
             next += 1;
         }
@@ -647,9 +649,9 @@ impl Homes {
             let message = message(interest.shard);
             if !interest.behind && !self.links.has_room(interest.shard, cx.limits.link_bytes_max) {
                 interest.behind = true;
+                self.counts.links_full += 1;
                 self.links.wait(interest.shard, HomeRef { index, life: home.life });
             }
-                self.counts.links_full += 1;
             if interest.behind {
                 interest.presence_missed |= message.is_presence();
                 if let ToEdge::Signal { signal, directed: None } = message {

@@ -7,7 +7,7 @@
 //! each once. Without [`Hooks::channels`](crate::Hooks::channels) nothing is kept.
 
 use super::{Cx, Homes};
-use crate::hook::{ChannelEvent, ChannelNotices, Notice};
+use crate::hook::{ChannelEvent, Notice, NoticeKinds};
 use crate::ids::Epoch;
 use crate::message::{PresenceEntry, PresenceKind, Publication};
 use std::sync::Arc;
@@ -22,28 +22,24 @@ impl Homes {
     pub(super) fn notice_occupancy(&mut self, cx: &Cx<'_>, index: u32) {
         let home = &mut self.homes[index as usize];
         let is_occupied = home.subscribers() > 0;
-        if !home.notify || is_occupied == home.occupied {
+        if !home.notify.occupancy || is_occupied == home.occupied {
             return;
         }
         home.occupied = is_occupied;
-        if cx.hooks.channels.occupancy {
-            self.notice(cx, index, if is_occupied { ChannelEvent::Occupied } else { ChannelEvent::Vacated });
-        }
+        self.notice(cx, index, if is_occupied { ChannelEvent::Occupied } else { ChannelEvent::Vacated });
     }
 
     pub(super) fn notice_presence(&mut self, cx: &Cx<'_>, index: u32, kind: PresenceKind, entry: &Arc<PresenceEntry>) {
-        let ChannelNotices { join, leave, .. } = cx.hooks.channels;
-        if self.homes[index as usize].notify {
-            match kind {
-                PresenceKind::Join if join => self.notice(cx, index, ChannelEvent::Joined(entry.clone())),
-                PresenceKind::Leave if leave => self.notice(cx, index, ChannelEvent::Left(entry.clone())),
-                _ => {}
-            }
+        let NoticeKinds { join, leave, .. } = self.homes[index as usize].notify;
+        match kind {
+            PresenceKind::Join if join => self.notice(cx, index, ChannelEvent::Joined(entry.clone())),
+            PresenceKind::Leave if leave => self.notice(cx, index, ChannelEvent::Left(entry.clone())),
+            _ => {}
         }
     }
 
     pub(super) fn notice_published(&mut self, cx: &Cx<'_>, index: u32, epoch: Epoch, publication: &Arc<Publication>) {
-        if cx.hooks.channels.published && self.homes[index as usize].notify {
+        if self.homes[index as usize].notify.published {
             self.notice(cx, index, ChannelEvent::Published { epoch, publication: publication.clone() });
         }
     }

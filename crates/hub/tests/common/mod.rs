@@ -477,6 +477,15 @@ impl Net {
         self.settle();
     }
 
+    /// The application is asked and notified of other things.
+    pub fn reload_hooks(&mut self, hooks: Hooks) {
+        let hooks = Arc::new(hooks);
+        for shard in 0..self.shards.len() {
+            self.input(shard, Input::Hooks(hooks.clone()));
+        }
+        self.settle();
+    }
+
     /// Lets time pass, with every timer at its time.
     pub fn pass(&mut self, ms: u64) {
         let end = self.now.mono_ms + ms;

@@ -4,7 +4,12 @@ use super::*;
 
 fn with_notices() -> Hooks {
     let patterns = vec![Pattern::new("chat:*").unwrap()];
-    let channels = ChannelNotices { patterns, occupancy: true, join: true, leave: true, published: true };
+    let channels = ChannelNotices {
+        occupancy: patterns.clone(),
+        join: patterns.clone(),
+        leave: patterns.clone(),
+        published: patterns,
+    };
     Hooks { channels, ..Hooks::default() }
 }
 
@@ -112,4 +117,62 @@ fn nobody_is_told_who_did_not_ask() {
     net.subscribe(ada, "chat:a");
     net.publish(ada, "chat:a", "1");
     assert_eq!(net.notices, []);
+}
+
+/// A list that grows tells of channels that are in use already; one that shrinks tells nothing more of the others.
+#[test]
+fn other_channels_are_notified_of_after_a_reload() {
+    let only = |pattern| {
+        let patterns = vec![Pattern::new(pattern).unwrap()];
+        let channels = ChannelNotices { occupancy: patterns.clone(), published: patterns, ..ChannelNotices::default() };
+        Hooks { channels, ..Hooks::default() }
+    };
+    for shards in shard_counts() {
+        let mut net = net(shards, only("chat:a"));
+        let ada = net.connect(0);
+        net.subscribe(ada, "chat:a");
+        net.subscribe(ada, "chat:b");
+        assert_eq!(told(&mut net), ["chat:a occupied"], "{shards}");
+        net.reload_hooks(only("chat:b"));
+        assert_eq!(told(&mut net), ["chat:b occupied"], "{shards}");
+        for name in ["chat:a", "chat:b", "chat:c"] {
+            net.publish(ada, name, "1");
+        }
+        assert_eq!(told(&mut net), ["chat:b 1 1"], "{shards}");
+        net.reload_hooks(only("chat:*"));
+        assert_eq!(told(&mut net), Vec::<String>::new(), "{shards}: it has been notified of both");
+        for name in ["chat:a", "chat:b"] {
+            net.ask(ada, Command::Unsubscribe { channel: channel(name) });
+        }
+        net.pass(11_000);
+        let mut last = told(&mut net);
+        last.sort();
+        assert_eq!(last, ["chat:a vacated", "chat:b vacated"], "{shards}");
+    }
+}
+
+#[test]
+fn each_kind_of_notice_has_channels_of_its_own() {
+    let only = |pattern| vec![Pattern::new(pattern).unwrap()];
+    let channels = ChannelNotices {
+        occupancy: only("chat:a"),
+        join: only("chat:b"),
+        leave: only("chat:c"),
+        published: only("chat:d"),
+    };
+    for shards in shard_counts() {
+        let mut net = net(shards, Hooks { channels: channels.clone(), ..Hooks::default() });
+        let ada = net.connect(0);
+        let mut seen = Vec::new();
+        for name in ["chat:a", "chat:b", "chat:c", "chat:d"] {
+            net.subscribe(ada, name);
+            net.ask(ada, enter(name, "1"));
+            net.publish(ada, name, "1");
+            net.ask(ada, Command::Unsubscribe { channel: channel(name) });
+            net.pass(11_000);
+            seen.extend(told(&mut net));
+        }
+        let expected = ["chat:a occupied", "chat:a vacated", "chat:b join 1", "chat:c leave 1", "chat:d 1 1"];
+        assert_eq!(seen, expected, "{shards}");
+    }
 }

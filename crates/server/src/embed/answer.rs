@@ -1,7 +1,7 @@
 //! The return types of handlers, and the answers that the client gets for them.
 
 use super::extract::{Call, Subject};
-use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
+use super::handler::{OnConnect, OnDisconnect, OnOccupancy, OnPresence, OnPublish, OnPublished, OnRpc, OnSubscribe};
 use crate::clock::Clock;
 use crate::embed::payload;
 use crate::logs;
@@ -19,8 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
     message = "`{Self}` is not an output of this kind of handler",
     label = "the handler returns `{Self}`",
     note = "on_connect: `Identity`, or a `String`, `&str`, `UserId` or `Option<UserId>` for one",
-    note = "on_subscribe: `()`; on_publish: `Publish`, or `()` to let it through as it is; rpc: `Json<_>`; on_disconnect: \
-            `()`",
+    note = "on_subscribe: `()`; on_publish: `Publish`, or `()` to let it through as it is; rpc: `Json<_>`; on_disconnect \
+            and the notices of channels: `()`",
     note = "a handler that can fail returns `Result<_, fanfare::Refusal>` of these; `?` turns any error into a `Refusal`"
 )]
 pub trait Answers<K> {
@@ -303,6 +303,9 @@ or_refusal!(OnPublish, Publish);
 or_refusal!(OnPublish, ());
 or_refusal!(<T: Serialize> OnRpc, Json<T>);
 or_refusal!(OnDisconnect, ());
+or_refusal!(OnPresence, ());
+or_refusal!(OnOccupancy, ());
+or_refusal!(OnPublished, ());
 
 impl<T: Into<Identity>> Answers<OnConnect> for Result<T, Refusal> {
     fn answer(self, call: &Call) -> HookAnswer {
@@ -374,8 +377,15 @@ impl<T: Serialize> Answers<OnRpc> for Json<T> {
     }
 }
 
-impl Answers<OnDisconnect> for () {
-    fn answer(self, _call: &Call) -> HookAnswer {
-        HookAnswer::Allowed // it is not read: the session has ended
-    }
+/// Nobody reads the answers of these: what they are about has happened.
+macro_rules! told {
+    ($($Kind:ident),*) => {
+        $(impl Answers<$Kind> for () {
+            fn answer(self, _call: &Call) -> HookAnswer {
+                HookAnswer::Allowed
+            }
+        })*
+    };
 }
+
+told!(OnDisconnect, OnPresence, OnOccupancy, OnPublished);

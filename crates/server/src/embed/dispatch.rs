@@ -2,7 +2,8 @@
 
 use super::extract::{Call, Subject, Token};
 use super::handler::Erased;
-use super::news::{News, Place};
+use super::news::{Event, News, Next, Place};
+use super::notice::{NoticeHandlers, NoticeKind};
 use crate::auth::{Authenticator, Verdict};
 use crate::clock::Clock;
 use crate::control::Control;
@@ -10,11 +11,15 @@ use crate::embed::handle::Handle;
 use crate::embed::payload;
 use crate::embed::socketio::desk::{Desk, SOCKET_EVENT};
 use crate::embed::socketio::handler::Registry;
+use crate::hooks::{PAUSE_MAX, PAUSE_MIN};
 use crate::logs;
 use crate::protocol::socketio::SocketHandlers as _;
 use crate::request::RequestInfo;
 use crate::watch::{HOOKS, Watch};
-use fanfare_hub::{Attachment, Caller, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern, Question};
+use fanfare_hub::{
+    Attachment, Caller, ChannelEvent, ChannelNotices, Error, ErrorCode, HookAnswer, HookToken, Hooks, Notice, Pattern,
+    Question,
+};
 use futures_util::FutureExt as _;
 use std::any::Any;
 use std::collections::HashMap;
@@ -23,6 +28,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime;
 use tokio::sync::mpsc::UnboundedSender;
+
+/// The places of handlers of notices in [`HOOKS`] begin here.
+const FIRST_NOTICE: usize = 9;
+/// No event comes again sooner.
+const PAUSE_FLOOR: Duration = Duration::from_millis(10);
 
 /// A handler for the channels of a pattern.
 pub(crate) struct ChannelHandler {
@@ -43,6 +53,7 @@ pub(crate) struct Handlers {
     /// For all other methods.
     pub(crate) other_rpc: Option<Erased>,
     pub(crate) disconnect: Option<Erased>,
+    pub(crate) notices: NoticeHandlers,
     pub(crate) socketio: Registry,
     /// Some are the program's: they run on its runtime.
     pub(crate) are_of_program: bool,
@@ -55,6 +66,7 @@ impl Handlers {
             && self.publish.is_empty()
             && !self.has_rpc()
             && self.disconnect.is_none()
+            && self.notices.all().next().is_none()
             && self.socketio.is_empty()
     }
 
@@ -68,7 +80,8 @@ impl Handlers {
         if self.socketio.need_request() {
             return true;
         }
-        let by_pattern = self.subscribe.iter().chain(&self.publish).map(|channel| &channel.handler);
+        let by_pattern = self.subscribe.iter().chain(&self.publish).chain(self.notices.all());
+        let by_pattern = by_pattern.map(|channel| &channel.handler);
         let calls = self.rpc.values().chain(&self.other_rpc);
         let mut all = self.connect.iter().chain(&self.disconnect).chain(calls).chain(by_pattern);
         all.any(|handler| handler.needs_request)
@@ -79,13 +92,15 @@ impl Handlers {
         let patterns = |handlers: &[ChannelHandler]| {
             handlers.iter().filter(|channel| !channel.is_by_rule).map(|channel| channel.pattern.clone()).collect()
         };
+        let mut channels = ChannelNotices::default();
+        self.notices.add_to(&mut channels);
         Hooks {
             connect: self.connect.is_some(),
             subscribe: patterns(&self.subscribe),
             publish: patterns(&self.publish),
             rpc: self.has_rpc(),
             disconnect: self.disconnect.is_some(),
-            ..Hooks::default()
+            channels,
         }
     }
 
@@ -118,6 +133,9 @@ impl Handlers {
                 })
             }
             Subject::Ended(_) => self.disconnect.as_ref().ok_or_else(|| no_handler("on_disconnect")),
+            Subject::Notice { channel, event, .. } => {
+                self.notices.find(channel, event).ok_or_else(|| no_handler(NoticeKind::of(event).word()).on(channel))
+            }
             // These have a registry of their own.
             Subject::Socket { .. } => Err(Error::new(ErrorCode::NotFound, "there is no such handler")),
         }
@@ -125,8 +143,8 @@ impl Handlers {
 
     /// Answers a question: the handler's answer, or why there is none. Never panics, and takes no longer than
     /// `deadline`.
-    pub(crate) async fn answer(&self, call: Call, deadline: Duration) -> HookAnswer {
-        let call = Arc::new(call);
+    pub(crate) async fn answer(&self, call: impl Into<Arc<Call>>, deadline: Duration) -> HookAnswer {
+        let call = call.into();
         let handler = match self.of(&call.subject) {
             Ok(handler) => handler,
             Err(error) => return HookAnswer::Refused(error),
@@ -173,6 +191,15 @@ fn sendable(subject: &Subject, mut answer: HookAnswer) -> HookAnswer {
     HookAnswer::Refused(Error::new(ErrorCode::Internal, "the server failed; its log has the reason"))
 }
 
+/// The queues of events: a handler of the one kind delays none of the other.
+#[derive(Clone)]
+pub(crate) struct NewsOfHandlers {
+    /// The ends of sessions.
+    pub(crate) ends: Arc<News>,
+    /// What happens in channels.
+    pub(crate) channels: Arc<News>,
+}
+
 /// Takes notices, with the time of the clock. It returns at once.
 pub(crate) type Notify = Arc<dyn Fn(u64, &Notice) + Send + Sync>;
 
@@ -185,8 +212,8 @@ pub(crate) struct Dispatcher {
     pub(crate) handle: Handle,
     pub(crate) clock: Clock,
     pub(crate) deadline: Duration,
-    /// The queue of events, which the hub does not bound.
-    pub(crate) news: Arc<News>,
+    /// Events, which the hub does not bound.
+    pub(crate) news: NewsOfHandlers,
     pub(crate) watch: Arc<Watch>,
     /// To the shard that asks. Its length is bounded by the open questions of the hub.
     pub(crate) back: UnboundedSender<Control>,
@@ -246,33 +273,91 @@ impl Dispatcher {
         if let Some(notify) = &self.notify {
             notify(self.clock.now().wall_ms, &notice);
         }
-        let Notice::SessionEnded { caller, why, attachment } = notice else { return };
-        if self.handlers.disconnect.is_none() {
-            return;
-        }
-        let (subject, request) = (Subject::Ended(why), request_of(attachment.as_ref()));
+        let (caller, subject, request, news) = match notice {
+            Notice::SessionEnded { caller, why, attachment } if self.handlers.disconnect.is_some() => {
+                (caller, Subject::Ended(why), request_of(attachment.as_ref()), &self.news.ends)
+            }
+            Notice::Channel { channel, ts_ms, event } if self.handlers.notices.find(&channel, &event).is_some() => {
+                (caller_of(&event), Subject::Notice { channel, ts_ms, event }, None, &self.news.channels)
+            }
+            _ => return,
+        };
         let (handle, clock) = (self.handle.clone(), self.clock.clone());
         let call = Call { caller, subject, request, handle, clock, socket: None };
         let hook = place(&call.subject);
-        let call = match self.news.put(Instant::now(), call) {
-            Place::Now(call) => *call,
-            Place::Waits => return,
-            Place::Dropped => return dropped(&self.watch, hook, 1),
-        };
-        let (handlers, deadline, news) = (self.handlers.clone(), self.deadline, self.news.clone());
-        let watch = self.watch.clone();
-        self.runtime.spawn(async move {
-            let mut next = Some(call);
-            while let Some(call) = next {
+        match news.put(Instant::now(), call) {
+            Place::Now(event) => {
+                let (handlers, deadline) = (self.handlers.clone(), self.deadline);
+                let (news, watch, runtime) = (news.clone(), self.watch.clone(), self.runtime.clone());
+                Arc::new(Telling { handlers, deadline, news, watch, runtime }).run(event);
+            }
+            Place::Waits => {}
+            Place::Dropped => dropped(&self.watch, hook, 1),
+        }
+    }
+}
+
+/// Calls handlers for events.
+struct Telling {
+    handlers: Arc<Handlers>,
+    deadline: Duration,
+    news: Arc<News>,
+    watch: Arc<Watch>,
+    runtime: runtime::Handle,
+}
+
+impl Telling {
+    /// Has this event handled, and those that wait for its place.
+    fn run(self: Arc<Self>, event: Event) {
+        self.runtime.clone().spawn(async move {
+            let mut next = Some(event);
+            while let Some(event) = next {
                 let begin = Instant::now();
-                let answer = handlers.answer(call, deadline).await; // the answer only shows that it is done
-                watch.hooks.done(hook, &answer, begin.elapsed());
-                let late;
-                (next, late) = news.next(Instant::now());
-                dropped(&watch, hook, late);
+                let answer = self.handlers.answer(event.call.clone(), self.deadline).await;
+                self.watch.hooks.done(place(&event.call.subject), &answer, begin.elapsed());
+                let Next { event, late } = match pause_before_another(&answer, event.tries) {
+                    Some(pause) => self.again(event, pause),
+                    None => self.news.done(Instant::now(), &event),
+                };
+                for event in late {
+                    dropped(&self.watch, place(&event.call.subject), 1);
+                }
+                next = event;
             }
         });
     }
+
+    /// The handler cannot take the event now: it comes again after a pause.
+    fn again(self: &Arc<Self>, mut event: Event, pause: Duration) -> Next {
+        event.tries += 1;
+        let (event, next) = self.news.again(Instant::now(), event);
+        if let Some(event) = event {
+            if event.tries == 1 {
+                let handler = event.call.subject.handler();
+                let channel = event.call.subject.channel().map(|channel| channel.as_str());
+                logs::limited!(Handler, WARN, handler, channel, "a handler does not take an event: it comes again");
+            }
+            let telling = self.clone();
+            self.runtime.spawn(async move {
+                telling.news.pause(pause).await;
+                if let Some(event) = telling.news.resume(event) {
+                    telling.run(event);
+                }
+            });
+        }
+        next
+    }
+}
+
+/// The pause after which a handler is called again for its event: where its refusal says that the same may succeed
+/// later. One that failed or took too long has had the event.
+fn pause_before_another(answer: &HookAnswer, tries: u32) -> Option<Duration> {
+    let HookAnswer::Refused(error) = answer else { return None };
+    if !error.code.row().retryable || matches!(error.code, ErrorCode::Internal | ErrorCode::Timeout) {
+        return None;
+    }
+    let doubled = PAUSE_MIN.saturating_mul(2u32.saturating_pow(tries));
+    Some(error.retry_after_ms.map_or(doubled, Duration::from_millis).clamp(PAUSE_FLOOR, PAUSE_MAX))
 }
 
 /// Events that no handler is called for: too many wait, or they have waited too long.
@@ -297,6 +382,21 @@ pub(crate) fn call(question: Question, attachment: Option<&Attachment>, handle: 
     Call { caller, subject, request: request_of(attachment), handle, clock, socket: None }
 }
 
+/// The client that has caused an event, as far as the channel's rule shows it.
+fn caller_of(event: &ChannelEvent) -> Caller {
+    let (client, user, info) = match event {
+        ChannelEvent::Joined(entry) | ChannelEvent::Left(entry) => {
+            (Some(entry.client), entry.user.clone(), entry.info.clone())
+        }
+        ChannelEvent::Published { publication, .. } => {
+            let from = publication.from.as_ref();
+            (from.and_then(|from| from.client), from.and_then(|from| from.user.clone()), None)
+        }
+        ChannelEvent::Occupied | ChannelEvent::Vacated => (None, None, None),
+    };
+    Caller { client, user, info }
+}
+
 fn request_of(attachment: Option<&Attachment>) -> Option<Arc<RequestInfo>> {
     attachment?.get::<Arc<RequestInfo>>().cloned()
 }
@@ -309,6 +409,7 @@ fn place(subject: &Subject) -> usize {
         Subject::Publish(_) => 2,
         Subject::Rpc { .. } => 3,
         Subject::Ended(_) => 4,
+        Subject::Notice { event, .. } => FIRST_NOTICE + NoticeKind::of(event) as usize,
         Subject::Socket { .. } => SOCKET_EVENT,
     }
 }

@@ -9,17 +9,22 @@
 //! | [`Peer`] | all | the other end of the connection |
 //! | `Arc<`[`RequestInfo`]`>` | all | the whole request |
 //! | [`Token`], `Option<Token>` | connect | what the client sent to prove it |
-//! | [`Channel`] | subscribe, publish | the channel's name |
+//! | [`Channel`] | subscribe, publish, all notices of channels | the channel's name |
 //! | [`SubOptions`](crate::hub::SubOptions) | subscribe | how it is to be followed |
 //! | [`Publish`](crate::hub::Publish) | publish | the whole publication; returning it publishes it |
-//! | [`Json<T>`](crate::Json) | publish, rpc | the payload, decoded |
+//! | [`Json<T>`](crate::Json) | publish, rpc, join, leave, published | the payload, decoded |
 //! | [`Method`] | rpc | the method's name |
 //! | [`Ended`](crate::hub::Ended) | disconnect | why the session ended |
+//! | `Arc<`[`PresenceEntry`](crate::hub::PresenceEntry)`>` | join, leave | the whole entry |
+//! | `Arc<`[`Publication`](crate::hub::Publication)`>` | published | the whole publication |
+//! | [`Position`](crate::hub::Position) | published | its place |
+//! | [`HappenedAt`] | join, leave, occupied, vacated, published | when |
 //!
 //! Handlers of Socket.IO take those for all, and their own ([`socketio`](crate::socketio)).
 
 use super::answer::Refusal;
-use super::handler::{OnConnect, OnDisconnect, OnPublish, OnRpc, OnSubscribe};
+use super::handler::{OnConnect, OnDisconnect, OnOccupancy, OnPresence, OnPublish, OnPublished, OnRpc, OnSubscribe};
+use super::notice::NoticeKind;
 use crate::clock::Clock;
 use crate::embed::handle::Handle;
 use crate::embed::socketio::SocketCall;
@@ -27,10 +32,14 @@ use crate::request::{Peer, RequestInfo};
 use axum::Json;
 use axum::extract::{FromRef, Query, State};
 use bytes::Bytes;
-use fanfare_hub::{Caller, ChannelName, ClientId, Data, Ended, Publish, SubOptions, UserId, UserToken};
+use fanfare_hub::{
+    Caller, ChannelEvent, ChannelName, ClientId, Data, Ended, Position, PresenceEntry, Publication, Publish,
+    SubOptions, UserId, UserToken,
+};
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One question with everything that extractors take from.
 #[derive(Debug)]
@@ -76,6 +85,15 @@ pub enum Subject {
     },
     /// The end of a session.
     Ended(Ended),
+    /// Something has happened in a channel.
+    Notice {
+        /// Which.
+        channel: ChannelName,
+        /// When, in ms since 1970.
+        ts_ms: u64,
+        /// The event.
+        event: ChannelEvent,
+    },
     /// A handler of Socket.IO.
     Socket {
         /// The namespace.
@@ -94,6 +112,7 @@ impl Subject {
             Subject::Publish(_) => "on_publish",
             Subject::Rpc { method, .. } => method,
             Subject::Ended(_) => "on_disconnect",
+            Subject::Notice { event, .. } => NoticeKind::of(event).word(),
             Subject::Socket { event, .. } => event.as_deref().unwrap_or("socketio"),
         }
     }
@@ -103,6 +122,7 @@ impl Subject {
         match self {
             Subject::Subscribe(options) => Some(&options.channel),
             Subject::Publish(publish) => Some(&publish.channel),
+            Subject::Notice { channel, .. } => Some(channel),
             Subject::Connect { .. } | Subject::Rpc { .. } | Subject::Ended(_) | Subject::Socket { .. } => None,
         }
     }
@@ -147,6 +167,8 @@ impl Subject {
             `Headers`, `Cookies`, `Query<T>`, `Peer`, `Arc<RequestInfo>`",
     note = "for on_connect: `Token`, `Option<Token>`; for on_subscribe: `SubOptions`, `Channel`; for on_publish: `Publish`, \
             `Channel`, `Json<T>`; for rpc: `Json<T>`, `Method`; for on_disconnect: `Ended`",
+    note = "for on_occupied and on_vacated: `Channel`, `HappenedAt`; for on_join and on_leave besides: `Json<T>`, \
+            `Arc<PresenceEntry>`; for on_published: `Json<T>`, `Arc<Publication>`, `Position`",
     note = "for Socket.IO (`fanfare::socketio`): `Io`, `Auth<T>`, `Handshake`, `SocketExtensions`, `SocketData<T>`; but in guards \
             `Socket`; for events `Data<T>`, `Args`, `EventName`, `Bytes`, `Attachments`, `Ack`; for on_disconnect `Reason`"
 )]
@@ -248,6 +270,10 @@ impl Cookies {
     }
 }
 
+/// When something happened in a channel, by the server's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HappenedAt(pub SystemTime);
+
 /// The name of the method that is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method(pub Box<str>);
@@ -293,7 +319,7 @@ impl<K, S: Sync> FromCall<K, S> for User {
 
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         let user = call.caller.user.clone();
-        user.map(User).ok_or_else(|| Refusal::denied("an authenticated caller is needed, and the caller is anonymous"))
+        user.map(User).ok_or_else(|| Refusal::denied("this needs a user, and the caller has none"))
     }
 }
 
@@ -367,10 +393,7 @@ impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnPublish, S> for Json<T> {
     const NEEDS_REQUEST: bool = false;
 
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
-        match &publish(call)?.data {
-            Data::Json(bytes) => decode(bytes),
-            Data::Binary(_) => Err(Refusal::bad_request("`data` must be JSON here, not binary")),
-        }
+        json(&publish(call)?.data)
     }
 }
 
@@ -404,6 +427,69 @@ impl<S: Sync> FromCall<OnDisconnect, S> for Ended {
             Subject::Ended(why) => Ok(*why),
             _ => Err(misplaced()),
         }
+    }
+}
+
+/// What every notice of a channel has.
+macro_rules! of_notices {
+    ($($Kind:ident),*) => {
+        $(impl<S: Sync> FromCall<$Kind, S> for Channel {
+            const NEEDS_REQUEST: bool = false;
+
+            async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+                notice(call).map(|(channel, ..)| Channel(channel.clone()))
+            }
+        }
+
+        impl<S: Sync> FromCall<$Kind, S> for HappenedAt {
+            const NEEDS_REQUEST: bool = false;
+
+            async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+                notice(call).map(|(_, ts_ms, _)| HappenedAt(UNIX_EPOCH + Duration::from_millis(ts_ms)))
+            }
+        })*
+    };
+}
+
+of_notices!(OnPresence, OnOccupancy, OnPublished);
+
+impl<S: Sync> FromCall<OnPresence, S> for Arc<PresenceEntry> {
+    const NEEDS_REQUEST: bool = false;
+
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        entry(call).cloned()
+    }
+}
+
+impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnPresence, S> for Json<T> {
+    const NEEDS_REQUEST: bool = false;
+
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        decode(&entry(call)?.data)
+    }
+}
+
+impl<S: Sync> FromCall<OnPublished, S> for Arc<Publication> {
+    const NEEDS_REQUEST: bool = false;
+
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        published(call).map(|(_, publication)| publication.clone())
+    }
+}
+
+impl<S: Sync> FromCall<OnPublished, S> for Position {
+    const NEEDS_REQUEST: bool = false;
+
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        published(call).map(|(position, _)| position)
+    }
+}
+
+impl<S: Sync, T: DeserializeOwned + Send> FromCall<OnPublished, S> for Json<T> {
+    const NEEDS_REQUEST: bool = false;
+
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        json(&published(call)?.1.data)
     }
 }
 
@@ -451,6 +537,36 @@ fn request(call: &Call) -> Result<&Arc<RequestInfo>, Refusal> {
 fn publish(call: &Call) -> Result<&Publish, Refusal> {
     match &call.subject {
         Subject::Publish(publish) => Ok(publish),
+        _ => Err(misplaced()),
+    }
+}
+
+fn json<T: DeserializeOwned>(data: &Data) -> Result<Json<T>, Refusal> {
+    match data {
+        Data::Json(bytes) => decode(bytes),
+        Data::Binary(_) => Err(Refusal::bad_request("`data` must be JSON here, not binary")),
+    }
+}
+
+fn notice(call: &Call) -> Result<(&ChannelName, u64, &ChannelEvent), Refusal> {
+    match &call.subject {
+        Subject::Notice { channel, ts_ms, event } => Ok((channel, *ts_ms, event)),
+        _ => Err(misplaced()),
+    }
+}
+
+fn entry(call: &Call) -> Result<&Arc<PresenceEntry>, Refusal> {
+    match notice(call)?.2 {
+        ChannelEvent::Joined(entry) | ChannelEvent::Left(entry) => Ok(entry),
+        _ => Err(misplaced()),
+    }
+}
+
+fn published(call: &Call) -> Result<(Position, &Arc<Publication>), Refusal> {
+    match notice(call)?.2 {
+        ChannelEvent::Published { epoch, publication } => {
+            Ok((Position { epoch: *epoch, offset: publication.offset }, publication))
+        }
         _ => Err(misplaced()),
     }
 }

@@ -26,7 +26,7 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
@@ -72,6 +72,8 @@ pub struct Handle {
     sockets: Sockets,
     /// What was done by it, and by the API.
     audit: Audit,
+    /// Notices of channels for which no handler was called.
+    notices_dropped: Arc<AtomicU64>,
 }
 
 /// A stored publication of the application.
@@ -127,11 +129,23 @@ impl Handle {
             shards,
             sockets: Sockets::default(),
             audit: Audit::default(),
+            notices_dropped: Arc::default(),
         }
     }
 
     pub(crate) fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    pub(crate) fn notices_dropped_count(&self) -> &Arc<AtomicU64> {
+        &self.notices_dropped
+    }
+
+    /// The number of notices of channels (`on_join`, `on_published`, …) for which no handler was called, since the
+    /// start: they found no room, or waited too long. When it rises, a picture that a program makes of notices alone is
+    /// not complete any more: read it anew ([`presence`](Self::presence), [`channels`](Self::channels)).
+    pub fn notices_dropped(&self) -> u64 {
+        self.notices_dropped.load(Relaxed)
     }
 
     /// Does something for the program, and notes it where it acts on sessions or removes data.

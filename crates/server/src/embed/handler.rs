@@ -24,6 +24,15 @@ pub enum OnRpc {}
 /// Marks handlers of a session's end.
 #[derive(Debug, Clone, Copy)]
 pub enum OnDisconnect {}
+/// Marks handlers of clients that have entered or left a channel's presence.
+#[derive(Debug, Clone, Copy)]
+pub enum OnPresence {}
+/// Marks handlers of channels that have a first subscriber, or none any more.
+#[derive(Debug, Clone, Copy)]
+pub enum OnOccupancy {}
+/// Marks handlers of publications that have been made.
+#[derive(Debug, Clone, Copy)]
+pub enum OnPublished {}
 
 /// The future of a handler's answer.
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = HookAnswer> + Send>>;

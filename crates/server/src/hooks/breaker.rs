@@ -64,6 +64,11 @@ impl Breaker {
         Breaker { config, state: State::Closed { window: Window::default() } }
     }
 
+    /// Judges by these numbers from now on, and stays as it is.
+    pub(super) fn reload(&mut self, config: BreakerConfig) {
+        self.config = config;
+    }
+
     pub(super) fn state(&self) -> BreakerState {
         match self.state {
             State::Closed { .. } => BreakerState::Closed,

@@ -237,26 +237,36 @@ impl Connections {
 #[derive(Debug)]
 pub(crate) struct Line {
     connections: Connections,
-    gate: Semaphore,
     /// With those that are under way.
     inside: AtomicUsize,
-    inside_max: usize,
-    queue_max: usize,
     bounds: Mutex<LineBounds>,
     breaker: Mutex<Breaker>,
     pub(super) counts: Arc<QuestionCounts>,
 }
 
 /// What other settings may replace.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct LineBounds {
     timeout: Duration,
     answer_bytes_max: usize,
+    /// A place for each request that may be under way.
+    gate: Arc<Semaphore>,
+    concurrency: usize,
+    queue_max: usize,
 }
 
 impl LineBounds {
     fn of(config: &HooksConfig) -> Self {
-        LineBounds { timeout: config.timeout, answer_bytes_max: config.answer_bytes_max }
+        let HooksConfig { timeout, answer_bytes_max, concurrency, queue_max, .. } = *config;
+        LineBounds { timeout, answer_bytes_max, gate: Arc::new(Semaphore::new(concurrency)), concurrency, queue_max }
+    }
+
+    /// Where the number of places changes, requests under way keep their old ones besides, and so do those that wait
+    /// for one.
+    fn reload(&mut self, config: &HooksConfig) {
+        let new = LineBounds::of(config);
+        let gate = if new.concurrency == self.concurrency { self.gate.clone() } else { new.gate.clone() };
+        *self = LineBounds { gate, ..new };
     }
 }
 
@@ -271,15 +281,11 @@ impl Drop for Inside<'_> {
 
 impl Line {
     pub(super) fn new(kind: &'static str, url: HttpUrl, config: &HooksConfig, sender: Arc<Sender>) -> Self {
-        let HooksConfig { concurrency, queue_max, breaker, .. } = *config;
         Line {
             connections: Connections::new(url, sender),
-            gate: Semaphore::new(concurrency),
             inside: AtomicUsize::new(0),
-            inside_max: concurrency.saturating_add(queue_max),
-            queue_max,
             bounds: Mutex::new(LineBounds::of(config)),
-            breaker: Mutex::new(Breaker::new(breaker)),
+            breaker: Mutex::new(Breaker::new(config.breaker)),
             counts: Arc::new(QuestionCounts::new(kind)),
         }
     }
@@ -290,9 +296,10 @@ impl Line {
 
     /// Later questions go to this address, within these bounds. Another application has not failed yet.
     pub(super) fn reload(&self, url: &HttpUrl, config: &HooksConfig) {
-        *locked(&self.bounds) = LineBounds::of(config);
-        if self.connections.go_to(url) {
-            *self.breaker() = Breaker::new(config.breaker);
+        locked(&self.bounds).reload(config);
+        match self.connections.go_to(url) {
+            true => *self.breaker() = Breaker::new(config.breaker),
+            false => self.breaker().reload(config.breaker),
         }
     }
 
@@ -313,14 +320,14 @@ impl Line {
     pub(super) async fn ask(&self, body: Bytes) -> Result<Bytes, Failure> {
         let inside = self.inside.fetch_add(1, Relaxed);
         let _inside = Inside(&self.inside);
-        let LineBounds { timeout, answer_bytes_max } = *locked(&self.bounds);
-        if inside >= self.inside_max {
-            return Err(Failure::Busy { waiting: self.queue_max, max: self.queue_max });
+        let LineBounds { timeout, answer_bytes_max, gate, concurrency, queue_max } = locked(&self.bounds).clone();
+        if inside >= concurrency.saturating_add(queue_max) {
+            return Err(Failure::Busy { waiting: queue_max, max: queue_max });
         }
         let pass = self.may_ask()?;
         let id = self.connections.sender.id();
         let asking = async {
-            let _permit = self.gate.acquire().await;
+            let _permit = gate.acquire().await;
             self.connections.post(&id, &body, answer_bytes_max).await
         };
         let result = match tokio::time::timeout(timeout, asking).await {

@@ -19,7 +19,7 @@ pub use crate::config::hooks::{BreakerConfig, HookSecret, HookSecretError, Hooks
 pub use crate::config::url::{HttpUrl, UrlError};
 
 pub(crate) use answer::fuzz;
-pub(crate) use notices::Notifier;
+pub(crate) use notices::{Notifier, PAUSE_MAX, PAUSE_MIN, notice_cost};
 
 use crate::embed::{Call, ChannelHandler, Erased, Handlers};
 use crate::error::ServeError;
@@ -27,10 +27,10 @@ use crate::logs;
 use crate::random::random;
 use crate::watch::hooks::{HttpHookCounts, Outcome};
 use bytes::Bytes;
-use fanfare_hub::{HookAnswer, Limits, Pattern};
+use fanfare_hub::{ChannelNotices, HookAnswer, Hooks, Limits, Pattern};
 use line::{Connections, Line, Sender};
 use question::Forward;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 /// The hooks of a server. The same on every shard.
@@ -43,6 +43,7 @@ pub(crate) struct HttpHooks {
     sender: Arc<Sender>,
     /// Each kind of question that is asked, with the place of its address.
     lines: Vec<(AddressOf, Arc<Line>)>,
+    asking: Arc<Asking>,
 }
 
 /// The address of a kind of question.
@@ -63,8 +64,7 @@ impl HttpHooks {
             return Ok(None);
         }
         let sender = Arc::new(Sender::new(config.secrets.clone(), random()?));
-        let HooksConfig { forward_headers: headers, forward_cookies: cookies, .. } = config.clone();
-        let asking = Arc::new(Asking { forward: Forward { headers, cookies }, limits: limits.clone() });
+        let asking = Arc::new(Asking { forward: RwLock::new(Forward::of(config)), limits: limits.clone() });
         let mut counts = HttpHookCounts::default();
         let mut lines: Vec<(AddressOf, Arc<Line>)> = Vec::new();
         let mut line = |kind, address: AddressOf| {
@@ -90,10 +90,10 @@ impl HttpHooks {
             Erased::new(false, move |call| Box::pin(asking.clone().answer(line.clone(), call)))
         };
         if let Some(line) = line("subscribe", |config| config.subscribe.as_ref()) {
-            by_pattern(&mut handlers.subscribe, &config.subscribe_channels, &handler(line))?;
+            handlers.subscribe.push(for_the_rest(handler(line))?);
         }
         if let Some(line) = line("publish", |config| config.publish.as_ref()) {
-            by_pattern(&mut handlers.publish, &config.publish_channels, &handler(line))?;
+            handlers.publish.push(for_the_rest(handler(line))?);
         }
         if let Some(line) = line("rpc", |config| config.rpc.as_ref()) {
             handlers.other_rpc = Some(handler(line));
@@ -103,44 +103,63 @@ impl HttpHooks {
             Arc::new(Notifier::new(config.notices.clone(), connections, sender.clone()))
         });
         counts.notices = notifier.as_ref().map(|notifier| notifier.counts.clone());
-        Ok(Some(Arc::new(HttpHooks { counts, notifier, sender, lines })))
+        Ok(Some(Arc::new(HttpHooks { counts, notifier, sender, lines, asking })))
     }
 
-    /// Later requests go to these addresses, within these times, and are signed with these secrets. What is asked and
-    /// notified stays as it is, and so does a hook that has no address any more.
+    /// Adds what the hub must ask and notify of for them, by this configuration.
+    pub(crate) fn add_to_hub(&self, hooks: &mut Hooks, config: &HooksConfig) {
+        let asks = |kind| self.lines.iter().any(|(_, line)| line.counts.hook == kind);
+        if asks("subscribe") {
+            hooks.subscribe.extend_from_slice(&config.subscribe_channels);
+        }
+        if asks("publish") {
+            hooks.publish.extend_from_slice(&config.publish_channels);
+        }
+        if let Some(notifier) = &self.notifier {
+            hooks.disconnect |= notifier.of_sessions();
+            let ChannelNotices { occupancy, join, leave, published } = notifier.of_channels();
+            hooks.channels.occupancy.extend(occupancy);
+            hooks.channels.join.extend(join);
+            hooks.channels.leave.extend(leave);
+            hooks.channels.published.extend(published);
+        }
+    }
+
+    /// Later requests are those of this configuration. Which kinds of questions are asked stays as it is, and so does a
+    /// hook that has no address any more. What the hub asks is a matter of [`add_to_hub`](Self::add_to_hub).
     pub(crate) fn reload(&self, config: &HooksConfig) {
         self.sender.sign_with(&config.secrets);
+        *self.asking.forward.write().unwrap_or_else(PoisonError::into_inner) = Forward::of(config);
         for (address, line) in &self.lines {
             if let Some(url) = address(config) {
                 line.reload(url, config);
             }
         }
-        if let (Some(notifier), Some(url)) = (&self.notifier, &config.notices.url) {
-            notifier.reload(url, &config.notices);
+        if let Some(notifier) = &self.notifier {
+            notifier.reload(&config.notices);
         }
     }
 }
 
-/// The hook is called for channels of these patterns, and for every other one whose rule says `hook`.
-fn by_pattern(handlers: &mut Vec<ChannelHandler>, patterns: &[Pattern], handler: &Erased) -> Result<(), ServeError> {
-    let of = |pattern, is_by_rule| ChannelHandler { pattern, handler: handler.clone(), is_by_rule };
-    handlers.extend(patterns.iter().map(|pattern| of(pattern.clone(), false)));
+/// The handler of every channel that no earlier one is for. Whether it is called, the hub decides.
+fn for_the_rest(handler: Erased) -> Result<ChannelHandler, ServeError> {
     let all = "**";
-    let every = Pattern::new(all).map_err(|source| ServeError::Pattern { pattern: all.to_owned(), source })?;
-    handlers.push(of(every, true));
-    Ok(())
+    let pattern = Pattern::new(all).map_err(|source| ServeError::Pattern { pattern: all.to_owned(), source })?;
+    Ok(ChannelHandler { pattern, handler, is_by_rule: true })
 }
 
 /// What answers need besides the call.
+#[derive(Debug)]
 struct Asking {
-    forward: Forward,
+    forward: RwLock<Forward>,
     limits: Limits,
 }
 
 impl Asking {
     async fn answer(self: Arc<Self>, line: Arc<Line>, call: Arc<Call>) -> HookAnswer {
         let begin = Instant::now();
-        let Some(body) = question::body(&call, &self.forward) else {
+        let body = question::body(&call, &self.forward.read().unwrap_or_else(PoisonError::into_inner));
+        let Some(body) = body else {
             return answer::unavailable(None, "the question cannot be written");
         };
         let result = line.ask(Bytes::from(body)).await;

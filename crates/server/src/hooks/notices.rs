@@ -8,7 +8,6 @@
 
 use super::line::{Connections, Sender};
 use crate::config::hooks::NoticesConfig;
-use crate::config::url::HttpUrl;
 use crate::random::random;
 use crate::watch::hooks::NoticeCounts;
 use base64::Engine as _;
@@ -19,7 +18,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -30,14 +29,13 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 /// The memory of a waiting notice besides its texts.
 const OVERHEAD: usize = 200;
 /// The first pause behind a batch that is not taken; then twice as long each time, up to the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What waits for the application, and what became of the rest.
 #[derive(Debug)]
 pub(crate) struct Notifier {
-    config: NoticesConfig,
-    times: Mutex<Times>,
+    config: RwLock<NoticesConfig>,
     connections: Connections,
     sender: Arc<Sender>,
     queue: Mutex<Queue>,
@@ -76,24 +74,10 @@ enum What {
     Dropped(u64),
 }
 
-/// What other settings may replace.
-#[derive(Debug, Clone, Copy)]
-struct Times {
-    timeout: Duration,
-    age_max: Duration,
-}
-
-impl Times {
-    fn of(config: &NoticesConfig) -> Self {
-        Times { timeout: config.timeout, age_max: config.age_max }
-    }
-}
-
 impl Notifier {
     pub(super) fn new(config: NoticesConfig, connections: Connections, sender: Arc<Sender>) -> Self {
         Notifier {
-            times: Mutex::new(Times::of(&config)),
-            config,
+            config: RwLock::new(config),
             connections,
             sender,
             queue: Mutex::default(),
@@ -103,33 +87,40 @@ impl Notifier {
         }
     }
 
-    /// Later batches go to this address, within these times.
-    pub(super) fn reload(&self, url: &HttpUrl, config: &NoticesConfig) {
-        *self.times.lock().unwrap_or_else(PoisonError::into_inner) = Times::of(config);
-        if self.connections.go_to(url) {
+    /// Later notices are those of this configuration, and later batches go to its address, within its times. Without
+    /// an address there are no further notices, and those that wait go to the old one.
+    pub(super) fn reload(&self, config: &NoticesConfig) {
+        let mut config = config.clone();
+        if config.url.is_none() {
+            config.channels.clear();
+            config.disconnect = false;
+        }
+        let url = config.url.clone();
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        if url.is_some_and(|url| self.connections.go_to(&url)) {
             self.changed.notify_one(); // a batch that is not taken need not wait
         }
     }
 
-    fn times(&self) -> Times {
-        *self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    fn config(&self) -> RwLockReadGuard<'_, NoticesConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner) // nothing in here panics between two changes
     }
 
     /// What the hub must notify of.
     pub(crate) fn of_channels(&self) -> ChannelNotices {
-        let NoticesConfig { channels, occupied, vacated, join, leave, published, .. } = &self.config;
+        let NoticesConfig { channels, occupied, vacated, join, leave, published, .. } = &*self.config();
+        let if_ = |is_on| if is_on { channels.clone() } else { Vec::new() };
         ChannelNotices {
-            patterns: channels.clone(),
-            occupancy: *occupied || *vacated,
-            join: *join,
-            leave: *leave,
-            published: *published,
+            occupancy: if_(*occupied || *vacated),
+            join: if_(*join),
+            leave: if_(*leave),
+            published: if_(*published),
         }
     }
 
     /// Whether the ends of sessions are notified.
     pub(crate) fn of_sessions(&self) -> bool {
-        self.config.disconnect
+        self.config().disconnect
     }
 
     /// Counts what waits.
@@ -143,16 +134,20 @@ impl Notifier {
 
     /// Takes a notice in, or drops it. Called by shards: it never waits for the application.
     pub(crate) fn put(&self, now_ms: u64, notice: &Notice) {
-        if !self.is_wanted(notice) {
-            return;
-        }
+        let bytes_max = {
+            let config = self.config();
+            if !is_wanted(&config, notice) {
+                return;
+            }
+            config.bytes_max
+        };
         let (ts_ms, cost) = match notice {
-            Notice::Channel { channel, ts_ms, event } => (*ts_ms, channel.len() + cost(event)),
+            Notice::Channel { channel, ts_ms, event } => (*ts_ms, channel.len() + notice_cost(event)),
             Notice::SessionEnded { caller, .. } => (now_ms, caller.info.as_ref().map_or(0, Bytes::len)),
         };
         let cost = OVERHEAD + cost;
         let mut queue = self.queue();
-        if queue.bytes + cost > self.config.bytes_max {
+        if queue.bytes + cost > bytes_max {
             self.counts.dropped.fetch_add(1, Relaxed);
             let says = !std::mem::replace(&mut queue.is_full, true);
             match queue.waiting.back_mut() {
@@ -161,7 +156,7 @@ impl Notifier {
             }
             drop(queue);
             if says {
-                let limit = self.config.bytes_max;
+                let limit = bytes_max;
                 tracing::error!(
                     limit,
                     "notices are dropped: the application does not take them (hooks.notices_bytes_max)"
@@ -180,16 +175,6 @@ impl Notifier {
         self.count(&queue);
         drop(queue);
         self.changed.notify_one();
-    }
-
-    /// The hub notifies of more: it knows one word for both ends of an occupancy.
-    fn is_wanted(&self, notice: &Notice) -> bool {
-        match notice {
-            Notice::SessionEnded { .. } => self.config.disconnect,
-            Notice::Channel { event: ChannelEvent::Occupied, .. } => self.config.occupied,
-            Notice::Channel { event: ChannelEvent::Vacated, .. } => self.config.vacated,
-            Notice::Channel { .. } => true,
-        }
     }
 
     /// Sends what comes, for the life of the server.
@@ -241,7 +226,10 @@ impl Notifier {
         let mut failed = false;
         loop {
             let sent = Instant::now();
-            let Times { timeout, age_max } = self.times();
+            let (timeout, age_max) = {
+                let config = self.config();
+                (config.timeout, config.age_max)
+            };
             let posted = tokio::time::timeout(timeout, self.connections.post(&id, &body, BATCH_BYTES_MAX));
             let why = match posted.await {
                 Ok(Ok(answer)) if answer.status.is_success() => {
@@ -314,6 +302,19 @@ impl Notifier {
     }
 }
 
+/// The hub notifies of more: what the program's handlers want, and both ends of an occupancy.
+fn is_wanted(config: &NoticesConfig, notice: &Notice) -> bool {
+    let Notice::Channel { channel, event, .. } = notice else { return config.disconnect };
+    let is_on = match event {
+        ChannelEvent::Occupied => config.occupied,
+        ChannelEvent::Vacated => config.vacated,
+        ChannelEvent::Joined(_) => config.join,
+        ChannelEvent::Left(_) => config.leave,
+        ChannelEvent::Published { .. } => config.published,
+    };
+    is_on && config.channels.iter().any(|pattern| pattern.matches(channel))
+}
+
 impl Queue {
     fn add(&mut self, ts_ms: u64, what: What, cost: usize) {
         let number = self.number();
@@ -334,12 +335,11 @@ impl Queue {
     }
 }
 
-fn cost(event: &ChannelEvent) -> usize {
+/// The bytes that an event keeps while it waits.
+pub(crate) fn notice_cost(event: &ChannelEvent) -> usize {
     match event {
         ChannelEvent::Occupied | ChannelEvent::Vacated => 0,
-        ChannelEvent::Joined(entry) | ChannelEvent::Left(entry) => {
-            entry.data.len() + entry.info.as_ref().map_or(0, Bytes::len)
-        }
+        ChannelEvent::Joined(entry) | ChannelEvent::Left(entry) => entry.cost(),
         ChannelEvent::Published { publication, .. } => publication.cost(),
     }
 }

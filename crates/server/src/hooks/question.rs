@@ -4,6 +4,7 @@
 //! command, `limits.head_bytes_max` for what is passed on of its request. The query of the request's address is left
 //! out, because it may hold a token.
 
+use crate::config::hooks::HooksConfig;
 use crate::embed::{Call, Subject};
 use crate::request::RequestInfo;
 use base64::Engine as _;
@@ -20,6 +21,12 @@ pub(super) struct Forward {
     /// In lower case.
     pub(super) headers: Vec<String>,
     pub(super) cookies: Vec<String>,
+}
+
+impl Forward {
+    pub(super) fn of(config: &HooksConfig) -> Self {
+        Forward { headers: config.forward_headers.clone(), cookies: config.forward_cookies.clone() }
+    }
 }
 
 #[derive(Serialize)]

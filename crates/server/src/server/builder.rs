@@ -7,8 +7,8 @@ use crate::config::{AdminOn, Config};
 use crate::embed::handle::Handle;
 use crate::embed::socketio::Namespace;
 use crate::embed::{
-    Answers, Arguments, ChannelHandler, ChannelRule, Handler, Handlers, OnConnect, OnDisconnect, OnPublish, OnRpc,
-    OnSubscribe, erase,
+    Answers, Arguments, ChannelHandler, ChannelRule, Erased, Handler, Handlers, NoticeKind, OnConnect, OnDisconnect,
+    OnOccupancy, OnPresence, OnPublish, OnPublished, OnRpc, OnSubscribe, erase,
 };
 use crate::error::ServeError;
 use crate::hooks::HttpHooks;
@@ -198,7 +198,7 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
     }
 
     /// Calls `handler` for every session that has ended: not for each lost connection, but when its client has not come
-    /// back in time.
+    /// back in time. An error that says `unavailable` brings the event again, as for [`on_join`](Self::on_join).
     #[must_use]
     pub fn on_disconnect<Args: Arguments<OnDisconnect, S>>(
         mut self,
@@ -207,6 +207,84 @@ impl<S: Clone + Send + Sync + 'static> Builder<S> {
         let handler = erase(handler, &self.state);
         if self.handlers.disconnect.replace(handler).is_some() {
             self.fail(ServeError::TwoHandlers { kind: "on_disconnect", name: String::new() });
+        }
+        self
+    }
+
+    /// Calls `handler` when a client has entered the presence of a channel of this pattern. Of several handlers the
+    /// first whose pattern matches is called, once for each notice.
+    ///
+    /// For this and the other notices of channels: the notices of one channel come one after the other, in the order in
+    /// which things happened, also those of different kinds; those of different channels at the same time. Nobody waits
+    /// for a handler: those that wait take at most
+    /// [`notices_bytes_max`](crate::hooks::NoticesConfig::bytes_max), of which one channel may have an eighth. A notice
+    /// without room is dropped, logged and counted ([`Handle::notices_dropped`]). An error that may be retried
+    /// ([`Refusal::unavailable`](crate::Refusal::unavailable)) brings the notice again, for
+    /// [`notice_age_max`](crate::hooks::NoticesConfig::age_max) at most. Another error, a panic or a handler that takes
+    /// too long is logged, and the next notice comes.
+    #[must_use]
+    pub fn on_join<Args: Arguments<OnPresence, S>>(
+        self,
+        pattern: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnPresence>> + Send + 'static>,
+    ) -> Self {
+        let handler = erase(handler, &self.state);
+        self.on_notice(NoticeKind::Join, pattern, handler)
+    }
+
+    /// The same when a client has left the presence, or its session has ended.
+    #[must_use]
+    pub fn on_leave<Args: Arguments<OnPresence, S>>(
+        self,
+        pattern: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnPresence>> + Send + 'static>,
+    ) -> Self {
+        let handler = erase(handler, &self.state);
+        self.on_notice(NoticeKind::Leave, pattern, handler)
+    }
+
+    /// The same when a channel has its first subscriber.
+    #[must_use]
+    pub fn on_occupied<Args: Arguments<OnOccupancy, S>>(
+        self,
+        pattern: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnOccupancy>> + Send + 'static>,
+    ) -> Self {
+        let handler = erase(handler, &self.state);
+        self.on_notice(NoticeKind::Occupied, pattern, handler)
+    }
+
+    /// The same when a channel has no subscriber any more: up to some seconds after the last one has gone, and not if
+    /// one comes back meanwhile.
+    #[must_use]
+    pub fn on_vacated<Args: Arguments<OnOccupancy, S>>(
+        self,
+        pattern: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnOccupancy>> + Send + 'static>,
+    ) -> Self {
+        let handler = erase(handler, &self.state);
+        self.on_notice(NoticeKind::Vacated, pattern, handler)
+    }
+
+    /// The same when something was published, by a client, by the API or by the program. It cannot be changed any more:
+    /// see [`on_publish`](Self::on_publish). A handler that publishes to a channel of its own pattern is called for
+    /// that too.
+    #[must_use]
+    pub fn on_published<Args: Arguments<OnPublished, S>>(
+        self,
+        pattern: &str,
+        handler: impl Handler<Args, Future: Future<Output: Answers<OnPublished>> + Send + 'static>,
+    ) -> Self {
+        let handler = erase(handler, &self.state);
+        self.on_notice(NoticeKind::Published, pattern, handler)
+    }
+
+    fn on_notice(mut self, kind: NoticeKind, pattern: &str, handler: Erased) -> Self {
+        match self.handled(pattern, kind.word(), |handlers| handlers.notices.of_kind(kind)) {
+            Ok(pattern) => {
+                self.handlers.notices.add(kind, ChannelHandler { pattern, handler, is_by_rule: false });
+            }
+            Err(error) => self.fail(error),
         }
         self
     }

@@ -194,8 +194,8 @@ impl Fanfare {
     }
 
     fn reloader(&self) -> Reloader {
-        let (handle, config) = (self.handle.clone(), self.config.clone());
-        Reloader { handle, config, api: self.api.clone(), code: self.code.clone(), hooks: self.hooks.clone() }
+        let (handle, config, handlers) = (self.handle.clone(), self.config.clone(), self.handlers.clone());
+        Reloader { handle, config, api: self.api.clone(), code: self.code.clone(), hooks: self.hooks.clone(), handlers }
     }
 }
 

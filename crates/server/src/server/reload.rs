@@ -8,11 +8,14 @@
 use crate::api::{CurrentApi, Endpoint};
 use crate::config::Config;
 use crate::config::api_key::ApiKey;
+use crate::config::hooks::HooksConfig;
 use crate::control::{Control, Judging};
+use crate::embed::Handlers;
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
 use crate::hooks::HttpHooks;
 use crate::random::fill_random;
+use crate::server::start::hooks_of;
 use crate::watch::SHARD_PATIENCE;
 use fanfare_hub::{Quotas, Rule, Rules};
 use std::sync::Arc;
@@ -25,6 +28,7 @@ pub(crate) struct Reloader {
     pub(crate) api: CurrentApi,
     pub(crate) code: Code,
     pub(crate) hooks: Option<Arc<HttpHooks>>,
+    pub(crate) handlers: Arc<Handlers>,
 }
 
 /// The rules and keys of the embedding program: they stay after every reload.
@@ -74,6 +78,15 @@ impl Reloader {
     pub(crate) fn quotas(&self, quotas: Quotas) {
         for control in self.handle.controls() {
             let _ = control.send(Control::Quotas(quotas)); // as above
+        }
+    }
+
+    /// `has_keys`: tokens are checked by the configuration.
+    pub(crate) fn hooks(&self, http: &HttpHooks, has_keys: bool, config: &HooksConfig) {
+        http.reload(config);
+        let hooks = Arc::new(hooks_of(&self.handlers, has_keys, Some(http), config));
+        for control in self.handle.controls() {
+            let _ = control.send(Control::Hooks(hooks.clone())); // as above
         }
     }
 

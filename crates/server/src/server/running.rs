@@ -4,9 +4,10 @@ use crate::config::Config;
 use crate::config::address::Address;
 use crate::config::api_key::ApiKey;
 use crate::config::auth::AuthConfig;
-use crate::config::hooks::HooksConfig;
+use crate::config::hooks::{HooksConfig, NoticesConfig};
 use crate::config::tls::Tls;
 use crate::control::Control;
+use crate::embed::NewsBounds;
 use crate::embed::handle::Handle;
 use crate::error::ServeError;
 use crate::server::reload::Reloader;
@@ -140,10 +141,15 @@ impl Running {
         }
         // They send what waits, which the runtime does: it must outlive the shards.
         let (notifying, _own_thread) = (self.started.notifying.take(), self.started.own_thread.take());
-        let close_timeout = self.reloader.config.close_timeout;
+        let (close_timeout, news) = (self.reloader.config.close_timeout, self.started.news.clone());
         let DrainReport { notified, cut_off, answered, unanswered } = self.ended()?;
-        if let Some(left) = notifying.map(|notifying| notifying.notifier.flush(close_timeout)).filter(|left| *left > 0)
-        {
+        let end = Instant::now() + close_timeout;
+        let time = || end.saturating_duration_since(Instant::now());
+        let left = news.ends.flush(time()) + news.channels.flush(time());
+        if left > 0 {
+            tracing::error!(left, "events are lost: handlers did not take them before the end (limits.close_timeout)");
+        }
+        if let Some(left) = notifying.map(|notifying| notifying.notifier.flush(time())).filter(|left| *left > 0) {
             tracing::error!(
                 left,
                 "notices are lost: the application did not take them before the end (limits.close_timeout)"
@@ -220,13 +226,15 @@ impl Running {
         self.started.watch.connections.reload(config);
     }
 
-    /// Later requests of hooks go to these addresses and are signed with these secrets, within
-    /// [`timeout`](HooksConfig::timeout), [`answer_bytes_max`](HooksConfig::answer_bytes_max) and the times of notices.
-    /// What is asked and notified stays as it is, and so do the other bounds. False, and nothing has changed, where the
-    /// server was started without [`Config::hooks`](crate::Config::hooks).
+    /// Later requests of hooks go to these addresses, are signed with these secrets, are about these channels and
+    /// notices, and keep these bounds. Which kinds of questions are asked stays as it is, and so does whether there are
+    /// notices at all. False, where the server was started without [`Config::hooks`](crate::Config::hooks): then only
+    /// the bounds of notices for handlers of the program have changed.
     pub fn reload_hooks(&self, config: &HooksConfig) -> bool {
+        let NoticesConfig { bytes_max, age_max, .. } = config.notices;
+        self.started.news.channels.reload(NewsBounds { bytes_max, age_max });
         let Some(hooks) = &self.reloader.hooks else { return !config.is_on() };
-        hooks.reload(config);
+        self.reloader.hooks(hooks, self.started.authenticator.is_some(), config);
         true
     }
 

@@ -1,6 +1,7 @@
 //! Starting: a thread for each shard, all of which begin together or none does.
 
 use crate::auth::Authenticator;
+use crate::config::hooks::{HooksConfig, NoticesConfig};
 use crate::config::hosts::Via;
 use crate::config::{AdminOn, Config};
 use crate::control::Control;
@@ -8,12 +9,12 @@ use crate::counters::TimedStore;
 use crate::embed::runtime::{runtime_of_handlers, runtime_on_a_thread};
 use crate::embed::socketio::desk::Desk;
 use crate::embed::socketio::places::Places;
-use crate::embed::{Dispatcher, News, Notify};
+use crate::embed::{Dispatcher, Handlers, News, NewsBounds, NewsOfHandlers, Notify};
 use crate::error::ServeError;
 use crate::framing::deflate::Deflate;
 use crate::framing::stream::{Lines, Stream};
 use crate::framing::{Framing, Wire};
-use crate::hooks::Notifier;
+use crate::hooks::{HttpHooks, Notifier};
 use crate::http::engine::EngineWire;
 use crate::http::gate::Gate;
 use crate::http::gzip::Gzip;
@@ -32,7 +33,7 @@ use crate::transport::admission::Connections;
 use crate::transport::listen::ShardListener;
 use crate::transport::pace::Times;
 use crate::watch::{State, Watch};
-use fanfare_hub::{MemoryStore, Shard, ShardConfig, WireId};
+use fanfare_hub::{Hooks, MemoryStore, Shard, ShardConfig, WireId};
 use fanfare_wire::native;
 use fanfare_wire::websocket::deflate::Window;
 use std::convert::Infallible;
@@ -50,12 +51,24 @@ pub(super) struct Started {
     pub(super) admin: Option<AdminServer>,
     pub(super) authenticator: Option<Arc<Authenticator>>,
     pub(super) notifying: Option<Notifying>,
+    /// Events for the program's handlers.
+    pub(super) news: NewsOfHandlers,
     /// Ends the thread that fetches keys and asks hooks, if there is one.
     pub(super) own_thread: Option<oneshot::Sender<()>>,
     #[cfg(feature = "acme")]
     pub(super) _ordering: Option<Ordering>,
     /// No message comes: the channel closes with the last shard.
     pub(super) gone: Receiver<Infallible>,
+}
+
+/// What the hub asks and notifies of: handlers of the program, tokens by configuration, hooks over HTTP.
+pub(super) fn hooks_of(handlers: &Handlers, has_keys: bool, http: Option<&HttpHooks>, config: &HooksConfig) -> Hooks {
+    let mut hooks = handlers.hooks();
+    hooks.connect |= has_keys;
+    if let Some(http) = http {
+        http.add_to_hub(&mut hooks, config);
+    }
+    hooks
 }
 
 /// The application is notified over HTTP. Dropping it ends that.
@@ -212,17 +225,17 @@ impl Fanfare {
         });
         let (batch_senders, batch_receivers): (Vec<UnboundedSender<Batch>>, Vec<_>) =
             (0..shards).map(|_| unbounded_channel()).unzip();
-        let mut hooks = self.handlers.hooks();
-        hooks.connect |= authenticator.is_some();
+        let hooks = hooks_of(&self.handlers, authenticator.is_some(), self.hooks.as_deref(), &self.config.hooks);
         let notifier = self.hooks.as_ref().and_then(|hooks| hooks.notifier.clone());
-        if let Some(notifier) = &notifier {
-            hooks.disconnect |= notifier.of_sessions();
-            hooks.channels = notifier.of_channels();
-        }
         let notify =
             notifier.clone().map(|notifier| -> Notify { Arc::new(move |now, notice| notifier.put(now, notice)) });
         let hooks = Arc::new(hooks);
-        let news = Arc::new(News::default());
+        let NoticesConfig { bytes_max, age_max, .. } = self.config.hooks.notices;
+        let dropped = self.handle.notices_dropped_count().clone();
+        let news = NewsOfHandlers {
+            ends: Arc::new(News::new(NewsBounds::ENDS, Arc::default())),
+            channels: Arc::new(News::new(NewsBounds { bytes_max, age_max }, dropped)),
+        };
         let mut starting = Starting::default();
         let barrier = DrainBarrier::of(shards);
         let alive = Arc::new(());
@@ -313,6 +326,7 @@ impl Fanfare {
                 admin,
                 authenticator,
                 notifying,
+                news,
                 own_thread,
                 #[cfg(feature = "acme")]
                 _ordering,

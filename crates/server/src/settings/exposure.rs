@@ -68,7 +68,11 @@ pub(super) fn reloaded(new: &Settings, running: &Settings) -> Settings {
     config.trusted_proxies.clone_from(&old.trusted_proxies);
     config.origins.clone_from(&old.origins);
     config.admin.clone_from(&old.admin);
+    let cookies = std::mem::take(&mut config.hooks.forward_cookies);
     config.hooks.clone_from(&old.hooks);
+    if old.hooks.is_on() {
+        config.hooks.forward_cookies = cookies;
+    }
     config.auth.cookie.clone_from(&old.auth.cookie);
     if !old.auth.is_on() {
         config.auth.clone_from(&old.auth);

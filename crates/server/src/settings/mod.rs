@@ -357,11 +357,14 @@ impl Settings {
         let is_renewed = self.config.tls.is_some() && running.config.tls.is_some();
         let were_checked = running.config.auth.is_on();
         let had_hooks = running.config.hooks.is_on();
+        let had_notices = running.config.hooks.notices.url.is_some();
         let needs_restart = |setting: &Setting| match setting.key {
             "tls.certificate" | "tls.key" => !is_renewed,
             "allow_insecure" => false,
             key if RELOADED.contains(&key) => false,
-            key if HOOKS_RELOADED.contains(&key) => !had_hooks,
+            "hooks.ask" => true,
+            "hooks.notify" | "hooks.notify_channels" | "hooks.notices_bytes_max" => !had_notices,
+            key if key.starts_with("hooks.") => !had_hooks,
             "auth.anonymous" | "auth.issuer" | "auth.audience" | "auth.leeway" | "auth.token_bytes_max" => {
                 !were_checked
             }
@@ -388,21 +391,6 @@ const RELOADED: [&str; 11] = [
     "limits.bytes_per_user",
     "limits.new_channels_per_user",
     "limits.polls_per_connection",
-];
-
-/// The settings of hooks that a reload puts in force where there are hooks.
-const HOOKS_RELOADED: [&str; 11] = [
-    "hooks.url",
-    "hooks.notify_url",
-    "hooks.connect_url",
-    "hooks.refresh_url",
-    "hooks.subscribe_url",
-    "hooks.publish_url",
-    "hooks.rpc_url",
-    "hooks.timeout",
-    "hooks.answer_bytes_max",
-    "hooks.notice_timeout",
-    "hooks.notice_age_max",
 ];
 
 /// Reads a file.

@@ -223,7 +223,7 @@ work without the secrets of production.
 On SIGHUP the server reads the file again, and the files that it names (`key_file`). If they have no mistake, the new
 **rules**, **API keys** and **keys of tokens** are in force at once, and so are `issuer`, `audience`, `leeway`,
 `token_bytes_max` and `anonymous` of `[auth]`, and of `[limits]` those of users, of new connections and of overload,
-all rates, and of `[hooks]` addresses, secrets, times and `answer_bytes_max`.
+all rates, and all of `[hooks]` but `ask`, where the server was started with hooks (and notices).
 Subscriptions that the new rules refuse are ended, and a removed key is refused from the next request or token on;
 sessions that a token began go on. Other clients do not notice. All other settings need a restart: the log names each
 changed setting, the value that stays in force and its source. If there is a mistake, nothing changes, and the log names

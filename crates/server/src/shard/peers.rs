@@ -293,6 +293,11 @@ async fn obey(shell: &Shared, watch: &Watch, control: &mut UnboundedReceiver<Con
                 let now = shell.now();
                 shell.act(now, Input::Quotas(quotas));
             }
+            Control::Hooks(hooks) => {
+                let mut shell = shell.borrow_mut();
+                let now = shell.now();
+                shell.act(now, Input::Hooks(hooks));
+            }
             Control::SocketIo(from, on_its_way) => application::operate(shell, from, *on_its_way),
             Control::SocketIoDecision(id, decision) => application::decided(shell, id, *decision),
             Control::SocketIoReady(id) => application::ready(shell, id),

@@ -392,7 +392,7 @@ metrics! {
             out.add(&[handler], Value::Times(hook.seconds));
         };
     Counter "fanfare_hook_results" ("handler", "result") "Calls of the application's handlers, by their outcome.";
-        night "`failed`: it panicked, the log has the text. `timeout`: it did not answer by the deadline. `dropped`: `on_disconnect` is too slow for the number of sessions that end, and was not called for some.";
+        night "`failed`: it panicked, the log has the text. `timeout`: it did not answer by the deadline. `dropped`: a handler of events (`on_disconnect`, `on_join`, `on_published`, …) is too slow for their number, and was not called for some.";
         |scrape, out| for (handler, hook) in HOOKS.iter().zip(&scrape.hooks) {
             HOOK_RESULTS.iter().zip(hook.results).for_each(|(result, count)| out.whole(&[handler, result], count));
         };

@@ -101,7 +101,7 @@ pub(crate) enum State {
 }
 
 /// The words for handlers, in the order of [`HookTimes`].
-pub(crate) const HOOKS: [&str; 9] = [
+pub(crate) const HOOKS: [&str; 14] = [
     "on_connect",
     "on_subscribe",
     "on_publish",
@@ -111,6 +111,11 @@ pub(crate) const HOOKS: [&str; 9] = [
     "socketio_on_connect",
     "socketio_on",
     "socketio_on_disconnect",
+    "on_join",
+    "on_leave",
+    "on_occupied",
+    "on_vacated",
+    "on_published",
 ];
 /// The words for how they ended.
 pub(crate) const HOOK_RESULTS: [&str; 5] = ["answered", "refused", "timeout", "failed", "dropped"];
@@ -169,18 +174,13 @@ impl HookTimes {
 pub(crate) struct RequestCounts {
     pub(crate) by_class: [AtomicU64; 6],
     pub(crate) seconds: SharedHistogram,
+    pub(crate) limits: HttpLimitCounts,
 }
 
 impl RequestCounts {
     /// A request is answered; refused at this limit, if it is.
     pub(crate) fn answered(&self, status: u16, limit: Option<HttpLimit>) {
         self.by_class[usize::from(status / 100).min(5)].fetch_add(1, Relaxed);
-    pub(crate) limits: HttpLimitCounts,
-    }
-}
-
-impl Watch {
-    pub(crate) fn new(
         if let Some(limit) = limit {
             self.limits.reached(limit);
         }
@@ -189,6 +189,11 @@ impl Watch {
     /// A request was refused on its way to an answer of its own.
     pub(crate) fn refused(&self, refused: &HttpRefusal) {
         self.answered(refused.status(), refused.reached());
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(
         shards: &[UnboundedSender<Control>],
         labels: Vec<WireLabel>,
         connections: Arc<Connections>,

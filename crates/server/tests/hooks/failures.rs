@@ -190,6 +190,44 @@ fn a_breaker_stops_requests_and_lets_one_try() {
     }
 }
 
+/// Each of these is a setting that needs no restart.
+#[test]
+fn channels_places_and_the_breaker_are_reloaded() {
+    let receiver = Receiver::kind();
+    let hooks = HooksConfig { concurrency: 1, queue_max: 0, ..asking(&receiver) };
+    let server = serve(settings(hooks.clone()));
+    let mut client = Client::connected(server.address);
+    assert_eq!(subscribe(&mut client, "open:0")["type"], "subscribed");
+    assert!(receiver.rest().is_empty(), "its rule decides");
+    let all = vec![fanfare::hub::Pattern::new("open:*").unwrap()];
+    let hooks = HooksConfig { subscribe_channels: all.clone(), publish_channels: all, ..hooks };
+    assert!(server.running().reload_hooks(&hooks));
+    // A shard takes it in at its next turn.
+    let begin = std::time::Instant::now();
+    let mut at = 0;
+    while receiver.rest().is_empty() {
+        at += 1;
+        assert!(begin.elapsed() < support::DEADLINE, "it is never asked");
+        assert_eq!(subscribe(&mut client, &format!("open:{at}"))["type"], "subscribed");
+        client.ask("unsubscribe", json!({"channel": format!("open:{at}")}));
+    }
+    client.ask("publish", json!({"channel": "open:0", "data": 1}));
+    assert_eq!(receiver.next().body["type"], "publish");
+
+    receiver.says(|_| Says::Nothing);
+    client.text(&json!({"type": "subscribe", "id": 1, "channel": "asked:a"}).to_string());
+    receiver.next();
+    let mut other = Client::connected(server.address);
+    assert_eq!(subscribe(&mut other, "asked:a")["retry_after"], 500, "there is one place");
+    let breaker = BreakerConfig { failures: 1, window: Duration::from_secs(60), pause: Duration::from_secs(600) };
+    let hooks = HooksConfig { concurrency: 2, queue_max: 10, breaker, ..hooks };
+    assert!(server.running().reload_hooks(&hooks));
+    receiver.says(|_| Says::status(503));
+    assert_eq!(subscribe(&mut other, "asked:a").get("retry_after"), None, "there is another");
+    let refused = subscribe(&mut other, "asked:a");
+    assert!(refused["retry_after"].as_u64().is_some_and(|ms| ms > 60_000), "the breaker is open: {refused}");
+}
+
 #[test]
 fn a_connection_is_used_again_and_replaced_when_the_application_has_closed_it() {
     let receiver = Receiver::kind();

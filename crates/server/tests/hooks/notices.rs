@@ -1,9 +1,10 @@
 //! Notices: each at least once, in the order of its channel, and nobody waits for the application.
 
 use super::receiver::{Asked, Receiver, Says};
-use super::support::Client;
+use super::support::{Client, DEADLINE};
 use super::*;
 use fanfare::hooks::NoticesConfig;
+use fanfare::{Channel, Refusal, State, User};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -182,4 +183,56 @@ fn a_server_that_stops_does_not_wait_for_ever() {
     receiver.next();
     drop(client);
     server.drain();
+}
+
+#[test]
+fn other_channels_and_kinds_are_notified_of_after_a_reload() {
+    let receiver = Receiver::kind();
+    let mut hooks = notifying(&receiver);
+    hooks.notices.channels = vec![Pattern::new("open:*").unwrap()];
+    let server = serve(settings_with(hooks.clone()));
+    let mut client = Client::connected(server.address);
+    client.follow("chat:a");
+    hooks.notices.channels = vec![Pattern::new("chat:*").unwrap()];
+    hooks.notices.published = false;
+    assert!(server.running().reload_hooks(&hooks));
+    let mut seen = Vec::new();
+    until(&receiver, "occupied", &mut seen);
+    assert_eq!(seen, [json!({"type": "occupied", "channel": "chat:a"})], "it is in use already");
+    client.follow("open:a");
+    client.ask("publish", json!({"channel": "open:a", "data": 1}));
+    client.ask("publish", json!({"channel": "chat:a", "data": 1}));
+    client.ask("unsubscribe", json!({"channel": "chat:a"}));
+    until(&receiver, "vacated", &mut seen);
+    assert_eq!(seen[1..], [json!({"type": "vacated", "channel": "chat:a"})]);
+}
+
+/// Both have patterns of their own.
+#[test]
+fn handlers_of_the_program_are_told_besides() {
+    let receiver = Receiver::kind();
+    let mut hooks = notifying(&receiver);
+    hooks.notices.channels = vec![Pattern::new("chat:*").unwrap()];
+    let (told, tells) = std::sync::mpsc::channel::<String>();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let server = Fanfare::builder(told).config(settings_with(hooks)).protocol(PATH, patient());
+    let server = Server::of(server.on_published(
+        "open:*",
+        async |State(told): State<std::sync::mpsc::Sender<String>>, channel: Channel, user: Option<User>| {
+            assert_eq!(user, None);
+            told.send(channel.to_string())?;
+            Ok::<_, Refusal>(())
+        },
+    ));
+    let mut client = Client::connected(server.address);
+    for channel in ["open:a", "chat:a", "open:b"] {
+        client.ask("publish", json!({"channel": channel, "data": 1}));
+    }
+    let mut seen = Vec::new();
+    until(&receiver, "published", &mut seen);
+    assert_eq!((seen.len(), &seen[0]["channel"]), (1, &json!("chat:a")));
+    let mut heard = [tells.recv_timeout(DEADLINE).unwrap(), tells.recv_timeout(DEADLINE).unwrap()];
+    heard.sort();
+    assert_eq!(heard, ["open:a", "open:b"], "in the order of each, and of nothing else");
 }

@@ -5,7 +5,10 @@ mod identity;
 mod rules;
 mod schemas;
 
+use super::kind::{Millis, Number, ValueKind};
 use super::*;
+use crate::config::Parser;
+use fanfare_hub::{Pattern, Rate};
 use proptest::prelude::*;
 
 fn of_file(path: &str, text: &str) -> Option<SourceFile> {
@@ -303,6 +306,60 @@ fn differences_from_a_running_server_are_named() {
     let expected: Vec<&str> = shards.into_iter().chain(["limits.signals_waiting_max"]).collect();
     assert_eq!(again.differing(&running), expected);
     assert!(running.differing(&running.clone()).is_empty());
+}
+
+/// Gives a setting another value. Whether it is a sensible one does not matter.
+fn change(kind: &ValueKind, s: &mut Settings) {
+    match kind {
+        ValueKind::Addresses(at) | ValueKind::AnyAddresses(at) => at(s).push("127.0.0.1:9".parse().expect("valid")),
+        ValueKind::Count { at: Number::Usize(at), .. } => *at(s) += 1,
+        ValueKind::Count { at: Number::U32(at), .. } => *at(s) += 1,
+        ValueKind::Bytes { at, .. } => *at(s) += 1,
+        ValueKind::Time { at: Millis::U64(at), .. } => *at(s) += 1,
+        ValueKind::Time { at: Millis::Duration(at), .. } => *at(s) += Duration::from_millis(1),
+        ValueKind::Rate { at, .. } => *at(s) = Some(Rate::new(7, 7_000)),
+        ValueKind::Switch(at) => *at(s) ^= true,
+        ValueKind::Word { words, at } => {
+            let other = words.iter().find(|word| ***word != **at(s)).expect("a second one");
+            *at(s) = (*other).to_owned();
+        }
+        ValueKind::Words { at, .. } | ValueKind::Texts(at) => at(s).push("more".to_owned()),
+        ValueKind::Origins(at) => *at(s) = Origins::Any,
+        ValueKind::Hosts(at) => *at(s) = Hosts::Any,
+        ValueKind::Proxies(at) => at(s).push("10.0.0.7".parse().expect("valid")),
+        ValueKind::Namespaces(at) => at(s).push("/more".parse().expect("valid")),
+        ValueKind::Patterns(at) => at(s).push(Pattern::new("more:*").expect("valid")),
+        ValueKind::BasePath(at) => *at(s) = "/more".parse().expect("valid"),
+        ValueKind::Parser(at) => *at(s) = if *at(s) == Parser::Msgpack { Parser::Standard } else { Parser::Msgpack },
+        ValueKind::Cookie(at) => *at(s) = Some("more".parse().expect("valid")),
+        ValueKind::Admin(at) => *at(s) = AdminOn::Off,
+        ValueKind::Text(at) => at(s).push_str("more"),
+        ValueKind::Url(at) => "http://127.0.0.1:9/more".clone_into(at(s)),
+        ValueKind::File(at) => *at(s) = Some("more".into()),
+    }
+}
+
+/// A server with hooks and keys of tokens takes these from a file that is read again. Each other setting is named.
+#[test]
+fn each_setting_that_has_changed_is_in_force_after_a_reload_or_named() {
+    let of_limits = RELOADED.iter().copied();
+    let of_tokens = ["auth.anonymous", "auth.issuer", "auth.audience", "auth.leeway", "auth.token_bytes_max"];
+    let of_hooks = SETTINGS.iter().map(|setting| setting.key).filter(|key| key.starts_with("hooks."));
+    let of_hooks: Vec<&str> = of_hooks.filter(|key| *key != "hooks.ask").collect();
+    let everything = "[auth.keys.main]\nsecret = \"0123456789abcdef0123456789abcdef\"\n[hooks]\n\
+                      url = \"http://127.0.0.1:1/\"\nask = [\"publish\"]\nnotify = [\"published\"]\n";
+    let all: Vec<&str> = of_limits.clone().chain(of_tokens).chain(of_hooks).chain(["allow_insecure"]).collect();
+    let little: Vec<&str> = of_limits.chain(["allow_insecure"]).collect();
+    for (file, reloaded) in [(everything, all), ("", little)] {
+        let running = load(file);
+        for setting in SETTINGS {
+            let mut changed = running.clone();
+            change(&setting.kind, &mut changed);
+            let named = changed.differing(&running);
+            let expected: &[&str] = if reloaded.contains(&setting.key) { &[] } else { &[setting.key] };
+            assert_eq!(named, expected, "{} with {file:?}", setting.key);
+        }
+    }
 }
 
 #[test]
