@@ -232,7 +232,9 @@ fn explain(settings: &Settings, who: &Identified, wanted: Wanted, channel: &Chan
         if let Some(because) = &because {
             line("because", because, "");
         }
-        if is_by_user && !settings.config.auth.has_keys() {
+        // Either may tell who a caller is.
+        let identifies = settings.config.auth.has_keys() || settings.config.hooks.connect.is_some();
+        if is_by_user && !identifies {
             let note = "in a program that embeds Fanfare; without a key in [auth.keys] every caller of `fanfare serve` is anonymous";
             line("note", note, "");
         }

@@ -113,6 +113,25 @@ fn the_output_of_config_reads_back_as_the_same() {
     assert!(values(&first).contains(&"shards = 3".to_owned()), "{}", first.stdout);
 }
 
+/// A caller has a user by a token or by the hook `connect`; where there is neither, only a program can tell.
+#[test]
+fn why_notes_that_nobody_has_a_user_where_nothing_identifies_callers() {
+    let rule = "[[channels]]\nmatch = \"a\"\nsubscribe = \"authenticated\"\n";
+    let hook = |ask| format!("[hooks]\nurl = \"http://127.0.0.1:9/\"\nask = [{ask:?}]\n");
+    let rows = [
+        ("nothing", String::new(), true),
+        ("a key", "[auth.keys.main]\nsecret = \"0123456789abcdef0123456789abcdef\"\n".to_owned(), false),
+        ("the hook `connect`", hook("connect"), false),
+        ("another hook", hook("publish"), true),
+    ];
+    for (name, section, is_noted) in rows {
+        let folder = Folder::with(&format!("{section}{rule}"));
+        let said = folder.run(&["why", "subscribe", "a", "--user", "ada"]);
+        assert!(said.stdout.starts_with("allowed"), "{name}: {}{}", said.stdout, said.stderr);
+        assert_eq!(said.stdout.contains("\n  note "), is_noted, "{name}: {}", said.stdout);
+    }
+}
+
 #[test]
 fn why_tells_rule_option_and_place() {
     let folder = Folder::with(FILE);

@@ -6,7 +6,7 @@ use crate::attachment::Attachment;
 use crate::disconnect::Disconnect;
 use crate::forward::Forwarded;
 use crate::hook::{HookToken, Notice, Question};
-use crate::ids::{ConnId, Seat, ShardId, WireId};
+use crate::ids::{ClientId, ConnId, Seat, ShardId, UserId, WireId};
 use crate::listing::ConnectionsPart;
 use crate::members::{Answers, AskToken};
 use crate::message::{Push, Reply};
@@ -178,6 +178,14 @@ impl Effects {
     pub(crate) fn note(&mut self, note: Note) {
         if self.notes.len() < NOTES_MAX {
             self.notes.push(note);
+        }
+    }
+
+    /// Says in the last note about a connection without a session who it would have been.
+    pub(crate) fn name_last_note(&mut self, conn: ConnId, client: Option<ClientId>, user: Option<&UserId>) {
+        let last = self.notes.last_mut().filter(|note| note.conn == Some(conn) && note.client.is_none());
+        if let Some(note) = last {
+            (note.client, note.user) = (client, user.cloned());
         }
     }
 

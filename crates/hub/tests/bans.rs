@@ -38,7 +38,10 @@ fn a_banned_user_is_closed_and_refused_on_every_shard_until_the_ban_is_over() {
         assert_eq!(net.peers[here[0]].closed, Some(Disconnect::Kicked));
         assert_eq!(net.peers[bob].closed, None);
         for shard in 0..shards {
+            net.notes.clear();
             let body = tries(&mut net, shard, ada());
+            let noted: Vec<_> = net.notes.iter().map(|note| note.user.as_ref().map(|user| &*user.0)).collect();
+            assert_eq!(noted, [Some("ada")], "the log says who it would have been");
             let error = refusal(&body);
             assert_eq!((error.code, error.retry_after_ms), (ErrorCode::Denied, Some(60_000)));
             assert_eq!(&*error.message, "the application has banned this user for 60 more seconds");

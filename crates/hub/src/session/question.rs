@@ -289,6 +289,7 @@ impl Sessions {
         let silent = reply == ReplyTo::Silent;
         let comes_back = error.code.row().retryable;
         self.reply(cx, Some(at), reply, ReplyBody::Error(error));
+        cx.effects.name_last_note(id, connect.resume.map(|resume| resume.client), connect.user.as_ref());
         if silent {
             return self.close(cx, id, if comes_back { Disconnect::Overloaded } else { Disconnect::Unauthorized });
         }
