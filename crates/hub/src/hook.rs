@@ -219,6 +219,17 @@ pub enum ChannelEvent {
     },
 }
 
+impl ChannelEvent {
+    /// The bytes that it keeps while it waits for the application.
+    pub fn cost(&self) -> usize {
+        match self {
+            ChannelEvent::Occupied | ChannelEvent::Vacated => 0,
+            ChannelEvent::Joined(entry) | ChannelEvent::Left(entry) => entry.cost(),
+            ChannelEvent::Published { publication, .. } => publication.cost(),
+        }
+    }
+}
+
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {

@@ -333,8 +333,8 @@ impl Shard {
     /// client that waits for each answer is slowed down, and gets more with each.
     ///
     /// # Errors
-    /// [`ErrorCode::RateLimited`] where it would wait for more than a second: for polls that do not wait for the answers
-    /// of the earlier ones, and at very low rates.
+    /// [`ErrorCode::RateLimited`] where it would wait for more than a second: for polls that do not wait for the
+    /// answers of the earlier ones, and at very low rates.
     pub fn charge_poll(&mut self, now: Now, spent: &mut Bucket) -> Result<u64, Error> {
         let Some(rate) = self.config.limits.quotas.polls_per_connection else { return Ok(0) };
         let waits_ms = spent.waits_ms(now.mono_ms, rate, 1).unwrap_or(0);

@@ -29,6 +29,7 @@ mod harden;
 pub mod hooks;
 mod http;
 mod journal;
+mod limits;
 mod logs;
 mod outgoing;
 mod protocol;

@@ -11,8 +11,8 @@
 
 use crate::config::auth::ANONYMOUS;
 use crate::harden;
+use crate::limits::HttpLimit;
 use crate::request::{REQUEST_ID, RequestId, is_api_path, pairs};
-use crate::watch::HttpLimit;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use fanfare_hub::{Error, ErrorCode};

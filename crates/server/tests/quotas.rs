@@ -124,7 +124,7 @@ fn messages_that_are_too_long_are_counted() {
 
 /// Each refusal over HTTP that follows from an option counts once, by the option's name.
 #[test]
-fn requests_beyond_a_limit_are_counted_whoever_refuses_them() {
+fn requests_beyond_a_limit_are_counted_at_every_place_that_refuses_them() {
     let (begins, has_begun) = std::sync::mpsc::channel();
     let page = move || {
         begins.send(()).expect("the test waits");

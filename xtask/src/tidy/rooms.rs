@@ -59,7 +59,7 @@ const HUB: House = House {
 const SERVER: House = House {
     folder: "crates/server/src/",
     floors: &[
-        &["clock", "config", "counters", "harden", "request", "validation"],
+        &["clock", "config", "counters", "harden", "limits", "request", "validation"],
         &["error", "logs", "outgoing", "refusal", "settings"],
         &["auth", "journal", "random"],
         &["protocol", "transport"],

@@ -3,9 +3,9 @@
 //! An announced length is checked before the body is read; otherwise the length is checked while it is read.
 //! `Idempotency-Key` may be written plainly or as a string in quotes, which is how its draft standard has it.
 
+use crate::limits::HttpLimit;
 use crate::refusal::HttpRefusal;
 use crate::transport::upload;
-use crate::watch::HttpLimit;
 use axum::BoxError;
 use bytes::Bytes;
 use fanfare_hub::{Error, ErrorCode};

@@ -18,6 +18,10 @@ const PREFIX: &str = "whsec_";
 /// The lengths that Standard Webhooks allows, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
+/// The first pause behind a notice that is not taken; then twice as long each time, up to the longest.
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// What the application decides and is notified of over HTTP. Default: nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HooksConfig {

@@ -128,8 +128,8 @@ impl Config {
     }
 
     /// The longest that a drain takes after [`shutdown_delay`](Self::shutdown_delay), where every shard takes its
-    /// turns: time for open commands, time for clients to leave, time for events and notices that wait, and 2 s for a busy
-    /// machine.
+    /// turns: time for open commands, time for clients to leave, time for events and notices that wait, and 2 s for a
+    /// busy machine.
     pub fn drain_max(&self) -> Duration {
         let answering = self.close_timeout.max(Duration::from_millis(self.limits.hook_timeout_ms));
         answering + 2 * self.close_timeout + Duration::from_secs(2)

@@ -1,9 +1,10 @@
 //! Embedding: an application's handlers, as plain async functions whose arguments are extractors.
 //!
 //! In: the hub's questions (may this one connect, subscribe, publish; this method is called), and its notices of what
-//! has happened ([`news`]), which need no answer. Out: one answer to each question, always: a handler that panics answers `internal`, one that is too slow `timeout`. Handlers run on the runtime that
-//! [`Fanfare::start`](crate::Fanfare::start) was called on, never on a shard; the hub bounds how many run at once,
-//! and keeps one connection's commands on one channel in order while it waits.
+//! has happened ([`news`]), which need no answer. Out: one answer to each question, always: a handler that panics
+//! answers `internal`, one that is too slow `timeout`. Handlers run on the runtime that
+//! [`Fanfare::start`](crate::Fanfare::start) was called on, never on a shard; the hub bounds how many run at once, and
+//! keeps one connection's commands on one channel in order while it waits.
 //!
 //! [`handler`] turns functions into erased handlers, [`extract`] has the extractors, [`answer`] what handlers may
 //! return, [`dispatch`] runs them, [`channels`] builds rules in code. [`socketio`] has the handlers of Socket.IO.

@@ -7,7 +7,6 @@
 //! Events without room are dropped, counted and logged: no client and no publisher waits for a handler.
 
 use super::extract::{Call, Subject};
-use crate::hooks::notice_cost;
 use fanfare_hub::ChannelName;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -218,7 +217,7 @@ impl News {
         Next { event: None, late }
     }
 
-    /// The server stops: waits until every event has been handled, or the time is over. Returns the number that is left.
+    /// The server stops: waits until every event has been handled, or the time is over. Returns how many are left.
     pub(crate) fn flush(&self, time: Duration) -> usize {
         let end = Instant::now() + time;
         let mut queue = self.lock();
@@ -283,7 +282,7 @@ fn channel_of(call: &Call) -> Option<&ChannelName> {
 fn cost(call: &Call) -> usize {
     let request = call.request().map_or(0, |request| request.cost());
     let texts = match &call.subject {
-        Subject::Notice { channel, event, .. } => channel.len() + notice_cost(event),
+        Subject::Notice { channel, event, .. } => channel.len() + event.cost(),
         _ => {
             let user = call.caller.user.as_ref().map_or(0, |user| user.0.len());
             user + call.caller.info.as_ref().map_or(0, |info| info.len())

@@ -19,7 +19,7 @@ pub use crate::config::hooks::{BreakerConfig, HookSecret, HookSecretError, Hooks
 pub use crate::config::url::{HttpUrl, UrlError};
 
 pub(crate) use answer::fuzz;
-pub(crate) use notices::{Notifier, PAUSE_MAX, PAUSE_MIN, notice_cost};
+pub(crate) use notices::Notifier;
 
 use crate::embed::{Call, ChannelHandler, Erased, Handlers};
 use crate::error::ServeError;

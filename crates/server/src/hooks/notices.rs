@@ -7,7 +7,7 @@
 //! that stops sends what waits, as long as it has time.
 
 use super::line::{Connections, Sender};
-use crate::config::hooks::NoticesConfig;
+use crate::config::hooks::{NoticesConfig, PAUSE_MAX, PAUSE_MIN};
 use crate::random::random;
 use crate::watch::hooks::NoticeCounts;
 use base64::Engine as _;
@@ -28,9 +28,6 @@ const BATCH_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 256 << 10;
 /// The memory of a waiting notice besides its texts.
 const OVERHEAD: usize = 200;
-/// The first pause behind a batch that is not taken; then twice as long each time, up to the longest.
-pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(500);
-pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What waits for the application, and what became of the rest.
 #[derive(Debug)]
@@ -142,7 +139,7 @@ impl Notifier {
             config.bytes_max
         };
         let (ts_ms, cost) = match notice {
-            Notice::Channel { channel, ts_ms, event } => (*ts_ms, channel.len() + notice_cost(event)),
+            Notice::Channel { channel, ts_ms, event } => (*ts_ms, channel.len() + event.cost()),
             Notice::SessionEnded { caller, .. } => (now_ms, caller.info.as_ref().map_or(0, Bytes::len)),
         };
         let cost = OVERHEAD + cost;
@@ -332,15 +329,6 @@ impl Queue {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
-    }
-}
-
-/// The bytes that an event keeps while it waits.
-pub(crate) fn notice_cost(event: &ChannelEvent) -> usize {
-    match event {
-        ChannelEvent::Occupied | ChannelEvent::Vacated => 0,
-        ChannelEvent::Joined(entry) | ChannelEvent::Left(entry) => entry.cost(),
-        ChannelEvent::Published { publication, .. } => publication.cost(),
     }
 }
 

@@ -14,10 +14,10 @@
 use crate::embed::panic_text;
 use crate::embed::runtime::{runtime_of_handlers, runtime_on_a_thread};
 use crate::error::ServeError;
+use crate::limits::HttpLimit;
 use crate::logs;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::transport::upload::{self, Patience};
-use crate::watch::HttpLimit;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use futures_util::FutureExt as _;

@@ -13,9 +13,9 @@
 //! that differ.)
 
 use crate::config::authority::shown;
+use crate::limits::HttpLimit;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::RequestId;
-use crate::watch::HttpLimit;
 use http::Uri;
 use std::time::Duration;
 

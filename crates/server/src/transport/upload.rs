@@ -6,8 +6,8 @@
 //! that brings nothing. The time runs only while a reader waits: a page that does not read its body, or works between
 //! two reads, is never late. The API and the pages keep the same rule, by `limits.head_timeout`, and answer 408.
 
+use crate::limits::HttpLimit;
 use crate::refusal::HttpRefusal;
-use crate::watch::HttpLimit;
 use axum::body::HttpBody;
 use bytes::Buf as _;
 use http_body::{Frame, SizeHint};

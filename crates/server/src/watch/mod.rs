@@ -6,23 +6,20 @@
 
 pub(crate) mod hooks;
 pub(crate) mod inspect;
-mod limits;
 pub(crate) mod metrics;
 pub(crate) mod request;
-
-pub(crate) use limits::HttpLimit;
 
 use crate::config::tls::Tls;
 use crate::control::{Control, SignOfLife};
 use crate::counters::{Figures, SharedHistogram};
 use crate::framing::WireLabel;
 use crate::journal::{Audit, Found, Inquiry, Tail};
+use crate::limits::{HttpLimit, HttpLimitCounts};
 use crate::refusal::HttpRefusal;
 use crate::transport::admission::Connections;
 
 use fanfare_hub::{Error, ErrorCode, HookAnswer};
 use hooks::HttpHookCounts;
-use limits::HttpLimitCounts;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! Every HTTP request is counted, and logged with its id ([`RequestId`]) when it has been answered.
 
 use super::Watch;
-use super::limits::HttpLimit;
+use crate::limits::HttpLimit;
 use crate::logs;
 use crate::request::{REQUEST_ID, RequestId};
 use axum::body::Body;

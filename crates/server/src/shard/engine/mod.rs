@@ -7,8 +7,8 @@
 //! at a time: a second one ends the session, and so does a request that is given up. A session whose client has broken
 //! the rules is unknown from then on; one that the server ends waits for the GET that takes its last packets, and for
 //! the next one, which takes the packet to close. Packets that were given to a GET are gone: the protocol has no
-//! acknowledgement. GETs have the rate of polls: above it their answers come later. `posts` takes in the packets of POSTs. While they wait, a pong waits behind them: then a GET is a
-//! sign of life too.
+//! acknowledgement. GETs have the rate of polls: above it their answers come later. `posts` takes in the packets of
+//! POSTs. While they wait, a pong waits behind them: then a GET is a sign of life too.
 
 mod posts;
 pub(super) mod upgrade;

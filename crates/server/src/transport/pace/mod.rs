@@ -29,9 +29,9 @@ mod stream;
 pub(crate) use paced::{FORGET_BYTES, Paced};
 
 use crate::config::Config;
+use crate::limits::HttpLimit;
 use crate::transport::admission::hasten;
 use crate::transport::places::Place;
-use crate::watch::HttpLimit;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};

@@ -113,12 +113,12 @@ impl HttpLimit {
 pub(crate) struct HttpLimitCounts([AtomicU64; HttpLimit::ALL.len()]);
 
 impl HttpLimitCounts {
-    pub(super) fn reached(&self, limit: HttpLimit) {
+    pub(crate) fn reached(&self, limit: HttpLimit) {
         self.0[limit as usize].fetch_add(1, Relaxed);
     }
 
     /// By their labels.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         HttpLimit::ALL.into_iter().zip(&self.0).map(|(limit, count)| (limit.label(), count.load(Relaxed)))
     }
 }
