@@ -203,7 +203,7 @@ export class Local {
       if (load !== this.#load || !this.active) return
       if (!this.#overflowed) return this.#end(loaded ?? undefined)
       // More came while it loaded than could be kept: it loads again, from where the channel is now.
-      const at = this.#kept?.[this.#kept.length - 1]?.position ?? position
+      const at = this.#host.position() ?? position
       this.#overflowed = false
       this.#kept = []
       again(at, 0)
