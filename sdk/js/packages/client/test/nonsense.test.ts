@@ -23,7 +23,10 @@ function against(text: string) {
     }
   }
   const closed: number[] = []
-  const client = createClient({ url: 'http://localhost', transports: ['websocket'], env: { WebSocket } })
+  // The next attempt is far off: it would close another socket.
+  const env = { WebSocket, random: () => 0.99 }
+  const backoff = { min: 60_000, max: 60_000 }
+  const client = createClient({ url: 'http://localhost', transports: ['websocket'], env, backoff })
   client.connect()
   return { client, closed }
 }
