@@ -6,7 +6,7 @@
 // programs of Node talk to the real server too.
 
 import { execFileSync, spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 
@@ -132,7 +132,8 @@ try {
     'app.cjs': program((name, what) => `const { ${what} } = require('${name}')`, server?.url),
     'src/main.tsx': APP,
     'index.html': '<!doctype html><div id="root"></div><script type="module" src="/src/main.tsx"></script>',
-    'bundler.json': typescript('ESNext', 'Bundler'),
+    // Vite reads how JSX is meant from this name.
+    'tsconfig.json': typescript('ESNext', 'Bundler'),
     'nodenext.json': typescript('NodeNext', 'NodeNext'),
   })
   const expected = 'hello connected\n'.repeat(server ? 2 : 1)
@@ -141,12 +142,14 @@ try {
     if (said !== expected) throw new Error(`${name} said ${JSON.stringify(said)}`)
     say(`${name} runs${server ? ', against the real server too' : ''}`)
   }
-  for (const name of ['bundler.json', 'nodenext.json'])
+  for (const name of ['tsconfig.json', 'nodenext.json'])
     run(FOLDER, process.execPath, tool('typescript/bin/tsc'), '--project', name)
   say('types hold as bundlers and as Node resolve them')
   run(FOLDER, process.execPath, tool('vite/bin/vite.js'), 'build', '--logLevel', 'warn')
   const [script] = readdirSync(join(FOLDER, 'dist/assets')).filter(name => name.endsWith('.js'))
-  say(`Vite has built the React app: ${statSync(join(FOLDER, 'dist/assets', script)).size} bytes with React`)
+  const built = readFileSync(join(FOLDER, 'dist/assets', script), 'utf8')
+  if (built.includes('React.createElement(')) throw new Error('the app needs a global `React`, which no page has')
+  say(`Vite has built the React app: ${built.length} characters with React`)
 } finally {
   server?.stop()
   if (!process.env.FRESH) rmSync(FOLDER, { recursive: true, force: true })
