@@ -8,6 +8,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { openBareTab, watch } from './support/browser.mjs'
+import { startNginx } from './support/nginx.mjs'
 import { startProxy } from './support/proxy.mjs'
 import { serveApp } from './support/react-page.mjs'
 import { flood } from './support/sdk-flood.mjs'
@@ -244,6 +245,31 @@ describe('a server', options, () => {
     await bob.waitForFunction(() => visitor.client.state.name === 'connected' && visitor.channel.state === 'live')
     await say(ada, 'three')
     await bob.waitForFunction(() => visitor.said.includes('three'))
+  })
+})
+
+describe('an nginx that blocks WebSockets', options, () => {
+  test('costs nothing but the WebSocket, which is used as soon as it gets through', async () => {
+    const channel = freshChannel()
+    const nginx = await startNginx(server.port)
+    ends.push(() => nginx.stop())
+    const [ada, bob] = [await join('Ada', channel, { url: nginx.url, options: { hurry: true } }), await join('Bob', channel)]
+    const { transport, client } = await state(ada)
+    assert.equal(transport, 'sse')
+    await say(ada, 'by a request')
+    await say(bob, 'by a stream')
+    for (const page of [ada, bob]) await page.waitForFunction(() => visitor.said.length === 2)
+    await nginx.allow()
+    await ada.waitForFunction(() => visitor.client.state.transport === 'websocket' && visitor.client.state.name === 'connected')
+    await say(bob, 'by a socket')
+    await ada.waitForFunction(() => visitor.said.includes('by a socket'))
+    await say(ada, 'and back')
+    await bob.waitForFunction(() => visitor.said.includes('and back'))
+    for (const page of [ada, bob]) {
+      assert.deepEqual((await notes(page, 'said')).toSorted(), ['and back', 'by a request', 'by a socket', 'by a stream'])
+      assert.deepEqual(await notes(page, 'gaps'), [])
+    }
+    assert.equal((await state(ada)).client, client, 'the session has moved')
   })
 })
 

@@ -24,7 +24,7 @@ pub(crate) struct Step {
 }
 
 const CLIENTS: &str = "tests/clients";
-const CLIENTS_NEED: &[&str] = &["git", "node", "npm", "chromium", "curl", "httpx", "python3", "go"];
+const CLIENTS_NEED: &[&str] = &["git", "node", "npm", "chromium", "nginx", "curl", "httpx", "python3", "go"];
 
 const SDK: &str = "sdk/js";
 const SDK_NEEDS: &[&str] = &["node", "npm"];
