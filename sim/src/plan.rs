@@ -474,12 +474,14 @@ impl Plan {
         }
     }
 
-    /// In worlds without an application client cores use event streams and polls, and something may stand in their way.
+    /// In worlds without an application, and in some with one, client cores use event streams and polls, and something
+    /// may stand in their way.
     fn draw_http(&mut self, mut rng: Rng) {
-        if !self.app && !self.hooks.is_on {
+        let obstructs = rng.below(2) == 0;
+        if !self.app && !self.hooks.is_on || rng.below(3) == 0 {
             self.http = true;
             self.cores = self.cores.max(1);
-            self.faults.obstructs = rng.below(2) == 0;
+            self.faults.obstructs = obstructs;
         }
     }
 
