@@ -130,6 +130,7 @@ export function createClient<App extends AppTypes = AppTypes>(options: ClientOpt
       const http = createHttp(env, base, session, options)
       return {
         open(transport, events) {
+          if (!base) return undefined
           const real = () => http.open(transport, events)
           const isStream = transport === 'sse' || transport === 'stream'
           if (isStream && options.share) return options.share.open(transport, base, events, () => client, real)
@@ -171,9 +172,13 @@ export function createClient<App extends AppTypes = AppTypes>(options: ClientOpt
   return client
 }
 
-/** `http(s)://host[/prefix]`, from what may be said for it. */
+/**
+ * `http(s)://host[/prefix]`, from what may be said for it. Empty where that is the page's own host and there is no
+ * page: on a server that renders, a client is made and opens nothing.
+ */
 function baseOf(url: string | undefined): string {
   const page = (globalThis as { location?: { origin?: string } }).location?.origin
+  if (page === undefined && (url === undefined || url.startsWith('/'))) return ''
   const text = (url ?? page ?? '').replace(/^ws/, 'http').replace(/(\/v1\/ws)?\/*$/, '')
   const full = text.startsWith('/') || text === '' ? (page ?? '') + text : text
   if (/^https?:\/\/[^/?#]+(\/[^?#]*)?$/.test(full)) return full

@@ -580,7 +580,13 @@ export class Core {
     this.#failures++
     this.#drop()
     this.#link = 'waiting'
-    this.#set({ name: 'disconnected', reason, retryAt: now + ms, attempt: this.#failures })
+    const { code } = reason
+    this.#set({
+      name: code === 'protocol' ? 'error' : 'disconnected',
+      reason,
+      retryAt: now + ms,
+      attempt: this.#failures,
+    })
     this.#startLost()
     this.env.clearTimeout(this.#timer)
     this.#timer = this.env.setTimeout(() => this.#link === 'waiting' && this.#open(), ms)

@@ -260,8 +260,11 @@ export type ConnectionState =
     }
   /** Not connected now. With `retryAt` (ms since 1970) the next attempt is under way. */
   | { readonly name: 'disconnected'; readonly reason: Reason; readonly retryAt?: number; readonly attempt: number }
-  /** It does not come back by itself. `connect()` tries again. */
-  | { readonly name: 'error'; readonly reason: Reason }
+  /**
+   * It does not come back by itself: `connect()` tries again. With `retryAt` it does: what came was not the protocol,
+   * but the page of a captive portal, perhaps.
+   */
+  | { readonly name: 'error'; readonly reason: Reason; readonly retryAt?: number; readonly attempt?: number }
   /** A token is missing, was refused or has expired. `setToken()` goes on. */
   | { readonly name: 'needs-auth'; readonly reason: Reason }
 

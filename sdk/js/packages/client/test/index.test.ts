@@ -41,6 +41,12 @@ describe('createClient', () => {
     ['ws://example.com/v1/ws', 'ws://example.com/v1/ws'],
   ])('%s opens nothing before it is asked to, then %s', (url, address) => expect(opened(url)).toEqual([address]))
 
+  test.each([undefined, '/realtime'])('%j is the page’s host; where there is no page, nothing can be opened', url => {
+    const client = createClient(url === undefined ? {} : { url })
+    client.connect()
+    expect(client.state).toMatchObject({ name: 'error', reason: { code: 'no_transport' } })
+  })
+
   test.each(['', 'example.com', 'ftp://example.com', 'https://', 'https://example.com/?token=x'])(
     '%j is no address',
     url => {

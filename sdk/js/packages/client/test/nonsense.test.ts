@@ -36,11 +36,11 @@ test.each([
   ['half a text', '{"type":"connec', /this is not JSON/],
   ['no message', '[null]', /a message needs a type/],
   ['wrong types', '{"type":"connected","client":7,"ping":25000}', /`client` of `connected` is wrong/],
-])('%s is the reason `protocol`', async (_, text, message) => {
+])('%s is an error whose reason is `protocol`, and is tried again', async (_, text, message) => {
   const { client, closed } = against(text)
-  await vi.waitUntil(() => client.state.name === 'disconnected')
+  await vi.waitUntil(() => client.state.name === 'error')
   const reason = { code: 'protocol', message: expect.stringMatching(message) as string }
-  expect(client.state).toMatchObject({ reason })
+  expect(client.state).toMatchObject({ reason, retryAt: expect.any(Number) as number })
   expect(closed).toEqual([3008]) // with 1000 the session would be over, for what a proxy has said
   client.close()
 })
