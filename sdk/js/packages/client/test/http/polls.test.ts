@@ -166,6 +166,13 @@ describe('the next polls', () => {
     }
   })
 
+  test('an answer may be as long as several pages', async () => {
+    const world = new World()
+    const connection = await polling(world)
+    await world.next('poll').reply(200, poll(2, { type: 'news', text: 'x'.repeat(1 << 20) }))
+    expect(connection.types).toEqual(['news'])
+  })
+
   test('an answer without end is not kept, and is a lost one', async () => {
     const world = new World()
     await polling(world)

@@ -74,11 +74,11 @@ describe.each(['sse', 'stream'] as const)('%s', transport => {
     expect(connection.reached).toBe(0)
     await down.head(200, { 'content-type': `${MEDIA[transport].toUpperCase()}; charset=utf-8` })
     expect(connection.reached).toBe(1)
-    const bytes = new TextEncoder().encode(block(CONNECTED) + block({ type: 'ping' }))
+    const bytes = new TextEncoder().encode(block(CONNECTED) + block({ type: 'news', text: 'é€😀' }))
     for (const byte of bytes) await down.chunk(Uint8Array.of(byte))
-    expect(connection.messages).toEqual([CONNECTED, { type: 'ping' }])
+    expect(connection.messages).toEqual([CONNECTED, { type: 'news', text: 'é€😀' }])
     await down.chunk(block([{ type: 'ping' }, { type: 'news' }] as never))
-    expect(connection.types).toEqual(['ping', 'ping', 'news'])
+    expect(connection.types).toEqual(['news', 'ping', 'news'])
     await down.end()
     expect(connection.end).toEqual({ kind: 'lost', message: 'the stream has ended' })
     expect(world.timers.size).toBe(0)
@@ -212,6 +212,14 @@ describe.each(['sse', 'stream'] as const)('%s', transport => {
     for (let n = 0; n < 100; n++) await down.chunk('x'.repeat(1 << 20))
     expect(connection.end?.kind).toBe('lost')
     expect(down.taken).toBeLessThan(20)
+  })
+
+  test('a refusal is none of its messages, whatever its type', async () => {
+    const world = new World()
+    const connection = new Connection(world, transport)
+    await world.next(transport).reply(503, block({ type: 'ping' }), { 'content-type': MEDIA[transport] })
+    expect(connection.end?.kind).toBe('unavailable')
+    expect(connection.messages).toEqual([])
   })
 
   test('a refusal whose body is cut is one all the same', async () => {
