@@ -94,7 +94,7 @@ fn a_return_value_is_the_ack_if_one_was_asked_for() {
         ),
         (
             r#"428["denied"]"#,
-            r#"438[{"error":{"code":"denied","message":"an authenticated caller is needed, and the caller is anonymous"}}]"#,
+            r#"438[{"error":{"code":"denied","message":"this needs a user, and the caller has none"}}]"#,
         ),
         (
             r#"429["one","x"]"#,
