@@ -55,6 +55,8 @@ export class Remote {
   /** It ended on this connection: over HTTP its messages may still come. */
   #left = false
   #held: ServerMessage[] = []
+  /** The server has subscribed us while our own `subscribe` was on its way. */
+  #crossed: WireSubscribed | undefined
   #retries = 0
   #timer: unknown
   /** To be left and followed again, with other options. */
@@ -117,6 +119,7 @@ export class Remote {
     this.state = 'off'
     this.#left = this.#renew = false
     this.#held = []
+    this.#crossed = undefined
   }
 
   /** A message about this channel that answers no command. */
@@ -153,7 +156,8 @@ export class Remote {
       this.state = 'off'
       return this.#host.pump()
     }
-    if (this.state !== 'off') return // ours is on its way, and decides
+    if (this.state === 'asked') this.#crossed = message // ours is on its way, and decides; refused, this one goes on
+    if (this.state !== 'off') return
     this.byServer = true
     this.#live(message)
   }
@@ -161,6 +165,7 @@ export class Remote {
   #live(message: WireSubscribed): void {
     const { epoch, offset, publications, recovered } = message
     const before = this.position
+    this.#crossed = undefined
     this.state = 'live'
     this.#retries = 0
     this.passOver = false
@@ -249,11 +254,17 @@ export class Remote {
   }
 
   #end(error: FanfareError): void {
+    const crossed = this.#crossed
+    const held = this.#held
     this.state = 'off'
     this.byServer = false
     this.position = undefined
     this.#held = []
+    this.#crossed = undefined
     this.#host.ended(error)
+    if (!crossed) return
+    this.#held = held // what came for it, over HTTP
+    this.#subscribed(crossed)
   }
 }
 

@@ -265,6 +265,26 @@ test('where the server has subscribed the client, a component with other options
   }
 })
 
+test('where the server subscribes the client while its own request is refused, its subscription goes on', async () => {
+  const client = newClient()
+  client.connect()
+  await later(0)
+  const of = (client.state as { client: string }).client
+  server.refuse('subscribe', { code: 'denied', message: 'no' }, 1)
+  server.latency = 10
+  const told = follow(client).told
+  server.subscribe(of, 'c')
+  await later(30)
+  expect(told).toEqual(['ended denied'])
+  expect(server.channel('c').subscribers).toEqual([of])
+  expect(client.channel('c').state).toBe('live')
+  const next = follow(client).told
+  await later(0)
+  publish('heard')
+  await later(30)
+  expect(next).toEqual(['subscribed', 'heard'])
+})
+
 describe('presence', () => {
   test('an entry that another one overtakes is settled with it', async () => {
     const client = newClient()

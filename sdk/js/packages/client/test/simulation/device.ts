@@ -190,10 +190,11 @@ export class Device implements Host {
     this.note(`is ${state.name} ${state.reason?.code ?? ''}`)
     this.count(`state ${state.name}`)
     if (this.closed && state.reason?.code !== 'closed') this.fail(`${state.name} after close()`)
-    if (state.name === 'disconnected' && state.retryAt !== undefined && !(state.retryAt > this.clock.now()))
-      this.fail('the wait before the next attempt is zero')
+    const retryAt = state.name === 'disconnected' || state.name === 'error' ? state.retryAt : undefined
+    if (retryAt !== undefined && !(retryAt > this.clock.now())) this.fail('the wait before the next attempt is zero')
     if (state.name === 'connected') this.id = state.client
-    if (state.name === 'error') {
+    // With `retryAt` it comes back by itself: what came was not the protocol.
+    if (state.name === 'error' && retryAt === undefined) {
       const loop = state.reason.code === 'reconnect_loop'
       const young = this.#opened.filter(at => at > this.world.time.now - 40_000).length
       if (loop ? young < 10 : --this.kicks < 0) this.fail(`the state is error: ${state.reason.message}`)

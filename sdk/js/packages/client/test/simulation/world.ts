@@ -204,7 +204,8 @@ export class World implements Outside {
       // What has ended for good goes on where the application says so.
       const again = () => {
         if (device.closed) return
-        if (device.client.state.name === 'error') device.client.connect()
+        const { state } = device.client
+        if (state.name === 'error' && state.retryAt === undefined) device.client.connect()
         if (device.client.state.name === 'needs-auth') device.client.connect()
         if (device.client.state.reason?.code === 'page_hidden') device.probe()
       }
