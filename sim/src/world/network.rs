@@ -384,6 +384,8 @@ impl World {
         // It may go to one that has ended since it asked, also where a later one is open and asks.
         if reason != Disconnect::Moved || !self.is_fetched(index) || self.is_fetched_for_nobody(index) {
             self.over(index);
+        } else {
+            self.strictly_unheard(index);
         }
         self.closes(index, reason)?;
         match reason {

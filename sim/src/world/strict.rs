@@ -88,6 +88,12 @@ impl World {
     /// A shard has no such connection any more. It may have been asking for places.
     pub(super) fn strictly_over(&mut self, pipe: usize) {
         self.strict.over(self.now_ms, pipe);
+        self.strictly_unheard(pipe);
+    }
+
+    /// A connection hears no more answers. Subscriptions that it was asking for may have begun: in a session that goes
+    /// on, from where they began.
+    pub(super) fn strictly_unheard(&mut self, pipe: usize) {
         for channel in self.plan.channels.iter().filter(|channel| self.pipes[pipe].desk.is_asking(channel)) {
             self.strict.may_give_back(self.now_ms, channel);
             self.strict.asked_in_vain(self.pipes[pipe].session.or(self.fetched(pipe)), channel);
