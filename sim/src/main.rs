@@ -48,7 +48,7 @@ use std::process::ExitCode;
 /// From this many seeds on every count must be above zero.
 const LARGE_BATCH: u64 = 50;
 /// Some 8 of the first occur in 4,000 seeds. The second occurs 3 times in 500 seeds on average, and in some not once.
-const RARE: [&str; 2] = ["moved_signals", "readers_cut_within"];
+const RARE: [&str; 3] = ["moved_signals", "readers_cut_within", "quotas_refused_users"];
 /// A batch in which each of those does.
 const LARGE_BATCH_OF_RARE: u64 = 10_000;
 
