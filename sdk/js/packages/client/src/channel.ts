@@ -10,41 +10,29 @@ import type { Core } from './connection.js'
 import { FanfareError } from './errors.js'
 import { Local } from './local.js'
 import { Messages } from './messages.js'
-import { type Entry, PresenceOf } from './presence.js'
+import { type Entry, memberOf, PresenceOf } from './presence.js'
 import { Remote } from './remote.js'
 import type {
   ChannelTypes,
   EventsOf,
-  From,
   Gap,
   History,
   HistoryOptions,
   InfoOf,
-  Member,
   Message,
   PendingPublish,
   Position,
   Presence,
-  PresenceChange,
   PresenceOf as DataOf,
   Published,
   PublishOptions,
-  Schema,
   Signal,
   SignalsOf,
   SubscribeOptions,
   Subscribed,
   UntypedChannel,
 } from './types.js'
-import {
-  type Command,
-  fromBase64,
-  type ServerMessage,
-  type WireOptions,
-  type WirePublication,
-  type WireSubscribed,
-} from './wire.js'
-import { memberOf } from './presence.js'
+import { fromBase64, type ServerMessage, type WireOptions, type WirePublication, type WireSubscribed } from './wire.js'
 
 const LINGER_MS = 1_000
 
@@ -382,5 +370,3 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
     this.#presence.ended(error)
   }
 }
-
-export type { Command, From, Member, PresenceChange, Schema }

@@ -11,8 +11,8 @@ declare global {
 }
 
 /**
- * What is used of a `WebSocket`. (A handler's event is `never` because the browser's handlers want their own events: so
- * both a browser's socket and another one are a `SocketLike`.)
+ * The part of a `WebSocket` that is used. (A handler's event is `never` because the browser's handlers want their own
+ * events: so both a browser's socket and another one are a `SocketLike`.)
  */
 export interface SocketLike {
   readonly readyState: number
@@ -27,7 +27,7 @@ export interface SocketLike {
 
 export type SocketConstructor = new (url: string, protocols?: string | string[]) => SocketLike
 
-/** What is used of an answer to `fetch`. */
+/** The part of an answer to `fetch` that is used. */
 export interface ResponseLike {
   readonly status: number
   readonly headers: { get(name: string): string | null }
@@ -55,12 +55,12 @@ export interface RequestLike {
 
 export type FetchLike = (url: string, request: RequestLike) => Promise<ResponseLike>
 
-/** What is used of the event of a message. */
+/** The part of the event of a message that is used. */
 export interface MessageLike {
   data: unknown
 }
 
-/** What is used of the event of a close. */
+/** The part of the event of a close that is used. */
 export interface CloseLike {
   code?: number
   reason?: string

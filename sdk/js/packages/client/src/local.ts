@@ -25,7 +25,7 @@ import type {
 const KEPT_MAX = 1_000
 const PAGE = 1_000
 
-/** What it needs of its channel. */
+/** Needed of its channel. */
 export interface LocalHost {
   readonly env: Env
   readonly name: string

@@ -27,12 +27,12 @@ interface Database {
   transaction(name: string, mode: 'readonly' | 'readwrite'): { objectStore(name: string): Store }
 }
 
-/** What is used of `indexedDB`. */
+/** The part of `indexedDB` that is used. */
 export interface IndexedDbLike {
   open(name: string, version: number): Request<Database> & { onupgradeneeded: ((event: never) => void) | null }
 }
 
-/** What is used of `navigator.locks`. */
+/** The part of `navigator.locks` that is used. */
 interface Locks {
   request(name: string, options: { ifAvailable?: boolean }, run: (lock: unknown) => unknown): Promise<unknown>
 }

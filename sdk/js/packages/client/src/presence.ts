@@ -12,7 +12,7 @@ import type { Member, Presence, PresenceChange } from './types.js'
 import type { Command, ServerMessage, WireMember } from './wire.js'
 import type { AskOptions, Done } from './calls.js'
 
-/** What presence needs of its channel. */
+/** Needed of its channel. */
 export interface PresenceHost {
   readonly env: Env
   readonly name: string

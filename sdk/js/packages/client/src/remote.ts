@@ -25,7 +25,7 @@ const HELD_MAX = 1_000
  */
 export type RemoteState = 'off' | 'bare' | 'asked' | 'leaving' | 'resting' | 'live'
 
-/** What the subscription needs of its channel and of the connection. */
+/** Needed of its channel and of the connection. */
 export interface RemoteHost {
   readonly env: Env
   readonly name: string

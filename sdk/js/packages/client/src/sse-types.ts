@@ -4,7 +4,7 @@
 
 import type { StreamEvent } from './event-stream.js'
 
-/** What went wrong. */
+/** The kinds of failures. */
 export type SSEReason =
   /** The server ended the stream. */
   | 'ended'

@@ -18,7 +18,7 @@ import type { Wire, WireEvents } from './transport.js'
 import type { Message, Position, TransportName } from './types.js'
 import { type Command, fromBase64, type ServerMessage, toBase64, type WireError, type WireOptions } from './wire.js'
 
-/** What is used of `navigator.locks`. */
+/** The part of `navigator.locks` that is used. */
 export interface LocksLike {
   request(
     name: string,
@@ -27,7 +27,7 @@ export interface LocksLike {
   ): Promise<unknown>
 }
 
-/** What is used of a `BroadcastChannel`. */
+/** The part of a `BroadcastChannel` that is used. */
 export interface PostLike {
   postMessage(message: unknown): void
   close(): void

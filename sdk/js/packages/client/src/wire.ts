@@ -67,7 +67,7 @@ export interface WireDisconnect {
   delay?: number
 }
 
-/** What the server says. */
+/** The messages of the server. */
 export type ServerMessage =
   | WireConnected
   | WireSubscribed
@@ -96,7 +96,7 @@ export type ServerMessage =
   | { type: 'ping' }
   | { type: 'token_expiring'; expires?: number }
 
-/** What the client says. The fields are those of docs/protocol.md. */
+/** The messages of the client. The fields are those of docs/protocol.md. */
 export interface Command {
   type: string
   id?: number

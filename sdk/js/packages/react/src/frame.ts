@@ -12,7 +12,7 @@ const FRAME_MS = 16
 /** Titles and counters of a hidden page need no more. */
 const HIDDEN_MS = 250
 
-/** What is used of the globals. Read when called: a fake clock may replace them. */
+/** The part of the globals that is used. Read when called: a fake clock may replace them. */
 interface Globals {
   requestAnimationFrame?(run: () => void): number
   cancelAnimationFrame?(frame: number): void
