@@ -40,6 +40,7 @@
 
 mod backoff;
 mod carried;
+mod held;
 mod leaving;
 mod order;
 mod out;

@@ -9,7 +9,7 @@ use super::requests::{Purpose, Requests};
 use super::subscriptions::Online;
 use super::types::{CallError, CallId, Event};
 use bytes::Bytes;
-use fanfare_wire::native::client::{ClientCommand, Position, Publication, ServerMessage, Subscribe};
+use fanfare_wire::native::client::{ClientCommand, Position, Publication, ServerMessage, Subscribe, Subscribed};
 use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,8 @@ pub(super) struct Subscription {
     pub(super) presence_seq: Option<u64>,
     /// The newest change that came before the presence was known. A presence that is older lacks it.
     pub(super) presence_early: Option<u64>,
-    /// Messages that came before the answer to `subscribe`.
+    /// Messages that came before the answer to `subscribe`. A `subscribed` among them: the server has a subscription of
+    /// its own making, which goes on with the messages behind it if ours is refused.
     pub(super) held: Vec<ServerMessage>,
     /// The answer to the `subscribe` of this life, which waits for the answer to an earlier one.
     pub(super) early: Option<(u64, ServerMessage)>,
@@ -103,6 +104,9 @@ impl Subscription {
 
     /// Where it is, when it ends or begins anew.
     pub(super) fn known(&self) -> Known {
+        if let Some(ServerMessage::Subscribed(crossed)) = self.crossed().map(|at| &self.held[at]) {
+            return Known::At(crossed.position.clone());
+        }
         match (&self.position, self.state) {
             (None, _) => Known::Nothing,
             (Some(position), State::Live) => Known::At(position.clone()),
@@ -158,7 +162,38 @@ impl Subscription {
     }
 
     pub(super) fn is_known_there(&self) -> bool {
-        matches!(self.state, State::Bare { .. } | State::Requested | State::Live)
+        matches!(self.state, State::Bare { .. } | State::Requested | State::Live) || self.crossed().is_some()
+    }
+
+    /// Where in `held` the server says that it has subscribed us by itself.
+    fn crossed(&self) -> Option<usize> {
+        self.held.iter().position(|held| matches!(held, ServerMessage::Subscribed(_)))
+    }
+
+    /// True where the server has a subscription of its own making, and ours is not answered or is to be asked for.
+    pub(super) fn is_crossed(&self) -> bool {
+        self.crossed().is_some()
+    }
+
+    /// The server has a subscription of its own making, which ours begins anew.
+    pub(super) fn cross(&mut self, subscribed: Subscribed) {
+        self.held.retain(|held| !matches!(held, ServerMessage::Subscribed(_)));
+        self.held.push(ServerMessage::Subscribed(Box::new(subscribed)));
+    }
+
+    /// What the server has subscribed us to is over.
+    pub(super) fn uncross(&mut self) {
+        if self.crossed().is_some() {
+            (self.held, self.overflowed) = (Vec::new(), false);
+        }
+    }
+
+    /// The subscription of the server's own making, unless it has ended, and the messages about it.
+    pub(super) fn take_crossed(&mut self) -> Option<(Subscribed, Vec<ServerMessage>)> {
+        let mut held = self.held.split_off(self.crossed()?);
+        let ServerMessage::Subscribed(subscribed) = held.remove(0) else { return None };
+        let has_ended = held.iter().any(|held| matches!(held, ServerMessage::Unsubscribed(_)));
+        (!has_ended).then_some((*subscribed, held))
     }
 
     /// Answers the calls that wait for it.
@@ -190,12 +225,21 @@ impl Entered {
     }
 }
 
+/// A subscription that the server has made, from where it is now.
+pub(super) fn made(channel: &Arc<str>, position: &Position) -> Subscribed {
+    let (channel, position) = (channel.clone(), position.clone());
+    Subscribed { id: None, channel, position, recovered: None, publications: Vec::new(), more: false }
+}
+
 /// The bytes of a message that is held, about.
 pub(super) fn weight(message: &ServerMessage) -> usize {
     const OVERHEAD: usize = 256;
     let json = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     let payload = match message {
         ServerMessage::Message { publication, .. } => publication.data.bytes().len(),
+        ServerMessage::Subscribed(subscribed) => {
+            subscribed.publications.iter().map(|publication| OVERHEAD + publication.data.bytes().len()).sum()
+        }
         ServerMessage::Signal(signal) => signal.data.len(),
         ServerMessage::PresenceChange(change) => json(&change.entry.data) + json(&change.entry.info),
         ServerMessage::Presence(presence) => {

@@ -6,12 +6,12 @@
 //! and changes at or below its number are skipped.
 //!
 //! The server may subscribe us to a channel by itself: then it is followed like those that were asked for, over cuts
-//! too.
+//! too. A `subscribe` of ours begins it anew. Until that is answered, its messages are held: if ours is refused, the
+//! server's own subscription goes on.
 //!
 //! Over HTTP the answer to a `subscribe` comes by another request than the messages of the channel, which may overtake
-//! it. Messages of a channel that is asked for are held until the answer is there, [`HELD_BYTES_MAX`] in all. If they
-//! are more, the channel is subscribed to again from the place that the answer names. The answers to two `subscribe`s
-//! may change places too: the later one waits for the earlier one, which names the epoch of what is held.
+//! it: they are held until the answer is there (`held.rs`). The answers to two `subscribe`s may change places too: the
+//! later one waits for the earlier one, which names the epoch of what is held.
 //! A presence that is older than a change before it is asked for again.
 //!
 //! What the server has pushed for a subscription that the application has left may come when the next one is live. Of
@@ -24,7 +24,7 @@ use super::leaving::{Known, Leaving};
 use super::out::Out;
 use super::publishes::rest_ms;
 use super::requests::{Purpose, Requests, refused};
-use super::subscription::{Entered, State, Subscription, before_page, is_behind, tell, weight};
+use super::subscription::{Entered, State, Subscription, before_page, is_behind, made, tell};
 use super::types::{Answer, CallError, CallId, Config, Event, Output};
 use bytes::Bytes;
 use fanfare_hub::{ERRORS, ErrorCode, Rng};
@@ -37,20 +37,17 @@ use std::sync::Arc;
 /// Subscriptions that a server takes in one `connect`, until it has said how many.
 const CONNECT_MAX: usize = 128;
 
-/// Messages held for channels whose `subscribe` is not answered, in bytes, about.
-const HELD_BYTES_MAX: usize = 1 << 20;
-
 /// All of them, by channel.
 #[derive(Debug)]
 pub(super) struct Subscriptions {
-    all: BTreeMap<Arc<str>, Subscription>,
+    pub(super) all: BTreeMap<Arc<str>, Subscription>,
     /// Channels of `connect` that the application left before their answer: that is not the server's own. Over HTTP it
     /// may come after the answer to `unsubscribe`.
     owed: BTreeSet<Arc<str>>,
     /// Messages about this channel may be of a subscription that ended on this connection.
     ambiguous: Option<Arc<str>>,
     /// A `subscribed` of the server's own that comes before the answer to an `unsubscribe` is ended by it.
-    leaving: Leaving,
+    pub(super) leaving: Leaving,
     last_life: u64,
     /// One more in `connect` and the server refuses it as a whole.
     connect_max: usize,
@@ -108,6 +105,9 @@ impl Subscriptions {
                     self.last_life += 1;
                     subscription.life = self.last_life; // an answer that is on its way is of the earlier one
                     let known = subscription.known();
+                    if let Known::At(position) = &known {
+                        subscription.cross(made(&channel, position));
+                    }
                     subscription.state = State::Detached;
                     subscription.position = options.since.take();
                     subscription.options = options;
@@ -148,6 +148,7 @@ impl Subscriptions {
         let Some(subscription) = self.all.get_mut(channel) else { return };
         self.last_life += 1;
         subscription.life = self.last_life;
+        subscription.uncross();
         subscription.state = State::Paused;
         subscription.position = before;
         subscription.forget_presence();
@@ -181,66 +182,13 @@ impl Subscriptions {
         }
     }
 
-    /// Gives the message back, unless it is held: it is of a channel whose `subscribe` is not answered, and came by
-    /// another way than the answer will. Or a command of an earlier connection may have ended the subscription, and
-    /// begun another one, before which something is missing: then the channel is soon subscribed to
-    /// [`again`](Self::again), from the place before the message.
-    pub(super) fn hold(
-        &mut self,
-        message: ServerMessage,
-        over_http: bool,
-        may_be_left: impl Fn(&str) -> bool,
-    ) -> Option<ServerMessage> {
-        let channel = match &message {
-            _ if !over_http => return Some(message),
-            ServerMessage::Unsubscribed(push) if push.id.is_none() && self.leaving.ends(&push.channel) => return None,
-            ServerMessage::Message { channel, .. }
-            | ServerMessage::Gap { channel, .. }
-            | ServerMessage::PresenceCount { channel, .. } => channel,
-            ServerMessage::PresenceChange(change) => &change.channel,
-            ServerMessage::Presence(presence) if presence.id.is_none() => &presence.channel,
-            ServerMessage::Signal(signal) => &signal.channel,
-            ServerMessage::Unsubscribed(unsubscribed) if unsubscribed.id.is_none() => &unsubscribed.channel,
-            _ => return Some(message),
-        };
-        let is_held = |state: State| state == State::Requested || state == State::Live && may_be_left(channel);
-        if self.all.get(channel).is_none_or(|subscription| !is_held(subscription.state)) {
-            return Some(message);
-        }
-        let held_bytes = self.held_bytes();
-        let Some(subscription) = self.all.get_mut(channel) else { return Some(message) };
-        subscription.overflowed |= held_bytes + weight(&message) > HELD_BYTES_MAX;
-        if !subscription.overflowed {
-            subscription.held.push(message);
-        }
-        None
-    }
-
-    pub(super) fn held_bytes(&self) -> usize {
-        self.all.values().flat_map(|subscription| &subscription.held).map(weight).sum()
-    }
-
-    /// The answer to a `subscribe` has come: the messages that came before it, for a live subscription.
-    pub(super) fn take_held(&mut self, channel: &str) -> Vec<ServerMessage> {
-        let Some(subscription) = self.all.get_mut(channel).filter(|it| it.state != State::Requested) else {
-            return Vec::new();
-        };
-        let known = subscription.position.as_ref();
-        let is_passed = |message: &ServerMessage| match message {
-            ServerMessage::Gap { position, .. } => is_behind(position, known),
-            _ => false,
-        };
-        let mut held = std::mem::take(&mut subscription.held);
-        held.retain(|message| !is_passed(message));
-        held
-    }
-
     /// A channel may have been unsubscribed from without our knowing: it is subscribed to again, from its place.
     pub(super) fn again(&mut self, channel: &Arc<str>, out: &mut Out) {
         if let Some(subscription) = self.all.get_mut(channel).filter(|it| it.is_known_there()) {
             self.last_life += 1;
             subscription.life = self.last_life;
             let known = subscription.known();
+            subscription.uncross();
             subscription.state = State::Detached;
             subscription.forget_presence();
             self.leaving.ask(channel, known, out);
@@ -438,7 +386,10 @@ impl Subscriptions {
         requests: &mut Requests,
         out: &mut Out,
     ) {
-        let Some(subscription) = self.all.get(&channel) else { return };
+        let Some(subscription) = self.all.get_mut(&channel) else { return };
+        if !out.over_http && matches!(message, ServerMessage::Subscribed(_)) {
+            subscription.uncross(); // all that is held came before ours began
+        }
         let has_ended = subscription.held.iter().any(|held| matches!(held, ServerMessage::Unsubscribed(_)));
         match message {
             ServerMessage::Subscribed(subscribed)
@@ -449,7 +400,7 @@ impl Subscriptions {
                 self.ambiguous = Some(channel);
             }
             ServerMessage::Subscribed(subscribed) => self.live(at, *subscribed, false, requests, out),
-            ServerMessage::Error(error) => self.failed(at.now_ms, rng, &channel, error, out),
+            ServerMessage::Error(error) => self.failed(at, rng, &channel, error, requests, out),
             _ => {}
         }
     }
@@ -478,7 +429,7 @@ impl Subscriptions {
             }
             ServerMessage::Subscribed(subscribed) => self.subscribed_by_server(at, *subscribed, requests, out),
             ServerMessage::Error(error) => match error.channel.clone() {
-                Some(channel) if is_bare(&self.all, &channel) => self.failed(at.now_ms, rng, &channel, error, out),
+                Some(channel) if is_bare(&self.all, &channel) => self.failed(at, rng, &channel, error, requests, out),
                 _ => return Some(error),
             },
             _ => {}
@@ -500,21 +451,33 @@ impl Subscriptions {
         }
         match self.all.get(&channel).map(|subscription| subscription.state) {
             // Our own request has other options, and the subscription begins anew with them.
-            Some(State::Bare { .. } | State::Requested | State::Detached | State::Live) => {}
-            Some(State::Resting { .. }) => {
+            Some(state @ (State::Requested | State::Detached | State::Resting { .. })) => {
                 if let Some(subscription) = self.all.get_mut(&channel) {
-                    subscription.state = State::Detached;
+                    subscription.cross(subscribed);
+                    subscription.state = if state == State::Requested { state } else { State::Detached };
                 }
             }
+            Some(State::Bare { .. } | State::Live) => {}
             Some(State::Paused) => self.leaving.ask(&channel, Known::Nothing, out),
-            None => {
-                self.last_life += 1;
-                let options = Subscribe::new(channel.clone());
-                let subscription = Subscription::new(self.last_life, options, None);
-                self.all.insert(channel, Subscription { by_server: true, ..subscription });
-                self.live(at, subscribed, false, requests, out);
-            }
+            None => self.made_by_server(at, subscribed, (Vec::new(), false), requests, out),
         }
+    }
+
+    /// A subscription of the server's own. `held`: the messages about it that have come, and true where others were
+    /// too many to be held.
+    fn made_by_server(
+        &mut self,
+        at: Online<'_>,
+        subscribed: Subscribed,
+        (held, overflowed): (Vec<ServerMessage>, bool),
+        requests: &mut Requests,
+        out: &mut Out,
+    ) {
+        self.last_life += 1;
+        let channel = subscribed.channel.clone();
+        let subscription = Subscription::new(self.last_life, Subscribe::new(channel.clone()), None);
+        self.all.insert(channel, Subscription { by_server: true, held, overflowed, ..subscription });
+        self.live(at, subscribed, false, requests, out);
     }
 
     /// The server had subscribed us, by itself or for a `connect`, before our own subscription began. The answer to
@@ -575,21 +538,35 @@ impl Subscriptions {
         }
     }
 
-    fn failed(&mut self, now_ms: u64, rng: &mut Rng, channel: &Arc<str>, error: Box<ErrorReply>, out: &mut Out) {
+    fn failed(
+        &mut self,
+        at: Online<'_>,
+        rng: &mut Rng,
+        channel: &Arc<str>,
+        error: Box<ErrorReply>,
+        requests: &mut Requests,
+        out: &mut Out,
+    ) {
         let Some(subscription) = self.all.get_mut(channel) else { return };
         if error.retryable {
-            subscription.state = State::Resting { until_ms: now_ms + rest_ms(subscription.retries, &error, rng) };
+            subscription.state = State::Resting { until_ms: at.now_ms + rest_ms(subscription.retries, &error, rng) };
             subscription.retries += 1;
             return;
         }
         // An earlier life of ours, as far as the server knows.
         if *error.code == *ErrorCode::AlreadySubscribed.row().word {
             let known = subscription.known();
+            subscription.uncross();
             subscription.state = State::Detached;
             self.leaving.ask(channel, known, out);
             return self.leaving.is_there(channel);
         }
+        let crossed = subscription.take_crossed();
+        let overflowed = subscription.overflowed;
         self.end_one(channel, error.code.clone(), error.message.clone(), &CallError::Refused(error), out);
+        if let Some((subscribed, held)) = crossed {
+            self.made_by_server(at, subscribed, (held, overflowed), requests, out);
+        }
     }
 
     fn end_one(&mut self, channel: &Arc<str>, code: Box<str>, message: Box<str>, error: &CallError, out: &mut Out) {

@@ -44,6 +44,71 @@ fn the_server_subscribes_us_while_we_ask_for_the_same() {
     assert!(sent(&outputs)[0].contains(r#""type":"subscribe""#), "{outputs:?}");
 }
 
+/// What came between the server's `subscribed` and the refusal is told. It is the same whether the server subscribes us
+/// while our request is on its way, after it was refused for now, or before it, where the application wants other
+/// options.
+#[test]
+fn the_servers_subscription_goes_on_where_our_own_request_is_refused() {
+    for order in ["crosses", "rests", "claims"] {
+        let mut world = World::online();
+        if order == "claims" {
+            world.hear(&subscribed("s", 5));
+        }
+        let options = Subscribe { presence: true, ..Subscribe::new("s") };
+        let (call, outputs) = world.call(Call::Subscribe(Box::new(options)));
+        let mut asked = sent(&outputs).remove(0);
+        if order == "rests" {
+            world.hear(&not_now(&asked));
+        }
+        if order != "claims" {
+            asked = sent(&world.hear(&subscribed("s", 5))).pop().unwrap_or(asked);
+        }
+        assert_eq!(world.hear(&message("s", 6)), [], "{order}");
+        world.hear(&not_now(&asked));
+        let texts = sent(&world.wake());
+        assert!(texts[0].contains(r#""type":"subscribe""#), "{order}: {texts:?}");
+        assert_eq!(world.hear(&message("s", 7)), [], "{order}");
+        let outputs = world.hear(&denied(&texts[0]));
+        assert!(matches!(answers(&outputs)[..], [(it, Err(CallError::Refused(_)))] if it == call), "{outputs:?}");
+        assert_eq!(events(&outputs)[0], Event::Live { position: at(5), recovered: None }, "{order}");
+        assert_eq!(offsets(&outputs), [6, 7], "{order}");
+        assert_eq!(offsets(&world.hear(&message("s", 8))), [8], "{order}");
+        let (call, outputs) = world.call(subscribe("s"));
+        assert!(matches!(answers(&outputs)[..], [(it, Ok(_))] if it == call), "{order}: it is the server's own");
+    }
+}
+
+#[test]
+fn the_servers_subscription_has_ended_before_our_own_request_is_refused() {
+    let mut world = World::online();
+    let asked = sent(&world.call(subscribe("s")).1).remove(0);
+    world.hear(&subscribed("s", 5));
+    world.hear(&message("s", 6));
+    world.hear(r#"{"type":"unsubscribed","channel":"s","code":"denied","message":"no more"}"#);
+    assert_eq!(events(&world.hear(&denied(&asked))), []);
+    assert_eq!(world.call(Call::Unsubscribe("s".into())).1.len(), 1, "it is followed no more");
+}
+
+/// The application gives its request up: the server's own subscription must not go on for nobody.
+#[test]
+fn the_servers_subscription_is_left_with_a_request_that_was_refused_for_now() {
+    for claims in [true, false] {
+        let mut world = World::online();
+        if claims {
+            world.hear(&subscribed("s", 5));
+        }
+        let options = Subscribe { presence: true, ..Subscribe::new("s") };
+        let mut asked = sent(&world.call(Call::Subscribe(Box::new(options))).1).remove(0);
+        if !claims {
+            world.hear(&not_now(&asked));
+            asked = sent(&world.hear(&subscribed("s", 5))).remove(0);
+        }
+        world.hear(&not_now(&asked));
+        let texts = sent(&world.call(Call::Unsubscribe("s".into())).1);
+        assert!(texts.len() == 1 && texts[0].contains(r#""type":"unsubscribe""#), "{texts:?}");
+    }
+}
+
 #[test]
 fn a_subscription_left_before_its_answer_stays_left() {
     let mut world = World::online();
@@ -285,4 +350,17 @@ fn a_subscription_made_by_the_server_is_the_applications_when_it_asks() {
     let outputs = world
         .hear(&format!(r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":6,"publications":[]}}"#));
     assert!(matches!(&answers(&outputs)[..], [(reported, Ok(Answer::Subscribed { .. }))] if *reported == call));
+}
+
+fn denied(command: &str) -> String {
+    refused(command, "denied", false)
+}
+
+fn not_now(command: &str) -> String {
+    refused(command, "unavailable", true)
+}
+
+fn refused(command: &str, code: &str, retryable: bool) -> String {
+    let id = id_in(command);
+    format!(r#"{{"type":"error","id":{id},"code":"{code}","message":"","retryable":{retryable},"channel":"s"}}"#)
 }
