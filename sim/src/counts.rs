@@ -170,6 +170,7 @@ counts! {
     sieved_out, "payloads that a rule's check has refused";
     sieved, "publications that a rule's check has changed";
     senders_hidden, "publications whose rule hides something of their senders";
+    history_gaps, "pages of history that say that something before them is gone";
     past_read, "pages of history that begin where their readers joined";
     past_hidden, "subscriptions that could not go on because a rule hides the past";
     places_full, "times that a channel had as many subscribers as its rule allows";

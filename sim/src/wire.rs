@@ -476,7 +476,7 @@ fn agrees_reply(read: &ServerMessage, reply: &Reply) -> bool {
         (ServerMessage::History(read), ReplyBody::History(said)) => {
             read.id == reply.id
                 && read.top == position_of(said.top)
-                && (read.more, read.reset) == (said.more, said.reset)
+                && (read.more, read.gap, read.reset) == (said.more, said.gap, said.reset)
                 && same_publications(&read.publications, &said.publications)
         }
         (ServerMessage::Presence(read), ReplyBody::Presence { snapshot, .. }) => {

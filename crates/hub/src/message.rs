@@ -693,6 +693,10 @@ pub struct History {
     pub publications: Vec<Arc<Publication>>,
     /// True when the query would have found more that the reader may see.
     pub more: bool,
+    /// With [`HistoryFrom::Since`]: true when publications between that place and the first of this page, or the
+    /// newest position if the page is empty, are not in the history any more, or may not be read by the reader. Never
+    /// together with `reset`.
+    pub gap: bool,
     /// True when the place that was asked for is none of this channel's log: it is of another epoch, or beyond the top.
     pub reset: bool,
 }

@@ -1,12 +1,12 @@
 //! How much of a channel's past one client may be given.
 //!
-//! In: what the rule and the session say. Out: whether a place is one from which the client may be told, and the range
-//! that a read of the history may cover. A place is compared with the one where the client joined within one epoch; of
-//! two epochs only the channel's present one is known to be the later.
+//! In: what the rule and the session say. Out: whether a place is one from which the client may be told, the range that
+//! a read of the history may cover, and whether a page of it leaves a gap. A place is compared with the one where the
+//! client joined within one epoch; of two epochs only the channel's present one is known to be the later.
 
 use crate::ids::Position;
 use crate::message::HistoryFrom;
-use crate::store::Range;
+use crate::store::{Page, Range};
 
 /// The past publications that a client may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,16 +44,41 @@ impl Reads {
         Range::Last { after: self.floor(top), before: None }
     }
 
-    /// The range of a query, and whether the place that it names is no place of this channel.
-    pub(crate) fn range(self, from: HistoryFrom, top: Position) -> (Range, bool) {
+    /// The range of a query, and what is known of the place that it goes on from.
+    pub(crate) fn range(self, from: HistoryFrom, top: Position) -> (Range, AskedFrom) {
         match from {
-            HistoryFrom::Newest => (self.newest(top), false),
-            HistoryFrom::Before(at) => (Range::Last { after: self.floor(top), before: Some(at) }, false),
-            HistoryFrom::Since(at) if self.covers(at, top) => (Range::After(at), false),
+            HistoryFrom::Newest => (self.newest(top), AskedFrom::Nowhere),
+            HistoryFrom::Before(at) => (Range::Last { after: self.floor(top), before: Some(at) }, AskedFrom::Nowhere),
+            HistoryFrom::Since(at) if self.covers(at, top) => (Range::After(at), AskedFrom::Place),
             HistoryFrom::Since(at) => match self.floor(top) {
-                Some(floor) if floor.epoch == at.epoch => (Range::After(floor), false),
-                _ => (Range::After(top), true),
+                Some(floor) if floor == at => (Range::After(floor), AskedFrom::Place),
+                Some(floor) if floor.epoch == at.epoch => (Range::After(floor), AskedFrom::Hidden),
+                _ => (Range::After(top), AskedFrom::Foreign),
             },
+        }
+    }
+}
+
+/// The place that a query of the history goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AskedFrom {
+    /// The query names no place to go on from.
+    Nowhere,
+    /// A place after which the client may be given everything.
+    Place,
+    /// A place before the one where the client joined: publications between the two are not for it.
+    Hidden,
+    /// A place that is none of this channel's.
+    Foreign,
+}
+
+impl AskedFrom {
+    /// Whether publications are missing between the place and the beginning of a page.
+    pub(crate) fn has_gap(self, page: &Page) -> bool {
+        match self {
+            AskedFrom::Nowhere | AskedFrom::Foreign => false,
+            AskedFrom::Place => !page.reset && !page.complete,
+            AskedFrom::Hidden => !page.reset,
         }
     }
 }
@@ -94,16 +119,21 @@ mod tests {
     fn pages_end_where_the_client_joined() {
         let (joined, top) = (at(2, 5), at(2, 9));
         let reads = Reads::Since(joined);
+        let back = Range::Last { after: Some(joined), before: Some(at(2, 7)) };
         let rows = [
-            ("the newest", HistoryFrom::Newest, Range::Last { after: Some(joined), before: None }, false),
-            ("back", HistoryFrom::Before(at(2, 7)), Range::Last { after: Some(joined), before: Some(at(2, 7)) }, false),
-            ("on", HistoryFrom::Since(at(2, 7)), Range::After(at(2, 7)), false),
-            ("from before", HistoryFrom::Since(at(2, 1)), Range::After(joined), false),
-            ("of another epoch", HistoryFrom::Since(at(1, 1)), Range::After(top), true),
+            ("the newest", HistoryFrom::Newest, Range::Last { after: Some(joined), before: None }, AskedFrom::Nowhere),
+            ("back", HistoryFrom::Before(at(2, 7)), back, AskedFrom::Nowhere),
+            ("on", HistoryFrom::Since(at(2, 7)), Range::After(at(2, 7)), AskedFrom::Place),
+            ("from the join", HistoryFrom::Since(joined), Range::After(joined), AskedFrom::Place),
+            ("from before", HistoryFrom::Since(at(2, 1)), Range::After(joined), AskedFrom::Hidden),
+            ("of another epoch", HistoryFrom::Since(at(1, 1)), Range::After(top), AskedFrom::Foreign),
         ];
-        for (name, from, range, is_foreign) in rows {
-            assert_eq!(reads.range(from, top), (range, is_foreign), "{name}");
+        for (name, from, range, asked_from) in rows {
+            assert_eq!(reads.range(from, top), (range, asked_from), "{name}");
         }
-        assert_eq!(Reads::All.range(HistoryFrom::Since(at(1, 1)), top), (Range::After(at(1, 1)), false));
+        let at_top = Reads::Nothing.range(HistoryFrom::Since(top), top);
+        assert_eq!(at_top, (Range::After(top), AskedFrom::Place), "nothing lies after it that could be hidden");
+        let since = HistoryFrom::Since(at(1, 1));
+        assert_eq!(Reads::All.range(since, top), (Range::After(at(1, 1)), AskedFrom::Place));
     }
 }

@@ -297,3 +297,94 @@ fn history_says_where_a_place_is_none_of_the_channel() {
         }
     }
 }
+
+/// A client that pages on from a place is told where publications after it are gone: by a bound of the rule, because
+/// the rule keeps none, or because the application removed them. Each page tells it, and only of what is gone.
+#[test]
+fn history_says_where_publications_after_a_place_are_gone() {
+    let kept = Retain { count: 4, ..open_rule("**").history };
+    let mut probe = Net::new(1);
+    let ada = probe.connect(0);
+    probe.publish(ada, "chat:a", "1");
+    let cost = history(&mut probe, ada, HistoryFrom::Newest, 1).publications[0].cost();
+    let rows = [
+        ("count", kept),
+        ("bytes", Retain { count: 100, bytes: 4 * cost, ..kept }),
+        ("none", Retain { count: 0, ..kept }),
+    ];
+    for (shards, (name, retain)) in shard_counts().into_iter().flat_map(|shards| rows.map(|row| (shards, row))) {
+        let rules = Rules::new(vec![Rule { history: retain, ..open_rule("**") }]);
+        let mut net = Net::with(shards, Limits::default(), rules);
+        let (ada, bob) = (net.connect(0), net.connect(shards - 1));
+        let top = net.publish(ada, "chat:a", "1");
+        let since = |offset| HistoryFrom::Since(Position { offset, ..top });
+        assert_eq!(history(&mut net, bob, since(0), 9).gap, name == "none", "{name}: the first is there");
+        for n in 2..=9 {
+            net.publish(ada, "chat:a", &n.to_string());
+        }
+        let offsets = |page: &History| page.publications.iter().map(|p| p.offset).collect::<Vec<_>>();
+        let oldest = if name == "none" { 10 } else { 6 };
+        for place in 0..=9 {
+            let page = history(&mut net, bob, since(place), 2);
+            let expected: Vec<u64> = (oldest.max(place + 1)..=9).take(2).collect();
+            assert_eq!((offsets(&page), page.gap), (expected, place + 1 < oldest), "{name}: since {place}");
+            assert!(!page.reset, "{name}: since {place}");
+        }
+        let other = HistoryFrom::Since(Position { epoch: Epoch(1), offset: 0 });
+        for from in [HistoryFrom::Newest, HistoryFrom::Before(Position { offset: 7, ..top }), other, since(10)] {
+            assert!(!history(&mut net, bob, from, 2).gap, "{name}: {from:?} goes on from no place of the channel");
+        }
+        net.app(0, AppCommand::HistoryRemove { channel: channel("chat:a") });
+        let page = history(&mut net, bob, since(8), 2);
+        assert_eq!((offsets(&page), page.gap), (vec![], true), "{name}: removed");
+        assert!(!history(&mut net, bob, since(9), 2).gap, "{name}: at the newest position nothing is missing");
+    }
+}
+
+/// A second page is asked for when publications of the first have grown too old: what went meanwhile is told.
+#[test]
+fn history_says_where_publications_have_grown_too_old_between_two_pages() {
+    for shards in shard_counts() {
+        let mut rule = open_rule("**");
+        rule.history.ttl_ms = 6_000;
+        let mut net = Net::with(shards, Limits::default(), Rules::new(vec![rule]));
+        let (ada, bob) = (net.connect(0), net.connect(shards - 1));
+        let top = net.publish(ada, "chat:a", "1");
+        net.publish_all(ada, "chat:a", 2..=4);
+        net.pass(4_000);
+        net.publish_all(ada, "chat:a", 5..=6);
+        let since = |offset| HistoryFrom::Since(Position { offset, ..top });
+        let first = history(&mut net, bob, since(0), 2);
+        assert_eq!((texts(&first.publications), first.more, first.gap), (vec!["1".into(), "2".into()], true, false));
+        net.pass(3_000);
+        let second = history(&mut net, bob, since(2), 2);
+        assert_eq!((texts(&second.publications), second.more, second.gap), (vec!["5".into(), "6".into()], false, true));
+        net.pass(6_000);
+        let third = history(&mut net, bob, since(5), 2);
+        assert_eq!((texts(&third.publications), third.gap), (vec![], true));
+    }
+}
+
+/// A read that takes several steps has found something, and the history is removed before the next step. What it has
+/// found is gone too: the page begins after the hole, and says that there is one.
+#[test]
+fn a_hole_that_arises_during_a_read_is_before_its_page() {
+    let mut rule = open_rule("**");
+    rule.history.count = 1_000;
+    let mut net = Net::with(1, Limits { scan_slice: 10, ..Limits::default() }, Rules::new(vec![rule]));
+    let (ada, bob) = (net.connect(0), net.connect(0));
+    let top = net.publish(bob, "chat:a", "1");
+    for _ in 0..200 {
+        publish_only(&mut net, "\"bob's\"", bob);
+    }
+    net.paused = true;
+    let query = HistoryQuery { from: HistoryFrom::Since(Position { offset: 0, ..top }), limit: 9 };
+    let asked = net.send_only(ada, Command::History { channel: channel("chat:a"), query });
+    net.app_only(0, AppCommand::HistoryRemove { channel: channel("chat:a") });
+    net.publish(bob, "chat:a", "2");
+    assert_eq!(net.answer_to(ada, asked), None, "it has not seen all");
+    net.paused = false;
+    net.settle();
+    let Some(ReplyBody::History(page)) = net.answer_to(ada, asked) else { panic!("no history") };
+    assert_eq!((texts(&page.publications), page.gap, page.reset), (vec!["2".to_owned()], true, false));
+}

@@ -31,6 +31,7 @@ fn builder() -> Builder {
     // The heartbeat of `Native::default()`, which the page shows; no transcript takes that long.
     Fanfare::builder(())
         .config(Config { rules: Config::default().rules, ..config() })
+        .channel("doc:short", |c| c.open().history(1, Duration::from_secs(60)))
         .channel("*:*", |c| c.open())
         .protocol("/v1/ws", fanfare::Native::default())
         .on_connect(who)

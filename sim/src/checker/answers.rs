@@ -184,8 +184,8 @@ impl Checker {
                 }
                 self.presences.snapshot(pipe, &channel, snapshot)?;
             }
-            (PendingCommand::History { channel, forwards }, ReplyBody::History(history)) => {
-                return self.history(view.client, &channel, forwards, history, stores);
+            (PendingCommand::History { channel, since }, ReplyBody::History(history)) => {
+                return self.history(view.client, &channel, since.is_some(), history, stores);
             }
             (PendingCommand::Room { channel, change }, body) => return self.room_answered(view, channel, change, body),
             (PendingCommand::Rpc(data), ReplyBody::Result(result)) if data == *result => self.counts.rpc += 1,

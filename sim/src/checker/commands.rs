@@ -136,7 +136,10 @@ impl Checker {
             Command::Presence { channel } => PendingCommand::Presence(channel.clone()),
             Command::History { channel, query } => PendingCommand::History {
                 channel: channel.clone(),
-                forwards: matches!(query.from, HistoryFrom::Since(_)),
+                since: match query.from {
+                    HistoryFrom::Since(at) => Some(at),
+                    HistoryFrom::Newest | HistoryFrom::Before(_) => None,
+                },
             },
             Command::Invalid(error) => PendingCommand::Bad(error.code),
             Command::Signal(signal) => {

@@ -259,7 +259,9 @@ impl Checker {
                 };
                 match (asked.transpose(), &reply.id) {
                     (Err(error), _) => Err(error),
-                    (Ok(Some((place, asked))), _) => self.answered(pipe, &mut view, place, asked, &reply.body, stores),
+                    (Ok(Some((place, asked))), _) => self
+                        .goes_on_from((now, view.client), &asked, &reply.body, (stores, policy))
+                        .and_then(|()| self.answered(pipe, &mut view, place, asked, &reply.body, stores)),
                     _ => self.answered_bare(pipe, &mut view, &reply.body, stores),
                 }
             }

@@ -1,14 +1,14 @@
 //! The fate of publications: acknowledged ones are at their position, refused ones are nowhere, and keyed ones are
 //! stored once (promise 4). The same holds for every entry of a history.
 
-use super::view::View;
+use super::view::{PendingCommand, View};
 use super::{Checker, Verdict};
 use crate::application::plain;
 use crate::ledger::Kept;
-use crate::model::is_for_outsider;
+use crate::model::{Policy, is_for_outsider};
 use crate::store::Stores;
 use crate::strict::unsieved;
-use fanfare_hub::{AppAnswer, ChannelName, ClientId, ErrorCode, History, Position, Publish, ReplyBody};
+use fanfare_hub::{AppAnswer, ChannelName, ClientId, ErrorCode, History, Now, Past, Position, Publish, ReplyBody};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]
@@ -137,6 +137,49 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// A page of history after a place tells exactly where something is missing between the two.
+    pub(super) fn goes_on_from(
+        &mut self,
+        (now, client): (Now, Option<ClientId>),
+        asked: &PendingCommand,
+        body: &ReplyBody,
+        (stores, policy): (&Stores, &Policy),
+    ) -> Verdict {
+        let (PendingCommand::History { since: Some(since), .. }, ReplyBody::History(history)) = (asked, body) else {
+            return Ok(());
+        };
+        let Some(client) = client else { return Ok(()) };
+        let History { channel, top, publications, more, gap, reset } = &**history;
+        let is_foreign = since.epoch != top.epoch || since.offset > top.offset;
+        if *gap && (*reset || is_foreign) {
+            return Err(format!("{channel}: a gap is told after {since:?}, which is no place of it: {history:?}"));
+        }
+        if *reset || is_foreign {
+            return Ok(());
+        }
+        if !gap {
+            let end = if *more { publications.last().map_or(since.offset, |last| last.offset) } else { top.offset };
+            let after = stores.ledger.between(channel, top.epoch, since.offset, end + 1);
+            let is_listed = |kept: &&Kept| publications.iter().any(|it| it.offset == kept.publication.offset);
+            let mut missed = after.iter().filter(|kept| is_for_outsider(&kept.publication, client) && !is_listed(kept));
+            return match missed.next() {
+                Some(kept) => {
+                    Err(format!("{channel}: {client} reads on from {since:?}, no gap is told, and {kept:?} is missing"))
+                }
+                None => Ok(()),
+            };
+        }
+        self.counts.history_gaps += 1;
+        // Where a rule hides the past, the place may lie before the one at which the client joined.
+        let is_all = policy.of(channel).is_some_and(|(_, row)| row.read == Past::All);
+        match stores.kept(now, channel, policy.history(channel)) {
+            Some((floor, at)) if is_all && at.epoch == top.epoch && floor <= since.offset => {
+                Err(format!("{channel}: a gap is told after {since:?}, and all after {floor} is there: {history:?}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn finish_attempts(&self, stores: &Stores) -> Verdict {

@@ -115,7 +115,8 @@ pub(super) enum PendingCommand {
     Presence(ChannelName),
     History {
         channel: ChannelName,
-        forwards: bool,
+        /// The place that it goes on from.
+        since: Option<Position>,
     },
     Rpc(Vec<u8>),
     Room {

@@ -437,7 +437,9 @@ impl Client {
         }
     }
 
-    /// Retained publications of a channel, at most `limit` (the server's default is 100, its limit 1000).
+    /// Retained publications of a channel, at most `limit` (the server's default is 100, its limit 1000). One that
+    /// reads on from a place with [`HistoryFrom::Since`] looks at `gap` on every page: it says that publications after
+    /// the place are not in the history any more.
     ///
     /// # Errors
     /// [`CallError`].

@@ -170,10 +170,10 @@ struct Hub {
 impl Hub {
     fn new() -> Self {
         let limits = Limits::default();
-        // The history is longer than any test needs: a gap is then a fault.
-        let rules = ["*", "*:*"].map(|pattern| {
+        // The history is longer than any test needs: a gap is then a fault. One channel keeps a single publication.
+        let rules = [("doc:short", 1), ("*", 10_000), ("*:*", 10_000)].map(|(pattern, count)| {
             let mut rule = Rule::open(Pattern::new(pattern).unwrap());
-            (rule.history.count, rule.history.bytes) = (10_000, 64 << 20);
+            (rule.history.count, rule.history.bytes) = (count, 64 << 20);
             rule
         });
         let store = Box::new(MemoryStore::new(&limits, 1));

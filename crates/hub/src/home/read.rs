@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorCode};
 use crate::ids::{Position, ShardId};
 use crate::message::{History, HistoryQuery};
 use crate::peer::{PendingToken, Pulled, Puller, ReplyAddress, Start, Takes, ToEdge, Want};
-use crate::reads::Reads;
+use crate::reads::{AskedFrom, Reads};
 use crate::store::{Op, Page, Range, Reader, Rest};
 use std::sync::Arc;
 
@@ -37,8 +37,8 @@ const LOOKS_MAX: u32 = 8;
 /// The purpose of a scan.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ScanOf {
-    /// `is_foreign`: the place that was asked for is none of this channel's.
-    History { is_foreign: bool },
+    /// A page of the history.
+    History(AskedFrom),
     /// `recent`, whose `since` was honoured, or not.
     Recent { recovered: Option<bool> },
     /// The newest of the publications that a subscriber missed.
@@ -89,7 +89,7 @@ impl Scan {
     /// The answer where it cannot be done.
     pub(super) fn refused(&self, token: PendingToken, error: Error) -> ToEdge {
         match self.of {
-            ScanOf::History { .. } => ToEdge::History { token, result: Err(error) },
+            ScanOf::History(_) => ToEdge::History { token, result: Err(error) },
             ScanOf::Recent { .. } | ScanOf::Sub(_) => ToEdge::Subscribed { token, result: Err(error) },
             ScanOf::Latest => ToEdge::Pulled { token, result: Err(error) },
         }
@@ -132,6 +132,11 @@ impl Scan {
         found.complete &= page.complete;
         match self.range {
             Range::After(_) => {
+                // Entries go from the oldest on: those of the steps so far are gone too, and the hole is before the
+                // first of the page, where its reader is told of it.
+                if !page.complete {
+                    found.publications.clear();
+                }
                 found.publications.extend(page.publications);
                 (found.end, found.top) = (page.end, page.top);
             }
@@ -227,8 +232,8 @@ impl Homes {
         reader: Option<Reader>,
         reads: Reads,
     ) {
-        let (range, is_foreign) = reads.range(query.from, self.homes[index as usize].top());
-        let scan = Scan::new(range, reader, query.limit as usize, ScanOf::History { is_foreign });
+        let (range, asked_from) = reads.range(query.from, self.homes[index as usize].top());
+        let scan = Scan::new(range, reader, query.limit as usize, ScanOf::History(asked_from));
         self.read(cx, index, Purpose::Scan { to, scan }, false);
     }
 
@@ -276,11 +281,11 @@ impl Homes {
         }
         let Some(page) = scan.found else { return };
         match scan.of {
-            ScanOf::History { is_foreign } => {
+            ScanOf::History(asked_from) => {
+                let gap = asked_from.has_gap(&page);
                 let Page { publications, top, reset, rest, .. } = page;
-                let reset = reset || is_foreign;
-                let channel = home.name.clone();
-                let history = Box::new(History { channel, top, publications, more: rest == Rest::More, reset });
+                let (more, reset) = (rest == Rest::More, reset || asked_from == AskedFrom::Foreign);
+                let history = Box::new(History { channel: home.name.clone(), top, publications, more, gap, reset });
                 self.answer(cx, index, to.shard, ToEdge::History { token: to.token, result: Ok(history) });
             }
             ScanOf::Recent { recovered } => {

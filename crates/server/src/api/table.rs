@@ -387,6 +387,12 @@ pub(super) const COMMANDS: &[Command] = &[
             ),
             optional("more", Shape::Flag, "True if there are more publications than the limit or a page allows"),
             optional(
+                "gap",
+                Shape::Flag,
+                "True if publications between `since` and the first one of this page, or the newest position if the page \
+                 is empty, are not in the history any more",
+            ),
+            optional(
                 "reset",
                 Shape::Flag,
                 "True if `since` or `before` is not in this channel's history: its epoch is another one, or it is beyond the \

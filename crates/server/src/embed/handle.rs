@@ -449,7 +449,8 @@ impl Handle {
         self.history_of(name(channel)?, HistoryQuery { from: HistoryFrom::Newest, limit }).await
     }
 
-    /// The kept publications after a position, or before one.
+    /// The kept publications after a position, or before one. With [`HistoryFrom::Since`] the page says by `gap` that
+    /// publications after the position are not kept any more.
     pub async fn history_of(&self, channel: ChannelName, query: HistoryQuery) -> Result<History, Error> {
         match self.ask(AppCommand::History { channel, query }).await {
             AppAnswer::History(history) => Ok(*history),

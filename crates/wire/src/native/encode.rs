@@ -206,7 +206,7 @@ fn put_history(out: &mut Vec<u8>, id: Option<&RequestId>, history: &History) {
     message.id(id).text("channel", &history.channel);
     put_position(&mut message, &history.top);
     message.list("publications", &history.publications, |out, it| encode_publication(out, it));
-    message.flag_if("more", history.more).flag_if("reset", history.reset).end();
+    message.flag_if("more", history.more).flag_if("gap", history.gap).flag_if("reset", history.reset).end();
 }
 
 fn put_presence(out: &mut Vec<u8>, id: Option<&RequestId>, channel: &ChannelName, snapshot: &PresenceSnapshot) {

@@ -39,7 +39,7 @@ fields! {
     Ack "ack", After "after", Args "args", Attempt "attempt", Audience "audience", Ban "ban", Batch "batch", Before "before", Channel "channel", Channels "channels",
     Client "client", Code "code", Commands "commands", Count "count", Cursor "cursor", Data "data", Data64 "data64", Delay "delay",
     Duplicate "duplicate", Echo "echo", Entries "entries", Epoch "epoch", Event "event", Except "except",
-    Expires "expires", Features "features", Filter "filter", From "from", Id "id",
+    Expires "expires", Features "features", Filter "filter", From "from", Gap "gap", Id "id",
     IdempotencyKey "idempotency_key", IdempotencyKeysBytes "idempotency_keys_bytes",
     IdempotencyKeysTtl "idempotency_keys_ttl", If "if", Info "info", Key "key", Label "label", Limit "limit", Limits "limits",
     Match "match", Message "message", MessageBytes "message_bytes", Messages "messages", Method "method", More "more", N "n", Namespace "namespace", Offset "offset",

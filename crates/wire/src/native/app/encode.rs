@@ -86,7 +86,7 @@ fn put_history(out: &mut Vec<u8>, history: &History) {
     object.text("channel", &history.channel);
     put_position(&mut object, &history.top);
     object.list("publications", &history.publications, |out, it| encode_publication(out, it));
-    object.flag_if("more", history.more).flag_if("reset", history.reset).end();
+    object.flag_if("more", history.more).flag_if("gap", history.gap).flag_if("reset", history.reset).end();
 }
 
 fn put_presence(out: &mut Vec<u8>, snapshot: &PresenceSnapshot) {

@@ -207,8 +207,14 @@ fn answers_are_written() {
         begins: None,
         act: None,
     };
-    let history =
-        History { channel: name("c"), top: at(1), publications: vec![publication.into()], more: true, reset: true };
+    let history = History {
+        channel: name("c"),
+        top: at(1),
+        publications: vec![publication.into()],
+        more: true,
+        gap: true,
+        reset: true,
+    };
     let entry = PresenceEntry {
         client: ClientId(1),
         user: Some(UserId("ada".into())),
@@ -225,7 +231,7 @@ fn answers_are_written() {
     let rows = [
         (AppAnswer::Published { position: at(1), duplicate: false, subscribers: 2 }, r#"{"epoch":"000000000000000e","offset":1,"subscribers":2}"#),
         (AppAnswer::Published { position: at(1), duplicate: true, subscribers: 0 }, r#"{"epoch":"000000000000000e","offset":1,"subscribers":0,"duplicate":true}"#),
-        (AppAnswer::History(Box::new(history)), r#"{"channel":"c","epoch":"000000000000000e","offset":1,"publications":[{"offset":1,"data":{"a": 1},"from":{"client":"0000000000000001"},"ts":9}],"more":true,"reset":true}"#),
+        (AppAnswer::History(Box::new(history)), r#"{"channel":"c","epoch":"000000000000000e","offset":1,"publications":[{"offset":1,"data":{"a": 1},"from":{"client":"0000000000000001"},"ts":9}],"more":true,"gap":true,"reset":true}"#),
         (AppAnswer::Presence(PresenceSnapshot { seq: 3, count: 1, entries: Some(vec![entry.into()]) }), r#"{"seq":3,"count":1,"entries":[{"client":"0000000000000001","user":"ada","data":{}}]}"#),
         (AppAnswer::Presence(PresenceSnapshot { seq: 3, count: 9, entries: None }), r#"{"seq":3,"count":9}"#),
         (AppAnswer::Channels { channels: vec![channel(Some(at(1))), channel(None)], more: false }, r#"{"channels":[{"channel":"c","subscribers":2,"present":1,"epoch":"000000000000000e","offset":1},{"channel":"c","subscribers":2,"present":1}]}"#),

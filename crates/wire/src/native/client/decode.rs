@@ -91,6 +91,7 @@ fn element(text: &str) -> Result<ServerMessage, Fault> {
             top: position(&object)?,
             publications: publications(&object)?,
             more: object.flag(Field::More)?.unwrap_or(false),
+            gap: object.flag(Field::Gap)?.unwrap_or(false),
             reset: object.flag(Field::Reset)?.unwrap_or(false),
         })),
         "presence" => ServerMessage::Presence(Box::new(Presence {

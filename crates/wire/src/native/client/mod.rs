@@ -361,6 +361,9 @@ pub struct History {
     pub publications: Vec<Publication>,
     /// True when the query would have found more.
     pub more: bool,
+    /// With `since`: true if publications between that place and the first of this page, or the newest position if the
+    /// page is empty, are not in the history any more, or may not be read by this client.
+    pub gap: bool,
     /// True if the requested position is not in the channel's log: it is of another epoch, or beyond the top. The
     /// client must load its copy of the channel again.
     pub reset: bool,

@@ -205,10 +205,10 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
 
   history(options: HistoryOptions = {}): Promise<History<EventsOf<C>>> {
     return this.#core.ask({ type: 'history', channel: this.name, ...options }, { repeat: true }).then(reply => {
-      const { epoch, offset, publications, more, reset } = reply as ServerMessage & { type: 'history' }
+      const { epoch, offset, publications, more, gap, reset } = reply as ServerMessage & { type: 'history' }
       const all = publications.map(p => this.#core.checked(this.name, this.#message(p, { epoch, offset: p.offset })))
       const messages = all.filter(message => message !== undefined)
-      return { messages, position: { epoch, offset }, more: more === true, reset: reset === true }
+      return { messages, position: { epoch, offset }, more: more === true, gap: gap === true, reset: reset === true }
     }) as Promise<History<EventsOf<C>>>
   }
 

@@ -325,12 +325,13 @@ class Follower {
         const { limit, since, before } = command as Command & Parameters<typeof at.history>[0]
         const options = { ...(limit && { limit }), ...(since && { since }), ...(before && { before }) }
         return answer(
-          at.history(options).then(({ messages, position, more, reset }) => ({
+          at.history(options).then(({ messages, position, more, gap, reset }) => ({
             type: 'history',
             channel,
             ...position,
             publications: messages.map(publicationOf),
             more,
+            gap,
             reset,
           })),
         )

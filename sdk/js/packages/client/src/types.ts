@@ -227,6 +227,9 @@ export interface History<Events extends Record<string, unknown> = Record<string,
   /** The channel's newest position. */
   readonly position: Position
   readonly more: boolean
+  /** With `since`: messages between that position and the first of the page, or `position` where the page is empty, are
+   * not in the history any more, or not for this client to read. */
+  readonly gap: boolean
   /** The position that was asked for is not in this history: load again without it. */
   readonly reset: boolean
 }

@@ -89,6 +89,7 @@ export type ServerMessage =
       offset: number
       publications: WirePublication[]
       more?: boolean
+      gap?: boolean
       reset?: boolean
     }
   | { type: 'result'; id?: number; data?: unknown; expires?: number }

@@ -18,6 +18,8 @@ interface Key {
 export interface Page {
   publications: WirePublication[]
   more: boolean
+  /** Entries after the place that it goes on from are forgotten. */
+  gap: boolean
 }
 
 export class Log {
@@ -59,10 +61,14 @@ export class Log {
     this.entries.splice(0, Math.max(0, this.entries.length - max))
   }
 
+  /** Nothing after this offset is forgotten. */
+  get #floor(): number {
+    return (this.entries[0]?.offset ?? this.offset + 1) - 1
+  }
+
   /** Everything after this position, or undefined where something of it is missing. */
   after({ epoch, offset }: Position): WirePublication[] | undefined {
-    const floor = (this.entries[0]?.offset ?? this.offset + 1) - 1
-    if (epoch !== this.epoch || offset > this.offset || offset < floor) return undefined
+    if (epoch !== this.epoch || offset > this.offset || offset < this.#floor) return undefined
     return this.entries.filter(entry => entry.offset > offset)
   }
 
@@ -74,10 +80,10 @@ export class Log {
   page(limit: number, since: Position | undefined, before: Position | undefined): Page {
     if (since) {
       const all = this.entries.filter(entry => entry.offset > since.offset)
-      return { publications: all.slice(0, limit), more: all.length > limit }
+      return { publications: all.slice(0, limit), more: all.length > limit, gap: since.offset < this.#floor }
     }
     const all = before ? this.entries.filter(entry => entry.offset < before.offset) : this.entries
-    return { publications: all.slice(Math.max(0, all.length - limit)), more: all.length > limit }
+    return { publications: all.slice(Math.max(0, all.length - limit)), more: all.length > limit, gap: false }
   }
 
   /** What was stored under this key, and the payload that it had. */

@@ -418,7 +418,14 @@ export class Server {
   }
 
   #published(session: Session, command: Command, reply: Reply): FakeError | undefined {
-    const { channel, data, data64, event, idempotency_key: key, echo } = command as Command & {
+    const {
+      channel,
+      data,
+      data64,
+      event,
+      idempotency_key: key,
+      echo,
+    } = command as Command & {
       channel: string
       data64?: string
       event?: string
@@ -450,7 +457,12 @@ export class Server {
   }
 
   #history(command: Command, reply: Reply): undefined {
-    const { channel, limit = 100, since, before } = command as Command & { channel: string } & {
+    const {
+      channel,
+      limit = 100,
+      since,
+      before,
+    } = command as Command & { channel: string } & {
       limit?: number
       since?: Position
       before?: Position
@@ -458,8 +470,10 @@ export class Server {
     const log = this.channel(channel)
     const at = since ?? before
     const reset = at !== undefined && !log.knows(at)
-    const { publications, more } = reset ? { publications: [], more: false } : log.page(limit, since, before)
-    reply({ type: 'history', channel, ...log.position, publications, ...(more && { more }), ...(reset && { reset }) })
+    const page = reset ? { publications: [], more: false, gap: false } : log.page(limit, since, before)
+    const { publications, more, gap } = page
+    const flags = { ...(more && { more }), ...(gap && { gap }), ...(reset && { reset }) }
+    reply({ type: 'history', channel, ...log.position, publications, ...flags })
   }
 
   #call(connection: Connection, session: Session, command: Command, reply: Reply): FakeError | undefined {
@@ -625,8 +639,7 @@ export class Server {
     const { batch } = sub
     if (!batch) return session.connection?.peer.send(message)
     if (batch.kept.push(message) >= batch.size) return this.#flush(session, sub)
-    if (batch.kept.length === 1)
-      batch.timer = this.#clock.setTimeout(() => this.#flush(session, sub), batch.delay)
+    if (batch.kept.length === 1) batch.timer = this.#clock.setTimeout(() => this.#flush(session, sub), batch.delay)
   }
 
   #flush(session: Session, { batch }: Sub): void {

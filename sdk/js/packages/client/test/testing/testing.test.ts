@@ -52,6 +52,22 @@ describe('createFakeServer', () => {
     expect(server.received.map(({ command }) => command.type)).toEqual(['connect', 'connect', 'publish'])
   })
 
+  test('says where the history has lost messages after a place', async () => {
+    start({ history: 2 })
+    const chat = join().channel('chat:a')
+    const epoch = server.publish('chat:a', 1).epoch
+    for (const n of [2, 3, 4]) server.publish('chat:a', n)
+    const from = async (offset: number) => {
+      const { messages, gap, more, reset } = await chat.history({ since: { epoch, offset }, limit: 1 })
+      return { data: messages.map(message => message.data), gap, more, reset }
+    }
+    expect(await from(1)).toEqual({ data: [3], gap: true, more: true, reset: false })
+    expect(await from(2)).toEqual({ data: [3], gap: false, more: true, reset: false })
+    expect(await from(4)).toEqual({ data: [], gap: false, more: false, reset: false })
+    expect(await from(5)).toEqual({ data: [], gap: false, more: false, reset: true })
+    await expect(chat.history({ limit: 1 })).resolves.toMatchObject({ more: true, gap: false })
+  })
+
   test('carries bytes, event names and keys', async () => {
     start()
     const client = join()
