@@ -24,6 +24,13 @@ impl Checker {
         let not_subscribed =
             |channel: &ChannelName| format!("promise 7: {channel} is not subscribed, and yet came {push:?}");
         if self.is_stray(view, push) {
+            // The client's own request may begin that subscription anew, and its messages may come behind the answer.
+            if let Push::Subscribed(subscribed) = push
+                && view.blurs_by_server(&subscribed.channel)
+            {
+                self.presences.unsubscribed(pipe, &subscribed.channel);
+                view.blur(subscribed.channel.clone());
+            }
             // Its presence ends with the subscription, whichever that was.
             if let Push::Unsubscribed { channel, .. } = push {
                 let next = self.presences.up_to(pipe, view.client, view.sent + 1);

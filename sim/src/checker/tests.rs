@@ -544,6 +544,33 @@ fn a_stay_in_a_room_begins_between_its_command_and_its_answer() {
     }
 }
 
+/// A late request of Ada's earlier connection may leave the channel. Meanwhile the application subscribes her, and she
+/// subscribes too: what was told before that comes behind its answer, or the other way round.
+#[test]
+fn a_subscription_of_the_application_in_doubt_may_be_told_behind_the_answer_to_ones_own() {
+    for is_told_first in [true, false] {
+        let mut court = Court::new(None);
+        let connect = court.connects(0, false, None, &[]);
+        court.checker.is_apart(0);
+        court.hears(0, Some(connect), connected(false, None));
+        court.asks(0, subscribe(), subscribed());
+        court.sends(0, Command::Unsubscribe { channel: chat() });
+        court.checker.closed(0, false);
+        let connect = court.connects(1, true, None, &[]);
+        court.checker.is_apart(1);
+        court.hears(1, Some(connect), connected(true, None));
+        court.checker.app_lets_in(&chat());
+        let ReplyBody::Subscribed(made) = subscribed() else { unreachable!("it is `subscribed`") };
+        let mut asked = (!is_told_first).then(|| court.sends(1, subscribe()));
+        court.is_told(1, Push::Subscribed(made.clone()));
+        let asked = *asked.get_or_insert_with(|| court.sends(1, subscribe()));
+        court.accepts(entry_for(1, None));
+        let position = Position { offset: 1, ..made.position };
+        court.hears(1, Some(asked), ReplyBody::Subscribed(Box::new(Subscribed { position, ..*made })));
+        court.gets(1, &message(&entry_for(1, None)));
+    }
+}
+
 /// The application has subscribed Ada, and she subscribes again with a position from before she left a room. The stay
 /// there may be forgotten as far as it had been read, and nothing else.
 #[test]
