@@ -92,6 +92,12 @@ pub(crate) fn any(claims: &[u8], name: &str, mut is: impl FnMut(Found<'_>) -> bo
     list.into_iter().any(|one| is_scalar(one, &mut is))
 }
 
+/// The claim, as JSON.
+pub(crate) fn value<'c>(claims: &'c [u8], name: &str) -> Option<&'c str> {
+    let whole = serde_json::from_slice::<&RawValue>(claims).ok()?;
+    find(whole, name).map(RawValue::get)
+}
+
 fn is_scalar(value: &RawValue, is: &mut impl FnMut(Found<'_>) -> bool) -> bool {
     match value.get() {
         "true" => is(Found::Switch(true)),

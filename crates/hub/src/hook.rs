@@ -14,6 +14,7 @@
 //! ends, unless a `refresh` has brought a newer token of the same user. Half a minute before, the client is reminded.
 
 use crate::attachment::Attachment;
+use crate::claims;
 use crate::disconnect::Disconnect;
 use crate::error::Error;
 use crate::ids::{ClientId, Epoch, UserId};
@@ -24,6 +25,7 @@ use crate::pattern::Pattern;
 use crate::rules::Grant;
 use crate::token::UserToken;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// Names a question of the hub; the answer carries it back.
@@ -96,6 +98,26 @@ pub struct Caller {
     pub user: Option<UserId>,
     /// Facts of `on_connect`, trusted JSON.
     pub info: Option<Bytes>,
+    /// Other trusted facts, which only the server sees: a JSON object. Events of channels come without them.
+    pub claims: Option<Bytes>,
+}
+
+impl Caller {
+    /// The claim of this name, as rules find it: `team`, or `realm_access.roles` in inner objects. `None` if there is
+    /// none, and if it is of another type.
+    ///
+    /// ```
+    /// use fanfare_hub::Caller;
+    ///
+    /// let claims = Some(r#"{"team":"red","realm_access":{"roles":["editor"]}}"#.into());
+    /// let caller = Caller { client: None, user: None, info: None, claims };
+    /// assert_eq!(caller.claim::<String>("team").as_deref(), Some("red"));
+    /// assert_eq!(caller.claim::<Vec<String>>("realm_access.roles").as_deref(), Some(&["editor".to_owned()][..]));
+    /// assert_eq!((caller.claim::<u64>("team"), caller.claim::<String>("plan")), (None, None));
+    /// ```
+    pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_str(claims::value(self.claims.as_deref()?, name)?).ok()
+    }
 }
 
 /// A question of the hub.

@@ -60,7 +60,7 @@ mod tests {
     fn nothing_that_holds_a_token_prints_it() {
         let token = || UserToken::from("s3cret");
         let connect = Connect { token: Some(token()), ..Connect::default() };
-        let caller = Caller { client: None, user: None, info: None };
+        let caller = Caller { client: None, user: None, info: None, claims: None };
         let shown = [
             format!("{connect:?}"),
             format!("{:?}", Command::Connect(Box::new(connect))),

@@ -63,7 +63,7 @@ pub use embed::publishing::{Broadcasting, Publishing};
 pub use embed::signaling::Signaling;
 pub use embed::socketio;
 pub use embed::{
-    Answers, Arguments, Call, Channel, ChannelRule, Cookies, FromCall, Handler, HappenedAt, Headers, Identity,
+    Answers, Arguments, Call, Channel, ChannelRule, Claims, Cookies, FromCall, Handler, HappenedAt, Headers, Identity,
     IntoPresence, IntoWho, Member, Method, OnConnect, OnDisconnect, OnOccupancy, OnPresence, OnPublish, OnPublished,
     OnRpc, OnSubscribe, Refusal, Subject, Token, User, hours, mins, secs,
 };

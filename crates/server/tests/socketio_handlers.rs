@@ -11,7 +11,7 @@ use fanfare::socketio::{
     Ack, AckError, Args, Attachments, Auth, Binary, Data, EventName, Handshake, Io, Reason, Socket, SocketData,
     SocketExtensions,
 };
-use fanfare::{Builder, Config, Fanfare, Headers, Identity, Refusal, State, User};
+use fanfare::{Builder, Caller, Config, Fanfare, Headers, Identity, Refusal, State, User};
 use fanfare_wire::websocket::Opcode;
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -154,7 +154,8 @@ fn guards_decide_in_order_and_a_refusal_has_a_message_and_data() {
         io.guard(async |Auth(login): Auth<Login>, data: SocketExtensions| match login.name {
             Some(name) => {
                 data.insert(Visits(1));
-                Ok(Identity::user(name))
+                let claims = json!({"team": "red"});
+                Ok(Identity::user(name).info(&json!({"age": 36})).claims(&claims))
             }
             None => Err(Refusal::unauthorized("认证错误").with_data(&json!({"try": "again"}))),
         })
@@ -168,10 +169,15 @@ fn guards_decide_in_order_and_a_refusal_has_a_message_and_data() {
         .guard(async |handshake: Handshake| assert!(!handshake.auth_json().contains("panic"), "on purpose"))
         .on(
             "who",
-            async |socket: Socket, user: User, SocketData(Visits(visits)): SocketData<Visits>, headers: Headers| {
+            async |socket: Socket,
+                   user: User,
+                   caller: Caller,
+                   SocketData(Visits(visits)): SocketData<Visits>,
+                   headers: Headers| {
                 assert_eq!(socket.user().map(|user| &*user.0), Some(&*user));
                 assert!(headers.contains_key("sec-websocket-key"));
-                (user.to_string(), visits)
+                let info = String::from_utf8(caller.info.clone().unwrap().to_vec()).unwrap();
+                (user.to_string(), visits, info, caller.claim::<String>("team"))
             },
         )
     }));
@@ -193,7 +199,7 @@ fn guards_decide_in_order_and_a_refusal_has_a_message_and_data() {
     client.text(r#"40{"name":"ada"}"#);
     entered(&mut client, "");
     client.text(r#"420["who"]"#);
-    assert_eq!(text(&mut client), r#"430["ada",1]"#);
+    assert_eq!(text(&mut client), r#"430["ada",1,"{\"age\":36}","red"]"#);
 }
 
 #[test]

@@ -617,7 +617,8 @@ impl Sessions {
         if let Some(user) = &identity.user {
             self.user_left(cx, user.clone());
         }
-        let caller = Caller { client: Some(session.client), user: identity.user, info: identity.proof.info };
+        let (user, Proof { info, claims, .. }) = (identity.user, identity.proof);
+        let caller = Caller { client: Some(session.client), user, info, claims };
         let (client, incarnation) = (session.client, session.incarnation);
         let Extra { entered, attachment, .. } = session.extra.map(|extra| *extra).unwrap_or_default();
         for Entered { channel, .. } in entered {

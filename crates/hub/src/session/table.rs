@@ -492,8 +492,9 @@ impl Session {
     }
 
     pub(crate) fn caller(&self) -> Caller {
-        let info = self.identity().and_then(|identity| identity.proof.info.clone());
-        Caller { client: Some(self.client), user: self.user().cloned(), info }
+        let proof = self.identity().map(|identity| &identity.proof);
+        let (info, claims) = proof.map_or((None, None), |proof| (proof.info.clone(), proof.claims.clone()));
+        Caller { client: Some(self.client), user: self.user().cloned(), info, claims }
     }
 
     pub(crate) fn sender(&self) -> Sender {

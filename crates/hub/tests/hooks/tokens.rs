@@ -115,7 +115,7 @@ fn a_token_ends_its_session_unless_it_is_refreshed_by_the_same_user() {
         assert_eq!(net.notices, []);
         net.pass(1_000);
         assert_eq!(net.peers[peer].closed, Some(Disconnect::Expired));
-        let expected = Caller { client: Some(net.client(peer)), user: ada().user, info: None };
+        let expected = Caller { client: Some(net.client(peer)), user: ada().user, info: None, claims: None };
         let [Notice::SessionEnded { caller, why, .. }] = &net.notices[..] else { panic!("{:?}", net.notices) };
         assert_eq!((caller, *why), (&expected, Ended::Closed(Disconnect::Expired)));
     }

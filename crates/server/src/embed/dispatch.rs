@@ -371,7 +371,7 @@ fn dropped(watch: &Watch, hook: usize, count: usize) {
 
 /// The call that a handler gets for a question.
 pub(crate) fn call(question: Question, attachment: Option<&Attachment>, handle: Handle, clock: Clock) -> Call {
-    let nobody = Caller { client: None, user: None, info: None };
+    let nobody = Caller { client: None, user: None, info: None, claims: None };
     let (caller, subject) = match question {
         Question::Connect { token } => (nobody, Subject::Connect { token: token.map(Token::new) }),
         Question::Refresh { caller, token } => (caller, Subject::Connect { token: Some(Token::new(token)) }),
@@ -394,7 +394,7 @@ fn caller_of(event: &ChannelEvent) -> Caller {
         }
         ChannelEvent::Occupied | ChannelEvent::Vacated => (None, None, None),
     };
-    Caller { client, user, info }
+    Caller { client, user, info, claims: None }
 }
 
 fn request_of(attachment: Option<&Attachment>) -> Option<Arc<RequestInfo>> {

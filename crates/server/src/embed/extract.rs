@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | [`State<T>`](crate::State) | all | the application's state, or a part of it by `FromRef` |
 //! | [`Handle`](crate::Handle) | all | the server itself: publish, signal, disconnect, … |
-//! | [`Member`], [`User`], `Option<User>` | all | who it is |
+//! | [`Member`], [`User`], `Option<User>`, [`Caller`] | all | who it is |
+//! | [`Claims<T>`] | all | what else is proven about it |
 //! | [`Headers`], [`Cookies`], [`Query<T>`](crate::Query) | all | of the request that the connection began with |
 //! | [`Peer`] | all | the other end of the connection |
 //! | `Arc<`[`RequestInfo`]`>` | all | the whole request |
@@ -164,7 +165,7 @@ impl Subject {
     message = "`{Self}` is not an extractor for this kind of handler",
     label = "an argument of the handler has the type `{Self}`",
     note = "for all kinds: `State<T>` of the application's state, `Handle`, `Caller`, `Member`, `User`, `Option<User>`, \
-            `Headers`, `Cookies`, `Query<T>`, `Peer`, `Arc<RequestInfo>`",
+            `Claims<T>`, `Headers`, `Cookies`, `Query<T>`, `Peer`, `Arc<RequestInfo>`",
     note = "for on_connect: `Token`, `Option<Token>`; for on_subscribe: `SubOptions`, `Channel`; for on_publish: `Publish`, \
             `Channel`, `Json<T>`; for rpc: `Json<T>`, `Method`; for on_disconnect: `Ended`",
     note = "for on_occupied and on_vacated: `Channel`, `HappenedAt`; for on_join and on_leave besides: `Json<T>`, \
@@ -227,6 +228,30 @@ impl std::ops::Deref for User {
         &self.0.0
     }
 }
+
+/// The claims of the caller as a type of the program: those of its token, or of [`Identity::claims`](crate::Identity).
+///
+/// A caller whose claims are not of this type is refused as `denied`. A caller without claims has an empty object, so
+/// that a type whose fields are all `Option` or have a default serves everybody. One claim by its name is
+/// [`Caller::claim`]. Nobody has claims in the first `on_connect` of a session and in notices of channels.
+///
+/// ```
+/// use fanfare::{Claims, Fanfare, Identity, Json, Refusal, Token};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Staff {
+///     team: String,
+/// }
+///
+/// Fanfare::builder(())
+///     .on_connect(async |token: Token| match token.as_str() {
+///         "s3cret" => Ok(Identity::user("ada").claims(&serde_json::json!({"team": "red"}))),
+///         _ => Err(Refusal::unauthorized("this token is not one of ours")),
+///     })
+///     .rpc("team", async |Claims(staff): Claims<Staff>| Json(staff.team));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claims<T>(pub T);
 
 /// The name of the channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -328,6 +353,17 @@ impl<K, S: Sync> FromCall<K, S> for Option<User> {
 
     async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
         Ok(call.caller.user.clone().map(User))
+    }
+}
+
+impl<K, S: Sync, T: DeserializeOwned + Send> FromCall<K, S> for Claims<T> {
+    const NEEDS_REQUEST: bool = false;
+
+    async fn from_call(_state: &S, call: &Call) -> Result<Self, Refusal> {
+        // The client is not told what its claims lack: serde's words could quote them, and only the server sees them.
+        serde_json::from_slice(call.caller.claims.as_deref().unwrap_or(b"{}"))
+            .map(Claims)
+            .map_err(|_| Refusal::denied("this needs claims that the caller does not have"))
     }
 }
 

@@ -29,7 +29,9 @@ mod tests;
 
 pub use answer::{Answers, Identity, Refusal};
 pub use channels::{ChannelRule, IntoPresence, IntoWho, hours, mins, secs};
-pub use extract::{Call, Channel, Cookies, FromCall, HappenedAt, Headers, Member, Method, Subject, Token, User};
+pub use extract::{
+    Call, Channel, Claims, Cookies, FromCall, HappenedAt, Headers, Member, Method, Subject, Token, User,
+};
 pub use handler::{
     Arguments, Handler, OnConnect, OnDisconnect, OnOccupancy, OnPresence, OnPublish, OnPublished, OnRpc, OnSubscribe,
 };

@@ -7,7 +7,8 @@
 //! Events without room are dropped, counted and logged: no client and no publisher waits for a handler.
 
 use super::extract::{Call, Subject};
-use fanfare_hub::ChannelName;
+use bytes::Bytes;
+use fanfare_hub::{Caller, ChannelName};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -284,8 +285,8 @@ fn cost(call: &Call) -> usize {
     let texts = match &call.subject {
         Subject::Notice { channel, event, .. } => channel.len() + event.cost(),
         _ => {
-            let user = call.caller.user.as_ref().map_or(0, |user| user.0.len());
-            user + call.caller.info.as_ref().map_or(0, |info| info.len())
+            let Caller { user, info, claims, .. } = &call.caller;
+            user.as_ref().map_or(0, |user| user.0.len()) + info.iter().chain(claims).map(Bytes::len).sum::<usize>()
         }
     };
     OVERHEAD + request + texts
@@ -296,13 +297,12 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::embed::handle::Handle;
-    use bytes::Bytes;
-    use fanfare_hub::{Caller, ChannelEvent, ClientId, Ended, PresenceEntry};
+    use fanfare_hub::{ChannelEvent, ClientId, Ended, PresenceEntry};
 
     fn call(info_bytes: usize, subject: Subject) -> Call {
         let info = Some(vec![b'1'; info_bytes].into());
         Call {
-            caller: Caller { client: None, user: None, info },
+            caller: Caller { client: None, user: None, info, claims: None },
             subject,
             request: None,
             handle: Handle::new(Vec::new(), 0, 1),

@@ -3,7 +3,7 @@
 use super::dispatch::{Handlers, call};
 use crate::embed::handle::Handle;
 use crate::{
-    Call, Channel, Fanfare, FromCall, FromRef, Identity, Json, Publish, Refusal, State, SubOptions, Token, User,
+    Call, Channel, Claims, Fanfare, FromCall, FromRef, Identity, Json, Publish, Refusal, State, SubOptions, Token, User,
 };
 use fanfare_hub::{Caller, ChannelName, ClientId, Data, ErrorCode, HookAnswer, Question, UserId};
 use std::time::Duration;
@@ -60,7 +60,7 @@ fn handlers() -> std::sync::Arc<Handlers> {
 }
 
 fn caller(user: &str) -> Caller {
-    Caller { client: Some(ClientId(7)), user: Some(UserId(user.into())), info: None }
+    Caller { client: Some(ClientId(7)), user: Some(UserId(user.into())), info: None, claims: None }
 }
 
 fn publish(channel: &str, json: &'static str) -> Question {
@@ -293,4 +293,50 @@ fn mistakes_of_a_builder_are_reported_by_build() {
     let builder = Fanfare::builder(()).protocol("/", crate::Echo::default()).on_subscribe("**", ok);
     let refused = builder.build().expect("valid").start(&[]).err().expect("no runtime is here");
     assert!(matches!(refused, crate::ServeError::NoRuntime), "{refused}");
+}
+
+/// By name or as a whole, of the program's types; a handler that needs others than the caller has is not run.
+#[tokio::test]
+async fn handlers_read_the_claims_of_their_caller() {
+    #[derive(serde::Deserialize)]
+    struct Staff {
+        team: String,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Plan {
+        plan: Option<String>,
+    }
+
+    let server = Fanfare::builder(())
+        .rpc("team", async |Claims(staff): Claims<Staff>| Json(staff.team))
+        .rpc("plan", async |Claims(it): Claims<Plan>| Json(it.plan.unwrap_or_else(|| "free".to_owned())))
+        .rpc("level", async |caller: Caller| Json(caller.claim::<u32>("access.level")))
+        .build()
+        .expect("a valid server");
+    let ask = async |method: &str, claims: Option<&'static str>| {
+        let caller = Caller { claims: claims.map(Into::into), ..caller("ada") };
+        let question = Question::Rpc { caller, method: method.into(), data: "null".into() };
+        let call = call(question, None, Handle::new(Vec::new(), 0, 1), crate::clock::Clock::system());
+        match server.handlers.answer(call, Duration::from_secs(5)).await {
+            HookAnswer::Result(result) => String::from_utf8(result.to_vec()).expect("UTF-8"),
+            HookAnswer::Refused(error) => format!("{}: {}", error.code, error.message),
+            other => panic!("{other:?}"),
+        }
+    };
+    let denied = format!("{}: this needs claims that the caller does not have", ErrorCode::Denied);
+    let claims = Some(r#"{"team":"red","plan":"pro","access":{"level":7}}"#);
+    let rows = [
+        ("team", claims, r#""red""#),
+        ("team", Some(r#"{"team":7}"#), &denied),
+        ("team", None, &denied),
+        ("plan", claims, r#""pro""#),
+        ("plan", None, r#""free""#),
+        ("level", claims, "7"),
+        ("level", Some(r#"{"access":{"level":"7"}}"#), "null"),
+        ("level", None, "null"),
+    ];
+    for (method, claims, expected) in rows {
+        assert_eq!(ask(method, claims).await, expected, "{method} by {claims:?}");
+    }
 }

@@ -378,7 +378,7 @@ fn written(node: u64, waiting: &Waiting) -> Written<'_> {
     let base = Written { id: format!("ntc_{node:016x}_{:x}", waiting.number), ts: waiting.ts_ms, ..Written::default() };
     match &waiting.what {
         What::Dropped(count) => Written { r#type: "dropped", count: Some(*count), ..base },
-        What::Notice(Notice::SessionEnded { caller: Caller { client, user, info }, why, .. }) => Written {
+        What::Notice(Notice::SessionEnded { caller: Caller { client, user, info, .. }, why, .. }) => Written {
             r#type: "disconnect",
             client: client.map(|client| client.to_string()),
             user: user.as_ref().map(|user| &*user.0),

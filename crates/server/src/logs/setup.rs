@@ -432,7 +432,7 @@ mod tests {
         for asked in [Asked::WebSocket, Asked::Stream, Asked::Poll, Asked::Send] {
             super::super::refused(asked, &RequestId::new(), &Peer::Unknown, HOSTILE, 403, HOSTILE);
         }
-        let caller = Caller { client: Some(ClientId(7)), user: Some(UserId(HOSTILE.into())), info: None };
+        let caller = Caller { client: Some(ClientId(7)), user: Some(UserId(HOSTILE.into())), info: None, claims: None };
         super::super::handler_failed(HOSTILE, Some("a:b"), &caller, None, HOSTILE);
     }
 

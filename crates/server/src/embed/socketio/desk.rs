@@ -31,7 +31,7 @@ use crate::protocol::socketio::{
 use crate::request::Peer;
 use crate::watch::{HookResult, Watch};
 use bytes::Bytes;
-use fanfare_hub::{Attachment, Caller, ClientId, ConnId, ErrorCode, Identified, Room, UserId};
+use fanfare_hub::{Attachment, Caller, ConnId, Connected, ErrorCode, Identified, Room};
 use futures_util::FutureExt as _;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -137,7 +137,7 @@ struct QueuedParts {
     /// For the socket that its client is after a cut.
     kept: Kept,
     /// Set when the hub knows it.
-    known: OnceLock<(ClientId, Option<UserId>)>,
+    known: OnceLock<Caller>,
     /// Set when it has entered.
     socket: OnceLock<Socket>,
     queue: Mutex<Queue>,
@@ -176,21 +176,23 @@ impl HandledSocket for Queued {
     }
 
     /// The hub knows the client.
-    fn known(&self, client: ClientId, user: Option<UserId>, before: Option<&Attachment>) {
+    fn known(&self, connected: &Connected) {
+        let Connected { client, user, proof, before, .. } = connected;
         if let Some(before) = before {
             self.0.kept.follows(before);
         }
-        let _ = self.0.known.set((client, user)); // it is known once
+        let (user, info, claims) = (user.clone(), proof.info.clone(), proof.claims.clone());
+        let _ = self.0.known.set(Caller { client: Some(*client), user, info, claims }); // it is known once
     }
 
     /// The client has entered: its socket begins, or goes on in these rooms.
     fn entered(&self, recovered: Option<&[Room]>) {
-        let Some((client, user)) = self.0.known.get() else { return };
+        let Some(caller @ Caller { client: Some(client), .. }) = self.0.known.get() else { return };
         let (data, before) = self.0.kept.entered(&self.0.data, recovered.is_some());
         let parts = SocketParts {
             id: client.to_string().into(),
             client: *client,
-            user: user.clone(),
+            caller: caller.clone(),
             handshake: self.0.handshake.clone(),
             data,
             io: self.0.io.clone(),
@@ -371,11 +373,8 @@ impl Queued {
 
     fn call(&self, socket: Option<&Socket>, event: Option<EventCall>, reason: Option<Reason>) -> Arc<Call> {
         let QueuedParts { desk, handshake, data, io, .. } = &*self.0;
-        let caller = Caller {
-            client: socket.map(Socket::client),
-            user: socket.and_then(|socket| socket.user().cloned()),
-            info: None,
-        };
+        let nobody = Caller { client: None, user: None, info: None, claims: None };
+        let caller = socket.map_or(nobody, |socket| socket.caller().clone());
         let name = event.as_ref().map(|event| event.name.clone());
         Arc::new(Call {
             caller,

@@ -7,7 +7,7 @@ use super::io::Io;
 use super::operator::{BroadcastOperator, IntoRooms, rooms_of};
 use super::sequence::{Sending, Sequence};
 use crate::protocol::socketio::{Operation, Payload};
-use fanfare_hub::{ClientId, Room, UserId};
+use fanfare_hub::{Caller, ClientId, Room, UserId};
 use serde::Serialize;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -24,7 +24,7 @@ pub struct Socket(pub(super) Arc<SocketParts>);
 pub(super) struct SocketParts {
     pub(super) id: Box<str>,
     pub(super) client: ClientId,
-    pub(super) user: Option<UserId>,
+    pub(super) caller: Caller,
     pub(super) handshake: Handshake,
     pub(super) data: SocketExtensions,
     pub(super) io: Io,
@@ -47,7 +47,12 @@ impl Socket {
 
     /// The user that a guard, or `on_connect` of the server, has named for it.
     pub fn user(&self) -> Option<&UserId> {
-        self.0.user.as_ref()
+        self.0.caller.user.as_ref()
+    }
+
+    /// What its handlers know of it.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.0.caller
     }
 
     /// What the client brought when it entered.

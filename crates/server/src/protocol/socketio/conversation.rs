@@ -281,7 +281,7 @@ impl Socket {
                 self.stage = Stage::Known(connected.client);
                 self.user = connected.user.as_ref().map(|user| quoted(&user.0).into());
                 if let Some(handled) = &self.handled {
-                    handled.known(connected.client, connected.user.clone(), connected.before.as_ref());
+                    handled.known(connected);
                 }
                 Encoded::Nothing
             }

@@ -10,8 +10,8 @@ use crate::config::namespace::NamespacePattern;
 use crate::request::RequestInfo;
 use bytes::Bytes;
 use fanfare_hub::{
-    Answers, AppAnswer, Attachment, Audience, ChannelName, ClientId, ConnId, Data, Error, Identified, MembersOp, Room,
-    Seat, UserId,
+    Answers, AppAnswer, Attachment, Audience, ChannelName, ConnId, Connected, Data, Error, Identified, MembersOp, Room,
+    Seat,
 };
 use std::any::Any;
 use std::fmt;
@@ -47,8 +47,8 @@ pub(crate) trait HandledSocket: Send + Sync {
     /// What the hub is to keep of its session.
     fn program(&self) -> Attachment;
 
-    /// The hub knows the client. `before`: what it has kept of the session until now, where that is not new.
-    fn known(&self, client: ClientId, user: Option<UserId>, before: Option<&Attachment>);
+    /// The hub knows the client.
+    fn known(&self, connected: &Connected);
 
     /// The client has entered. `recovered`: it goes on as the socket that it was, in these rooms.
     fn entered(&self, recovered: Option<&[Room]>);
