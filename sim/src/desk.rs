@@ -134,6 +134,11 @@ impl Desk {
         self.bare.contains(channel) || self.open.values().any(|open| open.holds.contains(channel))
     }
 
+    /// True if commands on this channel wait for one with this number, or an earlier one.
+    pub(crate) fn waits_for(&self, channel: &ChannelName, id: u64) -> bool {
+        self.open.range(..=id).any(|(_, open)| open.holds.contains(channel))
+    }
+
     /// A command without an answer.
     pub(crate) fn unanswered(&self) -> Option<u64> {
         self.open.keys().next().copied()

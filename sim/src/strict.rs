@@ -168,6 +168,10 @@ impl Strict {
         self.apart.insert(client);
     }
 
+    pub(crate) fn hears_apart(&self, client: ClientId) -> bool {
+        self.apart.contains(&client)
+    }
+
     /// A shard tells a connection that a subscription is over.
     pub(crate) fn unsubscribed(&mut self, now_ms: u64, client: Option<ClientId>, pipe: usize, channel: &ChannelName) {
         if let Some(client) = client {

@@ -317,10 +317,13 @@ impl Checker {
         let is_leaving = before.is_leaving(channel) || before.pending.values().any(|(_, asked)| is_asking(asked));
         let is_ended = self.ends.has_ended(client, channel, before.keeping.said.get(channel).copied());
         // What was kept for its page ends where another page shows the same ticket and is given the session.
+        // That one may have ended before it was told, and then nobody knows whether it was.
         let is_others = |other: &View| {
-            other.keeping.actor != view.keeping.actor
-                && other.keeping.session.is_some_and(|(of, _)| of == client)
-                && (before.taken_up..view.taken_up).contains(&other.taken_up)
+            let is_since = match other.keeping.session {
+                Some((of, _)) => of == client && (before.taken_up..view.taken_up).contains(&other.taken_up),
+                None => other.resumed_from == Some(client) && other.sent >= before.taken_up,
+            };
+            other.keeping.actor != view.keeping.actor && is_since
         };
         let is_anothers = self.views.values().any(|other| is_others(other));
         !is_anothers && !before.is_apart && !is_leaving && !is_ended && stays < self.rooms_max

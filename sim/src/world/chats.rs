@@ -255,9 +255,13 @@ impl World {
         self.overhears(index, message);
         let pipe = &mut self.pipes[index];
         if let Some(end) = &mut pipe.chat {
-            // The application can only subscribe somebody who is not subscribed: earlier leaves are done.
+            // The application can only subscribe somebody who is not subscribed: earlier leaves are done. One behind a
+            // join without an answer is later: both have waited for the application's command.
             if let ToClient::Push(Push::Subscribed(subscribed)) = &**message {
-                let done: Vec<_> = end.leaves.extract_if(.., |(of, _)| *of == subscribed.channel).collect();
+                let desk = &pipe.desk;
+                let is_done =
+                    |(of, joins): &mut (ChannelName, u64)| *of == subscribed.channel && !desk.waits_for(of, 2 * *joins);
+                let done: Vec<_> = end.leaves.extract_if(.., is_done).collect();
                 end.said.extend(done.into_iter().map(|(channel, _)| Said::Left(channel)));
             }
             end.said.push_back(Said::Message { message: message.clone(), form });

@@ -92,8 +92,12 @@ impl World {
     }
 
     /// A connection hears no more answers. Subscriptions that it was asking for may have begun: in a session that goes
-    /// on, from where they began.
+    /// on, from where they began. Not all answers that go by another way than messages are seen.
     pub(super) fn strictly_unheard(&mut self, pipe: usize) {
+        let session = self.pipes[pipe].session.or(self.fetched(pipe));
+        if session.is_some_and(|client| self.strict.hears_apart(client)) {
+            self.plan.channels.iter().for_each(|channel| self.strict.may_give_back(self.now_ms, channel));
+        }
         for channel in self.plan.channels.iter().filter(|channel| self.pipes[pipe].desk.is_asking(channel)) {
             self.strict.may_give_back(self.now_ms, channel);
             self.strict.asked_in_vain(self.pipes[pipe].session.or(self.fetched(pipe)), channel);
