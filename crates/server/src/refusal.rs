@@ -225,10 +225,11 @@ impl HttpRefusal {
         self
     }
 
-    /// At this limit, which is counted. With its option.
+    /// At this limit, which is counted. With its option, if it has one.
     pub(crate) fn at(mut self, limit: HttpLimit) -> Self {
         self.0.reached = Some(limit);
-        self.by(limit.option())
+        self.0.option = limit.option();
+        self
     }
 
     /// The limit that it is counted at.

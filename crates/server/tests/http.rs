@@ -11,6 +11,7 @@ use fanfare_wire::websocket::Opcode;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
+use support::scrape::scrape;
 use support::{Client, Frame, Response, Server, config, connect, frame, join, patient_chat, response, say, upgrade};
 
 /// A named echo.
@@ -343,6 +344,35 @@ fn the_bound_of_heads_holds_for_http2() {
         // HPACK: 0x88 is 200, and 0x48 is a status without an index of its own, such as 431.
         assert_eq!(http2_answer(&mut socket).0, expected, "{max}");
     }
+}
+
+/// In words and counted, up to four times the bound: h2 refuses longer heads by itself, with a status alone.
+#[test]
+fn heads_of_http2_that_are_too_long_or_have_too_many_headers_are_told_and_counted() {
+    let request = [&[0x82, 0x86, 0x04, 8][..], b"/healthz", &[0x01, 9], b"localhost"].concat();
+    let with = |lines: &[u8]| http2_get(&[&request[..], lines].concat());
+    let line = |name: &[u8], value: &[u8]| [&[0, name.len() as u8], name, &[value.len() as u8], value].concat();
+    let admin = fanfare::AdminOn::MainPort;
+    let server = Server::start(Config { head_bytes_max: 8 << 10, admin, ..config() });
+    let reached = |limit: &str| scrape(server.address).get(&format!("fanfare_limits_reached_total{{limit={limit:?}}}"));
+    let rows = [
+        ("at the bound", line(b"x", b"").repeat(99), 0x88, ""),
+        ("crumbs of a cookie", line(b"cookie", b"a=b").repeat(150), 0x88, ""),
+        ("too many", line(b"x", b"").repeat(101), 0x48, "more than 100 headers"),
+        ("too long", line(b"x", &[b'y'; 100]).repeat(90), 0x48, "longer than 8192 bytes"),
+    ];
+    for (name, lines, status, words) in rows {
+        let mut socket = connect(server.address);
+        socket.write_all(&with(&lines)).unwrap();
+        let (found, body) = http2_answer(&mut socket);
+        let body = String::from_utf8(body).unwrap();
+        assert!(found == status && body.contains(words), "{name}: {found:#x} {body}");
+    }
+    assert_eq!((reached("headers"), reached("head_bytes_max")), (1.0, 1.0));
+    // Over HTTP/1 it is the same.
+    let many = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(100));
+    assert_eq!(ask(&server, many.as_bytes(), false).1.status(), 431);
+    assert_eq!(reached("headers"), 2.0);
 }
 
 /// As over HTTP/1, where such a request is answered 400: a server behind this one may read it as two requests.

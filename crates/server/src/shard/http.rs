@@ -9,9 +9,10 @@ use super::accept::{Adopted, HTTP2_PREFACE, adopt};
 use super::{HttpConnection, Shared, engine, polls, streams};
 use crate::http::routes::{Routes, UpgradeRequest, overloaded};
 use crate::protocol::stream::StreamRequest;
-use crate::refusal::Asker;
+use crate::refusal::{Asker, HttpRefusal};
 use crate::request::{Peer, pairs};
 use crate::transport::admission::Guest;
+use crate::transport::head;
 use crate::transport::pace::{self, ConnectionOptions, Overdue, Pace, Paced, Times};
 use crate::transport::socket::{Ends, Socket};
 use crate::transport::unread::{self, Watched};
@@ -88,14 +89,17 @@ pub(crate) async fn serve(shell: Shared, socket: Socket, read: Bytes, routes: Ro
             asked_once.notify_one();
         }
         let version = request.version();
-        let answer = answer(shell.clone(), routes.clone(), request, (ends, is_shared), guest.clone());
+        let answer = match is_http2.then(|| head::refuse_http2(&request, head_bytes_max)).flatten() {
+            Some(refused) => refuse(routes.clone(), request, refused),
+            None => answer(shell.clone(), routes.clone(), request, (ends, is_shared), guest.clone()),
+        };
         connection.counted(version, asked, (answering, end), guest.is_some(), answer)
     });
     let io = TokioIo::new(Paced::new(Rewound { read, socket }, pace.clone(), head_bytes_max));
     let served = if is_http2 {
         let mut server = http2::Builder::new(Local(pace.clone()));
         server.timer(TokioTimer::new()).max_concurrent_streams(100);
-        server.max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX));
+        server.max_header_list_size(head::http2_decoded_max(head_bytes_max));
         server.keep_alive_interval(times.head).keep_alive_timeout(times.head);
         let mut serving = Box::pin(server.serve_connection(io, service)); // larger than all that HTTP/1 needs
         tokio::select! {
@@ -186,14 +190,14 @@ fn answer(
         return Box::pin(upgrade(shell, routes, request, ends));
     }
     match guest.filter(|_| !routes.is_vital(request.method(), request.uri().path())) {
-        Some(guest) => {
-            let refused = overloaded(&guest.over).to(Asker::of_request(&request));
-            Box::pin(
-                async move { Ok(request::identified(&routes.watch, request, async |_| refused.into_response()).await) },
-            )
-        }
+        Some(guest) => refuse(routes, request, overloaded(&guest.over)),
         None => Box::pin(async move { Ok(routes.respond(request).await) }),
     }
+}
+
+fn refuse(routes: Routes, request: Request<Watched<Incoming>>, refused: HttpRefusal) -> Answer {
+    let refused = refused.to(Asker::of_request(&request));
+    Box::pin(async move { Ok(request::identified(&routes.watch, request, async |_| refused.into_response()).await) })
 }
 
 async fn upgrade(

@@ -16,7 +16,8 @@ use crate::config::authority::shown;
 use crate::limits::HttpLimit;
 use crate::refusal::{Asker, HttpRefusal};
 use crate::request::RequestId;
-use http::Uri;
+use http::header::COOKIE;
+use http::{Request, Uri};
 use std::time::Duration;
 
 /// RFC 6585 §5 asks for a bound; `httparse` needs the room beforehand.
@@ -29,15 +30,44 @@ pub(crate) fn refuse_parsed(parsed: httparse::Result<usize>, len: usize, bytes_m
     match parsed {
         Ok(httparse::Status::Complete(len)) if len <= bytes_max => None,
         Ok(httparse::Status::Partial) if len < bytes_max => None,
-        Ok(_) => {
-            let refused = HttpRefusal::because(431, format!("the request's head is longer than {bytes_max} bytes"));
-            Some(refused.at(HttpLimit::HeadBytes).over(bytes_max))
-        }
-        Err(httparse::Error::TooManyHeaders) => {
-            let refused = HttpRefusal::because(431, format!("the request has more than {HEADERS_MAX} headers"));
-            Some(refused.over(HEADERS_MAX))
-        }
+        Ok(_) => Some(too_long(bytes_max)),
+        Err(httparse::Error::TooManyHeaders) => Some(too_many()),
         Err(error) => Some(HttpRefusal::because(400, format!("this is not HTTP/1.1: {error}"))),
+    }
+}
+
+fn too_long(bytes_max: usize) -> HttpRefusal {
+    let refused = HttpRefusal::because(431, format!("the request's head is longer than {bytes_max} bytes"));
+    refused.at(HttpLimit::HeadBytes).over(bytes_max)
+}
+
+fn too_many() -> HttpRefusal {
+    let refused = HttpRefusal::because(431, format!("the request has more than {HEADERS_MAX} headers"));
+    refused.at(HttpLimit::Headers).over(HEADERS_MAX)
+}
+
+/// The longest head that HTTP/2 decodes, where `bytes_max` is the bound. One beyond it is refused without a body, and
+/// nobody here sees it, so there is room for the usual ones that are too long.
+pub(crate) fn http2_decoded_max(bytes_max: usize) -> u32 {
+    u32::try_from(bytes_max.saturating_mul(4)).unwrap_or(u32::MAX)
+}
+
+/// Checks the size of a head of HTTP/2 as its settings count it (RFC 9113 §6.5.2): 32 bytes more for each field. The
+/// parts of a cookie are one header: a client may send each as its own line (§8.2.3).
+pub(crate) fn refuse_http2<B>(request: &Request<B>, bytes_max: usize) -> Option<HttpRefusal> {
+    const OVERHEAD: usize = 32;
+    let (headers, uri) = (request.headers(), request.uri());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let method = request.method().as_str().len();
+    let of_line = [(":method", method), (":scheme", 5), (":path", path), (":authority", authority)];
+    let of_line = of_line.into_iter().map(|(name, len)| name.len() + len + OVERHEAD).sum::<usize>();
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum::<usize>();
+    let cookies = headers.get_all(COOKIE).iter().count();
+    match headers.len() - cookies.saturating_sub(1) > HEADERS_MAX {
+        _ if of_line + lines > bytes_max => Some(too_long(bytes_max)),
+        true => Some(too_many()),
+        false => None,
     }
 }
 
