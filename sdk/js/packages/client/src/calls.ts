@@ -8,7 +8,10 @@
 import type { Env } from './env.js'
 import { FanfareError } from './errors.js'
 import { deadline } from './timers.js'
-import { type Command, errorOf, type ServerMessage } from './wire.js'
+import { type Command, errorOf, jsonOf, type ServerMessage } from './wire.js'
+
+/** A cycle or a BigInt would break each connection on which it is sent. */
+export const NO_JSON = 'the data cannot be written as JSON'
 
 /** The answer, or why there is none. */
 export type Done = (error: FanfareError | undefined, reply?: ServerMessage) => void
@@ -53,6 +56,10 @@ export class Calls {
   ask(command: Command, done: Done, options: AskOptions = {}): number {
     const id = this.nextId()
     const ms = options.timeout ?? 10_000
+    if (jsonOf(command.data ?? 0) === undefined) {
+      done(new FanfareError('bad_argument', NO_JSON))
+      return id
+    }
     const cancel = deadline(this.#env, ms, () => {
       this.#pending.delete(id)
       done(new FanfareError('timed_out', `no answer to ${command.type} within ${ms} ms`, { retryable: true }))

@@ -12,6 +12,7 @@ import { Local } from './local.js'
 import { Messages } from './messages.js'
 import { type Entry, memberOf, PresenceOf } from './presence.js'
 import { Remote } from './remote.js'
+import { quiet } from './report.js'
 import type {
   ChannelTypes,
   EventsOf,
@@ -126,7 +127,6 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
     let resolve: (subscribed: Subscribed) => void = () => {}
     let reject: (error: FanfareError) => void = () => {}
     const ready = new Promise<Subscribed>((yes, no) => ((resolve = yes), (reject = no)))
-    ready.catch(() => {}) // nobody has to listen
     const local = new Local(this.#localHost(), {
       ...handlers,
       subscribed: info => (resolve(info), handlers.subscribed?.(info)),
@@ -134,7 +134,7 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
     })
     this.#join(local)
     return {
-      ready,
+      ready: quiet(ready),
       unsubscribe: () => {
         if (local.active) reject(new FanfareError('closed', 'it was unsubscribed', { channel: this.name }))
         local.leave()
@@ -192,10 +192,11 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
 
   /** Who is present, asked for once. */
   members(): Promise<Presence<DataOf<C>, InfoOf<C>>> {
-    return this.#core.ask({ type: 'presence', channel: this.name }, { repeat: true }).then(reply => {
+    const take = (reply: ServerMessage) => {
       const { count, entries } = reply as ServerMessage & { type: 'presence' }
       return { count, members: entries?.map(memberOf) ?? null } as Presence<DataOf<C>, InfoOf<C>>
-    })
+    }
+    return this.#core.ask({ type: 'presence', channel: this.name }, take, { repeat: true })
   }
 
   /** The presence as the subscriptions with a `presence` handler know it: the same object until it changes. */
@@ -204,12 +205,14 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
   }
 
   history(options: HistoryOptions = {}): Promise<History<EventsOf<C>>> {
-    return this.#core.ask({ type: 'history', channel: this.name, ...options }, { repeat: true }).then(reply => {
+    const take = (reply: ServerMessage) => {
       const { epoch, offset, publications, more, gap, reset } = reply as ServerMessage & { type: 'history' }
       const all = publications.map(p => this.#core.checked(this.name, this.#message(p, { epoch, offset: p.offset })))
       const messages = all.filter(message => message !== undefined)
       return { messages, position: { epoch, offset }, more: more === true, gap: gap === true, reset: reset === true }
-    }) as Promise<History<EventsOf<C>>>
+    }
+    const command = { ...options, type: 'history', channel: this.name }
+    return this.#core.ask(command, take, { repeat: true }) as Promise<History<EventsOf<C>>>
   }
 
   /** @internal The connection is gone. */

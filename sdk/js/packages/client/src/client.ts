@@ -10,6 +10,7 @@ import { Core } from './connection.js'
 import { defaultEnv, type Env } from './env.js'
 import { FanfareError, textOf } from './errors.js'
 import { createHttp } from './http.js'
+import { complain, guarded } from './report.js'
 import type { Share } from './tabs.js'
 import type { Carrier } from './transport.js'
 import type {
@@ -85,7 +86,7 @@ export interface Client<App extends AppTypes = AppTypes> {
     data?: RpcOf<App>[M][0],
     options?: { timeout?: number },
   ): Promise<RpcOf<App>[M][1]>
-  /** Another token, or another way to get one. It is shown at once. */
+  /** Another token, or another way to get one, shown at once. With another user, or `null`, comes another session. */
   setToken(token: TokenSource): void
   /** Finds out whether the connection is good, and makes a new one where it is not. */
   probe(): Promise<boolean>
@@ -102,13 +103,18 @@ export function createClient<App extends AppTypes = AppTypes>(options: ClientOpt
   const base = baseOf(options.url)
   const listeners = new Map<string, Set<Listener>>()
   const emit = <E extends keyof ClientEvents>(event: E, value: ClientEvents[E]) => {
-    for (const listener of [...(listeners.get(event) ?? [])]) {
-      try {
-        ;(listener as (value: ClientEvents[E]) => void)(value)
-      } catch (cause) {
-        const error = new FanfareError('handler', `a handler of \`${event}\` threw: ${textOf(cause)}`, { cause })
-        if (event !== 'error') emit('error', error)
-      }
+    const all = [...(listeners.get(event) ?? [])]
+    if (event === 'error' && !all.length) complain((value as FanfareError).message, value)
+    for (const listener of all) {
+      guarded(
+        listener as (value: ClientEvents[E]) => unknown,
+        cause => {
+          const text = `a handler of \`${event}\` threw: ${textOf(cause)}`
+          if (event === 'error') complain(text, cause)
+          else core.report(new FanfareError('handler', text, { cause }))
+        },
+        value,
+      )
     }
   }
   const { connectTimeout = 10_000, requestTimeout = 10_000, lostAfter = 5_000, debug = false, backoff = {} } = options
@@ -157,13 +163,12 @@ export function createClient<App extends AppTypes = AppTypes>(options: ClientOpt
       return () => void all.delete(handler as Listener)
     },
     channel: name => core.channel(name) as never,
-    rpc: (method, data, { timeout } = {}) => {
-      const promise = core
-        .ask({ type: 'rpc', method, ...(data !== undefined && { data }) }, timeout === undefined ? {} : { timeout })
-        .then(reply => (reply as { data?: unknown }).data)
-      promise.catch(() => {}) // nobody has to listen
-      return promise
-    },
+    rpc: (method, data, { timeout } = {}) =>
+      core.ask(
+        { type: 'rpc', method, ...(data !== undefined && { data }) },
+        reply => (reply as { data?: unknown }).data,
+        timeout === undefined ? {} : { timeout },
+      ),
     setToken: token => core.setToken(token),
     probe: () => core.probe(),
     pending: () => core.outbox.pending(),

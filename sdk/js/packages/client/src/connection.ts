@@ -7,12 +7,13 @@
  * and a timer that is overdue after sleep is no silence. Wire: docs/protocol.md, "Connecting" and "Coming back".
  */
 
-import { Calls, type AskOptions } from './calls.js'
+import { Calls, type AskOptions, NO_JSON } from './calls.js'
 import { Channel } from './channel.js'
 import type { Env } from './env.js'
-import { type ErrorDetails, FanfareError } from './errors.js'
+import { type ErrorDetails, FanfareError, textOf } from './errors.js'
 import { Order } from './order.js'
 import { Outbox } from './publishes.js'
+import { quiet } from './report.js'
 import { backoff, deadline, randomKey } from './timers.js'
 import { Tokens } from './tokens.js'
 import type { Carrier, Session, Wire, WireEnd } from './transport.js'
@@ -33,6 +34,7 @@ import {
   bytesOf,
   type Command,
   errorOf,
+  jsonOf,
   type ServerMessage,
   type WireConnected,
   type WireDisconnect,
@@ -174,13 +176,20 @@ export class Core {
   }
 
   setToken(source: TokenSource): void {
+    const link = this.#link
+    const { name, reason } = this.state
+    const isOut = source === null
+    const isOver = link === 'opening' || (isOut && link === 'online')
     this.#tokens.set(source)
-    if (this.state.name === 'needs-auth') return this.connect()
-    if (this.#link === 'token') return this.#open()
-    if (this.#link === 'online') this.#refresh()
+    if (isOver) this.#drop(isOut)
+    if (isOut) delete this.#session.ticket // it would bring the user back
+    const isDue = name === 'needs-auth' || (link === 'waiting' && reason?.code === 'token_failed')
+    if (isOver || isDue || link === 'token') this.#open()
+    else if (link === 'online') this.#refresh()
   }
 
-  ask(command: Command, options: AskOptions = {}): Promise<ServerMessage> {
+  /** `take` makes the result of the reply. */
+  ask<T>(command: Command, take: (reply: ServerMessage) => T, options: AskOptions = {}): Promise<T> {
     this.start()
     const promise = new Promise<ServerMessage>((resolve, reject) => {
       if (this.#isOver) return reject(this.#ended())
@@ -191,33 +200,28 @@ export class Core {
         ...options,
       })
     })
-    promise.catch(() => {}) // nobody has to listen
-    return promise
+    return quiet(promise.then(take))
   }
 
   publish(channel: string, data: unknown, options: PublishOptions): Promise<Published> {
     this.start()
     const checked = this.#check(channel, 'events', options.event ?? 'message', data)
-    const promise =
+    return quiet(
       checked instanceof FanfareError
         ? Promise.reject(checked)
         : this.#isOver
           ? Promise.reject(this.#ended())
-          : this.outbox.publish(channel, checked.data, options)
-    promise.catch(() => {})
-    return promise
+          : this.outbox.publish(channel, checked.data, options),
+    )
   }
 
   signal(channel: string, event: string, data: unknown, to: string | undefined): Promise<void> {
     this.start()
     const checked = this.#check(channel, 'signals', event, data)
-    if (checked instanceof FanfareError) {
-      const failed = Promise.reject(checked)
-      failed.catch(() => {})
-      return failed
-    }
+    if (checked instanceof FanfareError) return quiet(Promise.reject(checked))
     const command: Command = { type: 'signal', channel, event, data: checked.data ?? null }
-    if (to !== undefined) return this.ask({ ...command, to }).then(() => {})
+    if (to !== undefined) return this.ask({ ...command, to }, () => {})
+    if (jsonOf(command.data) === undefined) return quiet(Promise.reject(new FanfareError('bad_argument', NO_JSON)))
     if (this.#link !== 'online' || !this.#fits(command.data)) return Promise.resolve() // now or never
     this.#signals.set(JSON.stringify([channel, event]), command)
     this.#flushSignals()
@@ -229,8 +233,7 @@ export class Core {
     if (this.#link === 'waiting') this.#open()
     if (this.#link !== 'online') return Promise.resolve(false)
     const life = this.#life
-    return this.ask({ type: 'subscribe', channels: [] }, { timeout: 2_000 }).then(
-      () => true,
+    return this.ask({ type: 'subscribe', channels: [] }, () => true, { timeout: 2_000 }).catch(
       (error: FanfareError) => {
         if (life !== this.#life || error.code !== 'timed_out') return life === this.#life
         this.#lost({ code: 'silence', message: 'the server did not answer within 2000 ms' }, 1)
@@ -654,6 +657,7 @@ export class Core {
           if (life !== this.#life) return
           if (reply?.type === 'result') return this.#tokens.accepted(reply.expires, () => this.#refresh())
           if (error?.retryable) return later()
+          if (error?.code === 'denied') return (this.#drop(true), this.#open()) // another user's: for another session
           this.#tokens.refused()
           if (error) this.report(error)
         }
@@ -775,7 +779,7 @@ export class Core {
 
   #fits(data: unknown): boolean {
     if (data === undefined || this.#messageBytes === Infinity) return true
-    return bytesOf(JSON.stringify(data) ?? '') <= this.#messageBytes
+    return bytesOf(jsonOf(data) ?? '') <= this.#messageBytes
   }
 
   #tooLarge(): FanfareError {
@@ -790,8 +794,10 @@ export class Core {
     try {
       return { data: schema ? schema.parse(data) : data }
     } catch (cause) {
-      const text = cause instanceof Error ? cause.message : String(cause)
-      return new FanfareError('bad_argument', `\`${event}\` does not fit its schema: ${text}`, { channel, cause })
+      return new FanfareError('bad_argument', `\`${event}\` does not fit its schema: ${textOf(cause)}`, {
+        channel,
+        cause,
+      })
     }
   }
 

@@ -44,23 +44,18 @@ export interface ErrorDetails {
 /** Every error that this package gives. */
 export class FanfareError extends Error {
   readonly code: string
-  readonly retryable: boolean
-  readonly retryAfter: number | undefined
-  readonly channel: string | undefined
-  readonly rule: string | undefined
-  readonly closeCode: number | undefined
-  override readonly cause?: unknown
+  declare readonly retryable: boolean
+  declare readonly retryAfter: number | undefined
+  declare readonly channel: string | undefined
+  declare readonly rule: string | undefined
+  declare readonly closeCode: number | undefined
+  declare readonly cause?: unknown
 
   constructor(code: ClientCode | (string & {}), message: string, details: ErrorDetails = {}) {
     super(`${message} [${code}; see docs/errors.md of @fanfare/client]`)
     this.name = 'FanfareError'
     this.code = code
-    this.retryable = details.retryable ?? false
-    this.retryAfter = details.retryAfter
-    this.channel = details.channel
-    this.rule = details.rule
-    this.closeCode = details.closeCode
-    if (details.cause !== undefined) this.cause = details.cause
+    Object.assign(this, { retryable: false }, details)
   }
 }
 

@@ -7,6 +7,7 @@
  */
 
 import { FanfareError, textOf } from './errors.js'
+import { guarded } from './report.js'
 import { backoff } from './timers.js'
 import type { Env } from './env.js'
 import type {
@@ -53,6 +54,8 @@ export class Local {
   /** Where it became live. */
   #start: Position | undefined
   #timer: unknown
+
+  readonly #threw = (thrown: unknown) => this.#report('a handler threw', thrown)
 
   constructor(host: LocalHost, options: SubscribeOptions) {
     this.#host = host
@@ -232,12 +235,7 @@ export class Local {
   }
 
   #call<T>(handler: ((value: T) => unknown) | undefined, value: T): void {
-    try {
-      const result = handler?.(value)
-      if (result instanceof Promise) result.catch(thrown => this.#report('a handler failed', thrown))
-    } catch (thrown) {
-      this.#report('a handler threw', thrown)
-    }
+    if (handler) guarded(handler, this.#threw, value)
   }
 
   #report(what: string, cause: unknown): void {

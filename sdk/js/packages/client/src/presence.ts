@@ -6,6 +6,7 @@
  */
 
 import { FanfareError } from './errors.js'
+import { quiet } from './report.js'
 import { rest } from './timers.js'
 import type { Env } from './env.js'
 import type { Member, Presence, PresenceChange } from './types.js'
@@ -115,12 +116,11 @@ export class PresenceOf {
   enter(data: unknown): Entry {
     let settle: Wanted['settle'] = () => {}
     const ready = new Promise<void>((resolve, reject) => (settle = error => (error ? reject(error) : resolve())))
-    ready.catch(() => {}) // nobody has to listen
     const wanted: Wanted = { data, settle }
     this.#wanted.push(wanted)
     this.#set()
     return {
-      ready,
+      ready: quiet(ready),
       update: data => {
         wanted.data = data
         if (this.#standing() === wanted) this.#set()

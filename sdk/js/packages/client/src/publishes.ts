@@ -8,12 +8,12 @@
  * keeps its key. Wire: docs/protocol.md, "Publishing".
  */
 
-import type { Calls } from './calls.js'
+import { type Calls, NO_JSON } from './calls.js'
 import type { Env } from './env.js'
 import { FanfareError, textOf } from './errors.js'
 import { deadline, randomKey, rest } from './timers.js'
 import type { OutboxOptions, PendingPublish, Published, PublishOptions, StoredPublish } from './types.js'
-import { bytesOf, type Command, fromBase64, toBase64 } from './wire.js'
+import { bytesOf, type Command, fromBase64, jsonOf, toBase64 } from './wire.js'
 
 /** Half of the commands that a server takes without an answer. */
 const FLYING_MAX = 16
@@ -99,7 +99,7 @@ export class Outbox {
     const json = binary ? '' : jsonOf(data)
     const fail = (code: 'outbox_full' | 'bad_argument', text: string) =>
       Promise.reject(new FanfareError(code, text, { channel }))
-    if (json === undefined) return fail('bad_argument', 'the data cannot be written as JSON')
+    if (json === undefined) return fail('bad_argument', NO_JSON)
     if (this.#entries.size >= max) return fail('outbox_full', `${max} publications are waiting, the limit (outbox.max)`)
     if (this.#entries.has(key)) return fail('bad_argument', `a publication with the key ${key} is waiting already`)
     const since = env.now()
@@ -269,14 +269,5 @@ export class Outbox {
   #changed(): void {
     this.#snapshot = undefined
     this.#host.changed(this.pending())
-  }
-}
-
-/** Undefined where it is no JSON: a cycle, a BigInt, a function. */
-function jsonOf(data: unknown): string | undefined {
-  try {
-    return JSON.stringify(data)
-  } catch {
-    return undefined
   }
 }

@@ -8,10 +8,17 @@ export function complain(text: string, cause?: unknown): void {
   console?.error(`fanfare: ${text}`, ...(cause === undefined ? [] : [cause]))
 }
 
+/** A promise that nobody has to look at: a rejection of it is handled. */
+export function quiet<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {})
+  return promise
+}
+
 /** Runs the application's code: what it throws, and what its promise is rejected with, goes to `failed`. */
-export function guarded(run: () => unknown, failed: (thrown: unknown) => void): void {
+export function guarded<T>(run: (value: T) => unknown, failed: (thrown: unknown) => void, value?: T): void {
   try {
-    const result = run() as { then?: (done: undefined, failed: (thrown: unknown) => void) => unknown } | undefined
+    const result = run(value as T) as
+      { then?: (done: undefined, failed: (thrown: unknown) => void) => unknown } | undefined
     if (typeof result?.then === 'function') result.then(undefined, failed)
   } catch (thrown) {
     failed(thrown)

@@ -281,7 +281,7 @@ export type Connectivity =
 export interface ClientEvents {
   state: ConnectionState
   connectivity: Connectivity
-  /** A command without an answer failed, a handler threw, the storage failed. Never thrown. */
+  /** A command without an answer failed, a handler threw, the storage failed. Without a listener the console has it. */
   error: FanfareError
   /** The server has subscribed this client to a channel. */
   subscribed: { readonly channel: string }

@@ -230,3 +230,12 @@ export function bytesOf(text: string): number {
   }
   return bytes
 }
+
+/** Undefined where it is no JSON: a cycle, a BigInt, a function. */
+export function jsonOf(data: unknown): string | undefined {
+  try {
+    return JSON.stringify(data)
+  } catch {
+    return undefined
+  }
+}
