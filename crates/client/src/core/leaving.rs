@@ -9,6 +9,9 @@
 //! channel was left. So this epoch is remembered. Where the channel was left before its `subscribe` was answered, that
 //! answer names the epoch, and the new subscription waits for it.
 //!
+//! Over HTTP the server's `subscribed` to a subscription of its own making may come late too, when ours has begun that
+//! anew and was left. Where it names an earlier place than we have had, it is passed over.
+//!
 //! The server may have ended the subscription by itself, and say so late too. Then the `unsubscribe` is answered
 //! `not_subscribed`, and one `unsubscribed` is owed that ends nothing any more.
 
@@ -36,6 +39,9 @@ pub(super) struct Leaving {
     /// Channels with a subscription that ended on this connection, with the epochs in which late messages may be: two
     /// at most, for no new subscription is in both.
     left: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// The newest place of a subscription that ended on this connection: what the server says of an earlier place, it
+    /// said before.
+    left_at: BTreeMap<Arc<str>, Position>,
     /// Channels to which the server subscribed us while our `unsubscribe` was on its way.
     crossed: BTreeSet<Arc<str>>,
     /// Channels whose subscription the server had ended before our `unsubscribe`, and has not said so yet.
@@ -86,6 +92,14 @@ impl Leaving {
 
     /// A subscription ends, or begins anew, and messages of it may still come.
     pub(super) fn begins_anew(&mut self, channel: &Arc<str>, known: Known) {
+        if let Known::At(position) = &known
+            && self.left_at.get(channel).is_none_or(|at| at.epoch != position.epoch || at.offset < position.offset)
+        {
+            self.left_at.insert(channel.clone(), position.clone());
+            if self.left_at.len() > LEFT_MAX {
+                self.left_at.pop_first();
+            }
+        }
         let left_in = self.left.entry(channel.clone()).or_default();
         match known {
             // What comes now lies behind that place.
@@ -132,6 +146,11 @@ impl Leaving {
     /// `unsubscribe` ends what may be there.
     pub(super) fn crosses(&mut self, channel: &Arc<str>) {
         self.crossed.insert(channel.clone());
+    }
+
+    /// True for a place before that of a subscription that we have left.
+    pub(super) fn is_behind(&self, channel: &str, position: &Position) -> bool {
+        self.left_at.get(channel).is_some_and(|at| at.epoch == position.epoch && position.offset < at.offset)
     }
 
     /// The server has ended a subscription to the channel. True where it is one that we have left.

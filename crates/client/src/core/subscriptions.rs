@@ -459,6 +459,8 @@ impl Subscriptions {
             }
             Some(State::Bare { .. } | State::Live) => {}
             Some(State::Paused) => self.leaving.ask(&channel, Known::Nothing, out),
+            // Ours began it anew, and has ended.
+            None if out.over_http && self.leaving.is_behind(&channel, &subscribed.position) => {}
             None => self.made_by_server(at, subscribed, (Vec::new(), false), requests, out),
         }
     }

@@ -289,6 +289,23 @@ fn pages_of_a_subscription_that_the_server_had_made_are_asked_for_on_a_new_conne
     }
 }
 
+/// The server subscribes us, our own `subscribe` begins that anew, and we leave. What the server said first comes last.
+#[test]
+fn a_subscribed_from_before_a_subscription_that_was_left_is_passed_over() {
+    for (offset, is_news) in [(5, false), (7, true)] {
+        let (mut world, poll) = World::polling();
+        let send = of(HttpKind::Send, &world.call(subscribe("c")).1);
+        let id = id_in(&send.body);
+        world.reply(&send, &format!(r#"{{"type":"subscribed","id":{id},"channel":"c","epoch":"e","offset":6}}"#));
+        let send = of(HttpKind::Send, &world.call(Call::Unsubscribe("c".into())).1);
+        let id = id_in(&send.body);
+        world.reply(&send, &format!(r#"{{"type":"unsubscribed","id":{id},"channel":"c","code":"requested"}}"#));
+        let late = format!(r#"{{"n":2,"messages":[{}]}}"#, subscribed(offset));
+        let told = events(&world.answer(poll.exchange, 200, &late));
+        assert_eq!(told.len(), usize::from(is_news), "{offset}: {told:?}");
+    }
+}
+
 /// The server subscribes us while our `unsubscribe` is on its way: nobody knows which of them came last.
 #[test]
 fn a_subscribed_that_crosses_an_unsubscribe_is_ended_by_another_one() {
