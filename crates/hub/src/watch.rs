@@ -145,7 +145,11 @@ impl Counts {
                 return error.code != ErrorCode::InvalidData;
             }
             ErrorCode::Unauthorized => {}
-            _ => return false,
+            // An option like `max_subscribers` or `max_size` has a code of its own, and is a decision of the rule too.
+            _ => match (error.rule.as_deref(), error.option) {
+                (Some(rule), Some(option)) => self.denied(rule, option),
+                _ => return false,
+            },
         }
         true
     }

@@ -173,6 +173,8 @@ fn a_channel_has_so_many_subscribers() {
         for (_, answer) in &outside {
             assert_eq!(option_of(answer), (ErrorCode::LimitExceeded, Some("**"), Some("max_subscribers")));
         }
+        let denials: u64 = net.shards.iter().flat_map(|it| it.stats().counts.denials).map(|it| it.count).sum();
+        assert_eq!(denials, 3, "each is counted by its rule and option");
         let (member, stranger) = (*inside[0].0, *outside[0].0);
         net.ask(member, unsubscribe("a"));
         net.subscribe(stranger, "a");

@@ -12,8 +12,8 @@ use super::units::{self, Wrong};
 use super::written::{Field, Raw, Written};
 use crate::validation::Validation;
 use fanfare_hub::{
-    Action, CHANNEL_NAME_BYTES_MAX, CLAIM_NAME_BYTES_MAX, ClaimValue, Past, Pattern, PatternError, PresenceMode,
-    RateLimit, Retain, Rule, SenderShown, Slow, Who, show_who,
+    Action, CHANNEL_NAME_BYTES_MAX, CLAIM_NAME_BYTES_MAX, Capture, ClaimValue, Past, Pattern, PatternError,
+    PresenceMode, RateLimit, Retain, Rule, SenderShown, Slow, Who, show_who,
 };
 use std::path::Path;
 
@@ -162,7 +162,7 @@ pub const RULE_OPTIONS: &[RuleOption] = &[
 const HISTORY_OPTIONS: [&str; 3] = ["size", "bytes", "ttl"];
 const CLAIM_OPTIONS: [&str; 2] = ["claim", "in"];
 /// Claims that the server reads itself. What rules could ask about them, it has asked already.
-const OWN_CLAIMS: [&str; 7] = ["exp", "nbf", "iss", "aud", "info", "channels", "subscribe"];
+const OWN_CLAIMS: [&str; 8] = ["exp", "nbf", "iss", "aud", "info", "channels", "subscribe", "labels"];
 const TTL_MS_MAX: u64 = 365 * 86_400_000;
 const RATE_MS_MAX: u64 = TTL_MS_MAX;
 const SIZE_MAX: u64 = 1_000_000;
@@ -436,6 +436,11 @@ pub(super) fn read_pattern(value: &Written) -> Result<Pattern, Wrong> {
         let problem = format!("the pattern of {} bytes is longer than any channel's name", text.len());
         return Err(wrong(problem, format!("a name has at most {CHANNEL_NAME_BYTES_MAX} bytes")));
     }
+    for capture in pattern.captures() {
+        if let Capture::Claim(name) = capture {
+            not_own(name)?;
+        }
+    }
     Ok(pattern)
 }
 
@@ -492,10 +497,7 @@ fn claim(fields: &[Field]) -> Result<Who, Wrong> {
         let problem = format!("`claim` must have 1 to {CLAIM_NAME_BYTES_MAX} bytes and no control characters");
         return Err(wrong(problem, FORM));
     }
-    if OWN_CLAIMS.contains(&name.as_str()) {
-        let hint = "ask about a claim of your own; `sub` is the user";
-        return Err(wrong(format!("no rule sees the claim `{name}`: the server reads it itself"), hint));
-    }
+    not_own(name)?;
     let Some(listed) = of("in") else { return Err(wrong("the condition has no `in`".to_owned(), FORM)) };
     let one = |value: &Written| match &value.raw {
         Raw::Text(text) => Ok(ClaimValue::Text(text.as_str().into())),
@@ -516,6 +518,15 @@ fn claim(fields: &[Field]) -> Result<Who, Wrong> {
         return Err(wrong("a value is in `in` twice".to_owned(), "name each once"));
     }
     Ok(Who::claim_of(name, values))
+}
+
+/// Refuses the name of a claim that the server reads itself: no caller would ever have it.
+fn not_own(name: &str) -> Result<(), Wrong> {
+    if !OWN_CLAIMS.contains(&name) {
+        return Ok(());
+    }
+    let problem = format!("no rule sees the claim `{name}`: the server reads it itself");
+    Err(Wrong { problem, hint: "ask about a claim of your own; `sub` is the user".to_owned() })
 }
 
 fn word(text: &str, action: Action) -> Result<Who, Wrong> {

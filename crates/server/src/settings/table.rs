@@ -371,7 +371,9 @@ settings! {
         "Subscriptions of one connection. The default is more than one page shows, and bounds the work of one client \
          that comes back.";
     "limits.grants_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.grants_max) },
-        "Grants of one identity: the `channels` of a token. A token with more is refused as `limit_exceeded`. The default bounds the work of a decision, which compares each of them.";
+        "Grants of one identity: the `channels` of a token. A token with more is refused as `unauthorized`, an answer of \
+         a hook with more as `hook_unavailable`. The default bounds the work of a decision, which compares each of \
+         them.";
     "limits.outstanding_max": ValueKind::Count { min: 1, max: 65_536, at: Number::Usize(|s| &mut s.config.limits.outstanding_max) },
         "Commands of one connection that wait for an answer. At this number the server stops reading from the \
          connection. The default keeps a client busy over a slow network, and bounds what it can make the server \
