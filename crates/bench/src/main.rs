@@ -137,6 +137,9 @@ struct Options {
     /// The most connects and commands of theirs per second; 0 for as many as they can
     #[arg(long, default_value_t = 5000)]
     flood_rate: u32,
+    /// Those that act once a second in flood do so in one instant; otherwise they are spread over the second
+    #[arg(long)]
+    flood_at_once: bool,
     /// Seconds that each part of flood lasts
     #[arg(long, default_value_t = 90.0)]
     flood_seconds: f64,
@@ -294,7 +297,11 @@ fn settings(options: &Options) -> Settings {
         channels: options.channels,
         tls_connections: options.tls_connections,
         handshakes: options.handshakes,
-        flood: FloodSettings { clients: options.flood_clients, rate: options.flood_rate },
+        flood: FloodSettings {
+            clients: options.flood_clients,
+            rate: options.flood_rate,
+            at_once: options.flood_at_once,
+        },
         flood_phase: Duration::from_secs_f64(options.flood_seconds),
         jitter: JitterSettings {
             clients: options.jitter_clients,

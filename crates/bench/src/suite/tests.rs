@@ -31,7 +31,7 @@ fn settings() -> Settings {
         channels: 300,
         tls_connections: 20,
         handshakes: 20,
-        flood: FloodSettings { clients: 40, rate: 0 },
+        flood: FloodSettings { clients: 40, rate: 0, at_once: false },
         flood_phase: Duration::from_secs(2),
         jitter: JitterSettings {
             clients: 20,

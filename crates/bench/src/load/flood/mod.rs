@@ -32,6 +32,8 @@ pub struct FloodSettings {
     /// The most acts of all clients in a second: a connect, or what the client does when it is connected. Zero: as many
     /// as they can.
     pub rate: u32,
+    /// Whether those that act once a second do so in one instant, and not spread over the second.
+    pub at_once: bool,
 }
 
 /// What came of a flood.
@@ -78,7 +80,11 @@ struct Flood {
     slots: Vec<Slot>,
     /// Slots that may act.
     ready: VecDeque<usize>,
-    trickle_at: Instant,
+    /// Those that act once a second by themselves.
+    slow: Vec<usize>,
+    at_once: bool,
+    /// How often any of them has acted.
+    trickled: u64,
     /// One for all connections.
     buf: Vec<u8>,
     sources: usize,
@@ -118,8 +124,10 @@ impl Flood {
             started: Instant::now(),
             done: 0,
             ready: (0..slots.len()).collect(),
+            slow: (0..slots.len()).filter(|&slot| slots[slot].bad.is_slow()).collect(),
             slots,
-            trickle_at: Instant::now() + TRICKLE,
+            at_once: settings.at_once,
+            trickled: 0,
             buf: vec![0; READ_BYTES],
             sources: 0,
             tally: Tally::default(),
@@ -142,14 +150,7 @@ impl Flood {
                 self.on_readable(slot);
             }
         }
-        if Instant::now() >= self.trickle_at {
-            self.trickle_at = Instant::now() + TRICKLE;
-            for slot in 0..self.slots.len() {
-                if self.slots[slot].bad.is_slow() {
-                    self.wait(slot);
-                }
-            }
-        }
+        self.trickle();
         for _ in 0..ACTS_PER_TURN {
             if !self.may_act() {
                 break;
@@ -159,6 +160,18 @@ impl Flood {
             self.act(slot)?;
         }
         Ok(())
+    }
+
+    /// Each slow one may act once a second, at its place in the second or all of them at its end.
+    fn trickle(&mut self) {
+        let rounds = self.started.elapsed().as_secs_f64() / TRICKLE.as_secs_f64();
+        let rounds = if self.at_once { rounds.floor() } else { rounds };
+        let due = (rounds * self.slow.len() as f64) as u64;
+        while self.trickled < due {
+            let at = (self.trickled % self.slow.len() as u64) as usize;
+            self.wait(self.slow[at]);
+            self.trickled += 1;
+        }
     }
 
     fn may_act(&self) -> bool {
