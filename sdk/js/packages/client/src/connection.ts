@@ -501,13 +501,9 @@ export class Core {
           : this.#refused(end.error)
       case 'lost': {
         const { code } = end
-        if (code === undefined || this.#link !== 'online') {
-          if (this.#link !== 'online' && (code === undefined || isRetryable(code))) return this.#notThrough(reason)
-        }
-        return this.#byCode(
-          { ...reason, ...(code !== undefined && { closeCode: code }) },
-          code === undefined || isRetryable(code),
-        )
+        const again = code === undefined || isRetryable(code)
+        if (again && this.#link !== 'online') return this.#notThrough(reason)
+        return this.#byCode({ ...reason, ...(code !== undefined && { closeCode: code }) }, again)
       }
     }
   }
@@ -525,7 +521,7 @@ export class Core {
       return this.#lost(reason)
     }
     // 4500: our `connect` came too late, from a device that slept.
-    if (retry || closeCode === 4500) this.#lost(reason, delay || undefined)
+    if (retry || closeCode === 4500) this.#lost(reason, delay)
     else this.#fail(reason)
   }
 
@@ -560,15 +556,18 @@ export class Core {
   }
 
   /** It is gone, and comes back after a while. */
-  #lost(reason: Reason, asked?: number): void {
+  #lost(reason: Reason, asked = 0): void {
+    const { min, max } = this.#options.backoff
     const now = this.env.now()
+    const least = this.#link === 'online' ? 1 : min // a server that asks for less, time and again, is not obeyed
+    const wait = asked > 0 ? Math.max(asked, least) : backoff(this.env, this.#failures, min, max)
     if (this.#link === 'online') {
       const lasted = now - this.#since
       if (lasted >= GOOD_MS) {
         this.#failures = 0
         this.#unreadable = reason.code === 'protocol'
       }
-      if (reason.closeCode === undefined && asked === undefined) this.#order.lasted(lasted)
+      if (reason.closeCode === undefined && !asked) this.#order.lasted(lasted)
       if (lasted < YOUNG_MS) this.#young.push(now)
       this.#young = this.#young.filter(at => at > now - LOOP_MS)
       if (this.#young.length >= LOOP_MAX) {
@@ -576,10 +575,9 @@ export class Core {
         return this.#fail({ code: 'reconnect_loop', message: text })
       }
     }
-    const { min, max } = this.#options.backoff
     const notBefore = Math.max(this.#notBefore, this.#session.notBefore ?? 0)
-    const ms = Math.max(asked ?? backoff(this.env, this.#failures, min, max), notBefore - now, 1)
-    if (reason.code === 'unavailable' && asked !== undefined) this.#notBefore = now + Math.min(asked, UPWARD_MS_MAX)
+    const ms = Math.min(Math.max(wait, notBefore - now), 2 ** 31 - 1)
+    if (reason.code === 'unavailable' && asked > 0) this.#notBefore = now + Math.min(asked, UPWARD_MS_MAX)
     this.#failures++
     this.#drop()
     this.#link = 'waiting'

@@ -8,7 +8,7 @@
 import type { CloseLike, Env, MessageLike, SocketLike } from './env.js'
 import { textOf } from './errors.js'
 import type { Wire, WireEvents } from './transport.js'
-import { type Command, decode, type ServerMessage } from './wire.js'
+import { type Command, decode } from './wire.js'
 
 const PROTOCOL = 'fanfare.v1'
 const NONE: ReadonlySet<number> = new Set()
@@ -21,7 +21,8 @@ export function openWebSocket(env: Env, url: string, events: WireEvents): Wire {
   /** Nothing more is said of it. */
   const drop = () => {
     const dropped = socket
-    if (dropped) dropped.onopen = dropped.onmessage = dropped.onclose = dropped.onerror = null
+    // `onerror` stays: a socket of `ws` that nobody listens to throws its error at the process.
+    if (dropped) dropped.onopen = dropped.onmessage = dropped.onclose = null
     socket = undefined
     return dropped
   }
@@ -52,14 +53,12 @@ export function openWebSocket(env: Env, url: string, events: WireEvents): Wire {
         write([greeting()])
       }
       socket.onmessage = (event: MessageLike) => {
-        let messages: ServerMessage[]
         try {
-          messages = decode(event.data)
+          events.messages(decode(event.data))
         } catch (thrown) {
           drop()?.close(LEAVES_NOT)
           return events.closed({ kind: 'nonsense', message: textOf(thrown) })
         }
-        events.messages(messages)
       }
       socket.onerror = () => {} // `onclose` follows, and knows more
       socket.onclose = (event: CloseLike) => {
