@@ -136,7 +136,7 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
     return {
       ready: quiet(ready),
       unsubscribe: () => {
-        if (local.active) reject(new FanfareError('closed', 'it was unsubscribed', { channel: this.name }))
+        if (local.active) reject(new FanfareError('closed', 'unsubscribed', { channel: this.name }))
         local.leave()
         this.#locals.delete(local)
         this.#rest()

@@ -100,8 +100,8 @@ export class Outbox {
     const fail = (code: 'outbox_full' | 'bad_argument', text: string) =>
       Promise.reject(new FanfareError(code, text, { channel }))
     if (json === undefined) return fail('bad_argument', NO_JSON)
-    if (this.#entries.size >= max) return fail('outbox_full', `${max} publications are waiting, the limit (outbox.max)`)
-    if (this.#entries.has(key)) return fail('bad_argument', `a publication with the key ${key} is waiting already`)
+    if (this.#entries.size >= max) return fail('outbox_full', `${max} publications are waiting (outbox.max)`)
+    if (this.#entries.has(key)) return fail('bad_argument', `one with the key ${key} is waiting already`)
     const since = env.now()
     const stored: StoredPublish = {
       key,
