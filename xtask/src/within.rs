@@ -20,12 +20,13 @@ pub(crate) const NAME: &str = "within";
 const DEADLINE: Duration = Duration::from_secs(900);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// `cargo test` whose programs have a deadline.
+/// `cargo test` whose programs have a deadline. One that fails does not keep the others from running: one run then
+/// names all that is broken.
 pub(crate) fn cargo_test(workspace: &Workspace) -> Result<Run> {
     // Not the running program's own path: a step before this one may have built it anew, and Linux then calls the
     // running one "(deleted)". The new one lies at the same place.
     let this = workspace.built("debug", "xtask")?;
-    Ok(workspace.cargo().args(["--config".to_owned(), runner(&this)]).args(["test"]))
+    Ok(workspace.cargo().args(["--config".to_owned(), runner(&this)]).args(["test", "--no-fail-fast"]))
 }
 
 fn runner(this: &Path) -> String {
