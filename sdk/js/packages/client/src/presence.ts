@@ -75,7 +75,8 @@ export class PresenceOf {
 
   /** The subscription is live. */
   live(): void {
-    this.#retries = 0
+    this.#seq = undefined // what changed before it, nobody has told us
+    this.#retries = this.#early = 0
     if (this.#host.wantsPresence()) this.#list()
     if (this.isWanted || this.#clear) this.#set()
   }
