@@ -532,9 +532,10 @@ export class Core {
     if (code === 'unauthorized' || code === 'token_expired') {
       return this.#tokens.refused() ? this.#lost(reason) : this.#needsAuth(reason)
     }
-    const tooMany = code === 'limit_exceeded' && this.#connectMax > 0
-    if (tooMany) this.#connectMax = 0 // the next one names none, and each is asked for alone
-    if (retryable || tooMany) this.#lost(reason, retry_after)
+    // One of the subscriptions, perhaps: the next one names none, and each is asked for alone.
+    const alone = /^(limit_exceeded|bad_request)$/.test(code) && this.#connectMax > 0
+    if (alone) this.#connectMax = 0
+    if (retryable || alone) this.#lost(reason, retry_after)
     else this.#fail(reason)
   }
 

@@ -112,3 +112,12 @@ test('where nobody listens to `error`, the console has it', async () => {
   expect(said).toHaveBeenLastCalledWith(expect.stringContaining('another'), expect.anything())
   off()
 })
+
+test('a subscription that no server takes costs none of the others', async () => {
+  client = server.client({ token: 'ada', backoff: { min: 10, max: 10 } })
+  const refused = client.channel('chat:my room').subscribe().ready
+  const good = client.channel('chat:x').subscribe().ready
+  await expect(refused).rejects.toMatchObject({ code: 'bad_request' })
+  await good
+  expect(client.state.name).toBe('connected')
+})
