@@ -584,7 +584,7 @@ export class Core {
     this.#link = 'waiting'
     const { code } = reason
     this.#set({
-      name: code === 'protocol' ? 'error' : 'disconnected',
+      name: /^(protocol|refused)$/.test(code) ? 'error' : 'disconnected',
       reason,
       retryAt: now + ms,
       attempt: this.#failures,
@@ -754,7 +754,7 @@ export class Core {
     this.#away = away
     this.#lostTimer = this.env.setTimeout(() => {
       away.told = true
-      const reason = this.state.reason ?? { code: 'timed_out', message: 'there is no connection yet' }
+      const reason = this.state.reason ?? { code: 'timed_out', message: 'no connection yet' }
       this.#emit('connectivity', { name: 'lost', reason })
     }, this.#options.lostAfter)
   }

@@ -165,7 +165,7 @@ export class Outbox {
     for (const entry of this.#entries.values()) {
       entry.cancel?.()
       this.#host.env.clearTimeout(entry.timer)
-      const lost = new FanfareError('unknown', 'the client ended before the answer: it may be stored or not')
+      const lost = new FanfareError('unknown', 'the client ended before the answer: it may have taken effect or not')
       entry.reject?.(entry.tries ? lost : error)
     }
     this.#entries.clear() // a storage keeps them for the next life
@@ -241,7 +241,7 @@ export class Outbox {
   }
 
   #unknown(entry: Entry, why: string): void {
-    const text = `it was sent, and the answer was lost; ${why}: it may be stored or not`
+    const text = `it was sent, and the answer was lost; ${why}: it may have taken effect or not`
     this.#settle(entry, new FanfareError('unknown', text, { channel: entry.stored.channel }))
   }
 

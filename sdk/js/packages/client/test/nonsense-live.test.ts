@@ -73,3 +73,23 @@ test('a client that is closed while it connects', async () => {
   server.closeAllConnections()
   server.close()
 })
+
+test.each([
+  ['a page', 200, { 'content-type': 'text/html' }],
+  ['a redirect', 302, { location: '/login' }],
+  ['a login', 401, { 'content-type': 'text/html' }],
+])('%s in place of the server is an error that says so, and passes', async (_, status, headers) => {
+  const server = createServer((_request, answer) => void answer.writeHead(status, headers).end('<html>Sign in</html>'))
+  await new Promise<void>(resolve => server.listen(0, resolve))
+  const url = `http://localhost:${(server.address() as AddressInfo).port}`
+  const client = createClient({ url, env: { WebSocket: WebSocket as unknown as SocketConstructor } })
+  const state = await new Promise<ConnectionState>(resolve => {
+    client.on('state', state => state.name !== 'connecting' && resolve(state))
+    client.connect()
+  })
+  client.close()
+  server.closeAllConnections()
+  server.close()
+  expect(state).toMatchObject({ name: 'error', retryAt: expect.any(Number) })
+  expect(state.reason?.message).toContain(`answered ${status}`)
+})
