@@ -220,8 +220,7 @@ export class Outbox {
           const { epoch, offset, duplicate } = reply
           return this.#settle(entry, undefined, { position: { epoch, offset }, key, duplicate: duplicate === true })
         }
-        if (!error?.retryable)
-          return this.#settle(entry, error ?? new FanfareError('protocol', 'no answer to publish'))
+        if (!error?.retryable) return this.#settle(entry, error ?? new FanfareError('protocol', 'no answer to publish'))
         // The only time that it was sent, and nothing was done: the next time is the first.
         if (entry.tries === 1 && !/^(unknown|timeout|internal|timed_out)$/.test(error.code)) entry.tries = 0
         entry.state = 'resting'

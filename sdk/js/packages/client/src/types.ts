@@ -9,7 +9,10 @@ import type { FanfareError } from './errors.js'
 
 /** What an application's channels and calls carry, by pattern. All parts are optional. */
 export interface AppTypes {
-  /** By pattern: `"chat:*"` is one segment, `"chat:**"` the rest. The first pattern that matches counts. */
+  /**
+   * By pattern: `"chat:*"` is one segment, `"chat:**"` the rest. The very name of a channel counts before patterns,
+   * which should not overlap: TypeScript knows no order of keys.
+   */
   channels?: Record<string, ChannelTypes>
   /** By method: the argument and the result. */
   rpc?: Record<string, readonly [args: unknown, result: unknown]>
@@ -55,16 +58,16 @@ type MatchSegments<P extends readonly string[], N extends readonly string[]> = P
 /** True where the channel's name matches the pattern, segment by segment. */
 export type Matches<Pattern extends string, Name extends string> = MatchSegments<Segment<Pattern>, Segment<Name>>
 
-type FirstMatch<C, Name extends string> = {
-  [P in keyof C & string]: Name extends P ? P : Matches<P, Name> extends true ? P : never
-}[keyof C & string]
+type Match<C, Name extends string> = Name extends keyof C
+  ? Name
+  : { [P in keyof C & string]: Matches<P, Name> extends true ? P : never }[keyof C & string]
 
 /** The types of the channel with this name. */
 export type ChannelOf<App extends AppTypes, Name extends string> = App['channels'] extends infer C
   ? C extends Record<string, ChannelTypes>
-    ? [FirstMatch<C, Name>] extends [never]
+    ? [Match<C, Name>] extends [never]
       ? UntypedChannel
-      : C[FirstMatch<C, Name>]
+      : C[Match<C, Name>]
     : UntypedChannel
   : UntypedChannel
 
