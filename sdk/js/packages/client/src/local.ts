@@ -184,7 +184,7 @@ export class Local {
     const kept = this.#kept ?? []
     const load = this.#load
     this.#kept = undefined
-    if (upTo && (this.#place?.epoch ?? upTo.epoch) === upTo.epoch) this.skip(upTo)
+    if (upTo?.epoch && (this.#place?.epoch ?? upTo.epoch) === upTo.epoch) this.skip(upTo)
     for (const message of kept) {
       if (load !== this.#load || !this.active) return
       this.#deliver(message)

@@ -121,3 +121,12 @@ test('a subscription that no server takes costs none of the others', async () =>
   await good
   expect(client.state.name).toBe('connected')
 })
+
+test.each([5, [1], 'text', {}])('a `resync` that gives no position, but %s, gives none', async given => {
+  const seen: unknown[] = []
+  const resync = () => given as never
+  await client.channel('chat:x').subscribe({ resync, message: ({ data }) => seen.push(data) }).ready
+  server.publish('chat:x', 1)
+  await server.settled()
+  expect(seen).toEqual([1])
+})
