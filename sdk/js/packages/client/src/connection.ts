@@ -12,7 +12,7 @@ import { Channel } from './channel.js'
 import type { Env } from './env.js'
 import { type ErrorDetails, FanfareError, textOf } from './errors.js'
 import { Order } from './order.js'
-import { Outbox } from './publishes.js'
+import { Outbox, tooLargeFor } from './publishes.js'
 import { quiet } from './report.js'
 import { backoff, deadline, randomKey } from './timers.js'
 import { Tokens } from './tokens.js'
@@ -194,7 +194,8 @@ export class Core {
     const promise = new Promise<ServerMessage>((resolve, reject) => {
       if (this.#isOver) return reject(this.#ended())
       if (this.calls.size >= 1_000) return reject(new FanfareError('outbox_full', '1000 calls are waiting already'))
-      if (!this.#fits(command.data)) return reject(this.#tooLarge())
+      const tooLarge = this.#tooLarge(command)
+      if (tooLarge) return reject(tooLarge)
       this.calls.ask(command, (error, reply) => (error ? reject(error) : resolve(reply as ServerMessage)), {
         timeout: this.#options.requestTimeout,
         ...options,
@@ -222,7 +223,7 @@ export class Core {
     const command: Command = { type: 'signal', channel, event, data: checked.data ?? null }
     if (to !== undefined) return this.ask({ ...command, to }, () => {})
     if (jsonOf(command.data) === undefined) return quiet(Promise.reject(new FanfareError('bad_argument', NO_JSON)))
-    if (this.#link !== 'online' || !this.#fits(command.data)) return Promise.resolve() // now or never
+    if (this.#link !== 'online' || this.#tooLarge(command)) return Promise.resolve() // now or never
     this.#signals.set(JSON.stringify([channel, event]), command)
     this.#flushSignals()
     return Promise.resolve()
@@ -776,13 +777,8 @@ export class Core {
     return new FanfareError('closed', `the client has ended: ${reason?.message ?? 'closed'}`)
   }
 
-  #fits(data: unknown): boolean {
-    if (data === undefined || this.#messageBytes === Infinity) return true
-    return bytesOf(jsonOf(data) ?? '') <= this.#messageBytes
-  }
-
-  #tooLarge(): FanfareError {
-    return new FanfareError('too_large', `the data has more than ${this.#messageBytes} bytes (limits.message_bytes)`)
+  #tooLarge({ data, channel }: Command): FanfareError | undefined {
+    return data === undefined ? data : tooLargeFor(this.#messageBytes, bytesOf(jsonOf(data) ?? ''), channel)
   }
 
   #check(channel: string, kind: 'events' | 'signals', event: string, data: unknown): { data: unknown } | FanfareError {

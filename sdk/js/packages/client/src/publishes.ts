@@ -20,6 +20,13 @@ const FLYING_MAX = 16
 /** A wire with so many bytes before it gets no more publications. */
 const BACKLOG_MAX = 256 << 10
 
+/** The error, where the data has more bytes than the server takes. */
+export function tooLargeFor(max: number, bytes: number, channel?: string): FanfareError | undefined {
+  if (bytes <= max) return undefined
+  const text = `the data has ${bytes} bytes; the server takes ${max} (limits.message_bytes)`
+  return new FanfareError('too_large', text, { ...(channel && { channel }) })
+}
+
 export interface OutboxHost {
   readonly env: Env
   readonly calls: Calls
@@ -35,6 +42,8 @@ export interface OutboxHost {
 interface Entry {
   stored: StoredPublish
   ordered: boolean
+  /** Of its data, where they were counted. */
+  bytes?: number
   state: 'queued' | 'sending' | 'resting'
   /** Times that it was sent since it may have been taken. */
   tries: number
@@ -114,7 +123,9 @@ export class Outbox {
       expires: since + (options.ttl ?? ttl),
     }
     return new Promise((resolve, reject) => {
-      this.#add({ stored, ordered: options.ordered !== false, state: 'queued', tries: 0, retries: 0, resolve, reject })
+      const ordered = options.ordered !== false
+      const bytes = binary ? data.length : bytesOf(json)
+      this.#add({ stored, ordered, bytes, state: 'queued', tries: 0, retries: 0, resolve, reject })
       this.pump()
       // One that is sent already has been put as such.
       if (storage && this.#entries.get(key)?.stored === stored) this.#store(() => storage.put(stored))
@@ -192,10 +203,11 @@ export class Outbox {
       this.#unknown(entry, 'its key does not hold any more')
       return false
     }
-    const bytes = stored.data64 === undefined ? bytesOf(JSON.stringify(stored.data)) : (stored.data64.length * 3) / 4
-    if (bytes > this.#host.bytesMax()) {
-      const text = `the data has ${bytes} bytes; the server takes ${this.#host.bytesMax()} (limits.message_bytes)`
-      this.#settle(entry, new FanfareError('too_large', text, { channel: stored.channel }))
+    const { data64: binary } = stored
+    entry.bytes ??= binary ? (binary.length * 3) / 4 : bytesOf(JSON.stringify(stored.data ?? ''))
+    const tooLarge = tooLargeFor(this.#host.bytesMax(), entry.bytes, stored.channel)
+    if (tooLarge) {
+      this.#settle(entry, tooLarge)
       return false
     }
     const first = entry.tries++ === 0

@@ -172,7 +172,7 @@ export class Remote {
     const position = { epoch, offset }
     const whole = !before || (recovered === true && before.epoch === epoch)
     const first = publications[0]
-    const start = { epoch, offset: first ? Math.min(offset, Math.max(0, first.offset - 1)) : offset }
+    const start = { epoch, offset: first ? first.offset - 1 : offset }
     const gap: Gap | undefined = whole
       ? undefined
       : { channel: message.channel, position: start, reason: 'unrecovered' }
@@ -184,9 +184,7 @@ export class Remote {
     this.position = position
     const held = this.#held
     this.#held = []
-    for (const later of held) {
-      if (later.type !== 'gap' || !this.#isBehind(later)) this.push(later)
-    }
+    for (const later of held) this.push(later)
     this.#host.pump()
   }
 
@@ -199,12 +197,8 @@ export class Remote {
     this.#host.publication(publication, position)
   }
 
-  #isBehind(gap: { epoch: string; offset: number }): boolean {
-    return this.position?.epoch === gap.epoch && gap.offset <= this.position.offset
-  }
-
   #gap({ channel, epoch, offset }: ServerMessage & { type: 'gap' }): void {
-    if (this.#isBehind({ epoch, offset })) return
+    if (this.position?.epoch === epoch && offset <= this.position.offset) return
     this.position = { epoch, offset }
     this.#host.gap({ channel, position: this.position, reason: 'gap' })
   }

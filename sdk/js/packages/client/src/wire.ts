@@ -166,7 +166,7 @@ export function check(value: unknown, text: unknown = ''): ServerMessage[] {
   for (const message of list) {
     const type = (message as { type?: unknown } | null)?.type
     if (typeof type !== 'string') throw nonsense('a message needs a type', text)
-    const fields = Object.prototype.hasOwnProperty.call(FIELDS, type) ? FIELDS[type] : undefined
+    const fields = FIELDS[type] // of a type such as `constructor` nothing is enumerable
     for (const name in fields) {
       const field = (message as Record<string, unknown>)[name]
       if (typeof field !== fields[name] || field === null) throw nonsense(`\`${name}\` of \`${type}\` is wrong`, text)
