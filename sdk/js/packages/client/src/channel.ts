@@ -251,8 +251,7 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
       Promise.resolve().then(() => {
         const at = this.#remote.position
         if (!local.active || local.begun || this.#remote.state !== 'live' || !at) return
-        if (since) local.catchUp({ since })
-        else if (recent) local.catchUp({ recent })
+        if (since || recent) local.catchUp(since ? { since } : { limit: recent as number })
         local.subscribed({ channel: this.name, position: at, recovered: undefined, count: 0, more: false })
       })
       if (local.options.presence) {
@@ -319,7 +318,7 @@ export class Channel<C extends ChannelTypes = UntypedChannel> {
       const skipped = count < page.length ? page[page.length - count - 1] : undefined
       const start = skipped ? { epoch, offset: skipped.offset } : gap?.position
       if (!goesOn && (since || (recent && (before || isLate)))) {
-        local.catchUp(since ? { since } : { recent: recent as number })
+        local.catchUp(since ? { since } : { limit: recent as number })
       } else if (skipped && start) local.skip(start)
       const info = {
         channel: this.name,

@@ -77,12 +77,16 @@ export class Local {
     if (!this.#isPast(place)) this.#place = place
   }
 
-  gap(gap: Gap): void {
+  /** `readsOn`: what it loads and what was kept lie behind it. */
+  gap(gap: Gap, readsOn?: boolean): void {
     if (!this.active || !this.begun) return
     if (this.#isPast(gap.position)) gap = { ...gap, position: this.#place as Position } // it has read further
     this.#place = gap.position
-    this.#load++ // what it loads and what was kept lie before it
-    this.#kept = undefined
+    if (!readsOn) {
+      this.#load++
+      this.#kept = undefined
+      this.#overflowed = false
+    }
     this.#call(this.options.gap, gap)
     this.#resync(gap.position, gap.reason)
   }
@@ -116,8 +120,8 @@ export class Local {
     this.#call(this.options.ended, error)
   }
 
-  /** Reads what the others had before: the newest ones, or everything after a place. Meanwhile live ones are kept. */
-  catchUp(from: { recent: number } | { since: Position }): void {
+  /** Reads what the others had before: the newest `limit`, or all `since` a place. Meanwhile live ones are kept. */
+  catchUp(from: HistoryOptions): void {
     const load = this.#begin()
     const { env, name } = this.#host
     let failures = 0
@@ -129,41 +133,41 @@ export class Local {
         return
       }
       if (thrown instanceof FanfareError) this.#host.report(thrown)
-      const kept = (!this.#overflowed && this.#kept) || []
-      const first = kept[0]?.position
-      const position = first ? { ...first, offset: first.offset - 1 } : this.#host.position()
-      const lost = position && (options.since || this.#overflowed)
-      this.#kept = undefined
-      this.#overflowed = false
-      if (lost) this.gap({ channel: name, position, reason: 'overflow' })
-      for (const message of kept) this.message(message)
+      if (options.since || this.#overflowed) this.#lose('overflow')
+      else this.#end()
     }
     const read = (options: HistoryOptions): Promise<void> =>
-      this.#host.history(options).then(
+      this.#host.history({ limit: PAGE, ...options }).then(
         page => take(page, options),
         thrown => fail(options, thrown),
       )
     const take = (page: History, options: HistoryOptions): Promise<void> | void => {
       if (load !== this.#load || !this.active) return
-      if (page.reset) return this.gap({ channel: name, position: page.position, reason: 'unrecovered' })
       const first = page.messages[0]?.position
+      const low = first ?? page.position
       const start = this.#start
-      // More came since it is live than it asked for, or in another epoch: some may be in neither.
-      if (first && start && !options.since && !(first.epoch === start.epoch && first.offset <= start.offset))
-        return read({ since: start, limit: PAGE })
+      // More came since it is live than it asked for, or in another epoch, and is all there, if there was room.
+      if (start && !options.since && !(low.epoch === start.epoch && low.offset <= start.offset))
+        return this.#overflowed ? read({ since: start }) : this.#end()
+      if (page.reset || page.gap) {
+        if (!first) return this.#lose('unrecovered')
+        this.gap({ channel: name, position: before(first), reason: 'unrecovered' }, true)
+        if (load !== this.#load || !this.active) return
+      }
       for (const message of page.messages) {
         this.#deliver(message)
         if (load !== this.#load || !this.active) return // the reader is full, or has left
       }
       const since = page.messages[page.messages.length - 1]?.position ?? page.position
-      if (page.more && options.since) return read({ since, limit: PAGE })
+      // Of a page that no schema lets through, the end is not known.
+      if (page.more && options.since) return first ? read({ since }) : this.#lose('unrecovered')
       // What was kept up to the head of this page is in it; what found no room is in the next one.
       if (!this.#overflowed) return this.#end(page.position)
       this.#overflowed = false
       this.#kept = []
-      return read({ since: page.position, limit: PAGE })
+      return read({ since: page.position })
     }
-    void read('recent' in from ? { limit: from.recent } : { since: from.since, limit: PAGE })
+    void read(from)
   }
 
   /** No more messages until {@link catchUp}: the one who reads is slow. */
@@ -175,8 +179,16 @@ export class Local {
 
   #begin(): number {
     this.#host.env.clearTimeout(this.#timer)
-    this.#kept = this.#kept ?? []
+    this.#kept ??= []
     return ++this.#load
+  }
+
+  /** Something is lost, but nothing of what was kept, unless that found no room. */
+  #lose(reason: Gap['reason']): void {
+    const kept = (!this.#overflowed && this.#kept) || []
+    const position = kept[0] ? before(kept[0].position) : this.#host.position()
+    if (position) this.gap({ channel: this.#host.name, position, reason })
+    for (const message of kept) this.message(message)
   }
 
   /** It is live: what was kept comes now, but for what lies up to `upTo`. */
@@ -243,3 +255,5 @@ export class Local {
     this.#host.report(new FanfareError('handler', `${what}: ${textOf(cause)}`, { cause, channel }))
   }
 }
+
+const before = ({ epoch, offset }: Position): Position => ({ epoch, offset: offset - 1 })

@@ -18,7 +18,6 @@ export class Messages<M extends Message> implements AsyncIterableIterator<M> {
   readonly #buffer: M[] = []
   readonly #waiting: { resolve(result: IteratorResult<M>): void; reject(error: unknown): void }[] = []
   #full = false
-  #last: M | undefined
   #end: { error?: FanfareError } | undefined
   #local: Local | undefined
   #close: () => void
@@ -44,9 +43,9 @@ export class Messages<M extends Message> implements AsyncIterableIterator<M> {
   next(): Promise<IteratorResult<M>> {
     const message = this.#buffer.shift()
     if (message) {
-      if (this.#full && !this.#buffer.length && this.#last) {
+      if (this.#full && !this.#buffer.length) {
         this.#full = false
-        this.#local?.catchUp({ since: this.#last.position })
+        this.#local?.catchUp({ since: message.position })
       }
       return Promise.resolve({ done: false, value: message })
     }
@@ -61,13 +60,13 @@ export class Messages<M extends Message> implements AsyncIterableIterator<M> {
   return(): Promise<IteratorResult<M>> {
     this.#buffer.length = 0
     this.#stop()
-    return Promise.resolve({ done: true, value: undefined })
+    this.#end = {}
+    return this.next()
   }
 
   #push(message: M): void {
     const reader = this.#waiting.shift()
     if (reader) return reader.resolve({ done: false, value: message })
-    this.#last = message
     if (this.#buffer.push(message) < BUFFER_MAX || this.#full) return
     this.#full = true
     this.#local?.pause()
@@ -77,9 +76,6 @@ export class Messages<M extends Message> implements AsyncIterableIterator<M> {
     if (this.#end) return
     this.#end = error ? { error } : {}
     this.#close()
-    const [first, ...others] = this.#waiting.splice(0)
-    if (first && error) this.#end = {}
-    if (first) error ? first.reject(error) : first.resolve({ done: true, value: undefined })
-    for (const reader of others) reader.resolve({ done: true, value: undefined })
+    for (const { resolve, reject } of this.#waiting.splice(0)) this.next().then(resolve, reject)
   }
 }

@@ -427,7 +427,7 @@ class Follower {
       if (since) {
         const messages: Message[] = []
         let page = await channel.history({ since, limit: PAGE })
-        while (!page.reset) {
+        while (!page.reset && !page.gap) {
           messages.push(...(page.messages as Message[]))
           const last = messages[messages.length - 1]
           if (!page.more || !last) return { position: page.position, messages, recovered: true }

@@ -141,7 +141,10 @@ export type PresenceChange<Data = unknown, Info = unknown> =
 export interface Gap {
   readonly channel: string
   readonly position: Position
-  /** `unrecovered`: after a reconnect; `gap`: on a live subscription; `overflow`: one's own code was too slow. */
+  /**
+   * `unrecovered`: after a reconnect, or where the history was read; `gap`: on a live subscription; `overflow`: one's
+   * own code was too slow.
+   */
   readonly reason: 'unrecovered' | 'gap' | 'overflow'
 }
 

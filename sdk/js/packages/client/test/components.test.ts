@@ -1,7 +1,7 @@
 // Components of one channel that come and go: each gets all that it asked for, in order, and nothing before or after.
 
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { Client, ClientOptions, Position, SubscribeOptions } from '../src/index.js'
+import type { Client, ClientOptions, Gap, Position, SubscribeOptions } from '../src/index.js'
 import { createFakeServer, type FakeServer } from '../src/testing.js'
 
 let server: FakeServer
@@ -39,7 +39,10 @@ function follow(client: Client, options: SubscribeOptions = {}) {
       told.push(message.data)
       options.message?.(message as never)
     },
-    gap: ({ reason }) => told.push(`gap ${reason}`),
+    gap: gap => {
+      told.push(`gap ${gap.reason}`)
+      options.gap?.(gap)
+    },
     ended: ({ code }) => told.push(`ended ${code}`),
   })
   return { told, ...subscription }
@@ -215,6 +218,132 @@ test('a reader of `messages()` that is slow keeps 1,024 of them, and reads on fr
   const asked = server.received.filter(({ command }) => command.type === 'history')
   expect(asked[0]!.command).toMatchObject({ since: { offset: 1_024 } })
   await reader.return()
+})
+
+function schemaError(): never {
+  throw new Error('it does not fit')
+}
+
+describe('a history that does not reach back', () => {
+  test('is a gap for a component that comes late with `since`, and what there is follows', async () => {
+    const client = newClient()
+    const [from] = publish(1, 2, 3, 4, 5)
+    follow(client)
+    await later(0)
+    server.forget('c', 2)
+    server.latency = 10
+    const gaps: Gap[] = []
+    const { told } = follow(client, { since: from as Position, gap: gap => gaps.push(gap) })
+    await later(5)
+    publish(6)
+    await later(100)
+    publish(7)
+    await later(100)
+    expect(told).toEqual(['subscribed', 'gap unrecovered', 4, 5, 6, 7])
+    expect(gaps).toEqual([{ channel: 'c', position: { epoch: 'epoch1', offset: 3 }, reason: 'unrecovered' }])
+  })
+
+  test('and has nothing any more is a gap up to what came meanwhile', async () => {
+    const client = newClient()
+    const [from] = publish(1, 2)
+    follow(client)
+    await later(0)
+    server.latency = 10
+    const gaps: number[] = []
+    const { told } = follow(client, { since: from as Position, gap: ({ position }) => gaps.push(position.offset) })
+    await later(5)
+    publish(3)
+    server.forget('c')
+    await later(100)
+    publish(4)
+    await later(100)
+    expect(told).toEqual(['subscribed', 'gap unrecovered', 3, 4])
+    expect(gaps).toEqual([2])
+  })
+
+  test('and whose page does not fit the schema is a gap', async () => {
+    const fits = { parse: (data: unknown) => (data === 'no' ? schemaError() : data) }
+    const client = newClient({ schemas: { c: { events: { message: fits } } } })
+    client.on('error', () => {})
+    const [from] = publish(1, ...Array.from({ length: 1_000 }, () => 'no'), 2)
+    follow(client)
+    await later(0)
+    const { told } = follow(client, { since: from as Position })
+    await later(0)
+    publish(3)
+    await later(0)
+    expect(told).toEqual(['subscribed', 'gap unrecovered', 3])
+  })
+
+  test('is a gap between two pages', async () => {
+    const client = newClient()
+    const all = publish(...Array.from({ length: 1_500 }, (_, i) => i + 1))
+    follow(client)
+    await later(0)
+    server.latency = 10
+    const { told } = follow(client, { since: { ...(all[0] as Position), offset: 100 } })
+    await later(15) // the first page is on its way down
+    server.forget('c', 200)
+    await later(100)
+    publish(1_501)
+    await later(100)
+    const first = Array.from({ length: 1_000 }, (_, i) => i + 101)
+    const rest = Array.from({ length: 201 }, (_, i) => i + 1_301)
+    expect(told).toEqual(['subscribed', ...first, 'gap unrecovered', ...rest])
+  })
+
+  test('ends a loop over `messages()` that has fallen behind, after all that it has', async () => {
+    const client = newClient()
+    const reader = client.channel('c').messages()
+    await later(0)
+    for (let i = 1; i <= 3_000; i++) server.publish('c', i)
+    await later(0)
+    server.forget('c', 500)
+    const read: unknown[] = []
+    let error: unknown
+    for (let i = 1; i <= 3_000 && !error; i++) {
+      const next = reader.next().then(
+        ({ value }) => read.push(value?.data),
+        thrown => (error = thrown),
+      )
+      await later(0)
+      await next
+    }
+    expect(read).toEqual(Array.from({ length: 1_024 }, (_, i) => i + 1))
+    expect(error).toMatchObject({ code: 'gap', channel: 'c' })
+    await expect(reader.next()).resolves.toMatchObject({ done: true })
+  })
+
+  test('costs `recent` nothing, where more came than it asked for', async () => {
+    const client = newClient()
+    publish(1, 2)
+    follow(client)
+    await later(0)
+    server.latency = 10
+    const { told } = follow(client, { recent: 1 })
+    await later(5)
+    publish(3, 4, 5) // the page has only 5
+    await later(10)
+    server.forget('c', 1)
+    await later(100)
+    expect(told).toEqual(['subscribed', 3, 4, 5])
+  })
+
+  test('and is empty leaves `recent` with what comes', async () => {
+    const client = newClient()
+    publish(1, 2)
+    follow(client)
+    await later(0)
+    server.latency = 10
+    const { told } = follow(client, { recent: 3 })
+    await later(5)
+    publish(3, 4)
+    server.forget('c')
+    await later(100)
+    publish(5)
+    await later(100)
+    expect(told).toEqual(['subscribed', 3, 4, 5])
+  })
 })
 
 test('components that leave while the client is closed leave no timer', async () => {

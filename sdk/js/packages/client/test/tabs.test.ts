@@ -99,6 +99,20 @@ describe('tabs that share a stream', () => {
     await until(() => seen.forEach(list => expect(list).toEqual([0, 1, 2, 3, 4])))
   })
 
+  test('a follower with `since` hears of what the history has lost', async () => {
+    const leader = tab()
+    texts(leader)
+    await until(() => expect(leader.channel('chat:a').state).toBe('live'))
+    const since = server.publish('chat:a', 1)
+    for (const n of [2, 3, 4]) server.publish('chat:a', n)
+    server.forget('chat:a', 1)
+    const follower = tab()
+    const seen = texts(follower, { since })
+    await until(() => expect(follower.channel('chat:a').state).toBe('live'))
+    server.publish('chat:a', 5)
+    await until(() => expect(seen).toEqual(['gap', 5]))
+  })
+
   test('a follower publishes, enters, signals, reads and calls like any client', async () => {
     const [leader, follower] = [tab(), tab()]
     const signals: unknown[] = []

@@ -548,7 +548,7 @@ export class Device implements Host {
     const subject = client.channel(channel)
     switch (rng.below(4)) {
       case 0:
-        return void this.track('history', subject.history({ limit: rng.between(1, 20) }))
+        return this.#history(channel)
       case 1:
         return void this.track('members', subject.members())
       case 2:
@@ -556,6 +556,24 @@ export class Device implements Host {
       case 3:
         return void this.track('probe', client.probe())
     }
+  }
+
+  /** A page from a place: it leaves nothing out without a word. */
+  #history(channel: string): void {
+    const { rng } = this
+    const log = this.server.channel(channel)
+    const limit = rng.between(1, 20)
+    const since = { epoch: log.epoch, offset: rng.between(Math.max(0, log.offset - 12), log.offset) }
+    const options = rng.chance(0.5) ? { limit, since } : { limit }
+    void this.track('history', this.client.channel(channel).history(options)).then(page => {
+      if (!page || !options.since) return
+      const { messages, position, more, gap, reset } = page
+      if (gap) return this.count('gap of a page')
+      if (reset) return this.count('reset of a page')
+      let { offset } = since
+      for (const message of messages) if (message.position.offset !== ++offset) this.fail('a page leaves something out')
+      if (!more && (position.epoch !== since.epoch || position.offset !== offset)) this.fail('a page ends too early')
+    })
   }
 
   close(): void {

@@ -122,11 +122,7 @@ export class Watcher {
         this.#fail(`${show(position)} is not one of the newest ${n} at ${show(at)}`)
     } else if (place.epoch !== position.epoch) this.#fail(`${show(position)} without a gap`)
     else if (position.offset <= place.offset) this.#fail(`${show(position)} does not rise`)
-    else if (!this.#skips(place, position)) {
-      // A page of history does not tell what the server has forgotten: docs/protocol.md, "History".
-      if (!this.readsHistory || court.log(channel).after(place)) this.#fail(`${show(position)} leaves something out`)
-      else court.count('lost in the history')
-    }
+    else if (!this.#skips(place, position)) this.#fail(`${show(position)} leaves something out`)
     this.place = position
     this.#told = court.now()
   }

@@ -14,7 +14,7 @@ const REQUIRED = [
   ...['begun', 'recovered', 'unrecovered', 'gap unrecovered', 'gap gap', 'gap overflow', 'resyncs', 'messages read'],
   ...['published', 'resent', 'publish: unknown', 'publish: timed_out', 'publish: outbox_full', 'publish: closed'],
   ...['tokens asked', 'renewed', 'state needs-auth', 'state error', 'loaded from the storage', 'error handler'],
-  ...['signals', 'signals to one', 'subscribed by the server', 'messages: gap', 'meddled', 'garbled'],
+  ...['signals', 'signals to one', 'subscribed by the server', 'messages: gap', 'meddled', 'garbled', 'gap of a page'],
   ...['answers lost', 'answers repeated', 'socket hangs', 'sleep', 'long sleep', 'clock jump', 'hidden', 'drain'],
   ...['cut', 'offline', 'restart', 'forget', 'server gap', 'disconnect 4006', 'disconnect 4503', 'ticket'],
   ...['connectivity lost', 'connectivity restored', 'connectivity failed', 'ready: limit_exceeded', 'rpc: unknown'],
