@@ -83,6 +83,8 @@ export class Device implements Host {
   readonly saidKeys = new Set<string>()
   readonly #quiet = new Set<string>()
   readonly #storage = new Map<string, StoredPublish>()
+  /** The storage was told to remove these: it may have failed, and their promises may be of an earlier life. */
+  readonly #given = new Set<string>()
   readonly withStorage: boolean
 
   constructor(
@@ -249,7 +251,10 @@ export class Device implements Host {
           throw thrown
         })
       },
-      remove: key => work(() => void this.#storage.delete(key)),
+      remove: key => {
+        this.#given.add(key)
+        return work(() => void this.#storage.delete(key))
+      },
     }
   }
 
@@ -272,7 +277,8 @@ export class Device implements Host {
       if (!publishing.device.startsWith(this.name)) continue
       publishing.dead = true
       const stored = this.#storage.get(publishing.key)
-      if (stored && (publishing.done || this.world.ledger.of(publishing.key).length)) publishing.revived = true
+      const isOver = publishing.done || this.world.ledger.of(publishing.key).length || this.#given.has(publishing.key)
+      if (stored && isOver) publishing.revived = true
       if (stored && !stored.sent && this.saidKeys.has(publishing.key)) publishing.risky = true
     }
     this.begin()
