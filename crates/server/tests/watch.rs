@@ -206,7 +206,7 @@ fn ten_thousand_names_make_no_more_labels_than_one() {
     let mut rule = Rule::open(Pattern::new("room:*").expect("valid"));
     rule.publish = vec![Who::Anyone];
     let mut config = Config { rules: Arc::new(Rules::new(vec![rule])), ..config() };
-    // On a busy machine more commands wait than the default allows. That limit has a label of its own when it is reached.
+    // On a busy machine more commands wait than the default allows, and a limit that is reached has a label of its own.
     config.limits.outstanding_max = 1_024;
     let server = watched(config);
     let mut ada = native(server.address);

@@ -133,9 +133,12 @@ impl Scan {
         match self.range {
             Range::After(_) => {
                 // Entries go from the oldest on: those of the steps so far are gone too, and the hole is before the
-                // first of the page, where its reader is told of it.
-                if !page.complete {
+                // first of the page, where its reader is told of it. This step was for what was left to find; it is
+                // read again for all.
+                if !page.complete && !found.publications.is_empty() {
                     found.publications.clear();
+                    self.found = Some(found);
+                    return false;
                 }
                 found.publications.extend(page.publications);
                 (found.end, found.top) = (page.end, page.top);
