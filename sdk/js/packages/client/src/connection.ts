@@ -403,16 +403,10 @@ export class Core {
   #online(connected: WireConnected): void {
     const { client, user, ticket, expires, session_resumed: resumed, ping, limits = {} } = connected
     const wire = this.#wire as Wire
-    const session = this.#session
     this.#cancel()
     this.#link = 'online'
     this.#since = this.env.now()
-    session.client = client
-    if (user === undefined) delete session.user
-    else session.user = user
-    if (ticket === undefined) delete session.ticket
-    else session.ticket = ticket
-    delete session.ack
+    Object.assign(this.#session, { client, user, ticket, ack: undefined })
     if (limits.subscriptions !== undefined) this.#connectMax = limits.subscriptions
     this.#messageBytes = limits.message_bytes ?? Infinity
     this.#order.worked(wire.transport)
@@ -518,7 +512,8 @@ export class Core {
     const { closeCode } = reason
     if (closeCode === 4006) delete this.#session.ticket // another client has the session
     if (closeCode === 4007 || closeCode === 4502 || closeCode === 3000) {
-      if (!this.#tokens.refused()) return this.#needsAuth(reason)
+      // What has expired is the one before one that is on its way.
+      if (!this.#tokens.refused(closeCode === 4007)) return this.#needsAuth(reason)
       return this.#lost(reason)
     }
     // 4500: our `connect` came too late, from a device that slept.

@@ -99,14 +99,17 @@ export class Remote {
     if (this.state === 'off' && !wanted) this.position = undefined // who comes next begins anew
     if (!wanted || !(this.state === 'off' || again)) return
     this.#renew = false
-    if (host.overtakes() && this.#left) return host.reconnect('a channel was left and is followed again')
+    if (host.overtakes() && this.#left) return host.reconnect('a channel is followed again')
     if (host.mayLeave()) return this.#later(500)
     this.state = 'asked'
     host.calls.ask(
       { type: 'subscribe', ...this.options() },
       (error, reply) => {
         if (this.state !== 'asked') return
-        if (reply?.type === 'subscribed') return this.#live(reply)
+        if (reply?.type === 'subscribed') {
+          if (!host.overtakes()) this.#held = [] // it is all in the page, or before it
+          return this.#live(reply)
+        }
         if (error) this.#refused(error)
       },
       { internal: true },
@@ -127,8 +130,8 @@ export class Remote {
     const host = this.#host
     if (message.type === 'subscribed') return this.#subscribed(message)
     if (message.type === 'error') return this.state === 'bare' ? this.#refused(errorOf(message)) : host.other(message)
-    if (this.state === 'asked' && host.overtakes()) {
-      if (this.#held.push(message) > HELD_MAX) host.reconnect('too much came before the answer to `subscribe`')
+    if (this.state === 'asked' && (this.#crossed || host.overtakes())) {
+      if (this.#held.push(message) > HELD_MAX) host.reconnect('too much came before `subscribed`')
       return
     }
     if (this.state !== 'live') return
@@ -150,7 +153,7 @@ export class Remote {
     if (this.state === 'live' && this.#host.overtakes()) {
       const known = this.position
       if (known?.epoch === message.epoch && message.offset <= known.offset) return
-      return this.#host.reconnect('a subscription of the server crossed one of ours')
+      return this.#host.reconnect('the server has subscribed, too')
     }
     if (this.state === 'resting') {
       this.state = 'off'
@@ -239,8 +242,10 @@ export class Remote {
   }
 
   #later(ms: number, run = () => this.#host.pump()): void {
+    const { env } = this.#host
     this.state = 'resting'
-    this.#timer = this.#host.env.setTimeout(() => {
+    env.clearTimeout(this.#timer)
+    this.#timer = env.setTimeout(() => {
       if (this.state !== 'resting') return
       this.state = 'off'
       run()
@@ -257,7 +262,7 @@ export class Remote {
     this.#crossed = undefined
     this.#host.ended(error)
     if (!crossed) return
-    this.#held = held // what came for it, over HTTP
+    this.#held = held // what came for it
     this.#subscribed(crossed)
   }
 }

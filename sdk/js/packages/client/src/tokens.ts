@@ -104,13 +104,13 @@ export class Tokens {
     this.#timer = this.#env.setTimeout(renew, Math.min(ms, 2 ** 31 - 1))
   }
 
-  /** The server does not take it. True where another one may help. */
-  refused(): boolean {
+  /** The server does not take it; `expired`: any more. True where another one is here, or may help. */
+  refused(expired?: boolean): boolean {
+    if (expired && this.#fresh && !this.#stale) return true
     this.#stale = true
     return this.isFunction && !this.#fresh
   }
 
-  /** The connection is gone. */
   /** A connection, or an attempt, is over: from now on the token may be too old. */
   stop(): void {
     this.#fresh = false

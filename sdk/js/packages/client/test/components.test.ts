@@ -403,8 +403,11 @@ test('where the server subscribes the client while its own request is refused, i
   server.latency = 10
   const told = follow(client).told
   server.subscribe(of, 'c')
+  await later(5)
+  publish('early') // it arrives before the refusal
   await later(30)
   expect(told).toEqual(['ended denied'])
+  expect(client.channel('c').position).toMatchObject({ offset: 1 })
   expect(server.channel('c').subscribers).toEqual([of])
   expect(client.channel('c').state).toBe('live')
   const next = follow(client).told
@@ -412,6 +415,21 @@ test('where the server subscribes the client while its own request is refused, i
   publish('heard')
   await later(30)
   expect(next).toEqual(['subscribed', 'heard'])
+})
+
+test('where the server subscribes a client that waits to ask again, no timer is left', async () => {
+  const client = newClient()
+  client.connect()
+  await later(0)
+  server.refuse('subscribe', { code: 'unavailable' })
+  follow(client)
+  await later(0)
+  for (let i = 0; i < 3; i++) {
+    server.subscribe((client.state as { client: string }).client, 'c')
+    await later(0)
+    server.unsubscribe((client.state as { client: string }).client, 'c')
+    await later(0)
+  }
 })
 
 describe('presence', () => {

@@ -207,6 +207,21 @@ describe('the token function', () => {
     expect(calls).toBeLessThanOrEqual(4)
   })
 
+  test('where the old token ends while the new one is on its way, the new one is shown once more', async () => {
+    withTokens(10_000)
+    let calls = 0
+    const { client, names } = newClient({ token: () => `token ${++calls}` })
+    client.connect()
+    await later(0)
+    server.latency = 3_000 // the renewal comes too late
+    await later(11_000)
+    server.latency = 0
+    await later(20_000)
+    expect(names()).not.toContain('needs-auth')
+    expect(client.state).toMatchObject({ name: 'connected' })
+    expect(calls).toBeLessThan(6)
+  })
+
   test('a fixed token that has expired is `needs-auth`, until there is another', async () => {
     withTokens(10_000)
     const { client } = newClient({ token: 'ada' })

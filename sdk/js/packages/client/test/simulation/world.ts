@@ -227,7 +227,7 @@ export class World implements Outside {
         if (at < this.time.now - 60_000) device.fail(`the promise of \`${what}\` is not settled`)
       for (const { watcher, presence, channel } of components) {
         watcher.atTop()
-        if (!presence || watcher.over) continue
+        if (!presence || watcher.over || device.ended.has(channel)) continue // its list may have been refused
         const told = client.channel(channel).presence()
         const { members } = this.log(channel)
         const [found, real] = [told.members ?? [], [...members.values()]].map(list =>
