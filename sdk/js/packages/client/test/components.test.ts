@@ -29,6 +29,16 @@ function newClient(options: ClientOptions = {}) {
   return client
 }
 
+/** A client that follows the channel, whose history has these. From now on the network takes its time. */
+async function followed(...data: unknown[]) {
+  const client = newClient()
+  const places = publish(...data)
+  follow(client)
+  await later(0)
+  server.latency = 10
+  return { client, places, from: places[0] }
+}
+
 /** Notes what a component is told: data, and words for the rest. */
 function follow(client: Client, options: SubscribeOptions = {}) {
   const told: unknown[] = []
@@ -91,11 +101,7 @@ describe('a component that comes', () => {
   })
 
   test.each([1, 3, 9])('with `recent: %i` misses nothing that comes while it reads', async recent => {
-    const client = newClient()
-    publish(1, 2, 3)
-    follow(client)
-    await later(0)
-    server.latency = 10
+    const { client } = await followed(1, 2, 3)
     const { told } = follow(client, { recent })
     await later(5)
     publish(4, 5) // before the server has the question
@@ -111,12 +117,8 @@ describe('a component that comes', () => {
   })
 
   test('and may not read the history hears of the gap before anything newer', async () => {
-    const client = newClient()
-    const [from] = publish(1, 2, 3)
-    follow(client)
-    await later(0)
+    const { client, from } = await followed(1, 2, 3)
     server.refuse('history', { code: 'denied' }, 1)
-    server.latency = 10
     const { told } = follow(client, { since: from as Position })
     await later(5)
     publish(4)
@@ -226,12 +228,8 @@ function schemaError(): never {
 
 describe('a history that does not reach back', () => {
   test('is a gap for a component that comes late with `since`, and what there is follows', async () => {
-    const client = newClient()
-    const [from] = publish(1, 2, 3, 4, 5)
-    follow(client)
-    await later(0)
+    const { client, from } = await followed(1, 2, 3, 4, 5)
     server.forget('c', 2)
-    server.latency = 10
     const gaps: Gap[] = []
     const { told } = follow(client, { since: from as Position, gap: gap => gaps.push(gap) })
     await later(5)
@@ -244,11 +242,7 @@ describe('a history that does not reach back', () => {
   })
 
   test('and has nothing any more is a gap up to what came meanwhile', async () => {
-    const client = newClient()
-    const [from] = publish(1, 2)
-    follow(client)
-    await later(0)
-    server.latency = 10
+    const { client, from } = await followed(1, 2)
     const gaps: number[] = []
     const { told } = follow(client, { since: from as Position, gap: ({ position }) => gaps.push(position.offset) })
     await later(5)
@@ -276,11 +270,7 @@ describe('a history that does not reach back', () => {
   })
 
   test('is a gap between two pages', async () => {
-    const client = newClient()
-    const all = publish(...Array.from({ length: 1_500 }, (_, i) => i + 1))
-    follow(client)
-    await later(0)
-    server.latency = 10
+    const { client, places: all } = await followed(...Array.from({ length: 1_500 }, (_, i) => i + 1))
     const { told } = follow(client, { since: { ...(all[0] as Position), offset: 100 } })
     await later(15) // the first page is on its way down
     server.forget('c', 200)
@@ -315,11 +305,7 @@ describe('a history that does not reach back', () => {
   })
 
   test('costs `recent` nothing, where more came than it asked for', async () => {
-    const client = newClient()
-    publish(1, 2)
-    follow(client)
-    await later(0)
-    server.latency = 10
+    const { client } = await followed(1, 2)
     const { told } = follow(client, { recent: 1 })
     await later(5)
     publish(3, 4, 5) // the page has only 5
@@ -330,11 +316,7 @@ describe('a history that does not reach back', () => {
   })
 
   test('and is empty leaves `recent` with what comes', async () => {
-    const client = newClient()
-    publish(1, 2)
-    follow(client)
-    await later(0)
-    server.latency = 10
+    const { client } = await followed(1, 2)
     const { told } = follow(client, { recent: 3 })
     await later(5)
     publish(3, 4)
